@@ -1,0 +1,76 @@
+# The one entry to everything a contributor does; CI runs these same recipes.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+cargo := "cargo"
+export CARGO_TERM_COLOR := env("CARGO_TERM_COLOR", "auto")
+
+# Lists the recipes.
+default:
+    @just --list
+
+# Formats every crate, the fuzz workspace included.
+fmt:
+    {{ cargo }} fmt --all
+    @if [[ -f ferrotunnel-protocol/fuzz/Cargo.toml ]]; then {{ cargo }} fmt --manifest-path ferrotunnel-protocol/fuzz/Cargo.toml; fi
+
+# Fails where `just fmt` would change something.
+fmt-check:
+    {{ cargo }} fmt --all --check
+
+# Clippy over every target, warnings are errors.
+lint:
+    {{ cargo }} clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+# Builds the documentation, warnings are errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" {{ cargo }} doc --locked --workspace --no-deps --all-features
+
+# Every test, doctests included.
+test:
+    {{ cargo }} test --locked --workspace
+
+# Unit and integration tests side by side, with a limit of time for each (`.config/nextest.toml`).
+nextest:
+    {{ cargo }} nextest run --locked --workspace --profile ci
+
+# End-to-end tests only: real servers, clients and peers on loopback.
+e2e *ARGS:
+    {{ cargo }} test --locked --package ferrotunnel-tests {{ ARGS }}
+
+# Bans, licences and sources of dependencies, then the arrows between our own crates.
+deny:
+    {{ cargo }} deny --all-features check --hide-inclusion-graph bans licenses sources
+    tools/check-tree.sh
+
+# Dependencies with known vulnerabilities; fetches the RustSec database.
+advisories:
+    {{ cargo }} deny check advisories
+
+# Which crate may know which; one crypto provider; nothing twice in the binary.
+check-tree:
+    tools/check-tree.sh
+
+# Each benchmark once, to see that it still runs. No number of it means anything.
+bench-smoke:
+    {{ cargo }} test --locked --workspace --benches
+
+# Benchmarks with criterion.
+bench *ARGS:
+    {{ cargo }} bench --workspace {{ ARGS }}
+
+# Every fuzz target for some seconds.
+fuzz-smoke seconds="20":
+    tools/fuzz-smoke.sh {{ seconds }}
+
+# Runs the README's first command, opens the page, stops it.
+demo-smoke:
+    tools/smoke-demo.sh
+
+# What CI runs.
+ci:
+    .ci/run
+
+# Installs the tools these recipes use.
+tools:
+    tools/install.sh

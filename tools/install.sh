@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Installs what the recipes use and the machine lacks. Safe to run again; a second run installs nothing.
+# Cargo tools go where `cargo install` puts them. System packages only where apt-get exists and we are root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Versions are pinned so that a run today and a run next year judge alike.
+just_version=1.59.0
+cargo_deny_version=0.20.2
+
+install_crate() {
+    local program=$1 crate=$2 version=$3
+    if command -v "$program" >/dev/null 2>&1; then
+        echo "tools: $program is there"
+        return
+    fi
+    echo "tools: building $crate $version (once; a few minutes on a small machine)"
+    # Its own target directory: the one of the workspace would keep the build products for ever.
+    CARGO_TARGET_DIR=target/tools cargo install --quiet --locked "$crate" --version "$version" </dev/null
+    rm -rf target/tools
+}
+
+install_crate just just "$just_version"
+install_crate cargo-deny cargo-deny "$cargo_deny_version"
+
+# Real peers for the end-to-end tests of TCP tunnels, and a C++ compiler for libFuzzer.
+wanted=()
+command -v redis-server >/dev/null 2>&1 || wanted+=(redis-server)
+command -v redis-cli >/dev/null 2>&1 || wanted+=(redis-tools)
+command -v psql >/dev/null 2>&1 || wanted+=(postgresql-client)
+command -v curl >/dev/null 2>&1 || wanted+=(curl)
+command -v c++ >/dev/null 2>&1 || wanted+=(g++)
+
+if [[ ${#wanted[@]} -gt 0 ]]; then
+    if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
+        echo "tools: apt-get install ${wanted[*]}"
+        if ! { DEBIAN_FRONTEND=noninteractive timeout 120 apt-get -qq update \
+            && DEBIAN_FRONTEND=noninteractive timeout 240 apt-get -qq install --yes --no-install-recommends "${wanted[@]}"; } \
+            </dev/null >/dev/null; then
+            echo "tools: could not install ${wanted[*]}; the tests that talk to these programs will say that they are skipped" >&2
+        fi
+    else
+        echo "tools: missing ${wanted[*]}; install them to run the tests that talk to these programs" >&2
+    fi
+fi
