@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ferrotunnel_common::StreamId;
 
 use crate::error::FrameError;
-use crate::frame::{Frame, FrameType, HEADER_LEN, Header};
+use crate::frame::{FIN, Frame, FrameType, HEADER_LEN, Header};
 
 /// Longest payload in bytes before authentication. The longest handshake frame of this version has
 /// 262 (`GoAway`); the rest is room for later versions to add fields. It bounds what a stranger
@@ -97,7 +97,7 @@ impl Decoder {
             FrameType::Data => State::Data {
                 stream: StreamId(header.stream),
                 left: header.length.into(),
-                end: if header.has(Header::FIN) { End::Fin } else { End::Open },
+                end: if header.has(FIN) { End::Fin } else { End::Open },
             },
             _ => State::Payload(header),
         })

@@ -167,7 +167,7 @@ impl Sent {
             Self::Data(stream, bytes, fin) => {
                 let header = Header {
                     kind: FrameType::Data,
-                    flags: if *fin { Header::FIN } else { 0 },
+                    flags: if *fin { FIN } else { 0 },
                     length: bytes.len() as u16,
                     stream: *stream,
                 };

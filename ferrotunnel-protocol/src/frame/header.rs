@@ -9,12 +9,21 @@ pub const HEADER_LEN: usize = 8;
 /// hold more for one frame, before or after authentication.
 pub const MAX_PAYLOAD: usize = 65_535;
 
+/// Flag of `Data`: nothing follows in this direction.
+pub const FIN: u8 = 0x01;
+
+/// Flag of `Ping`: this one answers.
+pub const ACK: u8 = 0x01;
+
+/// Flag of `Register`: the tunnel is taken away.
+pub const REMOVE: u8 = 0x01;
+
 /// What every frame begins with: `type u8 | flags u8 | length u16 | stream u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Which of the twelve frames this is.
     pub kind: FrameType,
-    /// [`Header::FIN`], [`Header::ACK`], [`Header::REMOVE`] or 0; the type says which may be set.
+    /// [`FIN`], [`ACK`], [`REMOVE`] or 0; the type says which may be set.
     pub flags: u8,
     /// Bytes of payload that follow.
     pub length: u16,
@@ -23,15 +32,6 @@ pub struct Header {
 }
 
 impl Header {
-    /// On `Data`: nothing follows in this direction.
-    pub const FIN: u8 = 0x01;
-
-    /// On `Ping`: this one answers.
-    pub const ACK: u8 = 0x01;
-
-    /// On `Register`: the tunnel is taken away.
-    pub const REMOVE: u8 = 0x01;
-
     /// The header as it travels.
     pub fn encode(self) -> [u8; HEADER_LEN] {
         let [l0, l1] = self.length.to_be_bytes();
@@ -155,9 +155,9 @@ impl FrameType {
 
     fn defined_flags(self) -> u8 {
         match self {
-            Self::Data => Header::FIN,
-            Self::Ping => Header::ACK,
-            Self::Register => Header::REMOVE,
+            Self::Data => FIN,
+            Self::Ping => ACK,
+            Self::Register => REMOVE,
             _ => 0,
         }
     }

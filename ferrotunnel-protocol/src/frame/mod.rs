@@ -22,7 +22,7 @@ pub(crate) mod tests;
 
 pub use challenge::Challenge;
 pub use go_away::{GoAway, GoAwayCode};
-pub use header::{FrameType, HEADER_LEN, Header, MAX_PAYLOAD};
+pub use header::{ACK, FIN, FrameType, HEADER_LEN, Header, MAX_PAYLOAD, REMOVE};
 pub use hello::Hello;
 pub use open::Open;
 pub use ping::Ping;
@@ -120,7 +120,7 @@ impl Frame {
             FrameType::Challenge => Self::Challenge(Challenge::load(&payload)?),
             FrameType::Hello => Self::Hello(Hello::load(&payload)?),
             FrameType::Welcome => Self::Welcome(Welcome::load(&payload)?),
-            FrameType::Register if header.has(Header::REMOVE) => Self::Unregister(header.stream),
+            FrameType::Register if header.has(REMOVE) => Self::Unregister(header.stream),
             FrameType::Register => Self::Register(header.stream, Register::load(&payload)?),
             FrameType::Registered => Self::Registered(header.stream, Registered::load(&payload)?),
             FrameType::Open => Self::Open(stream, Open::load(&payload)?),
@@ -130,7 +130,7 @@ impl Frame {
             FrameType::Datagram => Self::Datagram(stream, payload),
             FrameType::Ping => {
                 let ping = Ping::load(&payload)?;
-                Self::Ping(Ping { ack: header.has(Header::ACK), ..ping })
+                Self::Ping(Ping { ack: header.has(ACK), ..ping })
             }
             FrameType::GoAway => Self::GoAway(GoAway::load(&payload)?),
         })
@@ -154,8 +154,8 @@ impl Frame {
 
     fn flags(&self) -> u8 {
         match self {
-            Self::Unregister(_) => Header::REMOVE,
-            Self::Ping(Ping { ack: true, .. }) => Header::ACK,
+            Self::Unregister(_) => REMOVE,
+            Self::Ping(Ping { ack: true, .. }) => ACK,
             _ => 0,
         }
     }

@@ -156,7 +156,7 @@ fn golden_open() {
 
 #[test]
 fn golden_data() {
-    let header = Header { kind: FrameType::Data, flags: Header::FIN, length: 3, stream: 9 };
+    let header = Header { kind: FrameType::Data, flags: FIN, length: 3, stream: 9 };
     let bytes = hex("07 01 0003 00000009  616263");
     assert_eq!(header.encode(), bytes[..HEADER_LEN]);
     let mut input = BytesMut::from(&bytes[..]);
@@ -301,7 +301,7 @@ fn lists_and_texts_beyond_their_caps_are_refused() {
 
 #[test]
 fn the_payload_of_an_unregister_is_ignored() {
-    let bytes = raw(FrameType::Register, Header::REMOVE, 7, b"\xff\xff\xff");
+    let bytes = raw(FrameType::Register, REMOVE, 7, b"\xff\xff\xff");
     assert_eq!(decode(&bytes), Ok(Frame::Unregister(7)));
 }
 

@@ -21,7 +21,8 @@ pub struct Welcome {
     pub proof: [u8; PROOF_LEN],
     /// A side that heard nothing for this long sends a Ping. Milliseconds, 100 to 600,000.
     pub heartbeat_ms: u32,
-    /// Streams open at once, both directions together; at least 1.
+    /// Streams that each side may have opened at once; at least 1. Counted per opener: with one
+    /// count for both, two honest sides that open at the same moment would go beyond it.
     pub max_streams: u32,
     /// Tunnels this session may register.
     pub max_tunnels: u32,
