@@ -1,0 +1,38 @@
+//! Every limit of a server in one place, with its reason.
+
+use std::time::Duration;
+
+/// What a server, or a client, refuses to go beyond. Each limit is enforced where it is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitsConfig {
+    /// Authenticated sessions at once. An idle session costs tens of KiB, so 10,000 stay within
+    /// a few hundred MiB.
+    pub max_sessions: usize,
+    /// Tunnels that one session may register.
+    pub max_tunnels_per_session: u32,
+    /// Streams open at once in one session, both directions together. Visitors over the limit
+    /// are turned away; those inside are not touched.
+    pub max_streams_per_session: u32,
+    /// Connections on the tunnel port that have not authenticated yet. More are closed at once:
+    /// each costs a descriptor and one small buffer.
+    pub max_handshakes_in_flight: usize,
+    /// How long TLS and the protocol handshake may take together.
+    pub handshake_deadline: Duration,
+    /// Receive windows granted over all sessions, in bytes. When nearly spent, new streams start
+    /// with a smaller window (see the protocol's budget).
+    pub max_receive_memory: u64,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            max_sessions: 10_000,
+            max_tunnels_per_session: 1_024,
+            max_streams_per_session: 65_536,
+            max_handshakes_in_flight: 1_024,
+            handshake_deadline: Duration::from_secs(10),
+            max_receive_memory: 256 << 20,
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Receive memory of the whole process, shared by its sessions.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts the receive windows granted over all sessions of a process. A cheap handle; clones share
+/// one count. It is handed into each session from outside, so two servers in one process can have
+/// two budgets.
+///
+/// A window is counted in full from the moment it is granted: that is what peers may fill without
+/// asking again.
+#[derive(Clone, Debug)]
+pub struct ReceiveBudget(Arc<Count>);
+
+#[derive(Debug)]
+struct Count {
+    limit_bytes: u64,
+    used_bytes: AtomicU64,
+}
+
+impl ReceiveBudget {
+    /// A budget of that many bytes.
+    pub fn new(limit_bytes: u64) -> Self {
+        Self(Arc::new(Count { limit_bytes, used_bytes: AtomicU64::new(0) }))
+    }
+
+    /// Bytes granted at present.
+    pub fn used_bytes(&self) -> u64 {
+        self.0.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether three quarters are spent: new streams then start with the small window.
+    pub fn is_tight(&self) -> bool {
+        self.used_bytes() >= self.0.limit_bytes / 4 * 3
+    }
+
+    /// Counts a window that every stream has a right to; never refused.
+    pub(crate) fn reserve(&self, bytes: u32) {
+        self.0.used_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    /// Counts the growth of a window, if it leaves the last quarter free.
+    pub(crate) fn try_reserve(&self, bytes: u32) -> bool {
+        let ceiling = self.0.limit_bytes / 4 * 3;
+        self.0
+            .used_bytes
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                let next = used + u64::from(bytes);
+                (next <= ceiling).then_some(next)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn release(&self, bytes: u32) {
+        self.0.used_bytes.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_stops_at_three_quarters_but_a_right_is_never_refused() {
+        let budget = ReceiveBudget::new(100);
+        assert!(budget.try_reserve(75));
+        assert!(budget.is_tight());
+        assert!(!budget.try_reserve(1));
+        budget.reserve(50);
+        assert_eq!(budget.used_bytes(), 125);
+        budget.release(125);
+        assert!(!budget.is_tight());
+    }
+}

@@ -1,0 +1,146 @@
+//! Commands on the session: handshake, tunnels, drain and close.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+
+use super::config::MIN_WINDOW;
+use super::{Greeting, Session, State};
+use crate::frame::{
+    Frame, GoAwayCode, Hello, PROOF_LEN, Register, Registered, Welcome,
+};
+
+/// What a client says of itself; the session adds the rest of the Hello.
+#[derive(Clone, Debug)]
+pub struct HelloRequest {
+    /// The running client.
+    pub client_id: ClientId,
+    /// Which token the proof is made with; empty for the shared one.
+    pub token_id: String,
+    /// Fresh random bytes.
+    pub nonce: [u8; PROOF_LEN],
+    /// Proof that the client knows the token.
+    pub proof: [u8; PROOF_LEN],
+    /// Program name and version.
+    pub software: String,
+}
+
+/// The server's answer to a Hello whose proof is right.
+#[derive(Clone, Debug)]
+pub struct Accept {
+    /// Name of the new session.
+    pub session_id: SessionId,
+    /// Proof that the server knows the token.
+    pub proof: [u8; PROOF_LEN],
+}
+
+/// A stream to be opened.
+#[derive(Clone, Copy, Debug)]
+pub struct OpenRequest {
+    /// The number under which the client registered the tunnel; 0 when a client opens.
+    pub tunnel: u32,
+    /// What the stream carries.
+    pub kind: TunnelKind,
+    /// Who connected.
+    pub visitor: Option<SocketAddr>,
+    /// Where they connected to.
+    pub ingress: Option<SocketAddr>,
+}
+
+impl Session {
+    /// Client: answers the Challenge. Ignored in any other moment.
+    pub fn hello(&mut self, request: HelloRequest) {
+        if self.greeting != Greeting::MustHello || self.state != State::Greeting {
+            return;
+        }
+        self.greeting = Greeting::AwaitWelcome;
+        self.push_control(&Frame::Hello(Hello {
+            version: crate::VERSION,
+            client_id: request.client_id,
+            token_id: request.token_id,
+            nonce: request.nonce,
+            proof: request.proof,
+            software: request.software,
+            initial_window: MIN_WINDOW,
+        }));
+    }
+
+    /// Server: the proof is right; the session is established. Ignored in any other moment.
+    ///
+    /// `handle_input` stopped reading at the Hello: call it again with what is left.
+    pub fn accept(&mut self, accept: Accept, now: Instant) {
+        if self.greeting != Greeting::MustAccept || self.state != State::Greeting {
+            return;
+        }
+        self.push_control(&Frame::Welcome(Welcome {
+            session_id: accept.session_id,
+            proof: accept.proof,
+            heartbeat_ms: self.config.heartbeat.as_millis().clamp(100, 600_000) as u32,
+            max_streams: self.config.max_streams.max(1),
+            max_tunnels: self.config.max_tunnels,
+            initial_window: MIN_WINDOW,
+        }));
+        self.establish(now);
+    }
+
+    /// Client: the server's proof is right; the session is established. Ignored in any other
+    /// moment.
+    ///
+    /// `handle_input` stopped reading at the Welcome: call it again with what is left.
+    pub fn confirm(&mut self, now: Instant) {
+        if self.greeting == Greeting::MustConfirm && self.state == State::Greeting {
+            self.establish(now);
+        }
+    }
+
+    fn establish(&mut self, now: Instant) {
+        self.greeting = Greeting::Done;
+        self.state = State::Established;
+        self.deadline = None;
+        self.decoder.authenticated();
+        self.liveness = super::Liveness::new(self.config.heartbeat, now);
+    }
+
+    /// Client: asks for a tunnel under a number of its own (not 0). The answer is
+    /// `Event::Registered`.
+    pub fn register(&mut self, number: u32, register: Register) {
+        if self.is_open() {
+            self.push_control(&Frame::Register(number, register));
+        }
+    }
+
+    /// Client: takes a tunnel away.
+    pub fn unregister(&mut self, number: u32) {
+        if self.is_open() {
+            self.push_control(&Frame::Unregister(number));
+        }
+    }
+
+    /// Server: answers `Event::Register`, or tells later that the tunnel is lost.
+    pub fn registered(&mut self, number: u32, answer: Registered) {
+        if self.is_open() {
+            self.push_control(&Frame::Registered(number, answer));
+        }
+    }
+
+    /// Takes nothing new, lets what is open finish, then closes. `code` is `Drain` or
+    /// `ShuttingDown`; others close at once.
+    pub fn drain(&mut self, code: GoAwayCode, reason: &str) {
+        match self.state {
+            State::Established | State::Draining if !code.is_immediate() => {
+                if self.sent_go_away.is_none() {
+                    self.push_go_away(code, reason);
+                }
+                self.state = State::Draining;
+                self.close_if_drained();
+            }
+            _ => self.go_away_now(code, reason),
+        }
+    }
+
+    /// Tells the peer and closes at once, open streams included.
+    pub fn close(&mut self, code: GoAwayCode, reason: &str) {
+        self.go_away_now(code, reason);
+    }
+}

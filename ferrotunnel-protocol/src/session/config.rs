@@ -1,0 +1,72 @@
+//! What a session is set up with.
+
+use std::time::Duration;
+
+use crate::budget::ReceiveBudget;
+
+/// Settings of one session. The server's heartbeat and stream limit are told to the client and
+/// replace its own.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// From the first byte until the session is established.
+    pub handshake_deadline: Duration,
+    /// A side that heard nothing for this long sends a Ping; after three of them in silence the
+    /// peer is dead. 100 ms to 10 min. 5 s notices a dead peer within 15 s for 12 bytes each way
+    /// per idle 5 s, and keeps NAT mappings alive.
+    pub heartbeat: Duration,
+    /// Streams that each side may have opened at once.
+    pub max_streams: u32,
+    /// Tunnels a client may register; told to the client, enforced by the registry.
+    pub max_tunnels: u32,
+    /// Window growth that this session may use beyond the minimum of each stream. 64 MiB carries
+    /// four streams at the largest window, which is 1.3 Gbit/s each at 100 ms.
+    pub growth_memory_bytes: u64,
+    /// Receive memory of the process, shared with other sessions.
+    pub budget: ReceiveBudget,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            handshake_deadline: Duration::from_secs(10),
+            heartbeat: Duration::from_secs(5),
+            max_streams: 65_536,
+            max_tunnels: 1_024,
+            growth_memory_bytes: 64 << 20,
+            budget: ReceiveBudget::new(256 << 20),
+        }
+    }
+}
+
+/// Window of a new stream, in bytes: the least every stream always keeps. One maximal frame fits,
+/// and 50 stalled readers hold 3 MiB.
+pub(super) const MIN_WINDOW: u32 = 64 << 10;
+
+/// Window of a new stream when the process budget is nearly spent: 10,000 stalled visitors then
+/// stay within 160 MiB.
+pub(super) const TIGHT_WINDOW: u32 = 16 << 10;
+
+/// Bytes one stream may have waiting for the carrier. Enough to fill one large vectored write
+/// while the next chunk is read.
+pub(super) const SEND_QUEUE_BYTES: usize = 256 << 10;
+
+/// Bytes all streams of a session may have waiting for the carrier before each is held to
+/// [`SEND_QUEUE_FLOOR_BYTES`].
+pub(super) const SESSION_QUEUE_BYTES: usize = 4 << 20;
+
+/// What a stream may always queue, however busy its session, so that nobody can stall anybody.
+pub(super) const SEND_QUEUE_FLOOR_BYTES: usize = 16 << 10;
+
+/// Datagrams waiting for the carrier, in bytes; what comes on top is dropped. One burst of 40
+/// full Ethernet frames.
+pub(super) const DATAGRAM_QUEUE_BYTES: usize = 64 << 10;
+
+/// Datagrams of one flow waiting for their reader, in bytes; what comes on top is dropped.
+pub(super) const DATAGRAM_READ_BYTES: u32 = 256 << 10;
+
+/// Pings of the peer that wait for their answer. An honest peer has one or two under way.
+pub(super) const MAX_PINGS_OWED: usize = 16;
+
+/// Frames waiting in the control queue before the peer is taken for a flood. A session with
+/// 65,536 streams may owe each of them a Reset and a WindowUpdate.
+pub(super) const MAX_CONTROL_QUEUE: usize = 200_000;

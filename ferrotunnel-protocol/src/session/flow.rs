@@ -1,0 +1,129 @@
+//! Credit-based flow control of one stream: what we may send, and what we let the peer send.
+
+use std::time::{Duration, Instant};
+
+use super::config::{MIN_WINDOW, TIGHT_WINDOW};
+use crate::error::Violation;
+use crate::frame::MAX_WINDOW;
+
+/// Bytes the peer still lets us send.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SendCredit(u32);
+
+impl SendCredit {
+    pub(super) fn new(bytes: u32) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(self) -> usize {
+        self.0 as usize
+    }
+
+    pub(super) fn add(&mut self, bytes: u32) -> Result<(), Violation> {
+        self.0 = self
+            .0
+            .checked_add(bytes)
+            .filter(|sum| *sum <= MAX_WINDOW)
+            .ok_or(Violation::WindowOverflow)?;
+        Ok(())
+    }
+
+    /// Invariant: the scheduler never takes more than `bytes()`.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.0 as usize, "spent more credit than granted");
+        self.0 = self.0.saturating_sub(bytes as u32);
+    }
+}
+
+/// What the peer may send to us, and when it gets more.
+///
+/// Invariant: `credit + held <= window`. `credit` is what the peer may still send, `held` what it
+/// sent and the application has not released.
+#[derive(Debug)]
+pub(super) struct ReceiveWindow {
+    window: u32,
+    credit: u32,
+    held: u32,
+    last_grant: Option<Instant>,
+}
+
+/// A grant that is due.
+pub(super) struct Grant {
+    pub(super) credit: u32,
+}
+
+impl ReceiveWindow {
+    pub(super) fn new(bytes: u32) -> Self {
+        Self { window: bytes, credit: bytes, held: 0, last_grant: None }
+    }
+
+    /// The window in bytes, all of which counts against the budgets.
+    pub(super) fn bytes(&self) -> u32 {
+        self.window
+    }
+
+    pub(super) fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Data came in.
+    pub(super) fn receive(&mut self, bytes: usize) -> Result<(), Violation> {
+        let bytes = u32::try_from(bytes).map_err(|_| Violation::FlowControl)?;
+        self.credit = self.credit.checked_sub(bytes).ok_or(Violation::FlowControl)?;
+        self.held += bytes;
+        Ok(())
+    }
+
+    /// The application is done with that many bytes. Returns whether a grant is now due: half a
+    /// window is free, which keeps a sender busy at one small frame per half window.
+    pub(super) fn release(&mut self, bytes: u32) -> bool {
+        debug_assert!(bytes <= self.held, "released more than was read");
+        self.held = self.held.saturating_sub(bytes);
+        self.is_grant_due()
+    }
+
+    fn is_grant_due(&self) -> bool {
+        self.window - self.credit - self.held >= self.window / 2
+    }
+
+    /// Takes the grant that is due. Half a window gone within two round trips means that the
+    /// window, not the application, may be what limits the sender: it doubles if `reserve` finds
+    /// the memory. A stream that nobody reads releases nothing and so never gets here.
+    pub(super) fn take_grant(
+        &mut self,
+        now: Instant,
+        round_trip: Option<Duration>,
+        reserve: impl FnOnce(u32) -> bool,
+    ) -> Option<Grant> {
+        if !self.is_grant_due() {
+            return None;
+        }
+        if self.window < MIN_WINDOW && self.window >= TIGHT_WINDOW {
+            // Started small in a tight moment; back to the minimum once it is over.
+            let extra = MIN_WINDOW - self.window;
+            if reserve(extra) {
+                self.window += extra;
+            }
+        } else if let (Some(last), Some(round_trip)) = (self.last_grant, round_trip)
+            && now.duration_since(last) < round_trip * 2
+            && self.window <= MAX_WINDOW / 2
+            && reserve(self.window)
+        {
+            self.window *= 2;
+        }
+        self.last_grant = Some(now);
+        let credit = self.window - self.credit - self.held;
+        self.credit += credit;
+        Some(Grant { credit })
+    }
+
+    pub(super) fn check(&self) {
+        assert!(
+            self.credit as u64 + self.held as u64 <= self.window as u64,
+            "receive window: {} credit + {} held > {}",
+            self.credit,
+            self.held,
+            self.window
+        );
+    }
+}

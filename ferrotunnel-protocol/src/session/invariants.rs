@@ -1,0 +1,65 @@
+//! The laws of a session, checked in tests and fuzzing.
+
+use super::config::MIN_WINDOW;
+use super::stream::Opener;
+use super::{Session, State};
+
+impl Session {
+    /// Checks every law over all streams. Linear in their number: for tests and fuzzing.
+    ///
+    /// # Panics
+    /// When a law is broken, which is always a bug of this crate.
+    pub fn check_invariants(&self) {
+        let (mut queued, mut grown, mut ours, mut theirs) = (0, 0, 0, 0);
+        for (id, stream) in &self.streams {
+            stream.recv.window.check();
+            let in_queue: usize = stream.send.queue.iter().map(bytes::Bytes::len).sum();
+            assert_eq!(in_queue, stream.send.queued, "stream {id}: send queue count");
+            assert!(
+                stream.send.queued <= stream.send.credit.bytes(),
+                "stream {id}: queued beyond its credit"
+            );
+            let unread: usize = stream.recv.queue.iter().map(bytes::Bytes::len).sum();
+            assert_eq!(unread as u32, stream.recv.queued, "stream {id}: receive queue count");
+            if stream.aborted.is_none() && stream.kind != ferrotunnel_common::TunnelKind::Udp {
+                assert!(stream.recv.queued <= stream.recv.window.held(), "stream {id}: held");
+            }
+            queued += stream.send.queued;
+            grown += u64::from(stream.recv.window.bytes().saturating_sub(MIN_WINDOW));
+            assert_eq!(stream.counted, !stream.is_closed_on_wire(), "stream {id}: counted");
+            assert!(stream.counted || stream.held, "stream {id}: kept for nobody");
+            match (stream.counted, stream.opener) {
+                (true, Opener::Us) => ours += 1,
+                (true, Opener::Peer) => theirs += 1,
+                (false, _) => {}
+            }
+            let sendable = stream.has_output()
+                && stream.aborted.is_none()
+                && (stream.send.queue.is_empty() || stream.send.credit.bytes() > 0);
+            if sendable && self.state != State::Closed {
+                assert!(stream.send.turn.is_listed(), "stream {id}: has output, is in no list");
+            }
+        }
+        assert_eq!(queued, self.queued_bytes, "queued bytes of the session");
+        assert_eq!(grown, self.grown_bytes, "grown windows of the session");
+        assert_eq!((ours, theirs), (self.open_ours, self.open_theirs), "open streams");
+        assert!(self.scheduler.len() <= self.streams.len() * 2 + 64, "scheduler lists leak");
+        let datagrams: usize = self.datagrams.iter().map(|(_, payload)| payload.len()).sum();
+        assert_eq!(datagrams, self.datagram_bytes, "queued datagrams");
+        if self.state == State::Closed {
+            assert_eq!(self.queued_bytes, 0, "a closed session queues nothing");
+        }
+    }
+
+    /// Whether nothing at all is left in any store.
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty()
+            && self.scheduler.is_empty()
+            && self.grants.is_empty()
+            && self.datagrams.is_empty()
+            && self.queued_bytes == 0
+            && self.grown_bytes == 0
+            && self.open_ours == 0
+            && self.open_theirs == 0
+    }
+}

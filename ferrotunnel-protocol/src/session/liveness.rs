@@ -1,0 +1,154 @@
+//! Heartbeat and round-trip time.
+
+use std::time::{Duration, Instant};
+
+/// Notices a silent peer and measures the round trip with the same Pings.
+#[derive(Debug)]
+pub(super) struct Liveness {
+    heartbeat: Duration,
+    last_heard: Instant,
+    last_sent: Instant,
+    next_opaque: u64,
+    in_flight: Option<(u64, Instant)>,
+    last_sample: Option<Instant>,
+    smoothed: Option<Duration>,
+    least: LeastOver,
+    ping_wanted: bool,
+}
+
+impl Liveness {
+    pub(super) fn new(heartbeat: Duration, now: Instant) -> Self {
+        Self {
+            heartbeat,
+            last_heard: now,
+            last_sent: now,
+            next_opaque: 0,
+            in_flight: None,
+            last_sample: None,
+            smoothed: None,
+            least: LeastOver::default(),
+            ping_wanted: true,
+        }
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.last_heard = now;
+    }
+
+    pub(super) fn sent(&mut self, now: Instant) {
+        self.last_sent = now;
+    }
+
+    /// When `handle_timeout` has something to do.
+    pub(super) fn deadline(&self) -> Instant {
+        let quiet_since = self.last_heard.min(self.last_sent);
+        let ping = if self.ping_under_way() {
+            self.in_flight.map_or(self.last_heard, |(_, at)| at) + self.heartbeat
+        } else {
+            quiet_since + self.heartbeat
+        };
+        ping.min(self.last_heard + self.heartbeat * SILENT_BEATS)
+    }
+
+    pub(super) fn is_peer_silent(&self, now: Instant) -> bool {
+        now.duration_since(self.last_heard) >= self.heartbeat * SILENT_BEATS
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        let quiet_since = self.last_heard.min(self.last_sent);
+        if now.duration_since(quiet_since) >= self.heartbeat {
+            if self.ping_under_way() {
+                let lost = self.in_flight.is_some_and(|(_, at)| now.duration_since(at) >= self.heartbeat);
+                if !lost {
+                    return;
+                }
+            }
+            self.ping_wanted = true;
+        }
+    }
+
+    fn ping_under_way(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    /// A stream wants its window tuned: measure again if the last sample is old.
+    pub(super) fn want_sample(&mut self, now: Instant) {
+        let fresh = self.last_sample.is_some_and(|at| now.duration_since(at) < SAMPLE_EVERY);
+        if !fresh && self.in_flight.is_none() {
+            self.ping_wanted = true;
+        }
+    }
+
+    pub(super) fn wants_ping(&self) -> bool {
+        self.ping_wanted
+    }
+
+    /// The Ping to send now, if one is wanted.
+    pub(super) fn take_ping(&mut self, now: Instant) -> Option<[u8; 8]> {
+        if !std::mem::take(&mut self.ping_wanted) {
+            return None;
+        }
+        self.next_opaque += 1;
+        self.in_flight = Some((self.next_opaque, now));
+        Some(self.next_opaque.to_be_bytes())
+    }
+
+    pub(super) fn handle_ack(&mut self, opaque: [u8; 8], now: Instant) {
+        let Some((expected, sent_at)) = self.in_flight else { return };
+        if opaque != expected.to_be_bytes() {
+            return;
+        }
+        self.in_flight = None;
+        self.last_sample = Some(now);
+        let sample = now.duration_since(sent_at).max(Duration::from_micros(1));
+        // RFC 6298's smoothing: 7/8 of the past, 1/8 of the sample.
+        self.smoothed = Some(self.smoothed.map_or(sample, |past| (past * 7 + sample) / 8));
+        self.least.add(sample, now);
+    }
+
+    /// Smoothed, for people.
+    pub(super) fn smoothed(&self) -> Option<Duration> {
+        self.smoothed
+    }
+
+    /// The least of the last half minute, for tuning: a queue of our own making must not look like
+    /// a long link, or windows would feed on the delay they cause.
+    pub(super) fn least(&self) -> Option<Duration> {
+        self.least.value()
+    }
+}
+
+/// Least sample over the present and the previous quarter minute.
+#[derive(Debug, Default)]
+struct LeastOver {
+    since: Option<Instant>,
+    present: Option<Duration>,
+    previous: Option<Duration>,
+}
+
+impl LeastOver {
+    fn add(&mut self, sample: Duration, now: Instant) {
+        let since = *self.since.get_or_insert(now);
+        if now.duration_since(since) >= LEAST_PERIOD {
+            self.previous = self.present.take();
+            self.since = Some(now);
+        }
+        self.present = Some(self.present.map_or(sample, |least| least.min(sample)));
+    }
+
+    fn value(&self) -> Option<Duration> {
+        match (self.present, self.previous) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (one, None) | (None, one) => one,
+        }
+    }
+}
+
+/// Heartbeats without a sound after which a peer is dead: two may be lost on a path that changes.
+const SILENT_BEATS: u32 = 3;
+
+/// Round trips are measured at most this often under load: 24 bytes a second.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+
+/// Half of the time over which the least round trip is remembered; routes change.
+const LEAST_PERIOD: Duration = Duration::from_secs(15);

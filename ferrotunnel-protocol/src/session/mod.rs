@@ -1,0 +1,335 @@
+//! The pure session machine.
+
+mod commands;
+mod config;
+mod event;
+mod flow;
+mod handle;
+mod invariants;
+mod liveness;
+mod scheduler;
+mod stream;
+mod streams;
+mod transmit;
+
+#[cfg(test)]
+mod tests;
+
+pub use commands::{Accept, HelloRequest, OpenRequest};
+pub use config::Config;
+pub use event::{Event, OpenError, OutFrame, Read, StreamError, WriteError};
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use ferrotunnel_common::StreamId;
+use hashbrown::HashMap;
+
+use self::config::{MIN_WINDOW, TIGHT_WINDOW};
+use self::liveness::Liveness;
+use self::scheduler::Scheduler;
+use self::stream::Stream;
+use crate::codec::Decoder;
+use crate::error::Violation;
+use crate::frame::{Frame, GoAwayCode};
+
+/// Which end of a session this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Dials, registers tunnels, opens odd streams.
+    Client,
+    /// Accepts, opens even streams.
+    Server,
+}
+
+/// ```text
+///  Greeting --accept/confirm--> Established --drain, GoAway--> Draining
+///      |                             |                            |
+///      +------------ close, violation, end of input --------------+--> Closed
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The handshake is under way.
+    Greeting,
+    /// Tunnels and streams may come and go.
+    Established,
+    /// Nothing new; what is open finishes, then the session closes.
+    Draining,
+    /// Over. What `poll_transmit` still gives should be written, then the carrier closed.
+    Closed,
+}
+
+/// One end of an authenticated client-server connection: handshake, tunnels, streams, windows,
+/// scheduling and liveness, without a socket, a clock, a lock or a cipher.
+///
+/// Its methods come in four families:
+///
+/// - questions: [`side`](Self::side), [`state`](Self::state), [`round_trip`](Self::round_trip),
+///   [`stats`](Self::stats), [`capacity`](Self::capacity), ..;
+/// - `handle_*`, what happened: [`handle_input`](Self::handle_input),
+///   [`handle_timeout`](Self::handle_timeout), [`handle_eof`](Self::handle_eof);
+/// - commands: [`hello`](Self::hello), [`accept`](Self::accept), [`confirm`](Self::confirm),
+///   [`register`](Self::register), [`open`](Self::open), [`write`](Self::write),
+///   [`read`](Self::read), [`finish`](Self::finish), [`reset`](Self::reset),
+///   [`drain`](Self::drain), [`close`](Self::close), ..;
+/// - `poll_*`, what to do: [`poll_transmit`](Self::poll_transmit),
+///   [`poll_timeout`](Self::poll_timeout), [`poll_event`](Self::poll_event). They are to be
+///   called, in this order of interest, after anything else was.
+///
+/// No method waits. A stream that nobody reads fills its own window and nothing else.
+#[derive(Debug)]
+pub struct Session {
+    side: Side,
+    config: Config,
+    state: State,
+    greeting: Greeting,
+    deadline: Option<Instant>,
+    liveness: Liveness,
+    decoder: Decoder,
+    streams: HashMap<StreamId, Box<Stream>>,
+    scheduler: Scheduler,
+    /// Encoded frames that go before any data.
+    control: VecDeque<Bytes>,
+    pings_owed: VecDeque<[u8; 8]>,
+    datagrams: VecDeque<(StreamId, Bytes)>,
+    datagram_bytes: usize,
+    /// Streams that may be due a grant.
+    grants: VecDeque<StreamId>,
+    events: VecDeque<Event>,
+    next_stream: u32,
+    /// Highest stream the peer opened.
+    last_peer_stream: u32,
+    /// Streams open on the wire, by who opened them.
+    open_ours: u32,
+    open_theirs: u32,
+    /// Initial window we last announced, and the largest ever, which a peer may still assume.
+    announced_window: u32,
+    largest_announced: u32,
+    /// Initial window the peer last announced.
+    peer_window: u32,
+    /// Window growth beyond the minimum, over all streams.
+    grown_bytes: u64,
+    /// Data waiting for the carrier, over all streams.
+    queued_bytes: usize,
+    /// Writers waiting for `queued_bytes` to fall.
+    crowded: VecDeque<StreamId>,
+    /// Highest peer stream our GoAway promised to serve.
+    sent_go_away: Option<u32>,
+    violation: Option<Violation>,
+    counters: Counters,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Greeting {
+    AwaitChallenge,
+    MustHello,
+    AwaitHello,
+    MustAccept,
+    AwaitWelcome,
+    MustConfirm,
+    Done,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    bytes_in: u64,
+    bytes_out: u64,
+    streams_opened: u64,
+    datagrams_dropped: u64,
+}
+
+/// A snapshot of a session's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Payload bytes received on streams.
+    pub bytes_in: u64,
+    /// Payload bytes sent on streams.
+    pub bytes_out: u64,
+    /// Streams opened by either side since the start.
+    pub streams_opened: u64,
+    /// Stream entries held now.
+    pub streams: usize,
+    /// Payload bytes waiting for the carrier.
+    pub queued_bytes: usize,
+    /// Receive windows granted beyond the minimum.
+    pub grown_bytes: u64,
+    /// Datagrams dropped on either way because somebody was behind.
+    pub datagrams_dropped: u64,
+}
+
+impl Session {
+    /// The client end. It waits for the server's Challenge.
+    pub fn client(config: Config, now: Instant) -> Self {
+        Self::new(Side::Client, Greeting::AwaitChallenge, config, now)
+    }
+
+    /// The server end. It speaks first: `nonce` must be fresh random bytes.
+    pub fn server(config: Config, nonce: [u8; crate::frame::PROOF_LEN], now: Instant) -> Self {
+        let mut session = Self::new(Side::Server, Greeting::AwaitHello, config, now);
+        session.push_control(&Frame::Challenge(crate::frame::Challenge {
+            min_version: crate::VERSION,
+            max_version: crate::VERSION,
+            nonce,
+        }));
+        session
+    }
+
+    fn new(side: Side, greeting: Greeting, config: Config, now: Instant) -> Self {
+        Self {
+            side,
+            state: State::Greeting,
+            greeting,
+            deadline: Some(now + config.handshake_deadline),
+            liveness: Liveness::new(config.heartbeat, now),
+            decoder: Decoder::default(),
+            streams: HashMap::new(),
+            scheduler: Scheduler::default(),
+            control: VecDeque::new(),
+            pings_owed: VecDeque::new(),
+            datagrams: VecDeque::new(),
+            datagram_bytes: 0,
+            grants: VecDeque::new(),
+            events: VecDeque::new(),
+            next_stream: match side {
+                Side::Client => 1,
+                Side::Server => 2,
+            },
+            last_peer_stream: 0,
+            open_ours: 0,
+            open_theirs: 0,
+            announced_window: MIN_WINDOW,
+            largest_announced: MIN_WINDOW,
+            peer_window: TIGHT_WINDOW,
+            grown_bytes: 0,
+            queued_bytes: 0,
+            crowded: VecDeque::new(),
+            sent_go_away: None,
+            violation: None,
+            counters: Counters::default(),
+            config,
+        }
+    }
+
+    /// Which end this is.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Where the session stands.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// The peer's fault that ended the session, if one did.
+    pub fn violation(&self) -> Option<Violation> {
+        self.violation
+    }
+
+    /// Smoothed round trip between the two ends, from Pings.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.liveness.smoothed()
+    }
+
+    /// Streams each side may have open at once.
+    pub fn max_streams(&self) -> u32 {
+        self.config.max_streams
+    }
+
+    /// A snapshot of the counters.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            bytes_in: self.counters.bytes_in,
+            bytes_out: self.counters.bytes_out,
+            streams_opened: self.counters.streams_opened,
+            streams: self.streams.len(),
+            queued_bytes: self.queued_bytes,
+            grown_bytes: self.grown_bytes,
+            datagrams_dropped: self.counters.datagrams_dropped,
+        }
+    }
+
+    /// Bytes that the codec still misses before its next item; lets a reader size its buffer.
+    pub fn wants_input(&self, buffered: usize) -> usize {
+        self.decoder.wants(buffered)
+    }
+
+    /// When `handle_timeout` must be called at the latest.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed => None,
+            State::Greeting => self.deadline,
+            State::Established | State::Draining => Some(self.liveness.deadline()),
+        }
+    }
+
+    /// The next thing to act on.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    fn push_control(&mut self, frame: &Frame) {
+        self.control.push_back(frame.encode());
+    }
+
+    fn is_open(&self) -> bool {
+        matches!(self.state, State::Established | State::Draining)
+    }
+
+    /// Ends the session: no stream works any more. What is in the control queue still leaves.
+    fn shut(&mut self) {
+        self.state = State::Closed;
+        self.scheduler.clear();
+        self.crowded.clear();
+        self.grants.clear();
+        self.datagrams.clear();
+        self.datagram_bytes = 0;
+        self.pings_owed.clear();
+        let ids: Vec<StreamId> = self.streams.keys().copied().collect();
+        for id in ids {
+            self.abort_stream(id, StreamError::SessionClosed);
+        }
+    }
+
+    /// Queues a GoAway and ends the session.
+    fn go_away_now(&mut self, code: GoAwayCode, reason: &str) {
+        if self.state == State::Closed {
+            return;
+        }
+        self.push_go_away(code, reason);
+        self.shut();
+    }
+
+    fn push_go_away(&mut self, code: GoAwayCode, reason: &str) {
+        let last_stream = StreamId(self.last_peer_stream);
+        self.sent_go_away = Some(last_stream.0);
+        self.push_control(&Frame::GoAway(crate::frame::GoAway {
+            last_stream,
+            code,
+            reason: reason.to_owned(),
+        }));
+    }
+
+    fn fail(&mut self, violation: Violation) -> Violation {
+        self.violation = Some(violation);
+        self.go_away_now(GoAwayCode::ProtocolError, &violation.to_string());
+        violation
+    }
+
+    /// A draining session is over once its last stream has gone and its output has left.
+    fn close_if_drained(&mut self) {
+        if self.state == State::Draining && self.open_ours == 0 && self.open_theirs == 0 {
+            self.shut();
+        }
+    }
+}
+
+impl Drop for Session {
+    /// The process budget outlives the session.
+    fn drop(&mut self) {
+        for stream in self.streams.values() {
+            self.config.budget.release(stream.recv.window.bytes());
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! One stream: two halves that end on their own.
+//!
+//! ```text
+//!            finish()                FIN sent
+//!   send:  Open ------> Finishing ---------> Finished
+//!   recv:  Open ------> Finished             (FIN received)
+//!   either half, by reset() here or Reset from the peer ------> Aborted
+//! ```
+//!
+//! On the wire a stream is closed when both halves are Finished, or when it is Aborted. Its entry
+//! stays until the application has also let go of it.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use ferrotunnel_common::TunnelKind;
+
+use super::event::StreamError;
+use super::flow::{ReceiveWindow, SendCredit};
+use super::scheduler::Turn;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    pub(super) kind: TunnelKind,
+    pub(super) opener: Opener,
+    pub(super) send: SendHalf,
+    pub(super) recv: RecvHalf,
+    /// Why the stream was aborted. Boxed: it is rare, and streams are many.
+    pub(super) aborted: Option<Box<StreamError>>,
+    /// The application holds a handle.
+    pub(super) held: bool,
+    /// Counted as open on the wire.
+    pub(super) counted: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Opener {
+    Us,
+    Peer,
+}
+
+#[derive(Debug)]
+pub(super) struct SendHalf {
+    pub(super) credit: SendCredit,
+    pub(super) queue: VecDeque<Bytes>,
+    pub(super) queued: usize,
+    pub(super) state: SendState,
+    pub(super) turn: Turn,
+    /// A writer found no room and waits for an event.
+    pub(super) waiting: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SendState {
+    Open,
+    Finishing,
+    Finished,
+}
+
+#[derive(Debug)]
+pub(super) struct RecvHalf {
+    pub(super) window: ReceiveWindow,
+    pub(super) queue: VecDeque<Bytes>,
+    /// Bytes in `queue`; the rest of `window.held()` was read but not released.
+    pub(super) queued: u32,
+    pub(super) finished: bool,
+    /// A reader found nothing and waits for an event.
+    pub(super) waiting: bool,
+    /// Listed for a grant.
+    pub(super) grant_listed: bool,
+}
+
+impl Stream {
+    pub(super) fn new(kind: TunnelKind, opener: Opener, credit: u32, window: u32) -> Self {
+        Self {
+            kind,
+            opener,
+            send: SendHalf {
+                credit: SendCredit::new(credit),
+                queue: VecDeque::new(),
+                queued: 0,
+                state: SendState::Open,
+                turn: Turn::default(),
+                waiting: false,
+            },
+            recv: RecvHalf {
+                window: ReceiveWindow::new(window),
+                queue: VecDeque::new(),
+                queued: 0,
+                finished: false,
+                waiting: false,
+                grant_listed: false,
+            },
+            aborted: None,
+            held: true,
+            counted: true,
+        }
+    }
+
+    pub(super) fn is_closed_on_wire(&self) -> bool {
+        self.aborted.is_some() || (self.send.state == SendState::Finished && self.recv.finished)
+    }
+
+    pub(super) fn has_output(&self) -> bool {
+        !self.send.queue.is_empty() || self.send.state == SendState::Finishing
+    }
+
+    /// Drops what waits to be sent and what waits to be read. Returns the bytes dropped from the
+    /// send queue.
+    pub(super) fn discard(&mut self) -> usize {
+        self.send.queue = VecDeque::new();
+        self.recv.queue = VecDeque::new();
+        self.recv.queued = 0;
+        std::mem::take(&mut self.send.queued)
+    }
+}

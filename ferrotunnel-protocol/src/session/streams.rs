@@ -1,0 +1,252 @@
+//! Commands on streams: open, write, read, finish, reset, release.
+
+use bytes::Bytes;
+use ferrotunnel_common::{StreamId, TunnelKind};
+
+use super::config::{
+    DATAGRAM_QUEUE_BYTES, MIN_WINDOW, SEND_QUEUE_BYTES, SEND_QUEUE_FLOOR_BYTES,
+    SESSION_QUEUE_BYTES, TIGHT_WINDOW,
+};
+use super::event::{Event, OpenError, Read, StreamError, WriteError};
+use super::stream::{Opener, SendState, Stream};
+use super::{OpenRequest, Session, State};
+use crate::frame::{Frame, Open, Reset, ResetCode};
+
+impl Session {
+    /// Opens a stream. Data may be written at once.
+    ///
+    /// # Errors
+    /// The session takes no new streams, or has as many as agreed.
+    pub fn open(&mut self, request: OpenRequest) -> Result<StreamId, OpenError> {
+        match self.state {
+            State::Established => {}
+            State::Draining => return Err(OpenError::Draining),
+            State::Greeting | State::Closed => return Err(OpenError::SessionClosed),
+        }
+        if self.open_ours >= self.config.max_streams {
+            return Err(OpenError::LimitReached);
+        }
+        let id = StreamId(self.next_stream);
+        // After two thousand million streams a session must be replaced by a new one.
+        self.next_stream = self.next_stream.checked_add(2).ok_or(OpenError::Draining)?;
+        let receive_window =
+            if self.config.budget.is_tight() { TIGHT_WINDOW } else { MIN_WINDOW };
+        self.config.budget.reserve(receive_window);
+        self.open_ours += 1;
+        self.counters.streams_opened += 1;
+        let stream = Stream::new(request.kind, Opener::Us, self.peer_window, receive_window);
+        self.streams.insert(id, Box::new(stream));
+        self.push_control(&Frame::Open(
+            id,
+            Open {
+                tunnel: request.tunnel,
+                kind: request.kind,
+                visitor: request.visitor,
+                ingress: request.ingress,
+                send_window: self.peer_window,
+                receive_window,
+            },
+        ));
+        Ok(id)
+    }
+
+    /// Bytes that `write` would take now: what the peer granted and the queue has room for. When
+    /// it is 0, `Event::Writable` will tell.
+    ///
+    /// # Errors
+    /// The stream is of no more use.
+    pub fn capacity(&mut self, id: StreamId) -> Result<usize, WriteError> {
+        let crowded = self.queued_bytes >= SESSION_QUEUE_BYTES;
+        let stream = live(self.streams.get_mut(&id))?;
+        if stream.send.state != SendState::Open {
+            return Err(WriteError::Finished);
+        }
+        let room = stream.send.room(crowded);
+        if room == 0 && !std::mem::replace(&mut stream.send.waiting, true) && crowded {
+            self.crowded.push_back(id);
+        }
+        Ok(room)
+    }
+
+    /// Queues a chunk. It must fit into `capacity`: what does not fit is cut off and returned.
+    ///
+    /// # Errors
+    /// The stream is of no more use; nothing was queued.
+    pub fn write(&mut self, id: StreamId, mut chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
+        let room = self.capacity(id)?;
+        let rest = (chunk.len() > room).then(|| chunk.split_off(room));
+        if chunk.is_empty() {
+            return Ok(rest);
+        }
+        let stream = live(self.streams.get_mut(&id))?;
+        stream.send.queued += chunk.len();
+        self.queued_bytes += chunk.len();
+        stream.send.queue.push_back(chunk);
+        self.scheduler.activate(id, &mut stream.send.turn);
+        Ok(rest)
+    }
+
+    /// Sends one datagram on a flow, or drops it when the carrier is behind. Returns whether it
+    /// was taken.
+    ///
+    /// # Errors
+    /// The flow is of no more use.
+    pub fn send_datagram(&mut self, id: StreamId, payload: Bytes) -> Result<bool, WriteError> {
+        let stream = live(self.streams.get_mut(&id))?;
+        if stream.send.state != SendState::Open {
+            return Err(WriteError::Finished);
+        }
+        let fits = payload.len() <= crate::frame::MAX_PAYLOAD
+            && self.datagram_bytes + payload.len() <= DATAGRAM_QUEUE_BYTES;
+        if !fits || stream.kind != TunnelKind::Udp {
+            self.counters.datagrams_dropped += 1;
+            return Ok(false);
+        }
+        self.datagram_bytes += payload.len();
+        self.datagrams.push_back((id, payload));
+        Ok(true)
+    }
+
+    /// Hands out what has arrived, up to `max` chunks. The bytes go on counting against the
+    /// stream's window until [`release`](Self::release). On a flow each chunk is one datagram.
+    ///
+    /// # Errors
+    /// The stream was aborted; what it had not handed out is lost.
+    pub fn read(
+        &mut self,
+        id: StreamId,
+        chunks: &mut Vec<Bytes>,
+        max: usize,
+    ) -> Result<Read, StreamError> {
+        let stream = live(self.streams.get_mut(&id))?;
+        if stream.recv.queue.is_empty() {
+            if stream.recv.finished {
+                return Ok(Read::Finished);
+            }
+            stream.recv.waiting = true;
+            return Ok(Read::Pending);
+        }
+        let count = max.min(stream.recv.queue.len());
+        for chunk in stream.recv.queue.drain(..count) {
+            stream.recv.queued = stream.recv.queued.saturating_sub(chunk.len() as u32);
+            chunks.push(chunk);
+        }
+        Ok(Read::Chunks)
+    }
+
+    /// The application is done with that many bytes that it had read: they become credit. Of no
+    /// effect on flows, which have none.
+    pub fn release(&mut self, id: StreamId, bytes: usize) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.kind == TunnelKind::Udp || stream.aborted.is_some() {
+            return;
+        }
+        let due = stream.recv.window.release(bytes as u32);
+        if due && !stream.recv.finished && !stream.recv.grant_listed {
+            stream.recv.grant_listed = true;
+            self.grants.push_back(id);
+        }
+    }
+
+    /// Ends this side's direction after what is queued. Of no effect the second time.
+    pub fn finish(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.send.state == SendState::Open && stream.aborted.is_none() {
+            stream.send.state = SendState::Finishing;
+            self.scheduler.activate(id, &mut stream.send.turn);
+        }
+    }
+
+    /// Aborts both directions and tells the peer. Of no effect on a stream that has ended.
+    pub fn reset(&mut self, id: StreamId, code: ResetCode, reason: &str) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.is_closed_on_wire() {
+            return;
+        }
+        self.push_control(&Frame::Reset(id, Reset { code, reason: reason.to_owned() }));
+        self.abort_stream(id, StreamError::Closed);
+        self.close_if_drained();
+    }
+
+    /// The application lets go of a stream: if it has not ended well it is reset. Its entry is
+    /// freed.
+    pub fn forget(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        stream.held = false;
+        let unread = !stream.recv.queue.is_empty() || !stream.recv.finished;
+        if stream.aborted.is_none() && (unread || stream.send.state == SendState::Open) {
+            self.reset(id, ResetCode::Cancelled, "");
+        }
+        self.free_if_done(id);
+    }
+
+    /// Both halves may have ended: the stream then no longer counts as open.
+    pub(super) fn settle(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_closed_on_wire() && std::mem::take(&mut stream.counted) {
+            match stream.opener {
+                Opener::Us => self.open_ours -= 1,
+                Opener::Peer => self.open_theirs -= 1,
+            }
+        }
+        self.free_if_done(id);
+    }
+
+    pub(super) fn abort_stream(&mut self, id: StreamId, error: StreamError) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        // A stream that ended well keeps what its reader has not taken yet.
+        if stream.is_closed_on_wire() {
+            return;
+        }
+        self.queued_bytes -= stream.discard();
+        stream.aborted = Some(Box::new(error));
+        if std::mem::take(&mut stream.recv.waiting) {
+            self.events.push_back(Event::Readable(id));
+        }
+        if std::mem::take(&mut stream.send.waiting) {
+            self.events.push_back(Event::Writable(id));
+        }
+        self.settle(id);
+    }
+
+    fn free_if_done(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get(&id) else { return };
+        if stream.held || !stream.is_closed_on_wire() {
+            return;
+        }
+        let window = stream.recv.window.bytes();
+        self.config.budget.release(window);
+        self.grown_bytes -= u64::from(window.saturating_sub(MIN_WINDOW));
+        self.streams.remove(&id);
+    }
+
+    /// Wakes a waiting writer once it has room worth a write.
+    pub(super) fn wake_writer(&mut self, id: StreamId) {
+        let crowded = self.queued_bytes >= SESSION_QUEUE_BYTES;
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.send.waiting && stream.send.room(crowded) > 0 {
+            stream.send.waiting = false;
+            self.events.push_back(Event::Writable(id));
+        }
+    }
+}
+
+impl super::stream::SendHalf {
+    /// Bytes that may be queued. A queue that is more than half full counts as full, so that a
+    /// writer is woken for a large write rather than for many small ones.
+    fn room(&self, crowded: bool) -> usize {
+        let limit = if crowded { SEND_QUEUE_FLOOR_BYTES } else { SEND_QUEUE_BYTES };
+        let queue_room = if self.queued * 2 > limit { 0 } else { limit - self.queued };
+        let credit_room = self.credit.bytes().saturating_sub(self.queued);
+        queue_room.min(credit_room)
+    }
+}
+
+/// The stream, unless it is gone or aborted.
+fn live(stream: Option<&mut Box<Stream>>) -> Result<&mut Stream, StreamError> {
+    let stream = stream.ok_or(StreamError::Closed)?;
+    match &stream.aborted {
+        None => Ok(stream),
+        Some(error) => Err((**error).clone()),
+    }
+}
