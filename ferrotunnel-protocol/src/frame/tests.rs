@@ -363,6 +363,156 @@ fn codes_keep_their_numbers() {
     assert_eq!(RefusalCode::Other(99).to_string(), "other(99)");
 }
 
+const PROTOCOL: &str = include_str!("../../PROTOCOL.md");
+
+/// The frames of the document's one `hex` block: sender, name and bytes.
+fn documented_frames() -> Vec<(Side, &'static str, Vec<u8>)> {
+    let (_, block) = PROTOCOL.split_once("```hex\n").unwrap();
+    let (block, _) = block.split_once("```").unwrap();
+    let mut frames: Vec<(Side, &str, Vec<u8>)> = Vec::new();
+    for line in block.lines() {
+        if let Some(payload) = line.strip_prefix(' ') {
+            frames.last_mut().unwrap().2.extend(hex(payload));
+            continue;
+        }
+        let (side, line) = line.split_once(' ').unwrap();
+        let (name, header) = line.split_once(' ').unwrap();
+        let side = match side {
+            "client" => Side::Client,
+            "server" => Side::Server,
+            other => panic!("who is {other}?"),
+        };
+        frames.push((side, name, hex(header)));
+    }
+    frames
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Client,
+    Server,
+}
+
+fn example() -> Vec<Decoded> {
+    let ascending = |from: u8| std::array::from_fn(|i| from + i as u8);
+    let proof = |text| hex(text).try_into().unwrap();
+    let data = |text: &'static str, fin| Decoded::Data {
+        stream: StreamId(2),
+        bytes: Bytes::from_static(text.as_bytes()),
+        fin,
+    };
+    let ping = |ack| Frame::Ping(Ping { ack, opaque: [0, 0, 0, 0, 0, 0, 0, 1] });
+    let frames = [
+        Frame::Challenge(Challenge { min_version: 1, max_version: 1, nonce: ascending(0) }),
+        Frame::Hello(Hello {
+            version: 1,
+            client_id: ClientId(std::array::from_fn(|i| i as u8)),
+            token_id: String::new(),
+            nonce: ascending(0x20),
+            proof: proof("350fe98d5b88a26ac9d14c4b61f27c825b6472f655a999affd1ef3e2cb9cc0ae"),
+            software: "example/1.0".into(),
+            initial_window: 64 << 10,
+        }),
+        Frame::Welcome(Welcome {
+            session_id: SessionId(255),
+            proof: proof("ccfba4ff3cab6db5fd4c792360a2729873948a6d3732d6806a035b843a0b3ed0"),
+            heartbeat_ms: 5_000,
+            max_streams: 65_536,
+            max_tunnels: 1_024,
+            initial_window: 64 << 10,
+        }),
+        Frame::Register(
+            1,
+            Register {
+                kind: TunnelKind::Http,
+                name: "app".into(),
+                hosts: vec![],
+                port: 0,
+                options: vec![],
+            },
+        ),
+        Frame::Registered(1, Registered::Ok { address: "http://app.localhost:8080/".into() }),
+        Frame::Open(
+            StreamId(2),
+            Open {
+                tunnel: 1,
+                kind: TunnelKind::Http,
+                visitor: Some("192.0.2.7:50000".parse().unwrap()),
+                ingress: Some("192.0.2.1:8080".parse().unwrap()),
+                send_window: 64 << 10,
+                receive_window: 64 << 10,
+            },
+        ),
+    ];
+    let tail = [
+        Frame::WindowUpdate(StreamId::SESSION, WindowUpdate { credit: 16 << 10 }),
+        ping(false),
+        ping(true),
+        Frame::Unregister(1),
+        Frame::GoAway(GoAway {
+            last_stream: StreamId(0),
+            code: GoAwayCode::ShuttingDown,
+            reason: "restart".into(),
+        }),
+    ];
+    let stream = [
+        data("GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n", false),
+        data("HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", true),
+        data("", true),
+    ];
+    let whole = |frames: Vec<Frame>| frames.into_iter().map(Decoded::Frame);
+    whole(frames.into()).chain(stream).chain(whole(tail.into())).collect()
+}
+
+#[test]
+fn the_documented_example_is_what_we_encode() {
+    let documented = documented_frames();
+    let expected = example();
+    assert_eq!(documented.len(), expected.len());
+    for ((_, name, bytes), item) in documented.iter().zip(&expected) {
+        match item {
+            Decoded::Frame(frame) => {
+                assert_eq!(*name, frame.name());
+                assert_eq!(frame.encode(), *bytes, "{name}");
+            }
+            Decoded::Data { stream, bytes: payload, fin } => {
+                assert_eq!(*name, "Data");
+                let flags = if *fin { FIN } else { 0 };
+                assert_eq!(raw(FrameType::Data, flags, stream.0, payload), *bytes);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_documented_example_is_what_we_decode() {
+    let documented = documented_frames();
+    for side in [Side::Client, Side::Server] {
+        let from_side = documented.iter().filter(|(from, ..)| *from == side);
+        let mut input: BytesMut = from_side.clone().flat_map(|(.., bytes)| bytes).collect();
+        let mut decoder = trusting();
+        let expected = documented.iter().zip(example()).filter(|((from, ..), _)| *from == side);
+        for (_, item) in expected {
+            assert_eq!(decoder.decode(&mut input), Ok(Some(item)));
+        }
+        assert!(input.is_empty());
+    }
+}
+
+#[test]
+fn every_code_is_documented_with_its_word() {
+    let documented =
+        |number: u16, word: &str| PROTOCOL.contains(&format!("| {number} | `{word}` |"));
+    for number in 1..=7 {
+        assert!(documented(number, ResetCode::from_wire(number).as_str()), "reset {number}");
+        assert!(documented(number, GoAwayCode::from_wire(number).as_str()), "go away {number}");
+    }
+    for number in 1..=8_u8 {
+        let word = RefusalCode::from_wire(number).as_str();
+        assert!(documented(number.into(), word), "refusal {number}");
+    }
+}
+
 fn text(max: usize) -> impl Strategy<Value = String> {
     vec(any::<char>(), 0..=max).prop_map(move |chars| {
         let mut text: String = chars.into_iter().collect();
