@@ -1,0 +1,216 @@
+//! What may be typed. What it means is in [`crate::settings`].
+//!
+//! Every setting can also come from the environment as `FERROTUNNEL_*`; an argument wins over the environment.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::builder::FalseyValueParser;
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::output::Format;
+use crate::value::{self, LocalTarget, ServerAddr};
+
+/// Expose a service behind NAT through a public server.
+#[derive(Debug, Parser)]
+#[command(name = "ferrotunnel", version, propagate_version = false, arg_required_else_help = true)]
+#[command(after_help = "Start here: ferrotunnel demo")]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command understands.
+#[derive(Debug, Args)]
+pub(crate) struct CommonArgs {
+    /// Print events as JSON lines on stdout, for scripts
+    #[arg(long, global = true, env = "FERROTUNNEL_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    json: bool,
+    /// How much to log on stderr; RUST_LOG takes finer filters
+    #[arg(long, global = true, env = "FERROTUNNEL_LOG_LEVEL", value_name = "LEVEL")]
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+impl CommonArgs {
+    /// How stdout is written.
+    pub(crate) fn format(&self) -> Format {
+        if self.json { Format::Json } else { Format::Plain }
+    }
+}
+
+/// The levels of the log, from nothing to everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// One variant for each file in `commands/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the public server: clients dial in, visitors come through it
+    Server(ServerArgs),
+    /// Expose a local address over HTTP
+    Client(ClientArgs),
+    /// Expose a local HTTP service under a public host name
+    Http(HttpArgs),
+    /// Expose a local TCP service on a public port
+    Tcp(TcpArgs),
+    /// Run server, client and a small site in this one process, to see a tunnel work
+    Demo(DemoArgs),
+    /// Print the version
+    Version,
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+}
+
+impl Command {
+    /// What is logged when nobody says: a server's operator wants its doings, a client's user has the talk of the
+    /// command itself.
+    pub(crate) fn default_log_level(&self) -> LogLevel {
+        match self {
+            Self::Server(_) => LogLevel::Info,
+            _ => LogLevel::Warn,
+        }
+    }
+}
+
+/// The secret both ends know.
+#[derive(Debug, Args)]
+pub(crate) struct TokenArg {
+    /// The secret that server and clients share; prefer the environment to keep it out of the process list
+    #[arg(long, env = "FERROTUNNEL_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    pub(crate) token: TokenArg,
+    /// Where clients dial in
+    #[arg(long, env = "FERROTUNNEL_BIND", value_name = "IP:PORT", default_value = "0.0.0.0:7835", value_parser = value::listen_addr)]
+    pub(crate) bind: SocketAddr,
+    /// Where visitors of HTTP tunnels come in
+    #[arg(long, env = "FERROTUNNEL_HTTP_BIND", value_name = "IP:PORT", default_value = "0.0.0.0:8080", value_parser = value::listen_addr)]
+    pub(crate) http_bind: SocketAddr,
+    /// The domain under which HTTP tunnels get their names: `app` becomes `app.DOMAIN` [default: localhost]
+    #[arg(long, env = "FERROTUNNEL_DOMAIN")]
+    pub(crate) domain: Option<String>,
+    /// Speak with clients without encryption; for trusted networks only
+    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) plaintext: bool,
+    /// Certificate chain for the tunnel port, PEM; without one a self-signed certificate is made, and the token proves
+    /// who is who
+    #[arg(long, env = "FERROTUNNEL_TLS_CERT", value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Private key of --tls-cert, PEM
+    #[arg(long, env = "FERROTUNNEL_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The address on which TCP tunnels get their ports [default: that of --bind]
+    #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
+    pub(crate) tcp_bind_ip: Option<IpAddr>,
+    #[command(flatten)]
+    pub(crate) limits: LimitsArgs,
+}
+
+/// What the server refuses to go beyond; unset ones keep the library's defaults.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitsArgs {
+    /// Clients connected at once
+    #[arg(long, env = "FERROTUNNEL_MAX_SESSIONS", value_name = "N")]
+    pub(crate) max_sessions: Option<usize>,
+    /// Tunnels of one client
+    #[arg(long, env = "FERROTUNNEL_MAX_TUNNELS", value_name = "N")]
+    pub(crate) max_tunnels: Option<u32>,
+    /// Visitor connections open at once through one client
+    #[arg(long, env = "FERROTUNNEL_MAX_STREAMS", value_name = "N")]
+    pub(crate) max_streams: Option<u32>,
+    /// Connections on the tunnel port that have not proven the token yet
+    #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N")]
+    pub(crate) max_handshakes: Option<usize>,
+    /// How long a connection may take to prove the token, like 10s or 500ms
+    #[arg(long, env = "FERROTUNNEL_HANDSHAKE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+}
+
+/// How a client finds its server and what it does when that fails.
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArgs {
+    /// The server to dial [default port: 7835]
+    #[arg(long, env = "FERROTUNNEL_SERVER", value_name = "HOST:PORT")]
+    pub(crate) server: ServerAddr,
+    #[command(flatten)]
+    pub(crate) token: TokenArg,
+    /// Speak with the server without encryption; it must be started with --plaintext too
+    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) plaintext: bool,
+    /// End with an error instead of trying again when the server cannot be reached or goes away
+    #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) exit_on_first_failure: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ClientArgs {
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// The local service: host:port, a port, or unix:/path
+    #[arg(long, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
+    pub(crate) local_addr: LocalTarget,
+    /// The public name; without one the server picks a readable one
+    #[arg(long, env = "FERROTUNNEL_NAME")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HttpArgs {
+    /// The local service: a port, host:port, or unix:/path
+    #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
+    pub(crate) target: LocalTarget,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// The public name; without one the server picks a readable one
+    #[arg(long, env = "FERROTUNNEL_NAME")]
+    pub(crate) name: Option<String>,
+    /// A further public host, exact or `*.example.com`; may be repeated
+    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',')]
+    pub(crate) hosts: Vec<String>,
+    /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do
+    #[arg(long, env = "FERROTUNNEL_HTTP2", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) http2: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TcpArgs {
+    /// The local service: a port, host:port, or unix:/path
+    #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
+    pub(crate) target: LocalTarget,
+    #[command(flatten)]
+    pub(crate) connect: ConnectArgs,
+    /// The public port; without one the server picks a free one
+    #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) remote_port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// The port of the public side on loopback; without one 8080, or a free one when that is taken
+    #[arg(long, env = "FERROTUNNEL_DEMO_PORT", value_name = "PORT")]
+    pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell to complete for
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[cfg(test)]
+mod tests;

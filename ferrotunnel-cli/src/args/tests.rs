@@ -1,0 +1,130 @@
+use clap::CommandFactory as _;
+use clap::error::ErrorKind;
+
+use super::*;
+
+/// Parses a command line as typed after the program's name. Blanks split it.
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("ferrotunnel").chain(line.split_whitespace()))
+}
+
+fn command(line: &str) -> Command {
+    parse(line).unwrap().command
+}
+
+/// The first line of the complaint.
+fn complaint(line: &str) -> String {
+    let error = parse(line).unwrap_err();
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn the_definition_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn a_server_listens_on_the_documented_ports() {
+    let Command::Server(server) = command("server --token s") else { panic!("another command") };
+    assert_eq!(server.bind, "0.0.0.0:7835".parse().unwrap());
+    assert_eq!(server.http_bind, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(server.token.token.as_deref(), Some("s"));
+    assert!(!server.plaintext);
+}
+
+#[test]
+fn the_documented_ports_are_the_library_s() {
+    let Command::Server(server) = command("server") else { panic!("another command") };
+    assert_eq!(server.bind.port(), ferrotunnel::DEFAULT_TUNNEL_PORT);
+    assert_eq!(server.http_bind.port(), ferrotunnel::DEFAULT_HTTP_PORT);
+}
+
+#[test]
+fn every_server_flag_is_understood() {
+    let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
+                --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
+                --handshake-timeout 5s";
+    let Command::Server(server) = command(line) else { panic!("another command") };
+    assert_eq!(server.bind, "[::]:1".parse().unwrap());
+    assert_eq!(server.http_bind, "127.0.0.1:0".parse().unwrap());
+    assert_eq!(server.domain.as_deref(), Some("d.example"));
+    assert_eq!(server.tls_cert, Some("c".into()));
+    assert_eq!(server.tls_key, Some("k".into()));
+    assert_eq!(server.tcp_bind_ip, Some("127.0.0.1".parse().unwrap()));
+    assert_eq!(server.limits.max_sessions, Some(1));
+    assert_eq!(server.limits.max_tunnels, Some(2));
+    assert_eq!(server.limits.max_streams, Some(3));
+    assert_eq!(server.limits.max_handshakes, Some(4));
+    assert_eq!(server.limits.handshake_timeout, Some(Duration::from_secs(5)));
+}
+
+#[test]
+fn an_http_tunnel_takes_several_hosts() {
+    let line =
+        "http 3000 --server h --token s --name app --host a.example --host *.b.example --http2";
+    let Command::Http(http) = command(line) else { panic!("another command") };
+    assert_eq!(http.target.to_string(), "127.0.0.1:3000");
+    assert_eq!(http.connect.server.to_string(), "h:7835");
+    assert_eq!(http.name.as_deref(), Some("app"));
+    assert_eq!(http.hosts, ["a.example", "*.b.example"]);
+    assert!(http.http2);
+}
+
+#[test]
+fn a_tcp_tunnel_takes_a_public_port() {
+    let Command::Tcp(tcp) =
+        command("tcp unix:/run/db.sock --server h:1 --token s --remote-port 15432")
+    else {
+        panic!("another command")
+    };
+    assert_eq!(tcp.target.to_string(), "unix:/run/db.sock");
+    assert_eq!(tcp.remote_port, Some(15432));
+    assert!(complaint("tcp 1 --server h --remote-port 0").contains("--remote-port"));
+}
+
+#[test]
+fn common_flags_stand_before_or_after_the_command() {
+    for line in ["--json --log-level debug version", "version --json --log-level debug"] {
+        let cli = parse(line).unwrap();
+        assert_eq!(cli.common.format(), Format::Json);
+        assert_eq!(cli.common.log_level, Some(LogLevel::Debug));
+    }
+    assert_eq!(parse("version").unwrap().common.format(), Format::Plain);
+}
+
+#[test]
+fn a_client_needs_a_server_and_a_local_address() {
+    assert_eq!(
+        parse("client --token s --server h").unwrap_err().kind(),
+        ErrorKind::MissingRequiredArgument
+    );
+    assert_eq!(
+        parse("client --token s --local-addr 1").unwrap_err().kind(),
+        ErrorKind::MissingRequiredArgument
+    );
+    let Command::Client(client) =
+        command("client --token s --server h --local-addr 127.0.0.1:3000 --exit-on-first-failure")
+    else {
+        panic!("another command")
+    };
+    assert!(client.connect.exit_on_first_failure);
+}
+
+#[test]
+fn complaints_name_the_argument_and_the_value() {
+    let wrong = complaint("http 70000 --server h");
+    assert!(
+        wrong.contains("'70000'") && wrong.contains("<TARGET>") && wrong.contains("1 to 65535"),
+        "{wrong}"
+    );
+    let wrong = complaint("server --bind here");
+    assert!(wrong.contains("'here'") && wrong.contains("--bind"), "{wrong}");
+    let wrong = complaint("client --server http://h --local-addr 1");
+    assert!(wrong.contains("--server") && wrong.contains("scheme"), "{wrong}");
+}
+
+#[test]
+fn the_default_log_level_depends_on_the_command() {
+    assert_eq!(command("server").default_log_level(), LogLevel::Info);
+    assert_eq!(command("version").default_log_level(), LogLevel::Warn);
+}

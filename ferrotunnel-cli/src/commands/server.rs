@@ -1,0 +1,27 @@
+//! `ferrotunnel server`: the public side.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::args::ServerArgs;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::settings::ServerSettings;
+use crate::signals::StopSignals;
+
+pub(super) async fn run(args: ServerArgs, output: &Output) -> Result<(), Failure> {
+    let mut signals = StopSignals::listen()?;
+    let server = ServerSettings::try_from(args)?.build()?.spawn().await?;
+    announce(server.tunnel_addr(), server.http_addr(), output);
+    signals.next().await;
+    signals.drain(output, server.shutdown()).await
+}
+
+fn announce(tunnel: SocketAddr, http: Option<SocketAddr>, output: &Output) {
+    output.event(&json!({ "event": "listening", "tunnel_addr": tunnel, "http_addr": http }));
+    output.talk(format_args!("clients dial {tunnel}"));
+    if let Some(http) = http {
+        output.talk(format_args!("visitors of HTTP tunnels come in on {http}"));
+    }
+}

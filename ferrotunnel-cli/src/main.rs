@@ -1,0 +1,43 @@
+//! The `ferrotunnel` command: arguments become settings, settings become builder calls of the `ferrotunnel` library.
+//!
+//! No wiring happens here: what a server or a client is made of, the library knows.
+
+mod args;
+mod commands;
+mod failure;
+mod logging;
+mod output;
+mod report;
+mod runtime;
+mod settings;
+mod signals;
+mod value;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::Cli;
+use failure::Exit;
+use output::Output;
+
+/// Answers small allocations from many threads faster than the system's allocator. Only the program chooses one: a
+/// library leaves the choice to whoever embeds it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return output::argument_answer(&answer).into(),
+    };
+    let output = Output::new(cli.common.format());
+    logging::start(cli.common.log_level, cli.command.default_log_level());
+    match commands::run(cli.command, &output) {
+        Ok(()) => Exit::Ok.into(),
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit().into()
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The signals that ask this program to stop: the first drains, the second does not wait.
+
+use std::future::Future;
+
+use crate::failure::Failure;
+use crate::output::Output;
+
+/// SIGINT and SIGTERM (Ctrl-C elsewhere), from the moment this is made.
+pub(crate) struct StopSignals {
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(windows)]
+    interrupt: tokio::signal::windows::CtrlC,
+}
+
+impl StopSignals {
+    /// Takes the signals over; until then they end the process.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).map_err(cannot_listen)?,
+            terminate: signal(SignalKind::terminate()).map_err(cannot_listen)?,
+        })
+    }
+
+    /// Takes Ctrl-C over; until then it ends the process.
+    #[cfg(windows)]
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        Ok(Self { interrupt: tokio::signal::windows::ctrl_c().map_err(cannot_listen)? })
+    }
+
+    /// Resolves at the next signal. Safe to drop and call again: no signal is lost between two calls.
+    #[cfg(unix)]
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Resolves at the next Ctrl-C.
+    #[cfg(windows)]
+    pub(crate) async fn next(&mut self) {
+        self.interrupt.recv().await;
+    }
+
+    /// Waits until `drained` is done, or for one more signal.
+    pub(crate) async fn drain<T, E>(
+        &mut self,
+        output: &Output,
+        drained: impl Future<Output = Result<T, E>>,
+    ) -> Result<(), Failure>
+    where
+        Failure: From<E>,
+    {
+        output.talk("finishing what is open; a second Ctrl-C ends at once");
+        tokio::select! {
+            result = drained => result.map(drop).map_err(Failure::from),
+            () = self.next() => Err(Failure::failed("stopped before everything open was finished")),
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn cannot_listen(error: std::io::Error) -> Failure {
+    Failure::failed(format!("cannot listen for signals: {error}"))
+}

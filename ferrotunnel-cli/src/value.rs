@@ -1,0 +1,226 @@
+//! What a single argument may look like, and what is said when it does not.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::str::FromStr;
+use std::time::Duration;
+
+use ferrotunnel::DEFAULT_TUNNEL_PORT;
+
+/// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ServerAddr(String);
+
+impl FromStr for ServerAddr {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Err("give HOST:PORT without a scheme, like example.com:7835".to_owned());
+        }
+        // A bare IPv6 address is full of colons, none of which begins a port.
+        if let Ok(ip) = text.parse::<IpAddr>() {
+            return Ok(Self(SocketAddr::new(ip, DEFAULT_TUNNEL_PORT).to_string()));
+        }
+        match split_host_port(text)? {
+            (host, Some(port)) => Ok(Self(format!("{host}:{port}"))),
+            (host, None) => Ok(Self(format!("{host}:{DEFAULT_TUNNEL_PORT}"))),
+        }
+    }
+}
+
+impl fmt::Display for ServerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the client forwards to: `host:port`, a bare port on this machine, or `unix:/path`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LocalTarget(String);
+
+impl FromStr for LocalTarget {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.is_empty() {
+                Err("unix: needs the path of a socket, like unix:/run/app.sock".to_owned())
+            } else {
+                Ok(Self(text.to_owned()))
+            };
+        }
+        if text.contains("://") {
+            return Err(
+                "give a port or host:port without a scheme, like 3000 or 127.0.0.1:3000".to_owned()
+            );
+        }
+        if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+            return Ok(Self(format!("{}:{}", Ipv4Addr::LOCALHOST, port(text)?)));
+        }
+        match split_host_port(text)? {
+            (host, Some(port)) => Ok(Self(format!("{host}:{port}"))),
+            (_, None) => {
+                Err("the port is missing; give a port or host:port, like 3000 or 127.0.0.1:3000"
+                    .to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Display for LocalTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An address to listen on: `IP:PORT`, `localhost:PORT`, or a bare port for every IPv4 address. Port 0 lets the system pick.
+pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
+    if let Ok(addr) = text.parse() {
+        return Ok(addr);
+    }
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        let port = text.parse().map_err(|_| bad_port(text))?;
+        return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)));
+    }
+    match text.rsplit_once(':') {
+        Some(("localhost", port)) => {
+            let port = port.parse().map_err(|_| bad_port(port))?;
+            Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        }
+        _ => Err("give IP:PORT, like 0.0.0.0:7835 or [::]:7835".to_owned()),
+    }
+}
+
+/// A time with its unit: `500ms`, `10s`, `2m`; a bare number counts seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || "give a number and a unit, like 500ms, 10s or 2m".to_owned();
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let time = match unit {
+        "ms" => Duration::from_millis(number),
+        "" | "s" => Duration::from_secs(number),
+        "m" => Duration::from_secs(number.saturating_mul(60)),
+        _ => return Err(wrong()),
+    };
+    if time.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(time) }
+}
+
+/// Splits at the port, if there is one; brackets around an IPv6 address stay.
+fn split_host_port(text: &str) -> Result<(&str, Option<u16>), String> {
+    let (host, rest) = match text.strip_prefix('[').and_then(|inner| inner.find(']')) {
+        Some(end) => text.split_at(end + 2),
+        None => text.split_at(text.find(':').unwrap_or(text.len())),
+    };
+    if host.is_empty() {
+        return Err("the host is missing; give host:port".to_owned());
+    }
+    if let Some(blank) = host.chars().find(|c| c.is_whitespace() || c.is_control() || *c == '/') {
+        return Err(format!("a host cannot contain {blank:?}"));
+    }
+    if let Some(inner) = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'))
+        && inner.parse::<Ipv6Addr>().is_err()
+    {
+        return Err(format!("{inner} is not an IPv6 address"));
+    }
+    if rest.is_empty() {
+        return Ok((host, None));
+    }
+    let Some(digits) = rest.strip_prefix(':') else {
+        return Err("give host:port".to_owned());
+    };
+    if digits.contains(':') {
+        return Err(format!("write an IPv6 address in brackets, like [::1]:{DEFAULT_TUNNEL_PORT}"));
+    }
+    port(digits).map(|port| (host, Some(port)))
+}
+
+/// A port that can be dialled.
+fn port(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err(bad_port(text)),
+        Ok(port) => Ok(port),
+    }
+}
+
+fn bad_port(text: &str) -> String {
+    format!("'{text}' is not a port; ports go from 1 to 65535")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(text: &str) -> Result<String, String> {
+        text.parse::<ServerAddr>().map(|addr| addr.to_string())
+    }
+
+    fn target(text: &str) -> Result<String, String> {
+        text.parse::<LocalTarget>().map(|target| target.to_string())
+    }
+
+    #[test]
+    fn a_server_without_a_port_gets_the_default_one() {
+        assert_eq!(server("example.com").unwrap(), "example.com:7835");
+        assert_eq!(server("example.com:99").unwrap(), "example.com:99");
+        assert_eq!(server("192.0.2.1").unwrap(), "192.0.2.1:7835");
+    }
+
+    #[test]
+    fn ipv6_servers_are_understood() {
+        assert_eq!(server("::1").unwrap(), "[::1]:7835");
+        assert_eq!(server("[::1]").unwrap(), "[::1]:7835");
+        assert_eq!(server("[2001:db8::1]:99").unwrap(), "[2001:db8::1]:99");
+        assert!(server("[zz]:99").unwrap_err().contains("not an IPv6 address"));
+        assert!(server("fe80::zz:99").unwrap_err().contains("brackets"));
+    }
+
+    #[test]
+    fn a_wrong_server_is_told_apart() {
+        assert!(server("http://example.com").unwrap_err().contains("scheme"));
+        assert!(server("example.com:0").unwrap_err().contains("1 to 65535"));
+        assert!(server("example.com:port").unwrap_err().contains("'port' is not a port"));
+        assert!(server("").unwrap_err().contains("host is missing"));
+        assert!(server(":7835").unwrap_err().contains("host is missing"));
+        assert!(server("exa mple:1").unwrap_err().contains("' '"));
+    }
+
+    #[test]
+    fn a_bare_port_means_this_machine() {
+        assert_eq!(target("3000").unwrap(), "127.0.0.1:3000");
+        assert_eq!(target("localhost:3000").unwrap(), "localhost:3000");
+        assert_eq!(target("[::1]:3000").unwrap(), "[::1]:3000");
+        assert_eq!(target("unix:/run/app.sock").unwrap(), "unix:/run/app.sock");
+    }
+
+    #[test]
+    fn a_wrong_target_is_told_apart() {
+        assert!(target("0").unwrap_err().contains("1 to 65535"));
+        assert!(target("70000").unwrap_err().contains("'70000' is not a port"));
+        assert!(target("localhost").unwrap_err().contains("port is missing"));
+        assert!(target("http://localhost:3000").unwrap_err().contains("scheme"));
+        assert!(target("unix:").unwrap_err().contains("path"));
+        assert!(target("").is_err());
+    }
+
+    #[test]
+    fn listening_takes_an_address_or_a_port() {
+        assert_eq!(listen_addr("7835").unwrap(), "0.0.0.0:7835".parse().unwrap());
+        assert_eq!(listen_addr("[::]:0").unwrap(), "[::]:0".parse().unwrap());
+        assert_eq!(listen_addr("localhost:80").unwrap(), "127.0.0.1:80".parse().unwrap());
+        assert!(listen_addr("99999").unwrap_err().contains("not a port"));
+        assert!(listen_addr("example.com:80").unwrap_err().contains("IP:PORT"));
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        assert_eq!(duration("500ms").unwrap(), Duration::from_millis(500));
+        assert_eq!(duration("10").unwrap(), Duration::from_secs(10));
+        assert_eq!(duration("10s").unwrap(), Duration::from_secs(10));
+        assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
+        for wrong in ["", "s", "-1s", "1.5s", "10h", "0s"] {
+            assert!(duration(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

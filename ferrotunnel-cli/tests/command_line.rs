@@ -1,0 +1,170 @@
+//! What the built program says, where it says it, and with which exit code.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::process::{Command, Output, Stdio};
+
+/// Runs the program to its end with nothing of the test's environment that could mean something to it.
+fn ferrotunnel(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrotunnel"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FERROTUNNEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").args(args).stdin(Stdio::null());
+    command
+}
+
+#[track_caller]
+fn assert_refused(output: &Output, code: i32, says: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains("error: "), "{stderr}");
+    for words in says {
+        assert!(stderr.contains(words), "{words:?} is not in: {stderr}");
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for data");
+}
+
+#[test]
+fn a_missing_token_is_refused_with_both_ways_to_set_it() {
+    for args in [
+        &["server", "--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"][..],
+        &["client", "--server", "127.0.0.1:1", "--local-addr", "127.0.0.1:3000"],
+        &["http", "3000", "--server", "127.0.0.1:1"],
+        &["tcp", "3000", "--server", "127.0.0.1:1"],
+    ] {
+        assert_refused(&ferrotunnel(args), 1, &["no token", "--token", "FERROTUNNEL_TOKEN"]);
+    }
+}
+
+#[test]
+fn a_token_with_a_blank_inside_is_refused_and_not_shown() {
+    let output = ferrotunnel(&["http", "3000", "--server", "127.0.0.1:1", "--token", "two words"]);
+    assert_refused(&output, 1, &["token", "space"]);
+    assert!(!String::from_utf8_lossy(&output.stderr).contains("two words"));
+}
+
+#[test]
+fn an_empty_token_from_the_environment_is_refused() {
+    let output = command(&["http", "3000", "--server", "127.0.0.1:1"])
+        .env("FERROTUNNEL_TOKEN", "")
+        .output()
+        .unwrap();
+    assert_refused(&output, 1, &["token is empty"]);
+}
+
+#[test]
+fn the_token_of_the_environment_is_not_in_the_help() {
+    let output =
+        command(&["http", "--help"]).env("FERROTUNNEL_TOKEN", "hunter2hunter2").output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(help.contains("FERROTUNNEL_TOKEN") && !help.contains("hunter2"), "{help}");
+}
+
+#[test]
+fn a_bad_port_is_a_usage_error() {
+    let output = ferrotunnel(&["http", "70000", "--server", "127.0.0.1:1", "--token", "s"]);
+    assert_refused(&output, 2, &["'70000' is not a port", "1 to 65535"]);
+    let output = ferrotunnel(&[
+        "tcp",
+        "22",
+        "--server",
+        "127.0.0.1:1",
+        "--token",
+        "s",
+        "--remote-port",
+        "0",
+    ]);
+    assert_refused(&output, 2, &["--remote-port", "0"]);
+    let output = ferrotunnel(&["server", "--token", "s", "--bind", "0.0.0.0:x"]);
+    assert_refused(&output, 2, &["--bind", "IP:PORT"]);
+}
+
+#[test]
+fn a_missing_local_address_is_a_usage_error() {
+    let output = ferrotunnel(&["client", "--server", "127.0.0.1:1", "--token", "s"]);
+    assert_refused(&output, 2, &["--local-addr"]);
+    let output = ferrotunnel(&["http", "--server", "127.0.0.1:1", "--token", "s"]);
+    assert_refused(&output, 2, &["<TARGET>"]);
+}
+
+#[test]
+fn half_a_tls_identity_is_a_usage_error() {
+    let output =
+        ferrotunnel(&["server", "--token", "s", "--bind", "127.0.0.1:0", "--tls-cert", "cert.pem"]);
+    assert_refused(&output, 2, &["--tls-key"]);
+}
+
+#[test]
+fn settings_from_the_environment_are_checked_like_arguments() {
+    let output = command(&["http", "3000"])
+        .env("FERROTUNNEL_SERVER", "http://example.com")
+        .env("FERROTUNNEL_TOKEN", "s")
+        .output()
+        .unwrap();
+    assert_refused(&output, 2, &["scheme"]);
+}
+
+#[test]
+fn a_flag_of_the_environment_can_be_off() {
+    let output = command(&["version"]).env("FERROTUNNEL_JSON", "0").output().unwrap();
+    assert!(output.stdout.starts_with(b"ferrotunnel "));
+    let output = command(&["version"]).env("FERROTUNNEL_JSON", "1").output().unwrap();
+    assert!(output.stdout.starts_with(b"{"));
+}
+
+#[test]
+fn version_is_one_line_of_data() {
+    let expected = format!("ferrotunnel {}\n", env!("CARGO_PKG_VERSION"));
+    for args in [["version"], ["--version"]] {
+        let output = ferrotunnel(&args);
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn nothing_typed_shows_the_help_and_where_to_start() {
+    let output = ferrotunnel(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    let help = String::from_utf8_lossy(&output.stderr);
+    assert!(help.contains("ferrotunnel demo") && help.contains("server"), "{help}");
+}
+
+#[test]
+fn every_shell_gets_a_completion_script_that_knows_the_commands() {
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let output = ferrotunnel(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = String::from_utf8_lossy(&output.stdout);
+        for word in ["server", "client", "http", "tcp", "demo", "remote-port"] {
+            assert!(script.contains(word), "{word} is not in the script for {shell}");
+        }
+    }
+    assert_refused(&ferrotunnel(&["completions", "tcsh"]), 2, &["tcsh"]);
+}
+
+/// The script must be one that bash reads without complaint, and complete a flag of a command.
+#[cfg(unix)]
+#[test]
+fn bash_completes_a_flag() {
+    let Ok(found) = Command::new("bash").arg("--version").stdout(Stdio::null()).status() else {
+        eprintln!("skipped: no bash here");
+        return;
+    };
+    assert!(found.success());
+    let script = ferrotunnel(&["completions", "bash"]).stdout;
+    let ask = "\nCOMP_WORDS=(ferrotunnel tcp --remote); COMP_CWORD=2; _ferrotunnel ferrotunnel --remote tcp; echo \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", &(String::from_utf8(script).unwrap() + ask)])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--remote-port", "{output:?}");
+}
