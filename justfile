@@ -12,11 +12,12 @@ default:
 # Formats every crate, the fuzz workspace included.
 fmt:
     {{ cargo }} fmt --all
-    @if [[ -f ferrotunnel-protocol/fuzz/Cargo.toml ]]; then {{ cargo }} fmt --manifest-path ferrotunnel-protocol/fuzz/Cargo.toml; fi
+    {{ cargo }} fmt --manifest-path ferrotunnel-protocol/fuzz/Cargo.toml
 
 # Fails where `just fmt` would change something.
 fmt-check:
     {{ cargo }} fmt --all --check
+    {{ cargo }} fmt --manifest-path ferrotunnel-protocol/fuzz/Cargo.toml --check
 
 # Clippy over every target, warnings are errors.
 lint:
@@ -61,7 +62,7 @@ bench *ARGS:
 
 # Every fuzz target for some seconds.
 fuzz-smoke seconds="20":
-    tools/fuzz-smoke.sh {{ seconds }}
+    ferrotunnel-protocol/fuzz/smoke {{ seconds }}
 
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
