@@ -1,0 +1,39 @@
+//! What an operator may tune of the HTTP ingress, each with its reason.
+
+use std::time::Duration;
+
+/// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
+/// download or an event stream may last for days.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct HttpConfig {
+    /// How long a visitor may take to send the head of a request, and how long a keep-alive
+    /// connection may rest between two requests. It is what ends a slow-loris. 30 s is more than
+    /// any honest browser needs and keeps connections warm while a page is being read.
+    pub header_read_timeout: Duration,
+    /// How long the local service may take until the head of its response. `None`, the default,
+    /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
+    /// a 504.
+    pub response_timeout: Option<Duration>,
+    /// How long requests in progress may go on after shutdown was asked for, before they are cut.
+    pub drain_grace: Duration,
+    /// How long a connection to a local service is kept between two requests. A new one costs no
+    /// round trip through the tunnel, so this stays below the 5 s after which Node.js, Apache and
+    /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost.
+    pub pool_idle_timeout: Duration,
+    /// How many such connections are kept for each tunnel. Each holds a socket of the local
+    /// service and some 10 KiB here; a burst may open more, they are closed when done.
+    pub pool_max_idle_per_tunnel: usize,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            header_read_timeout: Duration::from_secs(30),
+            response_timeout: None,
+            drain_grace: Duration::from_secs(10),
+            pool_idle_timeout: Duration::from_secs(4),
+            pool_max_idle_per_tunnel: 256,
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One visitor's connection, from its first byte to its end.
+
+use std::{convert::Infallible, pin::pin, sync::Arc};
+
+use http::Request;
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::service_fn,
+};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+};
+use tracing::debug;
+
+use crate::{
+    config::HttpConfig,
+    detect::{Prefixed, Version, detect},
+    ingress::HttpIngress,
+    tasks::Tasks,
+    visitor::Visitor,
+};
+
+/// How visitors' connections are served; made once.
+pub(crate) struct Builders {
+    http1: http1::Builder,
+    http2: http2::Builder<Tasks>,
+}
+
+impl Builders {
+    pub(crate) fn new(config: &HttpConfig, tasks: Tasks) -> Self {
+        let mut http1 = http1::Builder::new();
+        // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
+        // next request are waiting, which would stop event streams and early answers.
+        http1
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.header_read_timeout)
+            .max_buf_size(MAX_BUFFERED);
+        let mut http2 = http2::Builder::new(tasks);
+        http2
+            .timer(TokioTimer::new())
+            .adaptive_window(true)
+            .max_concurrent_streams(MAX_HTTP2_STREAMS)
+            .max_send_buf_size(MAX_BUFFERED)
+            .max_header_list_size(MAX_HTTP2_HEADERS)
+            .keep_alive_interval(config.header_read_timeout)
+            .keep_alive_timeout(config.header_read_timeout);
+        Self { http1, http2 }
+    }
+}
+
+impl HttpIngress {
+    /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
+    /// finished and nothing new is taken.
+    pub(crate) async fn serve_connection<T>(
+        self: Arc<Self>,
+        io: T,
+        visitor: Visitor,
+        mut shutdown: watch::Receiver<bool>,
+    ) where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let detected = tokio::select! {
+            detected = tokio::time::timeout(self.config.header_read_timeout, detect(io)) => detected,
+            () = asked_to_stop(&mut shutdown) => return,
+        };
+        let Ok(Ok(Some((version, io)))) = detected else {
+            return;
+        };
+        let visitor = Arc::new(visitor);
+        let ended = match version {
+            Version::Http1 => self.serve_http1(io, &visitor, shutdown).await,
+            Version::Http2 => self.serve_http2(io, &visitor, shutdown).await,
+        };
+        if let Err(error) = ended {
+            debug!(visitor = %visitor.address, %error, "a visitor's connection broke");
+        }
+        let upgrade = visitor.upgrade.lock().take();
+        if let Some(upgrade) = upgrade {
+            upgrade.run().await;
+        }
+    }
+
+    async fn serve_http1<T>(
+        self: &Arc<Self>,
+        io: Prefixed<T>,
+        visitor: &Arc<Visitor>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| self.clone().reply(visitor.clone(), request));
+        let connection = self.builders.http1.serve_connection(TokioIo::new(io), service);
+        let mut connection = pin!(connection.with_upgrades());
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+
+    async fn serve_http2<T>(
+        self: &Arc<Self>,
+        io: Prefixed<T>,
+        visitor: &Arc<Visitor>,
+        mut shutdown: watch::Receiver<bool>,
+    ) -> hyper::Result<()>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let service = service_fn(|request| self.clone().reply(visitor.clone(), request));
+        let mut connection = pin!(self.builders.http2.serve_connection(TokioIo::new(io), service));
+        tokio::select! {
+            ended = connection.as_mut() => return ended,
+            () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+        }
+        connection.await
+    }
+
+    async fn reply(
+        self: Arc<Self>,
+        visitor: Arc<Visitor>,
+        request: Request<Incoming>,
+    ) -> Result<http::Response<crate::body::Body>, Infallible> {
+        Ok(self.answer(&visitor, request).await)
+    }
+}
+
+/// Resolves when shutdown is asked for, or when nobody is left who could ask.
+pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// Bytes that hyper may hold for one connection in each direction: the longest head of a request
+/// it takes, and what is read ahead of a peer that does not keep up. Much less would cost bulk
+/// transfers more turns, much more would let stalled visitors fill the memory.
+pub(crate) const MAX_BUFFERED: usize = 64 << 10;
+
+/// Requests at once on one visitor's HTTP/2 connection. Browsers do not go beyond 100, and each
+/// may hold [`MAX_BUFFERED`].
+const MAX_HTTP2_STREAMS: u32 = 128;
+
+/// Bytes of one request's headers over HTTP/2, the same as over HTTP/1.1.
+const MAX_HTTP2_HEADERS: u32 = MAX_BUFFERED as u32;

@@ -1,0 +1,182 @@
+//! Opens streams for hyper's client: what a TCP connector is elsewhere, a tunnel is here.
+
+use std::{
+    cell::Cell,
+    future::{Ready, ready},
+    io::{self, IoSlice},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use ferrotunnel_core::{OpenError, Routes, Stream, StreamError, Tunnel, TunnelUid};
+use http::{Uri, uri::Authority};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::{
+    client::legacy::connect::{Connected, Connection},
+    rt::TokioIo,
+};
+
+use crate::visitor::Visitor;
+
+/// Finds the tunnel that a made-up authority names and opens a stream to its local service.
+#[derive(Clone)]
+pub(crate) struct Connector {
+    routes: Arc<dyn Routes>,
+}
+
+/// Why there is no stream.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+pub(crate) enum ConnectError {
+    /// It was there when the request was routed.
+    #[error("the tunnel is gone")]
+    Gone,
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// On whose behalf streams are opened while a request of theirs is being sent. A pooled
+/// connection outlives that visitor; `X-Forwarded-For` says who is behind each request.
+pub(crate) struct Opening {
+    visitor: SocketAddr,
+    ingress: SocketAddr,
+    opened: Cell<bool>,
+}
+
+tokio::task_local! {
+    /// The client hands nothing but a URI to its connector, but it calls it from within the task
+    /// that awaits the response.
+    pub(crate) static OPENING: Opening;
+}
+
+/// The authority that stands for one registration of a tunnel. It is the key of the connection
+/// pool, and never reaches the local service.
+pub(crate) fn authority_of(tunnel: &Tunnel) -> Option<Authority> {
+    Authority::from_maybe_shared(Bytes::from(tunnel.uid().0.to_string())).ok()
+}
+
+impl Connector {
+    pub(crate) fn new(routes: Arc<dyn Routes>) -> Self {
+        Self { routes }
+    }
+
+    fn connect(&self, uri: &Uri) -> Result<TunnelIo, ConnectError> {
+        let uid = uri.host().and_then(|host| host.parse().ok()).ok_or(ConnectError::Gone)?;
+        let tunnel = self.routes.tunnel(TunnelUid(uid)).ok_or(ConnectError::Gone)?;
+        let (visitor, ingress) = OPENING
+            .try_with(|opening| {
+                opening.opened.set(true);
+                (opening.visitor, opening.ingress)
+            })
+            .unwrap_or((UNKNOWN, UNKNOWN));
+        Ok(TunnelIo::new(tunnel.open(visitor, ingress)?))
+    }
+}
+
+impl tower_service::Service<Uri> for Connector {
+    type Response = TunnelIo;
+    type Error = ConnectError;
+    type Future = Ready<Result<TunnelIo, ConnectError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        ready(self.connect(&uri))
+    }
+}
+
+impl Opening {
+    pub(crate) fn by(visitor: &Visitor) -> Self {
+        Self { visitor: visitor.address, ingress: visitor.ingress, opened: Cell::new(false) }
+    }
+
+    /// Whether a new stream was opened since.
+    pub(crate) fn opened(&self) -> bool {
+        self.opened.get()
+    }
+}
+
+/// A stream as hyper wants it.
+pub(crate) struct TunnelIo {
+    stream: TokioIo<Stream>,
+    /// Where the reason is left when the stream breaks, for those who cannot see the error.
+    broke: Option<Arc<OnceLock<StreamError>>>,
+}
+
+impl TunnelIo {
+    pub(crate) fn new(stream: Stream) -> Self {
+        Self { stream: TokioIo::new(stream), broke: None }
+    }
+
+    pub(crate) fn reporting(stream: Stream, broke: Arc<OnceLock<StreamError>>) -> Self {
+        Self { stream: TokioIo::new(stream), broke: Some(broke) }
+    }
+
+    fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if let (Poll::Ready(Err(error)), Some(broke)) = (&result, &self.broke)
+            && let Some(error) = StreamError::from_io(error)
+        {
+            // The first reason is the true one.
+            let _ = broke.set(error.clone());
+        }
+        result
+    }
+}
+
+impl Connection for TunnelIo {
+    fn connected(&self) -> Connected {
+        Connected::new()
+    }
+}
+
+impl Read for TunnelIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.note(result)
+    }
+}
+
+impl Write for TunnelIo {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note(result)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note(result)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let result = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note(result)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Stands for "nobody in particular".
+const UNKNOWN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

@@ -1,0 +1,165 @@
+//! One request from a visitor to a local service, and the response back.
+
+use std::sync::Arc;
+
+use ferrotunnel_core::Tunnel;
+use http::{
+    Method, Request, Response, StatusCode, Uri, Version,
+    header::{CONTENT_TYPE, HOST, UPGRADE},
+    request, response,
+    uri::{Authority, PathAndQuery, Scheme},
+};
+use hyper::body::Incoming;
+use tracing::debug;
+
+use crate::{
+    answer::{Form, Refusal},
+    body::Body,
+    connector::authority_of,
+    forwarded, headers,
+    host::Asked,
+    ingress::HttpIngress,
+    local::Via,
+    upgrade::Wish,
+    visitor::Visitor,
+};
+
+impl HttpIngress {
+    /// Answers one request, with the local service's response or with an answer of ours.
+    pub(crate) async fn answer(
+        &self,
+        visitor: &Visitor,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let form = Form::wanted_by(request.headers());
+        match self.forward(visitor, request).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
+                refusal.into_response(form)
+            }
+        }
+    }
+
+    async fn forward(
+        &self,
+        visitor: &Visitor,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, Refusal> {
+        if *request.method() == Method::CONNECT {
+            return Err(Refusal::Connect);
+        }
+        let asked = Asked::by(request.uri(), request.headers(), request.version())?;
+        let tunnel = self.route(asked.as_ref())?;
+        let wish = Wish::of(&mut request);
+        let via = match &wish {
+            Some(_) => Via::Fresh,
+            None if speaks_http2(&tunnel, &request) => Via::Multiplexed,
+            None => Via::Pooled,
+        };
+
+        let (mut head, body) = request.into_parts();
+        rewrite_headers(&mut head, visitor, asked.as_ref());
+        if let Some(wish) = &wish {
+            wish.repeat(&mut head.headers);
+        }
+        address(&mut head, via, &tunnel, asked.as_ref())?;
+
+        let request = Request::from_parts(head, Body::passing(body));
+        let sent = self.local.send(via, &tunnel, visitor, request);
+        let response = match self.config.response_timeout {
+            None => sent.await?,
+            Some(limit) => {
+                tokio::time::timeout(limit, sent).await.map_err(|_| Refusal::Timeout)??
+            }
+        };
+        respond(visitor, wish, response)
+    }
+
+    fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
+        let host = asked.map_or("", Asked::host);
+        self.routes.http(host).ok_or_else(|| Refusal::NoSuchTunnel(host.into()))
+    }
+}
+
+/// gRPC over HTTP/2 needs HTTP/2 all the way; otherwise the tunnel's option says what the local
+/// service speaks.
+fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
+    let is_grpc = || {
+        let content_type = request.headers().get(CONTENT_TYPE);
+        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+    };
+    tunnel.options().iter().any(|(name, value)| name == "h2c" && value == "true")
+        || (request.version() == Version::HTTP_2 && is_grpc())
+}
+
+fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
+    headers::strip_hop_by_hop(&mut head.headers);
+    if head.version == Version::HTTP_2 {
+        headers::join_cookies(&mut head.headers);
+    }
+    forwarded::set(&mut head.headers, visitor, asked);
+}
+
+/// Writes the target of the request for the next hop. The host that the visitor asked for reaches
+/// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
+fn address(
+    head: &mut request::Parts,
+    via: Via,
+    tunnel: &Tunnel,
+    asked: Option<&Asked>,
+) -> Result<(), Refusal> {
+    let authority = match via {
+        Via::Pooled | Via::Fresh => {
+            head.version = Version::HTTP_11;
+            forwarded::set_host(&mut head.headers, asked);
+            authority_of(tunnel)
+        }
+        Via::Multiplexed => {
+            head.version = Version::HTTP_2;
+            head.headers.remove(HOST);
+            let text = asked.map(Asked::text).filter(|text| !text.is_empty());
+            text.unwrap_or("localhost").parse::<Authority>().ok()
+        }
+    };
+    // What was parsed as a URI is one again with another authority.
+    let mut target = http::uri::Parts::default();
+    target.scheme = Some(Scheme::HTTP);
+    target.authority = authority;
+    target.path_and_query = Some(path_of(&head.uri));
+    head.uri = Uri::from_parts(target).map_err(|_| Refusal::BadAnswer)?;
+    Ok(())
+}
+
+/// Cheap to clone: it shares the visitor's bytes.
+fn path_of(uri: &Uri) -> PathAndQuery {
+    uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+}
+
+fn respond(
+    visitor: &Visitor,
+    wish: Option<Wish>,
+    response: Response<Body>,
+) -> Result<Response<Body>, Refusal> {
+    let (mut head, body) = response.into_parts();
+    let protocol = head.headers.remove(UPGRADE);
+    headers::strip_hop_by_hop(&mut head.headers);
+    head.version = Version::HTTP_11;
+    if head.status != StatusCode::SWITCHING_PROTOCOLS {
+        keep_required_upgrade(&mut head, protocol);
+        return Ok(Response::from_parts(head, body));
+    }
+    // A local service that switches without having been asked cannot be followed.
+    let wish = wish.ok_or(Refusal::BadAnswer)?;
+    let mut response = Response::from_parts(head, body);
+    let upgrade = wish.granted(&mut response, protocol);
+    *visitor.upgrade.lock() = Some(upgrade);
+    Ok(response.map(|_| Body::empty()))
+}
+
+/// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
+fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {
+    if let Some(protocol) = protocol.filter(|_| head.status == StatusCode::UPGRADE_REQUIRED) {
+        head.headers.insert(UPGRADE, protocol);
+    }
+}

@@ -1,0 +1,169 @@
+//! Headers that concern one hop only and must not pass a proxy (RFC 9110, section 7.6.1).
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{
+        CONNECTION, CONTENT_LENGTH, COOKIE, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
+        TRANSFER_ENCODING, UPGRADE,
+    },
+};
+
+/// Takes out what concerns the last hop only: `Connection` and whatever it lists, and the headers
+/// that belong to it even when it does not list them. `TE: trailers` stays, in that one form:
+/// gRPC services insist on it.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    for name in listed_by_connection(headers) {
+        headers.remove(name);
+    }
+    let wants_trailers = has_token(headers, &TE, "trailers");
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+    if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Whether a header that is a comma-separated list contains the token, in any case. Parameters
+/// after a semicolon are not looked at.
+pub(crate) fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    tokens(headers, name).any(|t| {
+        let bare = t.split_once(';').map_or(t, |(bare, _)| bare.trim_end());
+        bare.eq_ignore_ascii_case(token)
+    })
+}
+
+/// HTTP/2 lets a visitor send its cookies in crumbs; HTTP/1.1 knows one `Cookie` header
+/// (RFC 9113, section 8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Header values put together from header values are one again.
+    if let Ok(cookie) = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined)) {
+        headers.insert(COOKIE, cookie);
+    }
+}
+
+fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    tokens(headers, &CONNECTION)
+        // The usual two are no headers that could be there.
+        .filter(|t| !t.eq_ignore_ascii_case("keep-alive") && !t.eq_ignore_ascii_case("close"))
+        .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
+        // Listing these would make the message say something else, or nothing (RFC 9110, 7.6.1:
+        // "a sender MUST NOT send a connection option corresponding to .. all recipients").
+        .filter(|name| ![HOST, CONTENT_LENGTH, TE].contains(name))
+        .collect()
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+const HOP_BY_HOP: [HeaderName; 8] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn stripped(pairs: &[(&'static str, &'static str)]) -> Vec<(String, String)> {
+        let mut headers = map(pairs);
+        strip_hop_by_hop(&mut headers);
+        let text = |v: &HeaderValue| v.to_str().unwrap().to_owned();
+        headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect()
+    }
+
+    fn nothing() -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    #[test]
+    fn what_belongs_to_one_hop_does_not_pass() {
+        let one_hop = [
+            ("connection", "close"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-connection", "keep-alive"),
+            ("proxy-authorization", "Basic eA=="),
+            ("proxy-authenticate", "Basic"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+        ];
+        assert_eq!(stripped(&one_hop), nothing());
+    }
+
+    #[test]
+    fn what_connection_lists_does_not_pass_either() {
+        let listed = [
+            ("connection", "close, X-One"),
+            ("connection", "x-two"),
+            ("x-one", "1"),
+            ("x-two", "2"),
+            ("x-two", "again"),
+        ];
+        assert_eq!(stripped(&listed), nothing());
+    }
+
+    #[test]
+    fn connection_cannot_list_what_frames_or_routes_the_message() {
+        let kept = [("host", "app"), ("content-length", "3")];
+        let listed = [("connection", "host, content-length"), kept[0], kept[1]];
+        assert_eq!(stripped(&listed).len(), 2);
+    }
+
+    #[test]
+    fn everything_else_passes() {
+        let end_to_end = [("accept", "*/*"), ("trailer", "grpc-status"), ("via", "1.1 a")];
+        assert_eq!(stripped(&end_to_end).len(), 3);
+    }
+
+    #[test]
+    fn te_trailers_stays_alone() {
+        let kept = vec![("te".to_owned(), "trailers".to_owned())];
+        assert_eq!(stripped(&[("te", "trailers")]), kept);
+        assert_eq!(stripped(&[("te", "gzip;q=0.5, Trailers"), ("connection", "TE")]), kept);
+    }
+
+    #[test]
+    fn tokens_are_found_in_any_case_and_place() {
+        let headers = map(&[("connection", "keep-alive"), ("connection", "foo , UPGRADE")]);
+        assert!(has_token(&headers, &CONNECTION, "upgrade"));
+        assert!(!has_token(&headers, &CONNECTION, "up"));
+    }
+
+    #[test]
+    fn cookie_crumbs_become_one_cookie() {
+        let mut headers = map(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")]);
+        join_cookies(&mut headers);
+        let cookies: Vec<_> = headers.get_all(COOKIE).iter().collect();
+        assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    }
+}

@@ -1,0 +1,99 @@
+//! The public listener for HTTP visitors.
+
+use std::{
+    future::poll_fn,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    task::Poll,
+};
+
+use ferrotunnel_core::{Routes, accept::accept_loop};
+use parking_lot::Mutex;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tracing::debug;
+
+use crate::{
+    config::HttpConfig,
+    connection::{Builders, asked_to_stop},
+    local::Local,
+    tasks::Tasks,
+    visitor::Visitor,
+};
+
+/// Serves visitors over HTTP/1.1 and HTTP/2 (told apart by their first bytes), and forwards each
+/// request to the tunnel that its host names. One ingress may serve several listeners; they share
+/// the connections to local services.
+///
+/// Every path belongs to the tunnels. Answers that are the ingress's own carry a
+/// `FerroTunnel-Error` header. CONNECT is refused with 405: this is no forward proxy.
+pub struct HttpIngress {
+    pub(crate) routes: Arc<dyn Routes>,
+    pub(crate) config: HttpConfig,
+    pub(crate) builders: Builders,
+    pub(crate) local: Local,
+    /// What hyper starts by itself ends with the ingress.
+    tasks: Tasks,
+}
+
+impl HttpIngress {
+    /// An ingress that looks tunnels up in `routes`.
+    pub fn new(routes: Arc<dyn Routes>, config: HttpConfig) -> Self {
+        let tasks = Tasks::default();
+        Self {
+            builders: Builders::new(&config, tasks.clone()),
+            local: Local::new(routes.clone(), &config, tasks.clone()),
+            routes,
+            config,
+            tasks,
+        }
+    }
+
+    /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
+    /// listener closes at once, requests in progress may finish for
+    /// [`HttpConfig::drain_grace`], and what is still open after that is cut. When this returns,
+    /// no connection is left; when it is dropped, all are cut.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, shutdown: watch::Receiver<bool>) {
+        let address = listener.local_addr().unwrap_or(UNKNOWN);
+        let connections = Mutex::new(JoinSet::new());
+        let mut stop = shutdown.clone();
+        tokio::select! {
+            biased;
+            () = asked_to_stop(&mut stop) => {}
+            () = accept_loop(listener, |io, peer| {
+                let visitor = Visitor::new(peer, address);
+                let serving = self.clone().serve_connection(io, visitor, shutdown.clone());
+                connections.lock().spawn(serving);
+            }) => {}
+            () = forget_finished(&connections) => {}
+        }
+        drain(connections.into_inner(), &self.config).await;
+    }
+}
+
+impl Drop for HttpIngress {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+/// Frees what ended connections leave in the set, for as long as it is polled. It is polled again
+/// after each accept, which is when the set may have become more than empty.
+async fn forget_finished(connections: &Mutex<JoinSet<()>>) {
+    poll_fn(|cx| {
+        let mut connections = connections.lock();
+        while let Poll::Ready(Some(_)) = connections.poll_join_next(cx) {}
+        Poll::<()>::Pending
+    })
+    .await;
+}
+
+async fn drain(mut connections: JoinSet<()>, config: &HttpConfig) {
+    let finished =
+        timeout(config.drain_grace, async { while connections.join_next().await.is_some() {} });
+    if finished.await.is_err() {
+        debug!(connections = connections.len(), "the grace is over, cutting what is open");
+        connections.shutdown().await;
+    }
+}
+
+const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

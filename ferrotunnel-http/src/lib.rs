@@ -1,0 +1,28 @@
+//! The HTTP ingress of a FerroTunnel server.
+//!
+//! A request walks: [`HttpIngress`] accepts -> `connection` detects HTTP/1.1 or HTTP/2 -> `host`
+//! says whom it is for -> `forward` cleans its headers -> `local` sends it over a connection that
+//! runs through a stream of the tunnel -> the response comes back the same way. Bodies and
+//! trailers pass as they arrive; nothing is ever collected.
+//!
+//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, plugins.
+
+mod answer;
+mod body;
+mod config;
+mod connection;
+mod connector;
+mod detect;
+mod forward;
+mod forwarded;
+mod headers;
+mod host;
+mod ingress;
+mod local;
+mod multiplexed;
+mod tasks;
+mod upgrade;
+mod visitor;
+
+pub use config::HttpConfig;
+pub use ingress::HttpIngress;

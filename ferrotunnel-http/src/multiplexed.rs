@@ -1,0 +1,180 @@
+//! HTTP/2 connections to local services that speak it, each shared by many visitors.
+//!
+//! hyper-util's pooled client cannot serve here: it takes the pool's key from the very authority
+//! that the local service sees as `:authority`, and that one must be the visitor's.
+
+use std::{
+    collections::HashMap,
+    future::{Future as _, poll_fn},
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use ferrotunnel_core::{StreamError, Tunnel, TunnelUid};
+use http::{Request, Response};
+use hyper::client::conn::http2::{self, SendRequest};
+use hyper_util::rt::TokioTimer;
+use parking_lot::Mutex;
+use tracing::debug;
+
+use crate::{answer::Refusal, body::Body, connector::TunnelIo, tasks::Tasks, visitor::Visitor};
+
+/// The connections of all tunnels. Invariant: the key of a tunnel is there only while one of its
+/// connections lives, for the task of each connection removes it at its end.
+#[derive(Clone)]
+pub(crate) struct Multiplexed {
+    connections: Arc<Mutex<HashMap<TunnelUid, Vec<Shared>>>>,
+    builder: http2::Builder<Tasks>,
+    tasks: Tasks,
+}
+
+#[derive(Clone)]
+struct Shared {
+    sender: SendRequest<Body>,
+    in_flight: Arc<AtomicUsize>,
+    /// Exchanges that the local service allows at once, as far as it has said.
+    limit: Arc<AtomicUsize>,
+    broke: Arc<OnceLock<StreamError>>,
+}
+
+/// One exchange that a connection is busy with, until dropped.
+pub(crate) struct InFlight(Arc<AtomicUsize>);
+
+impl Multiplexed {
+    pub(crate) fn new(tasks: Tasks) -> Self {
+        let mut builder = http2::Builder::new(tasks.clone());
+        builder
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(SEND_BUFFER);
+        Self { connections: Arc::default(), builder, tasks }
+    }
+
+    pub(crate) async fn send(
+        &self,
+        tunnel: &Tunnel,
+        visitor: &Visitor,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut shared, mut in_flight) = self.lease(tunnel, visitor).await?;
+        let mut failed = match shared.sender.try_send_request(request).await {
+            Ok(response) => return Ok(response.map(|body| Body::counted(body, in_flight))),
+            Err(failed) => failed,
+        };
+        // The local service went away (GOAWAY) before this request began; it may begin elsewhere.
+        let Some(request) = failed.take_message() else {
+            return Err(shared.refusal(&failed.into_error()));
+        };
+        (shared, in_flight) = self.lease(tunnel, visitor).await?;
+        match shared.sender.send_request(request).await {
+            Ok(response) => Ok(response.map(|body| Body::counted(body, in_flight))),
+            Err(error) => Err(shared.refusal(&error)),
+        }
+    }
+
+    /// A connection with room for one more exchange; a new one where all are full, so that
+    /// visitors who stall fill up a connection but never the tunnel.
+    async fn lease(
+        &self,
+        tunnel: &Tunnel,
+        visitor: &Visitor,
+    ) -> Result<(Shared, InFlight), Refusal> {
+        if let Some(leased) = self.lease_open(tunnel.uid()) {
+            return Ok(leased);
+        }
+        let stream = tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let broke = Arc::new(OnceLock::new());
+        let io = TunnelIo::reporting(stream, broke.clone());
+        let (sender, connection) =
+            self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
+        let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));
+        let shared = Shared { sender, in_flight: Arc::default(), limit: limit.clone(), broke };
+        let in_flight = InFlight::one_more(&shared.in_flight);
+
+        let uid = tunnel.uid();
+        self.connections.lock().entry(uid).or_default().push(shared.clone());
+        let connections = self.connections.clone();
+        self.tasks.spawn(async move {
+            let mut connection = connection;
+            let ended = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                let allowed = connection.current_max_send_streams();
+                limit.store(allowed.clamp(1, MAX_IN_FLIGHT), Ordering::Relaxed);
+                ended
+            });
+            if let Err(error) = ended.await {
+                debug!(tunnel = %uid, %error, "connection to a local service ended");
+            }
+            drop(connection);
+            forget_closed(&connections, uid);
+        });
+        Ok((shared, in_flight))
+    }
+
+    fn lease_open(&self, uid: TunnelUid) -> Option<(Shared, InFlight)> {
+        let mut connections = self.connections.lock();
+        let open = connections.get_mut(&uid)?;
+        // The first that has room is taken, so those at the end fall idle after a burst; one of
+        // them is let go each time.
+        let chosen = open.iter().position(Shared::has_room)?;
+        let in_flight = InFlight::one_more(&open[chosen].in_flight);
+        let shared = open[chosen].clone();
+        if open.last().is_some_and(|last| last.in_flight.load(Ordering::Relaxed) == 0) {
+            open.pop();
+        }
+        Some((shared, in_flight))
+    }
+}
+
+fn forget_closed(connections: &Mutex<HashMap<TunnelUid, Vec<Shared>>>, uid: TunnelUid) {
+    let mut connections = connections.lock();
+    if let Some(open) = connections.get_mut(&uid) {
+        open.retain(|shared| !shared.sender.is_closed());
+        if open.is_empty() {
+            connections.remove(&uid);
+        }
+    }
+}
+
+impl Shared {
+    fn has_room(&self) -> bool {
+        let limit = self.limit.load(Ordering::Relaxed);
+        !self.sender.is_closed() && self.in_flight.load(Ordering::Relaxed) < limit
+    }
+
+    /// h2 does not hand on the error of its connection, so the stream itself is asked.
+    fn refusal(&self, error: &hyper::Error) -> Refusal {
+        self.broke.get().map_or_else(|| Refusal::of(error), Refusal::from)
+    }
+}
+
+impl InFlight {
+    fn one_more(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Exchanges per connection; what most servers allow, and the least that RFC 9113 recommends.
+const MAX_IN_FLIGHT: usize = 100;
+
+/// What a local service may send to one visitor who does not read: 1 MiB is the memory at stake,
+/// and 80 Mbit/s at a round trip of 100 ms.
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// More than all exchanges of a connection may have in flight together, so that it never runs
+/// out: visitors who stall would take it from the others.
+const CONNECTION_WINDOW: u32 = 1 << 30;
+
+/// Bytes of one upload held back for a local service that does not read.
+const SEND_BUFFER: usize = 64 << 10;

@@ -1,0 +1,37 @@
+//! What is known about one visitor's connection, worked out once when it is accepted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderValue;
+use parking_lot::Mutex;
+
+use crate::upgrade::Upgrade;
+
+pub(crate) struct Visitor {
+    pub(crate) address: SocketAddr,
+    /// The address of the listener that accepted it.
+    pub(crate) ingress: SocketAddr,
+    /// Value of `X-Forwarded-For`: the bare address.
+    pub(crate) forwarded_for: HeaderValue,
+    /// The `for=` part of `Forwarded`, with the `proto=` part (RFC 7239).
+    pub(crate) forwarded_prefix: String,
+    /// Where a request that was answered with 101 leaves the rest of the work to the task that
+    /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
+    pub(crate) upgrade: Mutex<Option<Upgrade>>,
+}
+
+impl Visitor {
+    pub(crate) fn new(address: SocketAddr, ingress: SocketAddr) -> Self {
+        // A listener on [::] sees IPv4 visitors as ::ffff:a.b.c.d; services expect a.b.c.d.
+        let ip = address.ip().to_canonical();
+        let text = ip.to_string();
+        let forwarded_prefix = match ip {
+            IpAddr::V4(_) => format!("for={text};proto=http"),
+            IpAddr::V6(_) => format!("for=\"[{text}]\";proto=http"),
+        };
+        // Addresses are digits, letters, dots and colons; the empty value can not happen.
+        let forwarded_for =
+            HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
+        Self { address, ingress, forwarded_for, forwarded_prefix, upgrade: Mutex::new(None) }
+    }
+}
