@@ -40,14 +40,20 @@ impl Liveness {
     }
 
     /// When `handle_timeout` has something to do.
+    ///
+    /// A Ping that waits for the carrier sets no deadline: the timer would fire again and again
+    /// for as long as the carrier blocks.
     pub(super) fn deadline(&self) -> Instant {
+        let silent = self.last_heard + self.heartbeat * SILENT_BEATS;
+        if self.ping_wanted { silent } else { silent.min(self.next_ping()) }
+    }
+
+    /// After a heartbeat of quiet in either direction, but a heartbeat after the last Ping if that
+    /// one is still without answer.
+    fn next_ping(&self) -> Instant {
         let quiet_since = self.last_heard.min(self.last_sent);
-        let ping = if self.ping_under_way() {
-            self.in_flight.map_or(self.last_heard, |(_, at)| at) + self.heartbeat
-        } else {
-            quiet_since + self.heartbeat
-        };
-        ping.min(self.last_heard + self.heartbeat * SILENT_BEATS)
+        let since = self.in_flight.map_or(quiet_since, |(_, sent_at)| sent_at.max(quiet_since));
+        since + self.heartbeat
     }
 
     pub(super) fn is_peer_silent(&self, now: Instant) -> bool {
@@ -55,20 +61,9 @@ impl Liveness {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
-        let quiet_since = self.last_heard.min(self.last_sent);
-        if now.duration_since(quiet_since) >= self.heartbeat {
-            if self.ping_under_way() {
-                let lost = self.in_flight.is_some_and(|(_, at)| now.duration_since(at) >= self.heartbeat);
-                if !lost {
-                    return;
-                }
-            }
+        if now >= self.next_ping() {
             self.ping_wanted = true;
         }
-    }
-
-    fn ping_under_way(&self) -> bool {
-        self.in_flight.is_some()
     }
 
     /// A stream wants its window tuned: measure again if the last sample is old.
