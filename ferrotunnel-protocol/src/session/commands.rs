@@ -7,9 +7,7 @@ use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 
 use super::config::MIN_WINDOW;
 use super::{Greeting, Session, State};
-use crate::frame::{
-    Frame, GoAwayCode, Hello, PROOF_LEN, Register, Registered, Welcome,
-};
+use crate::frame::{Frame, GoAwayCode, Hello, PROOF_LEN, Register, Registered, Welcome};
 
 /// What a client says of itself; the session adds the rest of the Hello.
 #[derive(Clone, Debug)]
@@ -27,7 +25,7 @@ pub struct HelloRequest {
 }
 
 /// The server's answer to a Hello whose proof is right.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Accept {
     /// Name of the new session.
     pub session_id: SessionId,
@@ -76,8 +74,8 @@ impl Session {
         self.push_control(&Frame::Welcome(Welcome {
             session_id: accept.session_id,
             proof: accept.proof,
-            heartbeat_ms: self.config.heartbeat.as_millis().clamp(100, 600_000) as u32,
-            max_streams: self.config.max_streams.max(1),
+            heartbeat_ms: self.config.heartbeat.as_millis() as u32,
+            max_streams: self.config.max_streams,
             max_tunnels: self.config.max_tunnels,
             initial_window: MIN_WINDOW,
         }));
@@ -120,6 +118,7 @@ impl Session {
     /// Server: answers `Event::Register`, or tells later that the tunnel is lost.
     pub fn registered(&mut self, number: u32, answer: Registered) {
         if self.is_open() {
+            self.registers_owed = self.registers_owed.saturating_sub(1);
             self.push_control(&Frame::Registered(number, answer));
         }
     }

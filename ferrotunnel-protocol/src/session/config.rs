@@ -1,5 +1,6 @@
 //! What a session is set up with.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use crate::budget::ReceiveBudget;
@@ -23,6 +24,21 @@ pub struct Config {
     pub growth_memory_bytes: u64,
     /// Receive memory of the process, shared with other sessions.
     pub budget: ReceiveBudget,
+}
+
+impl Config {
+    /// With every setting within its range.
+    pub(super) fn clamped(mut self) -> Self {
+        self.heartbeat = self.heartbeat.clamp(*HEARTBEAT.start(), *HEARTBEAT.end());
+        self.max_streams = self.max_streams.max(1);
+        self
+    }
+
+    /// Entries that the peer's streams may have: twice as many as may be open, for some have ended
+    /// and wait until their reader is through.
+    pub(super) fn entry_limit(&self) -> usize {
+        (self.max_streams as usize).saturating_mul(2).max(MIN_ENTRY_LIMIT)
+    }
 }
 
 impl Default for Config {
@@ -61,12 +77,39 @@ pub(super) const SEND_QUEUE_FLOOR_BYTES: usize = 16 << 10;
 /// full Ethernet frames.
 pub(super) const DATAGRAM_QUEUE_BYTES: usize = 64 << 10;
 
+/// Datagrams in one queue. Bytes alone would not bound a queue of empty ones; datagrams of 64 bytes
+/// and more reach their limit of bytes first.
+pub(super) const DATAGRAM_QUEUE_LEN: usize = 1024;
+
 /// Datagrams of one flow waiting for their reader, in bytes; what comes on top is dropped.
 pub(super) const DATAGRAM_READ_BYTES: u32 = 256 << 10;
+
+/// Datagrams of all flows of a session waiting for their readers, in bytes, before each flow is
+/// held to its window, which the budget has counted.
+pub(super) const SESSION_DATAGRAM_READ_BYTES: usize = 8 << 20;
 
 /// Pings of the peer that wait for their answer. An honest peer has one or two under way.
 pub(super) const MAX_PINGS_OWED: usize = 16;
 
-/// Frames waiting in the control queue before the peer is taken for a flood. A session with
-/// 65,536 streams may owe each of them a Reset and a WindowUpdate.
-pub(super) const MAX_CONTROL_QUEUE: usize = 200_000;
+/// GoAways of the peer. An honest one sends one to drain and one to end, and each costs a walk
+/// over all streams.
+pub(super) const MAX_GO_AWAYS: u32 = 8;
+
+/// Unanswered Registers beyond what the client may have: a client that asks for more tunnels than
+/// agreed is refused one by one.
+pub(super) const EXTRA_REGISTERS_OWED: u32 = 64;
+
+/// Frames waiting in the control queue, beside a Reset for every stream, before the peer is taken
+/// for a flood: 4 MiB.
+pub(super) const MAX_CONTROL_QUEUE: usize = 65_536;
+
+/// Frames waiting in the control queue at which no more streams are opened. A carrier that is so
+/// far behind serves no visitor, and visitors that come and go must not fill our memory meanwhile.
+pub(super) const MAX_CONTROL_BEFORE_OPEN: usize = 16_384;
+
+/// Stream entries that a peer may always make us hold, however few streams may be open.
+pub(super) const MIN_ENTRY_LIMIT: usize = 1_024;
+
+/// The range that a Welcome can tell.
+pub(super) const HEARTBEAT: RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(600);

@@ -3,9 +3,7 @@
 use bytes::Bytes;
 use ferrotunnel_common::StreamId;
 
-use crate::frame::{
-    Challenge, GoAway, Hello, Open, Register, Registered, ResetCode, Welcome,
-};
+use crate::frame::{Challenge, GoAway, Hello, Open, Register, Registered, ResetCode, Welcome};
 
 /// Something that the driver must act on or pass on.
 #[derive(Debug)]
@@ -74,6 +72,9 @@ pub enum WriteError {
     /// This side has already finished its direction.
     #[error("write after finish")]
     Finished,
+    /// The stream is a flow of datagrams, which takes no bytes.
+    #[error("bytes on a flow of datagrams")]
+    Flow,
 }
 
 /// Why `open` refused.
@@ -128,5 +129,12 @@ impl OutFrame {
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl StreamError {
+    /// The stream error inside an I/O error of a stream, if that is what it is.
+    pub fn from_io(error: &std::io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
     }
 }

@@ -53,8 +53,10 @@ pub(super) struct Grant {
 }
 
 impl ReceiveWindow {
-    pub(super) fn new(bytes: u32) -> Self {
-        Self { window: bytes, credit: bytes, held: 0, last_grant: None }
+    /// With that much credit. The window is never below the small one: a peer that opens a stream
+    /// with less credit is granted the rest.
+    pub(super) fn new(credit: u32) -> Self {
+        Self { window: credit.max(TIGHT_WINDOW), credit, held: 0, last_grant: None }
     }
 
     /// The window in bytes, all of which counts against the budgets.
@@ -82,32 +84,31 @@ impl ReceiveWindow {
         self.is_grant_due()
     }
 
-    fn is_grant_due(&self) -> bool {
+    pub(super) fn is_grant_due(&self) -> bool {
         self.window - self.credit - self.held >= self.window / 2
     }
 
     /// Takes the grant that is due. Half a window gone within two round trips means that the
-    /// window, not the application, may be what limits the sender: it doubles if `reserve` finds
-    /// the memory. A stream that nobody reads releases nothing and so never gets here.
+    /// window, not the application, may be what limits the sender: it doubles if `reserve`, given
+    /// the present size and the next, finds the memory. A stream that nobody reads releases nothing and so never gets here.
     pub(super) fn take_grant(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
-        reserve: impl FnOnce(u32) -> bool,
+        reserve: impl FnOnce(u32, u32) -> bool,
     ) -> Option<Grant> {
         if !self.is_grant_due() {
             return None;
         }
-        if self.window < MIN_WINDOW && self.window >= TIGHT_WINDOW {
+        if self.window < MIN_WINDOW {
             // Started small in a tight moment; back to the minimum once it is over.
-            let extra = MIN_WINDOW - self.window;
-            if reserve(extra) {
-                self.window += extra;
+            if reserve(self.window, MIN_WINDOW) {
+                self.window = MIN_WINDOW;
             }
         } else if let (Some(last), Some(round_trip)) = (self.last_grant, round_trip)
             && now.duration_since(last) < round_trip * 2
             && self.window <= MAX_WINDOW / 2
-            && reserve(self.window)
+            && reserve(self.window, self.window * 2)
         {
             self.window *= 2;
         }

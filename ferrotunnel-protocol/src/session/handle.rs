@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::StreamId;
 
-use super::config::{DATAGRAM_READ_BYTES, MAX_CONTROL_QUEUE, MAX_PINGS_OWED};
+use super::config::{
+    DATAGRAM_QUEUE_LEN, DATAGRAM_READ_BYTES, EXTRA_REGISTERS_OWED, MAX_CONTROL_QUEUE, MAX_GO_AWAYS,
+    MAX_PINGS_OWED, SESSION_DATAGRAM_READ_BYTES,
+};
 use super::event::{Event, StreamError};
 use super::stream::{Opener, Stream};
 use super::{Greeting, Session, Side, State};
@@ -27,32 +30,39 @@ impl Session {
         if input.is_empty() || self.state == State::Closed {
             return Ok(());
         }
-        self.liveness.heard(now);
+        if input.len() != self.leftover_input {
+            self.liveness.heard(now);
+        }
+        let handled = self.decode_all(now, input);
+        self.leftover_input = input.len();
+        handled.map_err(|violation| self.fail(violation))
+    }
+
+    fn decode_all(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Violation> {
         while self.state != State::Closed && !self.must_answer() {
-            let handled = match self.decoder.decode(input) {
-                Ok(None) => return Ok(()),
-                Ok(Some(Decoded::Data { stream, bytes, fin })) => self.handle_data(stream, bytes, fin),
-                Ok(Some(Decoded::Frame(frame))) => self.handle_frame(now, frame),
-                Err(error) => Err(error.into()),
-            };
-            let handled = handled.and_then(|()| self.refuse_flood());
-            handled.map_err(|violation| self.fail(violation))?;
+            match self.decoder.decode(input)? {
+                None => break,
+                Some(Decoded::Data { stream, bytes, fin }) => {
+                    self.handle_data(stream, bytes, fin)?
+                }
+                Some(Decoded::Frame(frame)) => self.handle_frame(now, frame)?,
+            }
+            self.refuse_flood()?;
         }
         Ok(())
     }
 
     /// A peer that asks for answers and does not take them may not fill our memory.
     fn refuse_flood(&self) -> Result<(), Violation> {
-        let flooded =
-            self.pings_owed.len() > MAX_PINGS_OWED || self.control.len() > MAX_CONTROL_QUEUE;
+        let flooded = self.pings_owed.len() > MAX_PINGS_OWED
+            || self.control.len() > MAX_CONTROL_QUEUE + self.entry_limit
+            || self.registers_owed > self.config.max_tunnels.saturating_add(EXTRA_REGISTERS_OWED)
+            || self.go_aways > MAX_GO_AWAYS;
         if flooded { Err(Violation::Flood) } else { Ok(()) }
     }
 
     fn must_answer(&self) -> bool {
-        matches!(
-            self.greeting,
-            Greeting::MustHello | Greeting::MustAccept | Greeting::MustConfirm
-        )
+        matches!(self.greeting, Greeting::MustHello | Greeting::MustAccept | Greeting::MustConfirm)
     }
 
     /// The time came that `poll_timeout` told.
@@ -95,6 +105,7 @@ impl Session {
             }
             (frame, _) if !self.is_open() => Err(Violation::Unexpected(frame.name())),
             (Frame::Register(number, register), Side::Server) => {
+                self.registers_owed += 1;
                 self.events.push_back(Event::Register(number, Box::new(register)));
                 Ok(())
             }
@@ -158,6 +169,7 @@ impl Session {
     }
 
     fn handle_go_away(&mut self, go_away: GoAway) {
+        self.go_aways += 1;
         let immediate = go_away.code.is_immediate() || self.state == State::Greeting;
         let last_stream = go_away.last_stream;
         self.events.push_back(Event::GoAway(Box::new(go_away)));
@@ -196,10 +208,21 @@ impl Session {
         if self.open_theirs >= self.config.max_streams {
             return Err(Violation::TooManyStreams);
         }
+        // Streams that come and go faster than the application lets go of them.
+        if self.streams.len() - self.open_ours as usize >= self.entry_limit {
+            let code = ResetCode::LimitExceeded;
+            self.push_control(&Frame::Reset(id, Reset { code, reason: String::new() }));
+            return Ok(());
+        }
         self.open_theirs += 1;
         self.counters.streams_opened += 1;
-        self.config.budget.reserve(open.send_window);
-        let stream = Stream::new(open.kind, Opener::Peer, open.receive_window, open.send_window);
+        let mut stream =
+            Stream::new(open.kind, Opener::Peer, open.receive_window, open.send_window);
+        self.config.budget.reserve(stream.recv.window.bytes());
+        if stream.recv.window.is_grant_due() && open.kind != TunnelKind::Udp {
+            stream.recv.grant_listed = true;
+            self.grants.push_back(id);
+        }
         self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Opened(id, Box::new(open)));
         Ok(())
@@ -223,9 +246,11 @@ impl Session {
         }
         stream.recv.window.receive(bytes.len())?;
         self.counters.bytes_in += bytes.len() as u64;
+        if bytes.is_empty() && !fin {
+            return Ok(());
+        }
         if !bytes.is_empty() {
-            stream.recv.queued += bytes.len() as u32;
-            stream.recv.queue.push_back(bytes);
+            stream.recv.push_bytes(bytes);
         }
         stream.recv.finished = fin;
         if std::mem::take(&mut stream.recv.waiting) {
@@ -237,7 +262,11 @@ impl Session {
         Ok(())
     }
 
-    fn handle_window_update(&mut self, id: StreamId, update: WindowUpdate) -> Result<(), Violation> {
+    fn handle_window_update(
+        &mut self,
+        id: StreamId,
+        update: WindowUpdate,
+    ) -> Result<(), Violation> {
         let Some(stream) = self.streams.get_mut(&id) else {
             return self.must_have_existed(id);
         };
@@ -245,9 +274,6 @@ impl Session {
             return Ok(());
         }
         stream.send.credit.add(update.credit)?;
-        if stream.has_output() {
-            self.scheduler.activate(id, &mut stream.send.turn);
-        }
         self.wake_writer(id);
         Ok(())
     }
@@ -257,7 +283,6 @@ impl Session {
             return self.must_have_existed(id);
         }
         self.abort_stream(id, StreamError::Reset { code: reset.code, reason: reset.reason });
-        self.close_if_drained();
         Ok(())
     }
 
@@ -271,13 +296,20 @@ impl Session {
         if stream.aborted.is_some() || stream.recv.finished {
             return Ok(());
         }
-        if stream.recv.queued + payload.len() as u32 > DATAGRAM_READ_BYTES {
+        let limit = if self.unread_datagram_bytes < SESSION_DATAGRAM_READ_BYTES {
+            DATAGRAM_READ_BYTES
+        } else {
+            stream.recv.window.bytes()
+        };
+        if stream.recv.queued + payload.len() as u32 > limit
+            || stream.recv.queue.len() >= DATAGRAM_QUEUE_LEN
+        {
             self.counters.datagrams_dropped += 1;
             return Ok(());
         }
         self.counters.bytes_in += payload.len() as u64;
-        stream.recv.queued += payload.len() as u32;
-        stream.recv.queue.push_back(payload);
+        self.unread_datagram_bytes += payload.len();
+        stream.recv.push_datagram(payload);
         if std::mem::take(&mut stream.recv.waiting) {
             self.events.push_back(Event::Readable(id));
         }

@@ -1,5 +1,8 @@
 //! The laws of a session, checked in tests and fuzzing.
 
+use ferrotunnel_common::StreamId;
+use hashbrown::HashSet;
+
 use super::config::MIN_WINDOW;
 use super::stream::Opener;
 use super::{Session, State};
@@ -11,6 +14,9 @@ impl Session {
     /// When a law is broken, which is always a bug of this crate.
     pub fn check_invariants(&self) {
         let (mut queued, mut grown, mut ours, mut theirs) = (0, 0, 0, 0);
+        let mut unread_datagrams = 0;
+        let in_line = once_each(self.scheduler.iter(), "scheduler");
+        let due = once_each(self.grants.iter().copied(), "grants");
         for (id, stream) in &self.streams {
             stream.recv.window.check();
             let in_queue: usize = stream.send.queue.iter().map(bytes::Bytes::len).sum();
@@ -24,6 +30,9 @@ impl Session {
             if stream.aborted.is_none() && stream.kind != ferrotunnel_common::TunnelKind::Udp {
                 assert!(stream.recv.queued <= stream.recv.window.held(), "stream {id}: held");
             }
+            if stream.kind == ferrotunnel_common::TunnelKind::Udp {
+                unread_datagrams += unread;
+            }
             queued += stream.send.queued;
             grown += u64::from(stream.recv.window.bytes().saturating_sub(MIN_WINDOW));
             assert_eq!(stream.counted, !stream.is_closed_on_wire(), "stream {id}: counted");
@@ -33,17 +42,27 @@ impl Session {
                 (true, Opener::Peer) => theirs += 1,
                 (false, _) => {}
             }
-            let sendable = stream.has_output()
-                && stream.aborted.is_none()
-                && (stream.send.queue.is_empty() || stream.send.credit.bytes() > 0);
-            if sendable && self.state != State::Closed {
-                assert!(stream.send.turn.is_listed(), "stream {id}: has output, is in no list");
+            if self.state == State::Closed {
+                continue;
             }
+            let listed = stream.send.turn.is_listed();
+            assert_eq!(listed, in_line.contains(id), "stream {id}: listed");
+            assert!(
+                listed || stream.aborted.is_some() || !stream.has_output(),
+                "stream {id}: has output, is in no list"
+            );
+            assert_eq!(stream.recv.grant_listed, due.contains(id), "stream {id}: grant listed");
         }
         assert_eq!(queued, self.queued_bytes, "queued bytes of the session");
         assert_eq!(grown, self.grown_bytes, "grown windows of the session");
         assert_eq!((ours, theirs), (self.open_ours, self.open_theirs), "open streams");
-        assert!(self.scheduler.len() <= self.streams.len() * 2 + 64, "scheduler lists leak");
+        assert!(ours <= self.config.max_streams && theirs <= self.config.max_streams, "too many");
+        assert!(grown <= self.config.growth_memory_bytes, "grown beyond the session's memory");
+        let their_entries = self.streams.len() - ours as usize;
+        let our_entries =
+            self.streams.values().filter(|stream| stream.opener == Opener::Us).count();
+        assert!(their_entries <= self.entry_limit + our_entries, "stream entries without bound");
+        assert_eq!(unread_datagrams, self.unread_datagram_bytes, "unread datagrams");
         let datagrams: usize = self.datagrams.iter().map(|(_, payload)| payload.len()).sum();
         assert_eq!(datagrams, self.datagram_bytes, "queued datagrams");
         if self.state == State::Closed {
@@ -58,8 +77,17 @@ impl Session {
             && self.grants.is_empty()
             && self.datagrams.is_empty()
             && self.queued_bytes == 0
+            && self.unread_datagram_bytes == 0
             && self.grown_bytes == 0
             && self.open_ours == 0
             && self.open_theirs == 0
     }
+}
+
+fn once_each(ids: impl Iterator<Item = StreamId>, list: &str) -> HashSet<StreamId> {
+    let mut seen = HashSet::new();
+    for id in ids {
+        assert!(seen.insert(id), "{list}: stream {id} stands in line twice");
+    }
+    seen
 }

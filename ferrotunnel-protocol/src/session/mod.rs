@@ -112,8 +112,16 @@ pub struct Session {
     grown_bytes: u64,
     /// Data waiting for the carrier, over all streams.
     queued_bytes: usize,
-    /// Writers waiting for `queued_bytes` to fall.
-    crowded: VecDeque<StreamId>,
+    /// Datagrams waiting for their readers, over all flows.
+    unread_datagram_bytes: usize,
+    /// Entries, open or not, that the peer's streams may have here.
+    entry_limit: usize,
+    /// Registers of the peer without an answer.
+    registers_owed: u32,
+    /// GoAways heard.
+    go_aways: u32,
+    /// Bytes that the last `handle_input` left: only what comes on top is a sign of life.
+    leftover_input: usize,
     /// Highest peer stream our GoAway promised to serve.
     sent_go_away: Option<u32>,
     violation: Option<Violation>,
@@ -177,11 +185,12 @@ impl Session {
     }
 
     fn new(side: Side, greeting: Greeting, config: Config, now: Instant) -> Self {
+        let config = config.clamped();
         Self {
             side,
             state: State::Greeting,
             greeting,
-            deadline: Some(now + config.handshake_deadline),
+            deadline: now.checked_add(config.handshake_deadline),
             liveness: Liveness::new(config.heartbeat, now),
             decoder: Decoder::default(),
             streams: HashMap::new(),
@@ -204,7 +213,11 @@ impl Session {
             peer_window: TIGHT_WINDOW,
             grown_bytes: 0,
             queued_bytes: 0,
-            crowded: VecDeque::new(),
+            unread_datagram_bytes: 0,
+            entry_limit: config.entry_limit(),
+            registers_owed: 0,
+            go_aways: 0,
+            leftover_input: 0,
             sent_go_away: None,
             violation: None,
             counters: Counters::default(),
@@ -281,7 +294,6 @@ impl Session {
     fn shut(&mut self) {
         self.state = State::Closed;
         self.scheduler.clear();
-        self.crowded.clear();
         self.grants.clear();
         self.datagrams.clear();
         self.datagram_bytes = 0;
@@ -302,7 +314,8 @@ impl Session {
     }
 
     fn push_go_away(&mut self, code: GoAwayCode, reason: &str) {
-        let last_stream = StreamId(self.last_peer_stream);
+        // A second GoAway may not promise more than the first.
+        let last_stream = StreamId(self.sent_go_away.unwrap_or(self.last_peer_stream));
         self.sent_go_away = Some(last_stream.0);
         self.push_control(&Frame::GoAway(crate::frame::GoAway {
             last_stream,
@@ -313,7 +326,11 @@ impl Session {
 
     fn fail(&mut self, violation: Violation) -> Violation {
         self.violation = Some(violation);
-        self.go_away_now(GoAwayCode::ProtocolError, &violation.to_string());
+        let code = match violation {
+            Violation::Version => GoAwayCode::Version,
+            _ => GoAwayCode::ProtocolError,
+        };
+        self.go_away_now(code, &violation.to_string());
         violation
     }
 

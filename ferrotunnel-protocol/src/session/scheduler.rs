@@ -13,6 +13,8 @@ use ferrotunnel_common::StreamId;
 pub(super) const QUANTUM: i32 = 65_535;
 
 /// Where a stream stands, kept in the stream itself.
+///
+/// Invariant: `listed` exactly when the stream stands in one of the lists, and it stands there once.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Turn {
     deficit: i32,
@@ -103,8 +105,9 @@ impl Scheduler {
         };
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.new.len() + self.old.len()
+    /// Everybody in line, for checks.
+    pub(super) fn iter(&self) -> impl Iterator<Item = StreamId> + '_ {
+        self.new.iter().chain(&self.old).copied()
     }
 
     pub(super) fn clear(&mut self) {

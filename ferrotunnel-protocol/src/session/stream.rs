@@ -114,3 +114,35 @@ impl Stream {
         std::mem::take(&mut self.send.queued)
     }
 }
+
+impl RecvHalf {
+    /// Queues bytes of a stream. Small pieces are joined: a peer that sends single bytes to a
+    /// reader that does not take them would otherwise make us hold some seventy bytes for each.
+    /// Any two neighbours in the queue are together longer than [`JOIN_BELOW`].
+    pub(super) fn push_bytes(&mut self, bytes: Bytes) {
+        self.queued += bytes.len() as u32;
+        if let Some(last) = self.queue.back_mut()
+            && last.len() + bytes.len() <= JOIN_BELOW
+        {
+            match std::mem::take(last).try_into_mut() {
+                Ok(mut joined) => {
+                    joined.extend_from_slice(&bytes);
+                    *last = joined.freeze();
+                    return;
+                }
+                Err(shared) => *last = shared,
+            }
+        }
+        self.queue.push_back(bytes);
+    }
+
+    /// Queues a datagram.
+    pub(super) fn push_datagram(&mut self, payload: Bytes) {
+        self.queued += payload.len() as u32;
+        self.queue.push_back(payload);
+    }
+}
+
+/// Bytes of neighbouring pieces that are joined. Pieces of this size are copied out of the read
+/// buffer anyway, and only a reader that is behind has neighbours.
+const JOIN_BELOW: usize = 2048;

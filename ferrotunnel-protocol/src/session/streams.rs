@@ -4,8 +4,8 @@ use bytes::Bytes;
 use ferrotunnel_common::{StreamId, TunnelKind};
 
 use super::config::{
-    DATAGRAM_QUEUE_BYTES, MIN_WINDOW, SEND_QUEUE_BYTES, SEND_QUEUE_FLOOR_BYTES,
-    SESSION_QUEUE_BYTES, TIGHT_WINDOW,
+    DATAGRAM_QUEUE_BYTES, DATAGRAM_QUEUE_LEN, MAX_CONTROL_BEFORE_OPEN, MIN_WINDOW,
+    SEND_QUEUE_BYTES, SEND_QUEUE_FLOOR_BYTES, SESSION_QUEUE_BYTES, TIGHT_WINDOW,
 };
 use super::event::{Event, OpenError, Read, StreamError, WriteError};
 use super::stream::{Opener, SendState, Stream};
@@ -16,21 +16,23 @@ impl Session {
     /// Opens a stream. Data may be written at once.
     ///
     /// # Errors
-    /// The session takes no new streams, or has as many as agreed.
+    /// The session takes no new streams, has as many as agreed, or is so far behind with writing
+    /// that their Opens would only pile up.
     pub fn open(&mut self, request: OpenRequest) -> Result<StreamId, OpenError> {
         match self.state {
             State::Established => {}
             State::Draining => return Err(OpenError::Draining),
             State::Greeting | State::Closed => return Err(OpenError::SessionClosed),
         }
-        if self.open_ours >= self.config.max_streams {
+        if self.open_ours >= self.config.max_streams
+            || self.control.len() >= MAX_CONTROL_BEFORE_OPEN
+        {
             return Err(OpenError::LimitReached);
         }
         let id = StreamId(self.next_stream);
         // After two thousand million streams a session must be replaced by a new one.
         self.next_stream = self.next_stream.checked_add(2).ok_or(OpenError::Draining)?;
-        let receive_window =
-            if self.config.budget.is_tight() { TIGHT_WINDOW } else { MIN_WINDOW };
+        let receive_window = if self.config.budget.is_tight() { TIGHT_WINDOW } else { MIN_WINDOW };
         self.config.budget.reserve(receive_window);
         self.open_ours += 1;
         self.counters.streams_opened += 1;
@@ -58,13 +60,14 @@ impl Session {
     pub fn capacity(&mut self, id: StreamId) -> Result<usize, WriteError> {
         let crowded = self.queued_bytes >= SESSION_QUEUE_BYTES;
         let stream = live(self.streams.get_mut(&id))?;
+        if stream.kind == TunnelKind::Udp {
+            return Err(WriteError::Flow);
+        }
         if stream.send.state != SendState::Open {
             return Err(WriteError::Finished);
         }
         let room = stream.send.room(crowded);
-        if room == 0 && !std::mem::replace(&mut stream.send.waiting, true) && crowded {
-            self.crowded.push_back(id);
-        }
+        stream.send.waiting |= room == 0;
         Ok(room)
     }
 
@@ -97,6 +100,7 @@ impl Session {
             return Err(WriteError::Finished);
         }
         let fits = payload.len() <= crate::frame::MAX_PAYLOAD
+            && self.datagrams.len() < DATAGRAM_QUEUE_LEN
             && self.datagram_bytes + payload.len() <= DATAGRAM_QUEUE_BYTES;
         if !fits || stream.kind != TunnelKind::Udp {
             self.counters.datagrams_dropped += 1;
@@ -127,9 +131,13 @@ impl Session {
             return Ok(Read::Pending);
         }
         let count = max.min(stream.recv.queue.len());
+        let before = stream.recv.queued;
         for chunk in stream.recv.queue.drain(..count) {
-            stream.recv.queued = stream.recv.queued.saturating_sub(chunk.len() as u32);
+            stream.recv.queued -= chunk.len() as u32;
             chunks.push(chunk);
+        }
+        if stream.kind == TunnelKind::Udp {
+            self.unread_datagram_bytes -= (before - stream.recv.queued) as usize;
         }
         Ok(Read::Chunks)
     }
@@ -165,7 +173,6 @@ impl Session {
         }
         self.push_control(&Frame::Reset(id, Reset { code, reason: reason.to_owned() }));
         self.abort_stream(id, StreamError::Closed);
-        self.close_if_drained();
     }
 
     /// The application lets go of a stream: if it has not ended well it is reset. Its entry is
@@ -173,6 +180,7 @@ impl Session {
     pub fn forget(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.held = false;
+        (stream.recv.waiting, stream.send.waiting) = (false, false);
         let unread = !stream.recv.queue.is_empty() || !stream.recv.finished;
         if stream.aborted.is_none() && (unread || stream.send.state == SendState::Open) {
             self.reset(id, ResetCode::Cancelled, "");
@@ -188,6 +196,7 @@ impl Session {
                 Opener::Us => self.open_ours -= 1,
                 Opener::Peer => self.open_theirs -= 1,
             }
+            self.close_if_drained();
         }
         self.free_if_done(id);
     }
@@ -197,6 +206,9 @@ impl Session {
         // A stream that ended well keeps what its reader has not taken yet.
         if stream.is_closed_on_wire() {
             return;
+        }
+        if stream.kind == TunnelKind::Udp {
+            self.unread_datagram_bytes -= stream.recv.queued as usize;
         }
         self.queued_bytes -= stream.discard();
         stream.aborted = Some(Box::new(error));
@@ -214,13 +226,18 @@ impl Session {
         if stream.held || !stream.is_closed_on_wire() {
             return;
         }
+        if stream.kind == TunnelKind::Udp {
+            self.unread_datagram_bytes -= stream.recv.queued as usize;
+        }
         let window = stream.recv.window.bytes();
         self.config.budget.release(window);
         self.grown_bytes -= u64::from(window.saturating_sub(MIN_WINDOW));
         self.streams.remove(&id);
     }
 
-    /// Wakes a waiting writer once it has room worth a write.
+    /// Wakes a waiting writer once it has room worth a write. A writer waits for its own queue,
+    /// which moves when its own data is sent, or for credit: so to ask then is enough, whatever
+    /// made the room small.
     pub(super) fn wake_writer(&mut self, id: StreamId) {
         let crowded = self.queued_bytes >= SESSION_QUEUE_BYTES;
         let Some(stream) = self.streams.get_mut(&id) else { return };

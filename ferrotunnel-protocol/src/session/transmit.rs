@@ -6,12 +6,12 @@ use std::time::Instant;
 use bytes::Bytes;
 use ferrotunnel_common::StreamId;
 
-use super::config::{MIN_WINDOW, SESSION_QUEUE_BYTES, TIGHT_WINDOW};
+use super::config::{MIN_WINDOW, TIGHT_WINDOW};
 use super::event::OutFrame;
 use super::scheduler::{self, QUANTUM};
 use super::stream::SendState;
 use super::{Session, State};
-use crate::frame::{Frame, FrameType, Header, MAX_PAYLOAD, Ping, WindowUpdate};
+use crate::frame::{FIN, Frame, FrameType, Header, MAX_PAYLOAD, Ping, WindowUpdate};
 
 impl Session {
     /// Appends what should be written now: all control frames, then datagrams for at most a
@@ -39,8 +39,6 @@ impl Session {
         if self.is_open() {
             bytes += self.transmit_datagrams(out);
             bytes += self.transmit_data(out, budget.saturating_sub(bytes));
-            self.wake_crowded();
-            self.close_if_drained();
         }
         if bytes > 0 {
             self.liveness.sent(now);
@@ -93,11 +91,10 @@ impl Session {
             let (budget, grown) = (&self.config.budget, self.grown_bytes);
             let allowed = self.config.growth_memory_bytes;
             let round_trip = self.liveness.least();
-            let grant = stream.recv.window.take_grant(now, round_trip, |extra| {
-                grown + u64::from(extra) <= allowed && budget.try_reserve(extra)
+            let grant = stream.recv.window.take_grant(now, round_trip, |from, to| {
+                grown + beyond_minimum(from, to) <= allowed && budget.try_reserve(to - from)
             });
-            let grown_from = before.max(MIN_WINDOW);
-            self.grown_bytes += u64::from(stream.recv.window.bytes().max(MIN_WINDOW) - grown_from);
+            self.grown_bytes += beyond_minimum(before, stream.recv.window.bytes());
             if let Some(grant) = grant {
                 let update = WindowUpdate { credit: grant.credit };
                 self.push_control(&Frame::WindowUpdate(id, update));
@@ -112,10 +109,9 @@ impl Session {
             && let Some((id, payload)) = self.datagrams.pop_front()
         {
             self.datagram_bytes -= payload.len();
-            let sendable = self
-                .streams
-                .get(&id)
-                .is_some_and(|stream| stream.aborted.is_none());
+            let sendable = self.streams.get(&id).is_some_and(|stream| {
+                stream.aborted.is_none() && stream.send.state != SendState::Finished
+            });
             if sendable {
                 self.counters.bytes_out += payload.len() as u64;
                 bytes += push_frame(out, FrameType::Datagram, 0, id, payload);
@@ -134,16 +130,15 @@ impl Session {
                 self.scheduler.remove_head(head);
                 continue;
             };
-            let credit = stream.send.credit.bytes();
-            let blocked = credit == 0 && !stream.send.queue.is_empty();
-            if blocked || !stream.has_output() || stream.aborted.is_some() {
+            if !stream.has_output() || stream.aborted.is_some() {
                 self.scheduler.emptied(head, &mut stream.send.turn);
                 continue;
             }
             if !self.scheduler.may_send(head, &mut stream.send.turn) {
                 continue;
             }
-            let payload = take_payload(&mut stream.send.queue, credit.min(MAX_PAYLOAD));
+            // Within the credit, as all that is queued is.
+            let payload = take_payload(&mut stream.send.queue, MAX_PAYLOAD);
             stream.send.credit.spend(payload.len());
             stream.send.queued -= payload.len();
             self.queued_bytes -= payload.len();
@@ -153,7 +148,7 @@ impl Session {
             if fin {
                 stream.send.state = SendState::Finished;
             }
-            let flags = if fin { Header::FIN } else { 0 };
+            let flags = if fin { FIN } else { 0 };
             bytes += push_frame(out, FrameType::Data, flags, id, payload);
             self.wake_writer(id);
             if fin {
@@ -163,19 +158,15 @@ impl Session {
         bytes
     }
 
-    /// The session's queue has room again: those who were held to the floor may go on.
-    fn wake_crowded(&mut self) {
-        if self.queued_bytes * 2 <= SESSION_QUEUE_BYTES {
-            while let Some(id) = self.crowded.pop_front() {
-                self.wake_writer(id);
-            }
-        }
-    }
-
     /// Whether the session is over and everything it had to say was handed out.
     pub fn is_finished(&self) -> bool {
         self.state == State::Closed && self.control.is_empty()
     }
+}
+
+/// How much of the growth from one window to another is beyond what every stream has a right to.
+fn beyond_minimum(from: u32, to: u32) -> u64 {
+    u64::from(to.max(MIN_WINDOW) - from.max(MIN_WINDOW))
 }
 
 fn take_payload(queue: &mut VecDeque<Bytes>, limit: usize) -> Bytes {
@@ -194,7 +185,8 @@ fn push_frame(
     payload: Bytes,
 ) -> usize {
     let length = payload.len() as u16;
-    let frame = OutFrame::with_header(Header { kind, flags, length, stream: stream.0 }.encode(), payload);
+    let frame =
+        OutFrame::with_header(Header { kind, flags, length, stream: stream.0 }.encode(), payload);
     let bytes = frame.len();
     out.push_back(frame);
     bytes
