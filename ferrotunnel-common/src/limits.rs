@@ -11,8 +11,8 @@ pub struct LimitsConfig {
     pub max_sessions: usize,
     /// Tunnels that one session may register.
     pub max_tunnels_per_session: u32,
-    /// Streams open at once in one session, both directions together. Visitors over the limit
-    /// are turned away; those inside are not touched.
+    /// Streams that each side of a session may have opened at once. Visitors over the limit are
+    /// turned away; those inside are not touched.
     pub max_streams_per_session: u32,
     /// Connections on the tunnel port that have not authenticated yet. More are closed at once:
     /// each costs a descriptor and one small buffer.

@@ -1,1 +1,32 @@
-//! engine
+//! FerroTunnel's engine: carriers, authentication, the session driver, the registry, TCP ingress
+//! and the client loop.
+//!
+//! HTTP, metrics and the command line are not here. The paved path for programs is the
+//! `ferrotunnel` crate, which builds on this one.
+
+pub mod accept;
+mod auth;
+mod buffer;
+mod carrier;
+pub mod client;
+mod driver;
+mod error;
+mod handshake;
+mod registry;
+pub mod server;
+mod session;
+mod socket;
+pub mod splice;
+mod stream;
+mod tasks;
+mod tcp_ingress;
+mod tls;
+
+pub use auth::Principal;
+pub use error::{BuildError, ConnectError, StartError};
+pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
+pub use ferrotunnel_protocol::{OpenError, StreamError};
+pub use registry::{Routes, Tunnel, TunnelUid};
+pub use session::Session;
+pub use stream::Stream;
+pub use tls::TlsIdentity;

@@ -1,0 +1,45 @@
+//! The one accept loop.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::socket;
+
+/// Accepts until it is dropped, and hands each connection over with its options set.
+///
+/// It never fails: a connection that died in the queue is skipped, and when the process is out of
+/// descriptors or memory it waits a moment and goes on.
+pub async fn accept_loop(
+    listener: TcpListener,
+    mut on_connection: impl FnMut(TcpStream, SocketAddr),
+) {
+    loop {
+        match listener.accept().await {
+            Ok((connection, peer)) => {
+                socket::tune(&connection);
+                on_connection(connection, peer);
+            }
+            Err(error) if is_about_one_connection(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept connections; trying again in {BACK_OFF:?}");
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+fn is_about_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Long enough for descriptors to come free without spinning, short enough for nobody to notice.
+const BACK_OFF: Duration = Duration::from_millis(50);

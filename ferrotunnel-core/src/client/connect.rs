@@ -1,0 +1,176 @@
+//! One attempt: dial, TLS, handshake.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_protocol as protocol;
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use super::{ClientConfig, Registration, TunnelSpec};
+use crate::auth::{Binding, ProofKey};
+use crate::carrier::Carrier;
+use crate::driver::{Driver, End, Incoming};
+use crate::error::{BuildError, ConnectError};
+use crate::handshake::{self, Greeted, HandshakeError};
+use crate::session::{Session, Shared};
+use crate::{socket, tls};
+
+/// How a client reaches its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientTransport {
+    /// TLS 1.3, bound to the token.
+    #[default]
+    Tls,
+    /// No encryption: for networks that are trusted or encrypted already.
+    Plaintext,
+}
+
+/// Makes sessions, one after the other.
+pub(super) struct Connector {
+    server: String,
+    tls: Option<TlsConnector>,
+    key: ProofKey,
+    client_id: ClientId,
+    software: String,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+/// A carrier with an established session.
+pub(super) struct Link {
+    pub(super) carrier: AnyCarrier,
+    pub(super) greeted: Greeted,
+}
+
+pub(super) enum AnyCarrier {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AnyCarrier {
+    pub(super) async fn drive(
+        self,
+        shared: Arc<Shared>,
+        input: BytesMut,
+        on_incoming: impl FnMut(Incoming) + Unpin,
+    ) -> End {
+        match self {
+            Self::Tcp(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
+            Self::Tls(carrier) => Driver::new(*carrier, shared, input, on_incoming).await,
+        }
+    }
+}
+
+pub(super) fn session(machine: protocol::Session) -> (Session, Arc<Shared>) {
+    let shared = Arc::new(Shared::new(machine));
+    (Session::new(Arc::clone(&shared)), shared)
+}
+
+impl Connector {
+    pub(super) fn new(config: ClientConfig, client_id: ClientId) -> Result<Self, BuildError> {
+        let tls = match config.transport {
+            ClientTransport::Tls => Some(TlsConnector::from(tls::client_config()?)),
+            ClientTransport::Plaintext => {
+                tracing::warn!(
+                    "the carrier is not encrypted: use plaintext on trusted networks only"
+                );
+                None
+            }
+        };
+        Ok(Self {
+            server: config.server,
+            tls,
+            key: ProofKey::derive(&config.token),
+            client_id,
+            software: config.software,
+            deadline: config.handshake_deadline,
+        })
+    }
+
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
+        let socket = socket::dial(&self.server)
+            .await
+            .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
+        socket::tune_carrier(&socket);
+        let Some(connector) = &self.tls else {
+            let mut carrier = socket;
+            let greeted = self.greet(&mut carrier, &Binding::Plaintext).await?;
+            return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted });
+        };
+        let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
+        let handshake = connector.connect(tls::server_name(), socket);
+        let stream = tokio::time::timeout(self.deadline, handshake)
+            .await
+            .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+            .map_err(failed)?;
+        let mut carrier = TlsStream::Client(stream);
+        let binding = tls::binding(&carrier).map_err(|error| failed(io::Error::other(error)))?;
+        let greeted = self.greet(&mut carrier, &binding).await?;
+        Ok(Link { carrier: AnyCarrier::Tls(Box::new(carrier)), greeted })
+    }
+
+    async fn greet<C: Carrier>(
+        &self,
+        carrier: &mut C,
+        binding: &Binding,
+    ) -> Result<Greeted, ConnectError> {
+        let config =
+            protocol::Config { handshake_deadline: self.deadline, ..protocol::Config::default() };
+        handshake::client(carrier, config, binding, &self.key, self.client_id, &self.software)
+            .await
+            .map_err(|error| self.explain(error))
+    }
+
+    fn explain(&self, error: HandshakeError) -> ConnectError {
+        match error {
+            HandshakeError::WrongToken => ConnectError::WrongToken,
+            HandshakeError::ServerNotTrusted => ConnectError::ServerNotTrusted,
+            HandshakeError::Carrier(source) => ConnectError::Lost(source),
+            HandshakeError::Violation(violation) => {
+                ConnectError::Protocol { server: self.server.clone(), violation }
+            }
+            HandshakeError::GoAway(go_away) => {
+                ConnectError::GoAway { code: go_away.code, reason: go_away.reason }
+            }
+            error @ (HandshakeError::Refused(_) | HandshakeError::NoRandom(_)) => {
+                ConnectError::System(error.to_string())
+            }
+        }
+    }
+
+    /// What the server's answer means to visitors. Only the client knows the name by which it
+    /// reached the server.
+    pub(super) fn place(
+        &self,
+        session_id: SessionId,
+        spec: &TunnelSpec,
+        address: &str,
+    ) -> Registration {
+        let host = self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host);
+        let (name, public_url) = match spec.kind {
+            TunnelKind::Tcp | TunnelKind::Udp => {
+                let port = address.trim_start_matches(':');
+                (port.to_owned(), format!("{}://{host}:{port}", spec.kind))
+            }
+            TunnelKind::Http | TunnelKind::Tls => {
+                let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+                let name = authority.split('.').next().unwrap_or_default();
+                (name.to_owned(), address.to_owned())
+            }
+        };
+        Registration { session_id, kind: spec.kind, name, public_url }
+    }
+}

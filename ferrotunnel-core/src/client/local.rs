@@ -1,0 +1,70 @@
+//! A stream's way to the local service.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrotunnel_protocol::frame::ResetCode;
+use tokio::net::TcpStream;
+
+use super::TunnelSpec;
+use super::target::Target;
+use crate::socket;
+use crate::splice::{SocketEnd, splice};
+use crate::stream::Stream;
+
+/// Dials the local service and copies until both ends have finished. A refusal becomes
+/// `Reset(LocalUnreachable)`.
+pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
+    let id = stream.id();
+    let dialled = match &spec.target {
+        Target::Addrs(addrs) => timed(dial_any(addrs)).await.map(Local::Tcp),
+        Target::Name(name) => timed(socket::dial(name)).await.map(Local::Tcp),
+        #[cfg(unix)]
+        Target::Unix(path) => timed(tokio::net::UnixStream::connect(path)).await.map(Local::Unix),
+        Target::InProcess(_) => return,
+    };
+    drop(spec);
+    let spliced = match dialled {
+        Ok(Local::Tcp(local)) => {
+            socket::tune(&local);
+            splice(stream, SocketEnd::new(local), None).await
+        }
+        #[cfg(unix)]
+        Ok(Local::Unix(local)) => splice(stream, SocketEnd::new(local), None).await,
+        Err(error) => {
+            tracing::warn!(stream = %id, %error, "cannot reach the local service");
+            return stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
+        }
+    };
+    if let Err(error) = spliced {
+        tracing::debug!(stream = %id, %error, "connection broke");
+    }
+}
+
+enum Local {
+    Tcp(TcpStream),
+    #[cfg(unix)]
+    Unix(tokio::net::UnixStream),
+}
+
+async fn dial_any(addrs: &[std::net::SocketAddr]) -> io::Result<TcpStream> {
+    let mut first = None;
+    for addr in addrs {
+        match TcpStream::connect(addr).await {
+            Ok(socket) => return Ok(socket),
+            Err(error) => first = first.or(Some(error)),
+        }
+    }
+    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
+}
+
+async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    match tokio::time::timeout(CONNECT_TIMEOUT, dialling).await {
+        Ok(dialled) => dialled,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}
+
+/// A local service is near: what has not answered by then will not.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

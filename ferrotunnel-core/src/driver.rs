@@ -1,0 +1,419 @@
+//! The one task that owns a session's carrier.
+//!
+//! A turn: read what is there, apply all of it under one lock, take what should be written, wake
+//! the streams concerned, write. Nothing in a turn waits, and a poll does a bounded number of
+//! turns.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use ferrotunnel_common::StreamId;
+use ferrotunnel_protocol::frame::{GoAway, Open, Register, Registered};
+use ferrotunnel_protocol::{Event, OutFrame, State, Violation};
+use tokio::time::Sleep;
+use tokio_util::io::poll_read_buf;
+
+use crate::buffer::ReadSize;
+use crate::carrier::Carrier;
+use crate::session::{Inner, Shared};
+use crate::stream::Stream;
+
+/// What a session tells its owner.
+pub(crate) enum Incoming {
+    Opened(Stream, Box<Open>),
+    Register(u32, Box<Register>),
+    Unregister(u32),
+    Registered(u32, Box<Registered>),
+    GoAway(Box<GoAway>),
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// Both sides are done, or the peer closed the carrier.
+    Closed,
+    /// The peer broke the protocol, was too slow or silent.
+    Violation(Violation),
+    /// The carrier broke.
+    Carrier(io::Error),
+}
+
+/// Drives one session until it ends.
+pub(crate) struct Driver<C, F> {
+    carrier: C,
+    shared: Arc<Shared>,
+    on_incoming: F,
+    input: BytesMut,
+    read_size: ReadSize,
+    /// The last read found nothing.
+    exhausted: bool,
+    output: Output,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Option<Instant>,
+    closing: bool,
+    wakers: Vec<Waker>,
+    incoming: Vec<Incoming>,
+}
+
+impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
+    /// `input` is what the handshake read beyond itself.
+    pub(crate) fn new(carrier: C, shared: Arc<Shared>, input: BytesMut, on_incoming: F) -> Self {
+        Self {
+            carrier,
+            shared,
+            on_incoming,
+            input,
+            read_size: ReadSize::default(),
+            exhausted: false,
+            output: Output::default(),
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            timer_at: None,
+            closing: false,
+            wakers: Vec::new(),
+            incoming: Vec::new(),
+        }
+    }
+
+    fn turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..TURNS_PER_POLL {
+            let read = match self.read(cx) {
+                Ok(read) => read,
+                Err(end) => return Poll::Ready(self.end(end)),
+            };
+            let expired = self.poll_timer(cx);
+            if expired && self.closing {
+                return Poll::Ready(self.end(End::Closed));
+            }
+            let Turn { state, violation, more } = self.turn(cx, expired);
+            let written = match self.output.poll_write(&mut self.carrier, cx) {
+                Ok(written) => written,
+                Err(error) => return Poll::Ready(self.end(End::Carrier(error))),
+            };
+            if state == State::Closed {
+                self.close_soon();
+                if self.output.is_empty() {
+                    let _ = ready!(Pin::new(&mut self.carrier).poll_shutdown(cx));
+                    let end = violation.map_or(End::Closed, End::Violation);
+                    return Poll::Ready(self.end(end));
+                }
+            }
+            let go_on = read || (written && more);
+            if !go_on {
+                return Poll::Pending;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once. `false`: there is nothing to read now.
+    fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
+        match self.carrier.poll_readable(cx, self.exhausted) {
+            Poll::Pending => {
+                self.rest();
+                return Ok(false);
+            }
+            Poll::Ready(ready) => ready.map_err(End::Carrier)?,
+        }
+        let spare = self.input.capacity() - self.input.len();
+        if spare < self.read_size.bytes() / 2 || spare < LEAST_SPARE {
+            self.input.reserve(self.read_size.bytes());
+        }
+        let offered = self.input.capacity() - self.input.len();
+        match poll_read_buf(Pin::new(&mut self.carrier), cx, &mut self.input) {
+            Poll::Pending => {
+                self.exhausted = true;
+                self.rest();
+                Ok(false)
+            }
+            Poll::Ready(Ok(0)) => Err(End::Closed),
+            Poll::Ready(Ok(read)) => {
+                self.exhausted = false;
+                self.read_size.learn(offered, read);
+                Ok(true)
+            }
+            Poll::Ready(Err(error)) => Err(End::Carrier(error)),
+        }
+    }
+
+    /// A quiet session holds no buffer.
+    fn rest(&mut self) {
+        if self.input.is_empty() {
+            self.input = BytesMut::new();
+        }
+    }
+
+    /// Everything that happens under the lock, once.
+    fn turn(&mut self, cx: &Context<'_>, expired: bool) -> Turn {
+        let now = Instant::now();
+        let (shared, output) = (&self.shared, &mut self.output);
+        let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
+        let (turn, timeout) = shared.lock(|inner| {
+            // A violation is kept by the machine, with its GoAway queued.
+            let _ = inner.machine.handle_input(now, input);
+            if expired {
+                let _ = inner.machine.handle_timeout(now);
+            }
+            let room = output.room();
+            if room > 0 {
+                output.staged += inner.machine.poll_transmit(now, &mut output.frames, room);
+            }
+            while let Some(event) = inner.machine.poll_event() {
+                sort(event, shared, inner, wakers, incoming);
+            }
+            let blocked = output.room() == 0;
+            if blocked {
+                inner.driver = None;
+            } else if inner.driver.is_none() {
+                inner.driver = Some(cx.waker().clone());
+            }
+            let turn = Turn {
+                state: inner.machine.state(),
+                violation: inner.machine.violation(),
+                more: inner.machine.has_output(),
+            };
+            (turn, inner.machine.poll_timeout())
+        });
+        self.arm(timeout);
+        self.deliver();
+        turn
+    }
+
+    fn deliver(&mut self) {
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+        for incoming in self.incoming.drain(..) {
+            (self.on_incoming)(incoming);
+        }
+    }
+
+    /// The timer is only ever moved forward: a deadline that moved back is found out when the
+    /// timer fires, which is cheaper than moving it at every turn.
+    fn arm(&mut self, timeout: Option<Instant>) {
+        if self.closing {
+            return;
+        }
+        let Some(at) = timeout else { return };
+        if self.timer_at.is_none_or(|armed| at < armed) {
+            self.timer_at = Some(at);
+            self.timer.as_mut().reset(at.into());
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.timer_at.is_none() || self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.timer_at = None;
+        true
+    }
+
+    /// A closed session gets a moment to write its last frames.
+    fn close_soon(&mut self) {
+        if !self.closing {
+            self.closing = true;
+            let at = Instant::now() + LINGER;
+            self.timer_at = Some(at);
+            self.timer.as_mut().reset(at.into());
+        }
+    }
+
+    /// Ends every stream and wakes whoever waits.
+    fn end(&mut self, end: End) -> End {
+        let now = Instant::now();
+        let (shared, input) = (&self.shared, &mut self.input);
+        let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
+        shared.lock(|inner| {
+            let _ = inner.machine.handle_input(now, input);
+            inner.machine.handle_eof();
+            inner.driver = None;
+            while let Some(event) = inner.machine.poll_event() {
+                sort(event, shared, inner, wakers, incoming);
+            }
+        });
+        self.deliver();
+        end
+    }
+}
+
+impl<C: Carrier, F: FnMut(Incoming) + Unpin> Future for Driver<C, F> {
+    type Output = End;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+        self.turns(cx)
+    }
+}
+
+impl<C, F> Drop for Driver<C, F> {
+    /// A driver that is aborted leaves no stream waiting for ever.
+    fn drop(&mut self) {
+        let (shared, wakers, incoming) = (&self.shared, &mut self.wakers, &mut self.incoming);
+        shared.lock(|inner| {
+            inner.machine.handle_eof();
+            while let Some(event) = inner.machine.poll_event() {
+                sort(event, shared, inner, wakers, incoming);
+            }
+        });
+        for waker in self.wakers.drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+fn sort(
+    event: Event,
+    shared: &Arc<Shared>,
+    inner: &mut Inner,
+    wakers: &mut Vec<Waker>,
+    incoming: &mut Vec<Incoming>,
+) {
+    let stream = |id: StreamId| Stream::new(Arc::clone(shared), id);
+    match event {
+        Event::Readable(id) => wakers.extend(inner.take_reader(id)),
+        Event::Writable(id) => wakers.extend(inner.take_writer(id)),
+        Event::Opened(id, open) => incoming.push(Incoming::Opened(stream(id), open)),
+        Event::Register(number, register) => incoming.push(Incoming::Register(number, register)),
+        Event::Unregister(number) => incoming.push(Incoming::Unregister(number)),
+        Event::Registered(number, answer) => incoming.push(Incoming::Registered(number, answer)),
+        Event::GoAway(go_away) => incoming.push(Incoming::GoAway(go_away)),
+        // The handshake is over before a driver begins.
+        _ => {}
+    }
+}
+
+/// What a turn found out.
+struct Turn {
+    state: State,
+    violation: Option<Violation>,
+    /// The machine has more to write than the stage had room for.
+    more: bool,
+}
+
+/// What was taken from the machine and is not yet written.
+#[derive(Debug)]
+struct Output {
+    frames: VecDeque<OutFrame>,
+    /// Bytes of the first frame that are already written.
+    written: usize,
+    staged: usize,
+    budget: usize,
+    unflushed: bool,
+}
+
+impl Default for Output {
+    fn default() -> Self {
+        Self {
+            frames: VecDeque::new(),
+            written: 0,
+            staged: 0,
+            budget: LEAST_BUDGET,
+            unflushed: false,
+        }
+    }
+}
+
+impl Output {
+    fn is_empty(&self) -> bool {
+        self.frames.is_empty() && !self.unflushed
+    }
+
+    /// How much may be taken from the machine. What is staged cannot be overtaken by urgent
+    /// frames any more, so a carrier that blocks gets a small stage and one that takes all a
+    /// large one.
+    fn room(&self) -> usize {
+        self.budget.saturating_sub(self.staged)
+    }
+
+    /// Writes until all is written or the carrier takes no more. Returns whether it made way for
+    /// more output.
+    fn poll_write<C: Carrier>(
+        &mut self,
+        carrier: &mut C,
+        cx: &mut Context<'_>,
+    ) -> io::Result<bool> {
+        let mut progress = false;
+        while !self.frames.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let used = self.fill(&mut slices);
+            let slices = slices.get(..used).unwrap_or_default();
+            match Pin::new(&mut *carrier).poll_write_vectored(cx, slices) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(count)) => {
+                    self.advance(count);
+                    self.unflushed = true;
+                    progress = true;
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.budget = (self.budget / 2).max(LEAST_BUDGET);
+                    return Ok(progress && self.room() > 0);
+                }
+            }
+        }
+        if progress {
+            self.budget = (self.budget * 2).min(MOST_BUDGET);
+        }
+        if self.unflushed {
+            match Pin::new(carrier).poll_flush(cx) {
+                Poll::Ready(flushed) => {
+                    flushed?;
+                    self.unflushed = false;
+                }
+                Poll::Pending => {}
+            }
+        }
+        Ok(progress)
+    }
+
+    fn fill<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
+        let mut skip = self.written;
+        let mut used = 0;
+        for part in self.frames.iter().flat_map(|frame| [frame.head(), frame.body().as_ref()]) {
+            if part.len() <= skip {
+                skip -= part.len();
+                continue;
+            }
+            let Some(slot) = slices.get_mut(used) else { break };
+            *slot = IoSlice::new(part.get(skip..).unwrap_or_default());
+            skip = 0;
+            used += 1;
+        }
+        used
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.written += count;
+        self.staged = self.staged.saturating_sub(count);
+        while let Some(frame) = self.frames.front()
+            && self.written >= frame.len()
+        {
+            self.written -= frame.len();
+            self.frames.pop_front();
+        }
+    }
+}
+
+/// Turns before other tasks of this thread get theirs.
+const TURNS_PER_POLL: usize = 4;
+
+/// Slices of one vectored write: header and payload of 32 frames.
+const SLICES: usize = 64;
+
+/// Bytes staged at least, for a carrier that is slow: 13 ms of a 10 Mbit/s link.
+const LEAST_BUDGET: usize = 16 << 10;
+
+/// Bytes staged at most: what one vectored write moves at full speed.
+const MOST_BUDGET: usize = 256 << 10;
+
+/// Below this much free space a buffer is not worth a read.
+const LEAST_SPARE: usize = 1 << 10;
+
+/// How long a closed session tries to write its last frames to a peer that does not read.
+const LINGER: Duration = Duration::from_secs(2);

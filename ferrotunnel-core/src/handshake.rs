@@ -1,0 +1,222 @@
+//! The handshake of a session over a carrier, before its driver begins.
+
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use ferrotunnel_common::{ClientId, SessionId};
+use ferrotunnel_protocol::frame::{Challenge, GoAway, GoAwayCode, Hello, Welcome};
+use ferrotunnel_protocol::{
+    Accept, Config, Event, HelloRequest, OutFrame, Session, State, Violation,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::auth::{self, Authenticator, Binding, NoRandom, Nonces, Principal, ProofKey};
+use crate::carrier::Carrier;
+
+/// An established session, ready for its driver.
+pub(crate) struct Greeted {
+    pub(crate) machine: Session,
+    /// What was read beyond the handshake.
+    pub(crate) input: BytesMut,
+    pub(crate) session_id: SessionId,
+}
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum HandshakeError {
+    #[error("{0}")]
+    Carrier(#[from] io::Error),
+    #[error("{0}")]
+    Violation(#[from] Violation),
+    #[error("the peer ended it ({}): {}", .0.code, .0.reason)]
+    GoAway(GoAway),
+    #[error("wrong token")]
+    WrongToken,
+    #[error("the server's proof is wrong")]
+    ServerNotTrusted,
+    #[error("refused: {0}")]
+    Refused(&'static str),
+    #[error(transparent)]
+    NoRandom(#[from] NoRandom),
+}
+
+/// Who the client turned out to be.
+pub(crate) struct Guest {
+    pub(crate) client_id: ClientId,
+    pub(crate) principal: Principal,
+    pub(crate) software: String,
+}
+
+/// The server's end. `admit` may still refuse a client whose token is right.
+pub(crate) async fn server<C: Carrier>(
+    carrier: &mut C,
+    config: Config,
+    binding: &Binding,
+    authenticator: &Authenticator,
+    admit: impl FnOnce() -> Result<(), &'static str>,
+) -> Result<(Greeted, Guest), HandshakeError> {
+    let nonce = auth::random()?;
+    let session_id = auth::random_session_id()?;
+    let mut talk = Talk::new(carrier, Session::server(config, nonce, Instant::now()));
+    let hello = talk.next(|event| match event {
+        Event::HelloReceived(hello) => Some(hello),
+        _ => None,
+    });
+    let hello = hello.await?;
+    let nonces = Nonces { server: nonce, client: hello.nonce };
+    let Some((key, principal)) = check(authenticator, &hello, binding, &nonces) else {
+        talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
+        return Err(HandshakeError::WrongToken);
+    };
+    if let Err(reason) = admit() {
+        talk.refuse(GoAwayCode::Refused, reason).await;
+        return Err(HandshakeError::Refused(reason));
+    }
+    let proof = key.server_proof(binding, &nonces);
+    talk.machine.accept(Accept { session_id, proof }, Instant::now());
+    talk.flush().await?;
+    let Hello { client_id, software, .. } = *hello;
+    let guest = Guest { client_id, principal, software };
+    Ok((talk.into_greeted(session_id), guest))
+}
+
+fn check<'a>(
+    authenticator: &'a Authenticator,
+    hello: &Hello,
+    binding: &Binding,
+    nonces: &Nonces,
+) -> Option<(&'a ProofKey, Principal)> {
+    authenticator
+        .find(&hello.token_id)
+        .filter(|(key, _)| key.is_client_proof(&hello.proof, binding, nonces))
+}
+
+/// The client's end.
+pub(crate) async fn client<C: Carrier>(
+    carrier: &mut C,
+    config: Config,
+    binding: &Binding,
+    key: &ProofKey,
+    client_id: ClientId,
+    software: &str,
+) -> Result<Greeted, HandshakeError> {
+    let mut talk = Talk::new(carrier, Session::client(config, Instant::now()));
+    let challenge: Challenge = talk
+        .next(|event| match event {
+            Event::Challenged(challenge) => Some(challenge),
+            _ => None,
+        })
+        .await?;
+    let nonces = Nonces { server: challenge.nonce, client: auth::random()? };
+    talk.machine.hello(HelloRequest {
+        client_id,
+        token_id: String::new(),
+        nonce: nonces.client,
+        proof: key.client_proof(binding, &nonces),
+        software: software.to_owned(),
+    });
+    let welcome: Box<Welcome> = talk
+        .next(|event| match event {
+            Event::Welcomed(welcome) => Some(welcome),
+            _ => None,
+        })
+        .await?;
+    if !key.is_server_proof(&welcome.proof, binding, &nonces) {
+        talk.refuse(GoAwayCode::WrongToken, "the server's proof is wrong").await;
+        return Err(HandshakeError::ServerNotTrusted);
+    }
+    talk.machine.confirm(Instant::now());
+    Ok(talk.into_greeted(welcome.session_id))
+}
+
+/// A machine in its greeting, and the carrier it talks over.
+struct Talk<'a, C> {
+    carrier: &'a mut C,
+    machine: Session,
+    input: BytesMut,
+    output: VecDeque<OutFrame>,
+}
+
+impl<'a, C: Carrier> Talk<'a, C> {
+    fn new(carrier: &'a mut C, machine: Session) -> Self {
+        Self { carrier, machine, input: BytesMut::new(), output: VecDeque::new() }
+    }
+
+    /// Talks until the event that `pick` wants.
+    async fn next<T>(&mut self, pick: impl Fn(Event) -> Option<T>) -> Result<T, HandshakeError> {
+        loop {
+            self.flush().await?;
+            while let Some(event) = self.machine.poll_event() {
+                match event {
+                    Event::GoAway(go_away) if go_away.code == GoAwayCode::WrongToken => {
+                        return Err(HandshakeError::WrongToken);
+                    }
+                    Event::GoAway(go_away) => return Err(HandshakeError::GoAway(*go_away)),
+                    other => {
+                        if let Some(wanted) = pick(other) {
+                            return Ok(wanted);
+                        }
+                    }
+                }
+            }
+            self.read().await?;
+        }
+    }
+
+    async fn read(&mut self) -> Result<(), HandshakeError> {
+        let deadline = self.machine.poll_timeout();
+        let (carrier, input) = (&mut *self.carrier, &mut self.input);
+        let read = async {
+            // Wait first, borrow then: a stranger that says nothing costs no buffer.
+            std::future::poll_fn(|cx| carrier.poll_readable(cx, false)).await?;
+            input.reserve(READ_BYTES);
+            carrier.read_buf(input).await
+        };
+        let count = match deadline {
+            None => read.await?,
+            Some(deadline) => match tokio::time::timeout_at(deadline.into(), read).await {
+                Ok(read) => read?,
+                Err(_) => {
+                    let timed_out = self.machine.handle_timeout(Instant::now());
+                    let _ = self.flush().await;
+                    return timed_out.map_err(HandshakeError::from);
+                }
+            },
+        };
+        if count == 0 {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        let handled = self.machine.handle_input(Instant::now(), &mut self.input);
+        if handled.is_err() {
+            let _ = self.flush().await;
+        }
+        Ok(handled?)
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.machine.poll_transmit(Instant::now(), &mut self.output, 0);
+        for frame in self.output.drain(..) {
+            self.carrier.write_all(frame.head()).await?;
+            self.carrier.write_all(frame.body()).await?;
+        }
+        self.carrier.flush().await
+    }
+
+    /// Says why, as far as the peer listens.
+    async fn refuse(&mut self, code: GoAwayCode, reason: &str) {
+        self.machine.close(code, reason);
+        let _ = self.flush().await;
+        let _ = Pin::new(&mut *self.carrier).shutdown().await;
+    }
+
+    fn into_greeted(self, session_id: SessionId) -> Greeted {
+        debug_assert!(self.machine.state() != State::Greeting);
+        Greeted { machine: self.machine, input: self.input, session_id }
+    }
+}
+
+/// One handshake frame fits.
+const READ_BYTES: usize = 1 << 10;

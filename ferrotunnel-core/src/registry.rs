@@ -1,0 +1,425 @@
+//! Who is reachable under which name and port.
+//!
+//! A registration is a guard: it leaves the registry on every exit path. The newest authenticated
+//! session of the same principal takes over a name at once; the old one is told and does not fight
+//! back.
+
+mod names;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
+use ferrotunnel_protocol::{OpenError, OpenRequest};
+use hashbrown::HashMap;
+use parking_lot::{Mutex, RwLock};
+
+use crate::auth::Principal;
+use crate::session::Session;
+use crate::stream::Stream;
+use crate::tasks::Tasks;
+use crate::tcp_ingress;
+
+/// Unique per registration in this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TunnelUid(pub u64);
+
+impl std::fmt::Display for TunnelUid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A public name or port, bound to a session. Used as `Arc<Tunnel>`: whoever holds one may open
+/// streams for as long as the session lives.
+#[derive(Debug)]
+pub struct Tunnel {
+    uid: TunnelUid,
+    number: u32,
+    kind: TunnelKind,
+    name: String,
+    options: Vec<(String, String)>,
+    owner: Arc<Owner>,
+}
+
+impl Tunnel {
+    /// Unique per registration.
+    pub fn uid(&self) -> TunnelUid {
+        self.uid
+    }
+
+    /// The name it was registered under; for `tcp` its port.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it carries.
+    pub fn kind(&self) -> TunnelKind {
+        self.kind
+    }
+
+    /// Settings given at registration.
+    pub fn options(&self) -> &[(String, String)] {
+        &self.options
+    }
+
+    /// Opens a stream to the tunnel's local service: no round trip, never waits.
+    ///
+    /// # Errors
+    /// The session takes no new streams.
+    pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
+        self.owner.session.open(OpenRequest {
+            tunnel: self.number,
+            kind: self.kind,
+            visitor: Some(visitor),
+            ingress: Some(ingress),
+        })
+    }
+}
+
+/// What stands between a router and the registry, so that several servers may one day share one.
+pub trait Routes: Send + Sync + 'static {
+    /// The HTTP tunnel for a host name without port, in any case.
+    fn http(&self, host: &str) -> Option<Arc<Tunnel>>;
+
+    /// The tunnel of a registration that still stands.
+    fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
+}
+
+/// The client that owns tunnels: one per session.
+pub(crate) struct Owner {
+    pub(crate) session: Session,
+    pub(crate) session_id: SessionId,
+    pub(crate) client_id: ClientId,
+    pub(crate) principal: Principal,
+    /// Its registrations by the client's own number.
+    tunnels: Mutex<HashMap<u32, Registration>>,
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owner")
+            .field("session", &self.session_id)
+            .field("client", &self.client_id)
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(
+        session: Session,
+        session_id: SessionId,
+        client_id: ClientId,
+        principal: Principal,
+    ) -> Arc<Self> {
+        Arc::new(Self { session, session_id, client_id, principal, tunnels: Mutex::default() })
+    }
+
+    /// All registrations leave.
+    pub(crate) fn leave(&self) {
+        let tunnels = std::mem::take(&mut *self.tunnels.lock());
+        drop(tunnels);
+    }
+
+    pub(crate) fn unregister(&self, number: u32) {
+        let registration = self.tunnels.lock().remove(&number);
+        drop(registration);
+    }
+
+    /// A newer session has the tunnel now. A session that lost its last one is over.
+    fn superseded(&self, number: u32) {
+        let (lost, left) = {
+            let mut tunnels = self.tunnels.lock();
+            (tunnels.remove(&number), tunnels.len())
+        };
+        if let Some(mut lost) = lost {
+            // Its place in the registry is no longer its own to give up.
+            lost.place = None;
+        }
+        let reason = "a newer client registered it".to_owned();
+        let refusal = Refusal { code: RefusalCode::Superseded, reason };
+        self.session.registered(number, Registered::Refused(refusal));
+        if left == 0 {
+            tracing::info!(session = %self.session_id, "superseded by a newer session");
+            self.session.close(GoAwayCode::Superseded, "a newer client registered its tunnels");
+        }
+    }
+}
+
+/// Where a tunnel stands in the registry.
+#[derive(Clone, Debug)]
+enum Place {
+    Hosts(Vec<String>),
+    Port(u16),
+}
+
+/// A tunnel's place in the registry; leaves it when dropped.
+#[derive(Debug)]
+struct Registration {
+    registry: Weak<Inner>,
+    uid: TunnelUid,
+    place: Option<Place>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let (Some(registry), Some(place)) = (self.registry.upgrade(), self.place.take()) {
+            registry.remove(self.uid, &place);
+        }
+    }
+}
+
+/// Settings of a registry.
+#[derive(Clone, Debug)]
+pub(crate) struct RegistryConfig {
+    /// HTTP tunnels are reached under `name.domain`.
+    pub(crate) domain: String,
+    /// Port of the HTTP ingress, if there is one.
+    pub(crate) http_port: Option<u16>,
+    /// An unknown host goes to the only HTTP tunnel, if there is exactly one.
+    pub(crate) only_tunnel_answers: bool,
+    /// Address on which TCP tunnels listen.
+    pub(crate) tcp_ip: IpAddr,
+    pub(crate) max_tunnels_per_session: u32,
+}
+
+/// All tunnels of a server. A cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Registry(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    config: RegistryConfig,
+    next_uid: AtomicU64,
+    maps: RwLock<Maps>,
+    visitors: Tasks,
+}
+
+#[derive(Debug, Default)]
+struct Maps {
+    tunnels: HashMap<TunnelUid, Arc<Tunnel>>,
+    hosts: HashMap<String, Arc<Tunnel>>,
+    ports: HashMap<u16, PortEntry>,
+}
+
+#[derive(Debug)]
+struct PortEntry {
+    /// The tunnel that visitors of the listener reach now.
+    tunnel: tcp_ingress::Target,
+    /// Ends with the entry.
+    _listener: tcp_ingress::Ingress,
+}
+
+impl Registry {
+    pub(crate) fn new(config: RegistryConfig, visitors: Tasks) -> Self {
+        Self(Arc::new(Inner {
+            config,
+            next_uid: AtomicU64::new(1),
+            maps: RwLock::default(),
+            visitors,
+        }))
+    }
+
+    /// Registers a tunnel for `owner`; the answer is what the client is to be told.
+    pub(crate) fn register(&self, owner: &Arc<Owner>, number: u32, wanted: Register) -> Registered {
+        match self.try_register(owner, number, wanted) {
+            Ok(address) => Registered::Ok { address },
+            Err((code, reason)) => Registered::Refused(Refusal { code, reason }),
+        }
+    }
+
+    fn try_register(
+        &self,
+        owner: &Arc<Owner>,
+        number: u32,
+        wanted: Register,
+    ) -> Result<String, (RefusalCode, String)> {
+        {
+            let tunnels = owner.tunnels.lock();
+            if tunnels.contains_key(&number) {
+                let reason = format!("number {number} is registered already");
+                return Err((RefusalCode::NameTaken, reason));
+            }
+            if tunnels.len() >= self.0.config.max_tunnels_per_session as usize {
+                let reason = format!("a session may have {} tunnels", tunnels.len());
+                return Err((RefusalCode::LimitExceeded, reason));
+            }
+        }
+        let (tunnel, place, address, replaced) = match wanted.kind {
+            TunnelKind::Http => self.register_http(owner, number, wanted)?,
+            TunnelKind::Tcp => self.register_tcp(owner, number, wanted)?,
+            kind => {
+                let reason = format!("this server has no {kind} ingress");
+                return Err((RefusalCode::UnsupportedKind, reason));
+            }
+        };
+        let registration =
+            Registration { registry: Arc::downgrade(&self.0), uid: tunnel.uid, place: Some(place) };
+        owner.tunnels.lock().insert(number, registration);
+        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name, kind = %tunnel.kind, "registered");
+        for old in replaced {
+            if !Arc::ptr_eq(&old.owner, owner) {
+                old.owner.superseded(old.number);
+            }
+        }
+        Ok(address)
+    }
+
+    fn register_http(
+        &self,
+        owner: &Arc<Owner>,
+        number: u32,
+        wanted: Register,
+    ) -> Result<Registered4, (RefusalCode, String)> {
+        let config = &self.0.config;
+        let Some(http_port) = config.http_port else {
+            return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
+        };
+        let mut maps = self.0.maps.write();
+        let name = if wanted.name.is_empty() {
+            names::pick(|name| maps.hosts.contains_key(&format!("{name}.{}", config.domain)))
+        } else {
+            names::check_label(&wanted.name)?
+        };
+        let mut hosts = vec![format!("{name}.{}", config.domain)];
+        for host in &wanted.hosts {
+            hosts.push(names::check_host(host)?);
+        }
+        let replaced: Vec<Arc<Tunnel>> =
+            hosts.iter().filter_map(|host| maps.hosts.get(host).cloned()).collect();
+        refuse_strangers(&replaced, owner)?;
+        let tunnel = self.tunnel(owner, number, name, wanted);
+        for old in &replaced {
+            maps.forget(old);
+        }
+        for host in &hosts {
+            maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
+        }
+        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
+        let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
+        let address = format!("http://{}.{}{port}/", tunnel.name, config.domain);
+        Ok((tunnel, Place::Hosts(hosts), address, replaced))
+    }
+
+    fn register_tcp(
+        &self,
+        owner: &Arc<Owner>,
+        number: u32,
+        wanted: Register,
+    ) -> Result<Registered4, (RefusalCode, String)> {
+        let mut maps = self.0.maps.write();
+        let taken = maps.ports.get(&wanted.port).filter(|_| wanted.port != 0);
+        if let Some(entry) = taken {
+            let (port, target) = (wanted.port, entry.tunnel.clone());
+            let old = target.current();
+            refuse_strangers(std::slice::from_ref(&old), owner)?;
+            let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
+            target.replace(Arc::clone(&tunnel));
+            maps.tunnels.remove(&old.uid);
+            maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
+            return Ok((tunnel, Place::Port(port), format!(":{port}"), vec![old]));
+        }
+        let addr = SocketAddr::new(self.0.config.tcp_ip, wanted.port);
+        let bound = tcp_ingress::bind(addr).map_err(|error| {
+            let reason = format!("port {}: {error}; ask for another --remote-port", wanted.port);
+            (RefusalCode::PortUnavailable, reason)
+        })?;
+        let port = bound.port();
+        let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
+        let target = tcp_ingress::Target::new(Arc::clone(&tunnel));
+        let listener = bound.serve(target.clone(), self.0.visitors.clone());
+        maps.ports.insert(port, PortEntry { tunnel: target, _listener: listener });
+        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
+        Ok((tunnel, Place::Port(port), format!(":{port}"), Vec::new()))
+    }
+
+    fn tunnel(
+        &self,
+        owner: &Arc<Owner>,
+        number: u32,
+        name: String,
+        wanted: Register,
+    ) -> Arc<Tunnel> {
+        Arc::new(Tunnel {
+            uid: TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed)),
+            number,
+            kind: wanted.kind,
+            name,
+            options: wanted.options,
+            owner: Arc::clone(owner),
+        })
+    }
+
+    /// Everything leaves: listeners close, streams of visitors go on.
+    pub(crate) fn clear(&self) {
+        let maps = std::mem::take(&mut *self.0.maps.write());
+        drop(maps);
+    }
+}
+
+type Registered4 = (Arc<Tunnel>, Place, String, Vec<Arc<Tunnel>>);
+
+fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), (RefusalCode, String)> {
+    match holders.iter().find(|old| old.owner.principal != owner.principal) {
+        None => Ok(()),
+        Some(old) => {
+            Err((RefusalCode::NameTaken, format!("{} belongs to somebody else", old.name)))
+        }
+    }
+}
+
+impl Inner {
+    fn remove(&self, uid: TunnelUid, place: &Place) {
+        let mut maps = self.maps.write();
+        maps.tunnels.remove(&uid);
+        match place {
+            Place::Hosts(hosts) => {
+                for host in hosts {
+                    if maps.hosts.get(host).is_some_and(|tunnel| tunnel.uid == uid) {
+                        maps.hosts.remove(host);
+                    }
+                }
+            }
+            Place::Port(port) => {
+                if maps.ports.get(port).is_some_and(|entry| entry.tunnel.current().uid == uid) {
+                    maps.ports.remove(port);
+                }
+            }
+        }
+    }
+}
+
+impl Maps {
+    /// A tunnel that is taken over leaves with all its hosts.
+    fn forget(&mut self, old: &Tunnel) {
+        self.tunnels.remove(&old.uid);
+        self.hosts.retain(|_, tunnel| tunnel.uid != old.uid);
+    }
+
+    fn only_http(&self) -> Option<&Arc<Tunnel>> {
+        let mut all = self.tunnels.values().filter(|tunnel| tunnel.kind == TunnelKind::Http);
+        let only = all.next();
+        if all.next().is_some() { None } else { only }
+    }
+}
+
+impl Routes for Registry {
+    fn http(&self, host: &str) -> Option<Arc<Tunnel>> {
+        let maps = self.0.maps.read();
+        let found = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            maps.hosts.get(host.to_ascii_lowercase().as_str())
+        } else {
+            maps.hosts.get(host)
+        };
+        let found = found
+            .or_else(|| if self.0.config.only_tunnel_answers { maps.only_http() } else { None });
+        found.cloned()
+    }
+
+    fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {
+        self.0.maps.read().tunnels.get(&uid).cloned()
+    }
+}

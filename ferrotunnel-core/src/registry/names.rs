@@ -1,0 +1,98 @@
+//! Names of tunnels: what is allowed, and readable ones for those that ask for none.
+
+use ferrotunnel_protocol::frame::RefusalCode;
+
+use crate::auth;
+
+/// A DNS label (RFC 1035, RFC 1123): letters, digits and inner hyphens, at most 63. Lower-cased.
+pub(super) fn check_label(name: &str) -> Result<String, (RefusalCode, String)> {
+    let legal = !name.is_empty()
+        && name.len() <= 63
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        && !name.starts_with('-')
+        && !name.ends_with('-');
+    if legal {
+        Ok(name.to_ascii_lowercase())
+    } else {
+        let reason = format!("{name:?} is no name: use letters, digits and hyphens, at most 63");
+        Err((RefusalCode::InvalidName, reason))
+    }
+}
+
+/// A host name of such labels, at most 253 bytes. Lower-cased.
+pub(super) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
+    let host = host.trim_end_matches('.');
+    if host.is_empty() || host.len() > 253 {
+        let reason = format!("{host:?} is no host name");
+        return Err((RefusalCode::InvalidName, reason));
+    }
+    host.split('.').try_for_each(|label| check_label(label).map(drop))?;
+    Ok(host.to_ascii_lowercase())
+}
+
+/// A readable random name that is not taken.
+pub(super) fn pick(is_taken: impl Fn(&str) -> bool) -> String {
+    loop {
+        // Without random numbers no client could have authenticated.
+        let dice: [u8; 4] = auth::random().unwrap_or_default();
+        let word = |list: &[&'static str], die: u8| {
+            list.get(usize::from(die) % list.len()).copied().unwrap_or("tunnel")
+        };
+        let [a, b, c, d] = dice;
+        let number = u16::from_be_bytes([c, d]) % 10_000;
+        let name = format!("{}-{}-{number}", word(QUALITIES, a), word(ANIMALS, b));
+        if !is_taken(&name) {
+            return name;
+        }
+    }
+}
+
+const QUALITIES: &[&str] = &[
+    "amber", "bold", "brave", "bright", "brisk", "calm", "clear", "clever", "cosy", "crisp",
+    "deft", "eager", "early", "fair", "fleet", "fond", "fresh", "gentle", "glad", "golden",
+    "happy", "keen", "kind", "light", "lively", "lucky", "merry", "mild", "neat", "nimble",
+    "noble", "plain", "proud", "quick", "quiet", "rapid", "ready", "royal", "rustic", "sharp",
+    "silent", "smart", "snug", "solid", "steady", "sunny", "swift", "tidy", "vivid", "warm",
+];
+
+const ANIMALS: &[&str] = &[
+    "badger", "beaver", "bison", "crane", "dolphin", "eagle", "falcon", "ferret", "finch", "fox",
+    "gecko", "gull", "hare", "hawk", "heron", "ibex", "jackal", "koala", "lemur", "lynx", "magpie",
+    "marten", "mole", "moose", "newt", "orca", "osprey", "otter", "owl", "panda", "pelican",
+    "pigeon", "plover", "puffin", "quail", "raven", "robin", "salmon", "seal", "shrew", "sparrow",
+    "squid", "stork", "swan", "tapir", "tern", "trout", "walrus", "weasel", "wren",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_follow_dns() {
+        assert_eq!(check_label("My-App1").unwrap(), "my-app1");
+        for bad in ["", "-a", "a-", "a.b", "a b", "ä", &"x".repeat(64)] {
+            assert!(check_label(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_labels_with_dots() {
+        assert_eq!(check_host("Shop.Example.com.").unwrap(), "shop.example.com");
+        for bad in ["", ".", "a..b", "*.example.com", "a b.c"] {
+            assert!(check_host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn picked_names_are_labels_and_avoid_what_is_taken() {
+        let first = pick(|_| false);
+        assert!(check_label(&first).is_ok());
+        let tries = std::cell::Cell::new(0);
+        let second = pick(|_| {
+            tries.set(tries.get() + 1);
+            tries.get() < 3
+        });
+        assert!(check_label(&second).is_ok());
+        assert_eq!(tries.get(), 3);
+    }
+}

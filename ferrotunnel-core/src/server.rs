@@ -1,0 +1,317 @@
+//! The server's engine: the door for clients, their sessions, and the registry.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use ferrotunnel_common::{LimitsConfig, Token};
+use ferrotunnel_protocol::frame::GoAwayCode;
+use ferrotunnel_protocol::{Config, ReceiveBudget};
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsAcceptor;
+
+use crate::accept::accept_loop;
+use crate::auth::{Authenticator, Binding};
+use crate::carrier::Carrier;
+use crate::driver::{Driver, End, Incoming};
+use crate::error::StartError;
+use crate::handshake::{self, HandshakeError};
+use crate::registry::{Owner, Registry, RegistryConfig, Routes};
+use crate::session::{Session, Shared};
+use crate::socket;
+use crate::tasks::Tasks;
+use crate::tls::{self, TlsIdentity};
+
+/// How clients reach a server.
+#[derive(Debug)]
+pub enum Transport {
+    /// TLS 1.3 with this certificate.
+    Tls(TlsIdentity),
+    /// No encryption: for networks that are trusted or encrypted already.
+    Plaintext,
+}
+
+/// Settings of a server's engine.
+#[derive(Debug)]
+pub struct ServerConfig {
+    /// Where clients connect.
+    pub bind: SocketAddr,
+    /// TLS or plaintext.
+    pub transport: Transport,
+    /// The shared token.
+    pub token: Token,
+    /// HTTP tunnels are reached under `name.domain`.
+    pub domain: String,
+    /// A request whose host matches nothing goes to the only HTTP tunnel, if there is exactly one.
+    pub only_tunnel_answers: bool,
+    /// Port of the HTTP ingress, for public addresses; `None` without one.
+    pub http_port: Option<u16>,
+    /// Address on which TCP tunnels listen.
+    pub tcp_ip: IpAddr,
+    /// Limits.
+    pub limits: LimitsConfig,
+    /// After this much silence a client is asked for a sign of life; after three, it is gone.
+    pub heartbeat: Duration,
+}
+
+/// A running server's engine. Dropping it ends everything at once.
+#[derive(Debug)]
+pub struct ServerEngine {
+    addr: SocketAddr,
+    door: AbortHandle,
+    hall: Arc<Hall>,
+    connections: Tasks,
+    visitors: Tasks,
+}
+
+impl ServerEngine {
+    /// Binds the tunnel port and starts to take clients.
+    ///
+    /// # Errors
+    /// The port cannot be bound, or the certificate cannot be used.
+    pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        let listener = bind(config.bind, "bind")?;
+        let addr = listener.local_addr().map_err(|source| StartError::Bind {
+            addr: config.bind,
+            setting: "bind",
+            source,
+        })?;
+        let acceptor = match config.transport {
+            Transport::Plaintext => {
+                tracing::warn!(
+                    "carriers are not encrypted: use plaintext on trusted networks only"
+                );
+                None
+            }
+            Transport::Tls(identity) => Some(TlsAcceptor::from(tls::server_config(identity)?)),
+        };
+        let visitors = Tasks::default();
+        let registry = Registry::new(
+            RegistryConfig {
+                domain: config.domain,
+                http_port: config.http_port,
+                only_tunnel_answers: config.only_tunnel_answers,
+                tcp_ip: config.tcp_ip,
+                max_tunnels_per_session: config.limits.max_tunnels_per_session,
+            },
+            visitors.clone(),
+        );
+        let hall = Arc::new(Hall {
+            registry,
+            acceptor,
+            authenticator: Authenticator::shared(&config.token),
+            budget: ReceiveBudget::new(config.limits.max_receive_memory),
+            handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes_in_flight)),
+            limits: config.limits,
+            heartbeat: config.heartbeat,
+            admitted: AtomicUsize::new(0),
+            sessions: Mutex::default(),
+        });
+        let connections = Tasks::default();
+        let door = {
+            let (hall, connections) = (Arc::clone(&hall), connections.clone());
+            accept_loop(listener, move |socket, peer| receive(&hall, &connections, socket, peer))
+        };
+        let door = tokio::spawn(door).abort_handle();
+        Ok(Self { addr, door, hall, connections, visitors })
+    }
+
+    /// Where clients connect.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// What the HTTP ingress routes by.
+    pub fn routes(&self) -> Arc<dyn Routes> {
+        Arc::new(self.hall.registry.clone())
+    }
+
+    /// Sessions at present.
+    pub fn sessions(&self) -> usize {
+        self.hall.sessions.lock().len()
+    }
+
+    /// Streams open at present, over all sessions.
+    pub fn streams(&self) -> usize {
+        self.hall.sessions.lock().values().map(|owner| owner.session.stats().streams).sum()
+    }
+
+    /// Takes no new clients and visitors, tells the clients, lets open streams finish for `grace`,
+    /// then closes. Ports are free when it returns.
+    pub async fn shutdown(self, grace: Duration) {
+        self.door.abort();
+        self.hall.registry.clear();
+        let owners: Vec<Arc<Owner>> = self.hall.sessions.lock().values().cloned().collect();
+        for owner in owners {
+            owner.session.drain(GoAwayCode::ShuttingDown, "the server is shutting down");
+        }
+        self.connections.finish(grace).await;
+        self.visitors.finish(Duration::ZERO).await;
+    }
+}
+
+impl Drop for ServerEngine {
+    fn drop(&mut self) {
+        self.door.abort();
+        self.hall.registry.clear();
+    }
+}
+
+/// Binds a listener; the error names the setting.
+///
+/// # Errors
+/// The port is taken, or the address is not ours.
+pub fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
+    socket::listen(addr).map_err(|source| StartError::Bind { addr, setting, source })
+}
+
+/// What all connections share.
+struct Hall {
+    registry: Registry,
+    acceptor: Option<TlsAcceptor>,
+    authenticator: Authenticator,
+    budget: ReceiveBudget,
+    handshakes: Arc<Semaphore>,
+    limits: LimitsConfig,
+    heartbeat: Duration,
+    /// Sessions admitted and not ended, including those still in their handshake's last step.
+    admitted: AtomicUsize,
+    sessions: Mutex<HashMap<u64, Arc<Owner>>>,
+}
+
+impl std::fmt::Debug for Hall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hall").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+/// A place among the sessions; given back when dropped.
+struct Seat<'a>(&'a AtomicUsize);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection on the tunnel port: a task of its own, under a limit and a deadline.
+fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: SocketAddr) {
+    let Ok(permit) = Arc::clone(&hall.handshakes).try_acquire_owned() else {
+        tracing::warn!(%peer, "too many handshakes in flight; connection closed");
+        return;
+    };
+    let hall = Arc::clone(hall);
+    connections.spawn(async move {
+        socket::tune_carrier(&socket);
+        match hall.acceptor.clone() {
+            None => serve(&hall, socket, Binding::Plaintext, permit, peer).await,
+            Some(acceptor) => {
+                let deadline = hall.limits.handshake_deadline;
+                let accepted = tokio::time::timeout(deadline, acceptor.accept(socket)).await;
+                let stream = match accepted {
+                    Ok(Ok(stream)) => tokio_rustls::TlsStream::Server(stream),
+                    Ok(Err(error)) => return refused(peer, &error),
+                    Err(_) => return refused(peer, &"TLS handshake deadline passed"),
+                };
+                match tls::binding(&stream) {
+                    Ok(binding) => serve(&hall, stream, binding, permit, peer).await,
+                    Err(error) => refused(peer, &error),
+                }
+            }
+        }
+    });
+}
+
+fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
+    tracing::warn!(%peer, %error, "connection refused");
+}
+
+/// Handshake, then the session until it ends.
+async fn serve<C: Carrier>(
+    hall: &Arc<Hall>,
+    mut carrier: C,
+    binding: Binding,
+    permit: OwnedSemaphorePermit,
+    peer: SocketAddr,
+) {
+    let mut seat = None;
+    let config = Config {
+        handshake_deadline: hall.limits.handshake_deadline,
+        heartbeat: hall.heartbeat,
+        max_streams: hall.limits.max_streams_per_session,
+        max_tunnels: hall.limits.max_tunnels_per_session,
+        budget: hall.budget.clone(),
+        ..Config::default()
+    };
+    let admit = || {
+        let before = hall.admitted.fetch_add(1, Ordering::Relaxed);
+        seat = Some(Seat(&hall.admitted));
+        if before < hall.limits.max_sessions { Ok(()) } else { Err("the server is full") }
+    };
+    let greeted =
+        handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit).await;
+    drop(permit);
+    let (greeted, guest) = match greeted {
+        Ok(greeted) => greeted,
+        Err(HandshakeError::WrongToken) => {
+            return refused(peer, &"wrong token");
+        }
+        Err(error) => return refused(peer, &error),
+    };
+    let session_id = greeted.session_id;
+    tracing::info!(session = %session_id, client = %guest.client_id, %peer, software = %guest.software, "client connected");
+    let shared = Arc::new(Shared::new(greeted.machine));
+    let session = Session::new(Arc::clone(&shared));
+    let owner = Owner::new(session, session_id, guest.client_id, guest.principal);
+    hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
+    let presence = Presence { hall, owner: Arc::clone(&owner) };
+    let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
+    let end = Driver::new(carrier, shared, greeted.input, on_incoming).await;
+    drop(presence);
+    drop(seat);
+    match end {
+        End::Closed => tracing::info!(session = %session_id, "client disconnected"),
+        End::Violation(violation) => {
+            tracing::warn!(session = %session_id, %violation, "session ended by a fault of the client");
+        }
+        End::Carrier(error) => {
+            tracing::info!(session = %session_id, %error, "connection to the client was lost");
+        }
+    }
+}
+
+/// A session's presence in the hall and the registry; it leaves both on every exit path.
+struct Presence<'a> {
+    hall: &'a Hall,
+    owner: Arc<Owner>,
+}
+
+impl Drop for Presence<'_> {
+    fn drop(&mut self) {
+        self.owner.leave();
+        self.hall.sessions.lock().remove(&self.owner.session_id.0);
+    }
+}
+
+fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
+    match incoming {
+        Incoming::Register(number, wanted) => {
+            let answer = registry.register(owner, number, *wanted);
+            owner.session.registered(number, answer);
+        }
+        Incoming::Unregister(number) => owner.unregister(number),
+        // Clients have no reason to open streams yet; a stream nobody takes is reset by its drop.
+        Incoming::Opened(stream, _) => {
+            stream.reset(ferrotunnel_protocol::frame::ResetCode::UnknownTunnel, "");
+        }
+        Incoming::GoAway(go_away) => {
+            tracing::debug!(session = %owner.session_id, code = %go_away.code, reason = %go_away.reason, "client says goodbye");
+        }
+        Incoming::Registered(..) => {}
+    }
+}

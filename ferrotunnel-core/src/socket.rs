@@ -1,0 +1,74 @@
+//! Socket options, dialling and binding.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+/// Options of a visitor's socket or of one to a local service. An answer written in two parts must
+/// not wait 40 ms for a delayed acknowledgement. Buffer sizes are left to the kernel's autotuning.
+pub(crate) fn tune(socket: &TcpStream) {
+    // The connection may be gone already; its next read tells.
+    let _ = socket.set_nodelay(true);
+}
+
+/// Options of a carrier.
+pub(crate) fn tune_carrier(socket: &TcpStream) {
+    tune(socket);
+    #[cfg(target_os = "linux")]
+    {
+        let socket = SockRef::from(socket);
+        let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES);
+        let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    }
+}
+
+/// Closes with RST instead of FIN when it is dropped: what the peer has so far is not all.
+pub(crate) fn abort_on_close(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again.
+pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    #[cfg(unix)]
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    if addr == SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), addr.port()) {
+        // `[::]` takes IPv4 visitors too, whatever the system's default.
+        let _ = socket.set_only_v6(false);
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Resolves `host:port` anew and tries every address in turn.
+pub(crate) async fn dial(addr: &str) -> io::Result<TcpStream> {
+    let mut last = None;
+    for addr in tokio::net::lookup_host(addr).await? {
+        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
+            Ok(Ok(socket)) => return Ok(socket),
+            Ok(Err(error)) => last = Some(error),
+            Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+}
+
+/// Unsent bytes the kernel takes on a carrier. A small urgent frame never waits behind more than
+/// this; less would let a fast link run dry between two turns of the driver.
+#[cfg(target_os = "linux")]
+const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+
+/// Unacknowledged data this old ends the carrier: the same as three heartbeats.
+#[cfg(target_os = "linux")]
+const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Per address. Two lost SYNs are forgiven (retries after 1 s and 3 s).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections the kernel holds for us between two accepts; it cuts this to its own limit.
+const BACKLOG: i32 = 4_096;

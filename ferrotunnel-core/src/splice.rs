@@ -1,0 +1,240 @@
+//! The one place that copies both ways between two pipes until both ends finish.
+//!
+//! Each direction ends on its own (half-close). A direction reads only when the other end has room,
+//! so a stalled one holds no bytes but those already on their way. When either pipe breaks, both
+//! are aborted: what arrived must not look whole.
+
+mod end;
+mod io_end;
+mod socket_end;
+mod stream_end;
+
+pub use end::{End, Room};
+pub use io_end::Io;
+pub use socket_end::SocketEnd;
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::{Instant, Sleep};
+
+/// Bytes that a finished splice moved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// From the first end to the second.
+    pub a_to_b: u64,
+    /// From the second end to the first.
+    pub b_to_a: u64,
+}
+
+/// Why a splice ended before both ends had finished.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpliceError {
+    /// The first end broke.
+    #[error("first end: {0}")]
+    A(io::Error),
+    /// The second end broke.
+    #[error("second end: {0}")]
+    B(io::Error),
+    /// No byte moved for the idle timeout.
+    #[error("idle for too long")]
+    Idle,
+}
+
+/// Copies both ways until both ends have finished. Any byte in either direction resets the idle
+/// timeout; without one an idle pair stays for ever.
+///
+/// # Errors
+/// One end broke, or both were idle for too long. Both are aborted then.
+pub async fn splice<A: End, B: End>(
+    a: A,
+    b: B,
+    idle_timeout: Option<Duration>,
+) -> Result<Outcome, SpliceError> {
+    Splice {
+        a,
+        b,
+        a_to_b: Direction::default(),
+        b_to_a: Direction::default(),
+        idle: idle_timeout.map(Idle::new),
+        finished: false,
+    }
+    .await
+}
+
+struct Splice<A: End, B: End> {
+    a: A,
+    b: B,
+    a_to_b: Direction,
+    b_to_a: Direction,
+    idle: Option<Box<Idle>>,
+    finished: bool,
+}
+
+impl<A: End, B: End> Splice<A, B> {
+    fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
+        let before = (self.a_to_b.moved, self.b_to_a.moved);
+        let forth = self.a_to_b.poll_copy(cx, &mut self.a, &mut self.b);
+        let forth = forth.map_err(|fault| fault.name(SpliceError::A, SpliceError::B))?;
+        let back = self.b_to_a.poll_copy(cx, &mut self.b, &mut self.a);
+        let back = back.map_err(|fault| fault.name(SpliceError::B, SpliceError::A))?;
+        if forth.is_ready() && back.is_ready() {
+            return Poll::Ready(Ok(Outcome {
+                a_to_b: self.a_to_b.moved,
+                b_to_a: self.b_to_a.moved,
+            }));
+        }
+        let moved = before != (self.a_to_b.moved, self.b_to_a.moved);
+        if let Some(idle) = &mut self.idle
+            && idle.poll_expired(cx, moved)
+        {
+            return Poll::Ready(Err(SpliceError::Idle));
+        }
+        Poll::Pending
+    }
+}
+
+impl<A: End, B: End> Future for Splice<A, B> {
+    type Output = Result<Outcome, SpliceError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = ready!(self.poll_both(cx));
+        self.finished = result.is_ok();
+        Poll::Ready(result)
+    }
+}
+
+impl<A: End, B: End> Drop for Splice<A, B> {
+    /// Broken, idle or cut off by a shutdown: what arrived must not look whole.
+    fn drop(&mut self) {
+        if !self.finished {
+            self.a.abort();
+            self.b.abort();
+        }
+    }
+}
+
+/// One direction of a splice.
+#[derive(Default)]
+struct Direction {
+    chunks: Vec<Bytes>,
+    moved: u64,
+    state: Flow,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Flow {
+    #[default]
+    Copying,
+    /// The source has finished; what is left goes out, then the sink is finished.
+    Finishing,
+    Finished,
+}
+
+/// Which end of a direction broke.
+enum Fault {
+    Source(io::Error),
+    Sink(io::Error),
+}
+
+impl Fault {
+    fn name<E>(self, source: impl FnOnce(io::Error) -> E, sink: impl FnOnce(io::Error) -> E) -> E {
+        match self {
+            Self::Source(error) => source(error),
+            Self::Sink(error) => sink(error),
+        }
+    }
+}
+
+impl Direction {
+    fn poll_copy<S: End, D: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        for _ in 0..CHUNKS_PER_POLL {
+            if self.chunks.is_empty() {
+                match self.state {
+                    Flow::Finished => return Poll::Ready(Ok(())),
+                    Flow::Finishing => {
+                        ready!(sink.poll_finish(cx)).map_err(Fault::Sink)?;
+                        self.state = Flow::Finished;
+                        return Poll::Ready(Ok(()));
+                    }
+                    Flow::Copying => ready!(self.poll_fill(cx, source, sink))?,
+                }
+            }
+            while !self.chunks.is_empty() {
+                let count = ready!(sink.poll_write(cx, &mut self.chunks)).map_err(Fault::Sink)?;
+                source.release(count);
+                self.moved += count as u64;
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn poll_fill<S: End, D: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        source: &mut S,
+        sink: &mut D,
+    ) -> Poll<Result<(), Fault>> {
+        let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?;
+        match source.poll_read(cx, room, &mut self.chunks) {
+            Poll::Ready(Ok(true)) => Poll::Ready(Ok(())),
+            Poll::Ready(Ok(false)) => {
+                self.state = Flow::Finishing;
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Fault::Source(error))),
+            Poll::Pending => {
+                // The source is quiet: push out what the sink may still hold back.
+                if let Poll::Ready(Err(error)) = sink.poll_flush(cx) {
+                    return Poll::Ready(Err(Fault::Sink(error)));
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// Ends a pair on which nothing moves. The timer is moved only when it fires.
+struct Idle {
+    limit: Duration,
+    last_moved: Instant,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl Idle {
+    fn new(limit: Duration) -> Box<Self> {
+        let timer = Box::pin(tokio::time::sleep(limit));
+        Box::new(Self { limit, last_moved: Instant::now(), timer })
+    }
+
+    fn poll_expired(&mut self, cx: &mut Context<'_>, moved: bool) -> bool {
+        if moved {
+            self.last_moved = Instant::now();
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let until = self.last_moved + self.limit;
+            if until <= Instant::now() {
+                return true;
+            }
+            self.timer.as_mut().reset(until);
+        }
+        false
+    }
+}
+
+/// Rounds of one direction before the other one, and other tasks, get their turn: 4 MiB at most.
+const CHUNKS_PER_POLL: usize = 16;
+
+#[cfg(test)]
+mod tests;

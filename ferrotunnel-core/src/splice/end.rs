@@ -1,0 +1,45 @@
+//! What a splice needs of a pipe.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+/// Bytes that a sink takes now.
+pub type Room = usize;
+
+/// One end of a splice: a pipe that reads and writes whole chunks.
+///
+/// Sealed by its use: implemented for sockets, for tunnel streams and, through
+/// [`Io`](super::Io), for anything that is `AsyncRead + AsyncWrite`.
+pub trait End: Unpin + Send {
+    /// Appends what there is, at most `room` bytes where that can be kept. `false`: the end.
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>>;
+
+    /// Waits until a write takes something, and tells about how much.
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>>;
+
+    /// Writes from the front of `chunks`, drops what was written and tells how much it was.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>>;
+
+    /// Pushes out what was written.
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends the writing direction.
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Bytes that were read from here have been written to the other end.
+    fn release(&mut self, bytes: usize);
+
+    /// Something broke: the peer must not take what it has for the whole.
+    fn abort(&mut self);
+}

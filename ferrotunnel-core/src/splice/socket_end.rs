@@ -1,0 +1,112 @@
+//! Sockets as ends of a splice.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
+#[cfg(unix)]
+use tokio::net::UnixStream;
+
+use super::end::{End, Room};
+use crate::buffer::{self, ReadSize};
+use crate::socket;
+
+/// A socket with its read size.
+pub struct SocketEnd<T> {
+    socket: T,
+    read_size: ReadSize,
+}
+
+/// What sockets have beyond `AsyncRead` and `AsyncWrite`.
+pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
+    /// Ready when a read finds something; costs no system call.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// The next close sends RST where the socket knows it.
+    fn abort_on_close(&self);
+}
+
+impl Socket for TcpStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn abort_on_close(&self) {
+        socket::abort_on_close(self);
+    }
+}
+
+#[cfg(unix)]
+impl Socket for UnixStream {
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_read_ready(cx)
+    }
+
+    fn abort_on_close(&self) {}
+}
+
+impl<T: Socket> SocketEnd<T> {
+    /// Takes a connected socket.
+    pub fn new(socket: T) -> Self {
+        Self { socket, read_size: ReadSize::default() }
+    }
+}
+
+impl<T: Socket> End for SocketEnd<T> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        ready!(self.socket.poll_readable(cx))?;
+        let chunk = ready!(self.read_size.poll_read_chunk(&mut self.socket, cx, room))?;
+        let more = chunk.is_some();
+        chunks.extend(chunk);
+        Poll::Ready(Ok(more))
+    }
+
+    fn poll_room(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        Poll::Ready(Ok(Room::MAX))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let used = buffer::fill_slices(&mut slices, chunks.iter());
+        let slices = slices.get(..used).unwrap_or_default();
+        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
+        if count == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        buffer::advance(chunks, count);
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.socket).poll_shutdown(cx)) {
+            // The peer has closed already; there is nobody left to tell.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            other => Poll::Ready(other),
+        }
+    }
+
+    fn release(&mut self, _bytes: usize) {}
+
+    fn abort(&mut self) {
+        self.socket.abort_on_close();
+    }
+}
+
+/// Slices of one vectored write; as many chunks as a stream hands out at once.
+const SLICES: usize = 16;

@@ -1,0 +1,64 @@
+//! A tunnel stream as an end of a splice.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use ferrotunnel_protocol::frame::ResetCode;
+
+use super::end::{End, Room};
+use crate::stream::{Stream, to_io, write_to_io};
+
+impl End for Stream {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        _room: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        self.poll_read_chunks(cx, chunks, CHUNKS).map_err(to_io)
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        self.poll_capacity(cx).map_err(write_to_io)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        if chunks.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        ready!(self.poll_capacity(cx)).map_err(write_to_io)?;
+        let chunk = chunks.remove(0);
+        let offered = chunk.len();
+        let rest = self.try_write(chunk).map_err(write_to_io)?;
+        let taken = offered - rest.as_ref().map_or(0, Bytes::len);
+        if let Some(rest) = rest {
+            chunks.insert(0, rest);
+        }
+        Poll::Ready(Ok(taken))
+    }
+
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
+        Poll::Ready(Ok(()))
+    }
+
+    fn release(&mut self, bytes: usize) {
+        Self::release(self, bytes);
+    }
+
+    fn abort(&mut self) {
+        Self::abort(self, ResetCode::LocalFailed, "");
+    }
+}
+
+/// Chunks taken at once; as many as one vectored write to a socket takes.
+const CHUNKS: usize = 16;

@@ -1,0 +1,67 @@
+//! Splices over real sockets.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::socket_end::SocketEnd;
+use super::{Outcome, SpliceError, splice};
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dialled, accepted) =
+        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (dialled.unwrap(), accepted.unwrap().0)
+}
+
+#[tokio::test]
+async fn each_direction_ends_on_its_own() {
+    let (mut visitor, a) = pair().await;
+    let (b, mut service) = pair().await;
+    let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+    visitor.write_all(b"question").await.unwrap();
+    visitor.shutdown().await.unwrap();
+    let mut heard = Vec::new();
+    service.read_to_end(&mut heard).await.unwrap();
+    assert_eq!(heard, b"question");
+    service.write_all(b"the answer").await.unwrap();
+    drop(service);
+    let mut answer = Vec::new();
+    visitor.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"the answer");
+    let outcome = running.await.unwrap().unwrap();
+    assert_eq!(outcome, Outcome { a_to_b: 8, b_to_a: 10 });
+}
+
+#[tokio::test]
+async fn a_broken_end_breaks_the_other() {
+    let (mut visitor, a) = pair().await;
+    let (b, mut service) = pair().await;
+    let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+    service.write_all(b"half of it").await.unwrap();
+    let mut half = [0; 10];
+    visitor.read_exact(&mut half).await.unwrap();
+    crate::socket::abort_on_close(&service);
+    drop(service);
+    assert!(matches!(running.await.unwrap(), Err(SpliceError::B(_))));
+    let error = visitor.read(&mut half).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn busy_tcp_connection_outlives_idle_timeout() {
+    let (mut near, a) = tokio::io::duplex(64);
+    let (b, mut far) = tokio::io::duplex(64);
+    let limit = Duration::from_secs(10);
+    let running = tokio::spawn(splice(super::Io::new(a), super::Io::new(b), Some(limit)));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        near.write_all(b"x").await.unwrap();
+        let mut byte = [0];
+        far.read_exact(&mut byte).await.unwrap();
+    }
+    let quiet_since = tokio::time::Instant::now();
+    assert!(matches!(running.await.unwrap(), Err(SpliceError::Idle)));
+    assert_eq!(quiet_since.elapsed().as_secs(), 10);
+}

@@ -1,0 +1,245 @@
+//! The handle on one stream.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use ferrotunnel_common::StreamId;
+use ferrotunnel_protocol::frame::ResetCode;
+use ferrotunnel_protocol::{Read, StreamError, WriteError};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::session::Shared;
+
+/// One multiplexed, flow-controlled byte pipe.
+///
+/// It reads and writes like a socket, or in whole chunks without copying. Shutting down the write
+/// side ends that direction only. A stream that is dropped before both directions ended resets its
+/// peer.
+pub struct Stream {
+    shared: Arc<Shared>,
+    id: StreamId,
+    /// Bytes handed out since the last call, which become credit with the next.
+    to_release: usize,
+    /// What `poll_read` has not copied out yet, last chunk first.
+    unread: Vec<Bytes>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    pub(crate) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
+        Self { shared, id, to_release: 0, unread: Vec::new() }
+    }
+
+    /// Its id within the session.
+    pub fn id(&self) -> StreamId {
+        self.id
+    }
+
+    /// The next bytes, or `None` when the peer has finished.
+    ///
+    /// # Errors
+    /// The stream was reset or its session ended.
+    pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
+        if let Some(chunk) = self.unread.pop() {
+            return Ok(Some(chunk));
+        }
+        let mut chunks = Vec::new();
+        let more = std::future::poll_fn(|cx| self.poll_read_chunks(cx, &mut chunks, 1)).await?;
+        let chunk = chunks.pop().filter(|_| more);
+        self.to_release += chunk.as_ref().map_or(0, Bytes::len);
+        Ok(chunk)
+    }
+
+    /// Writes all of `chunk`, without copying it.
+    ///
+    /// # Errors
+    /// The stream was reset, finished, or its session ended.
+    pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
+        let mut rest = Some(chunk);
+        while let Some(chunk) = rest {
+            std::future::poll_fn(|cx| self.poll_capacity(cx)).await?;
+            rest = self.try_write(chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Ends this side's direction; the peer may go on.
+    pub fn finish(&mut self) {
+        self.shared.command(|inner| inner.machine.finish(self.id));
+    }
+
+    /// Aborts both directions and tells the peer why.
+    pub fn reset(self, code: ResetCode, reason: &str) {
+        self.abort(code, reason);
+    }
+
+    pub(crate) fn abort(&self, code: ResetCode, reason: &str) {
+        self.shared.command(|inner| inner.machine.reset(self.id, code, reason));
+    }
+
+    /// Hands out up to `max` chunks. `true`: there are some; `false`: the peer has finished. They
+    /// become credit when `release` says so.
+    pub(crate) fn poll_read_chunks(
+        &mut self,
+        cx: &Context<'_>,
+        chunks: &mut Vec<Bytes>,
+        max: usize,
+    ) -> Poll<Result<bool, StreamError>> {
+        let released = std::mem::take(&mut self.to_release);
+        self.shared.command(|inner| {
+            if released > 0 {
+                inner.machine.release(self.id, released);
+            }
+            match inner.machine.read(self.id, chunks, max) {
+                Ok(Read::Chunks) => Poll::Ready(Ok(true)),
+                Ok(Read::Finished) => Poll::Ready(Ok(false)),
+                Ok(Read::Pending) => {
+                    inner.wait_to_read(self.id, cx.waker());
+                    Poll::Pending
+                }
+                Err(error) => Poll::Ready(Err(error)),
+            }
+        })
+    }
+
+    /// Bytes that were read are out of our hands: they become credit at the next read.
+    pub(crate) fn release(&mut self, bytes: usize) {
+        self.to_release += bytes;
+    }
+
+    /// How many bytes a write takes now; waits until it is at least one.
+    pub(crate) fn poll_capacity(&mut self, cx: &Context<'_>) -> Poll<Result<usize, WriteError>> {
+        self.shared.lock(|inner| match inner.machine.capacity(self.id) {
+            Ok(0) => {
+                inner.wait_to_write(self.id, cx.waker());
+                Poll::Pending
+            }
+            other => Poll::Ready(other),
+        })
+    }
+
+    /// Queues what there is room for and returns the rest.
+    pub(crate) fn try_write(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
+        self.shared.command(|inner| inner.machine.write(self.id, chunk))
+    }
+
+    /// Sends one datagram on a flow, or drops it when the carrier is behind; returns whether it
+    /// was taken.
+    ///
+    /// # Errors
+    /// The flow was reset, finished, or its session ended.
+    pub fn send_datagram(&self, payload: Bytes) -> Result<bool, WriteError> {
+        self.shared.command(|inner| inner.machine.send_datagram(self.id, payload))
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.command(|inner| {
+            inner.stop_waiting(self.id);
+            inner.machine.forget(self.id);
+        });
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.unread.is_empty() {
+            let mut chunks = std::mem::take(&mut this.unread);
+            let read = this.poll_read_chunks(cx, &mut chunks, READ_CHUNKS);
+            chunks.reverse();
+            this.unread = chunks;
+            if !ready!(read).map_err(to_io)? {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        while buf.remaining() > 0
+            && let Some(chunk) = this.unread.last_mut()
+        {
+            let count = chunk.len().min(buf.remaining());
+            buf.put_slice(chunk.get(..count).unwrap_or_default());
+            chunk.advance(count);
+            this.to_release += count;
+            if chunk.is_empty() {
+                this.unread.pop();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if total == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let room = ready!(self.poll_capacity(cx)).map_err(write_to_io)?;
+        let mut chunk = Vec::with_capacity(total.min(room));
+        for buf in bufs {
+            let count = buf.len().min(room - chunk.len());
+            chunk.extend_from_slice(buf.get(..count).unwrap_or_default());
+        }
+        let offered = chunk.len();
+        let rest = self.try_write(chunk.into()).map_err(write_to_io)?;
+        Poll::Ready(Ok(offered - rest.map_or(0, |rest| rest.len())))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // The driver writes as soon as the carrier takes more; there is nothing to push.
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.finish();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// An `io::Error` that carries the [`StreamError`].
+pub(crate) fn to_io(error: StreamError) -> io::Error {
+    let kind = match error {
+        StreamError::Reset { .. } => io::ErrorKind::ConnectionReset,
+        _ => io::ErrorKind::ConnectionAborted,
+    };
+    io::Error::new(kind, error)
+}
+
+pub(crate) fn write_to_io(error: WriteError) -> io::Error {
+    match error {
+        WriteError::Stream(error) => to_io(error),
+        other => io::Error::new(io::ErrorKind::BrokenPipe, other),
+    }
+}
+
+/// Chunks taken from the session at once, under one lock.
+const READ_CHUNKS: usize = 8;

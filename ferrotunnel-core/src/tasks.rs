@@ -1,0 +1,29 @@
+//! Tasks with an owner.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+/// A set of tasks that end with their owner: dropping the last clone aborts them all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+
+impl Tasks {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut set = self.0.lock();
+        while set.try_join_next().is_some() {}
+        set.spawn(task);
+    }
+
+    /// Waits until all have ended, for `grace` at most; aborts and awaits the rest.
+    pub(crate) async fn finish(&self, grace: Duration) {
+        let mut set = std::mem::take(&mut *self.0.lock());
+        let all = async { while set.join_next().await.is_some() {} };
+        if tokio::time::timeout(grace, all).await.is_err() {
+            set.shutdown().await;
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The server's builder, and a running server.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ferrotunnel_common::{
+    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
+};
+use ferrotunnel_core::TlsIdentity;
+use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
+use ferrotunnel_http::{HttpConfig, HttpIngress};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::error::Error;
+
+/// A tunnel server that has not started. Its settings are valid.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), ferrotunnel::Error> {
+/// use ferrotunnel::Server;
+///
+/// let server = Server::builder().bind("0.0.0.0:7835").http_bind("0.0.0.0:8080").token("secret").build()?;
+/// server.start().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    settings: Settings,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    bind: SocketAddr,
+    http_bind: Option<SocketAddr>,
+    token: Token,
+    domain: Option<String>,
+    encryption: Encryption,
+    tcp_ip: IpAddr,
+    limits: LimitsConfig,
+    drain_grace: Duration,
+}
+
+#[derive(Clone, Debug)]
+enum Encryption {
+    SelfSigned,
+    Files { cert: PathBuf, key: PathBuf },
+    Plaintext,
+}
+
+/// An address to listen on: a [`SocketAddr`] or its text.
+#[derive(Clone, Debug)]
+pub struct BindAddr(Result<SocketAddr, String>);
+
+impl From<SocketAddr> for BindAddr {
+    fn from(addr: SocketAddr) -> Self {
+        Self(Ok(addr))
+    }
+}
+
+impl From<&str> for BindAddr {
+    fn from(text: &str) -> Self {
+        Self(text.parse().map_err(|_| text.to_owned()))
+    }
+}
+
+impl From<String> for BindAddr {
+    fn from(text: String) -> Self {
+        Self(text.parse().map_err(|_| text))
+    }
+}
+
+impl BindAddr {
+    fn resolve(self, setting: &str) -> Result<SocketAddr, Error> {
+        self.0.map_err(|text| {
+            Error::config(format!("{setting}: {text:?} is not an address like 0.0.0.0:7835"))
+        })
+    }
+}
+
+/// Sets up a [`Server`].
+#[derive(Clone, Debug)]
+pub struct ServerBuilder {
+    bind: BindAddr,
+    http_bind: Option<BindAddr>,
+    token: Option<String>,
+    domain: Option<String>,
+    encryption: Encryption,
+    tcp_ip: Option<IpAddr>,
+    limits: LimitsConfig,
+    drain_grace: Duration,
+}
+
+impl Default for ServerBuilder {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT)).into(),
+            http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
+            token: None,
+            domain: None,
+            encryption: Encryption::SelfSigned,
+            tcp_ip: None,
+            limits: LimitsConfig::default(),
+            drain_grace: DRAIN_GRACE,
+        }
+    }
+}
+
+impl ServerBuilder {
+    /// Where clients connect; `0.0.0.0:7835` by default. With port 0 the system picks one.
+    #[must_use]
+    pub fn bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.bind = addr.into();
+        self
+    }
+
+    /// Where visitors of HTTP tunnels connect; `0.0.0.0:8080` by default.
+    #[must_use]
+    pub fn http_bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.http_bind = Some(addr.into());
+        self
+    }
+
+    /// No HTTP ingress; HTTP tunnels are refused.
+    #[must_use]
+    pub fn no_http(mut self) -> Self {
+        self.http_bind = None;
+        self
+    }
+
+    /// The secret that this server and its clients share. It never travels.
+    #[must_use]
+    pub fn token(mut self, token: impl Into<String>) -> Self {
+        self.token = Some(token.into());
+        self
+    }
+
+    /// An HTTP tunnel named `app` is reached at `app.DOMAIN`; `localhost` by default. Without a
+    /// domain, a request whose host matches nothing goes to the only HTTP tunnel, if there is
+    /// exactly one.
+    #[must_use]
+    pub fn domain(mut self, domain: impl Into<String>) -> Self {
+        self.domain = Some(domain.into());
+        self
+    }
+
+    /// Carriers without encryption, for networks that are trusted or encrypted already. Clients
+    /// must say the same. The token still never travels, but the traffic is open.
+    #[must_use]
+    pub fn plaintext(mut self) -> Self {
+        self.encryption = Encryption::Plaintext;
+        self
+    }
+
+    /// The certificate chain and private key, in PEM files. Without them the server makes a
+    /// self-signed certificate at each start, which is as safe: clients trust the token's proof.
+    #[must_use]
+    pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.encryption = Encryption::Files { cert: cert.into(), key: key.into() };
+        self
+    }
+
+    /// The address on which TCP tunnels listen; by default the one clients connect to.
+    #[must_use]
+    pub fn tcp_bind_ip(mut self, ip: IpAddr) -> Self {
+        self.tcp_ip = Some(ip);
+        self
+    }
+
+    /// What the server refuses to go beyond.
+    #[must_use]
+    pub fn limits(mut self, limits: LimitsConfig) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// How long open requests and streams may go on after a shutdown began; 10 s by default.
+    #[must_use]
+    pub fn drain_grace(mut self, grace: Duration) -> Self {
+        self.drain_grace = grace;
+        self
+    }
+
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// A setting is missing or cannot be used; the error names it.
+    pub fn build(self) -> Result<Server, Error> {
+        let token = self.token.ok_or_else(|| {
+            Error::config("token is not set: choose a secret that server and clients share")
+        })?;
+        let token = Token::new(token).map_err(|error| Error::config(error.to_string()))?;
+        let bind = self.bind.resolve("bind")?;
+        let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
+        let domain = self.domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase());
+        if domain.as_deref() == Some("") {
+            return Err(Error::config(
+                "domain is empty: leave it out, or give one like example.com",
+            ));
+        }
+        let settings = Settings {
+            bind,
+            http_bind,
+            token,
+            domain,
+            encryption: self.encryption,
+            tcp_ip: self.tcp_ip.unwrap_or(bind.ip()),
+            limits: self.limits,
+            drain_grace: self.drain_grace,
+        };
+        Ok(Server { settings, stop: watch::Sender::new(false) })
+    }
+}
+
+impl Server {
+    /// Starts to set up a server.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::default()
+    }
+
+    /// Runs until [`shutdown`](Self::shutdown) is called from another task.
+    ///
+    /// # Errors
+    /// A port or certificate cannot be used.
+    pub async fn start(&self) -> Result<(), Error> {
+        let mut stop = self.stop.subscribe();
+        let running = self.spawn().await?;
+        // The sender lives as long as `self`.
+        let _ = stop.wait_for(|stop| *stop).await;
+        running.shutdown().await
+    }
+
+    /// Makes a running [`start`](Self::start) drain and return.
+    pub fn shutdown(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Starts and returns once everything is bound.
+    ///
+    /// # Errors
+    /// A port or certificate cannot be used.
+    pub async fn spawn(&self) -> Result<RunningServer, Error> {
+        let settings = self.settings.clone();
+        let transport = match &settings.encryption {
+            Encryption::SelfSigned => Transport::Tls(TlsIdentity::self_signed()?),
+            Encryption::Files { cert, key } => {
+                Transport::Tls(TlsIdentity::from_pem_files(cert, key)?)
+            }
+            Encryption::Plaintext => Transport::Plaintext,
+        };
+        let http = match settings.http_bind {
+            None => None,
+            Some(addr) => {
+                let listener = server::bind(addr, "http_bind")?;
+                let addr = listener.local_addr()?;
+                Some((listener, addr))
+            }
+        };
+        let engine = ServerEngine::start(ServerConfig {
+            bind: settings.bind,
+            transport,
+            token: settings.token,
+            only_tunnel_answers: settings.domain.is_none(),
+            domain: settings.domain.unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
+            http_port: http.as_ref().map(|(_, addr)| addr.port()),
+            tcp_ip: settings.tcp_ip,
+            limits: settings.limits,
+            heartbeat: HEARTBEAT,
+        })?;
+        let http = http.map(|(listener, addr)| {
+            let mut config = HttpConfig::default();
+            config.drain_grace = settings.drain_grace;
+            let ingress = Arc::new(HttpIngress::new(engine.routes(), config));
+            let stop = watch::Sender::new(false);
+            let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
+            RunningHttp { addr, stop, task }
+        });
+        tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
+        Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
+    }
+}
+
+/// A server that has bound its ports. Dropping it ends everything at once.
+#[derive(Debug)]
+pub struct RunningServer {
+    engine: ServerEngine,
+    http: Option<RunningHttp>,
+    drain_grace: Duration,
+}
+
+#[derive(Debug)]
+struct RunningHttp {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for RunningHttp {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl RunningServer {
+    /// Where clients connect.
+    pub fn tunnel_addr(&self) -> SocketAddr {
+        self.engine.addr()
+    }
+
+    /// Where visitors of HTTP tunnels connect.
+    pub fn http_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(|http| http.addr)
+    }
+
+    /// Clients connected at present.
+    pub fn sessions(&self) -> usize {
+        self.engine.sessions()
+    }
+
+    /// Streams open at present, over all clients.
+    pub fn streams(&self) -> usize {
+        self.engine.streams()
+    }
+
+    /// Takes no new visitors and clients, lets what is open finish within the drain grace, and
+    /// closes. The ports are free when it returns.
+    ///
+    /// # Errors
+    /// None at present.
+    pub async fn shutdown(self) -> Result<(), Error> {
+        let began = tokio::time::Instant::now();
+        if let Some(mut http) = self.http {
+            http.stop.send_replace(true);
+            // It keeps to the grace by itself; a panic inside it has been reported already.
+            let _ = (&mut http.task).await;
+        }
+        let left = self.drain_grace.saturating_sub(began.elapsed());
+        self.engine.shutdown(left).await;
+        Ok(())
+    }
+}
+
+/// Long enough for a page to load, short enough for a restart to feel like one.
+const DRAIN_GRACE: Duration = Duration::from_secs(10);
+
+/// A dead client is noticed within three of these; NAT mappings stay alive.
+const HEARTBEAT: Duration = Duration::from_secs(5);

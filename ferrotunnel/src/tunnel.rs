@@ -1,0 +1,103 @@
+//! What a client asks the server for.
+
+use ferrotunnel_common::TunnelKind;
+use ferrotunnel_core::client::{Target, TunnelSpec};
+
+use crate::error::Error;
+
+/// A tunnel that a client wants.
+///
+/// ```
+/// use ferrotunnel::Tunnel;
+///
+/// let web = Tunnel::http("app").local_addr("127.0.0.1:3000");
+/// let database = Tunnel::tcp().remote_port(15432).local_addr("unix:/run/postgresql/.s.PGSQL.5432");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tunnel {
+    kind: TunnelKind,
+    name: String,
+    hosts: Vec<String>,
+    port: u16,
+    http2: bool,
+    local_addr: Option<String>,
+}
+
+impl Tunnel {
+    /// A tunnel that visitors reach by host name: `NAME.` and the server's domain. With an empty
+    /// name the server picks a readable one, which stays across reconnects.
+    pub fn http(name: impl Into<String>) -> Self {
+        Self::new(TunnelKind::Http, name.into())
+    }
+
+    /// A tunnel that visitors reach by a port of the server's.
+    pub fn tcp() -> Self {
+        Self::new(TunnelKind::Tcp, String::new())
+    }
+
+    fn new(kind: TunnelKind, name: String) -> Self {
+        Self { kind, name, hosts: Vec::new(), port: 0, http2: false, local_addr: None }
+    }
+
+    /// The wanted port of a TCP tunnel; without it, or with 0, the server picks one, which stays
+    /// across reconnects.
+    #[must_use]
+    pub fn remote_port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// A further host name under which an HTTP tunnel is reached. Its DNS must point to the
+    /// server.
+    #[must_use]
+    pub fn host(mut self, host: impl Into<String>) -> Self {
+        self.hosts.push(host.into());
+        self
+    }
+
+    /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do.
+    #[must_use]
+    pub fn http2(mut self) -> Self {
+        self.http2 = true;
+        self
+    }
+
+    /// The local service: `host:port`, a bare port, or `unix:/path`.
+    #[must_use]
+    pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
+        self.local_addr = Some(addr.into());
+        self
+    }
+
+    /// Gives the tunnel a local service if it has none of its own.
+    pub(crate) fn or_local_addr(mut self, addr: Option<&str>) -> Self {
+        self.local_addr = self.local_addr.or_else(|| addr.map(str::to_owned));
+        self
+    }
+
+    /// The tunnel to its own local service.
+    pub(crate) fn into_local(self) -> Result<TunnelSpec, Error> {
+        let target = match &self.local_addr {
+            Some(addr) => addr.parse()?,
+            None => {
+                let text = "local_addr is not set: where should the tunnel's visitors go?";
+                return Err(Error::config(text));
+            }
+        };
+        Ok(self.into_target(target))
+    }
+
+    /// The tunnel to any target.
+    pub(crate) fn into_target(self, target: Target) -> TunnelSpec {
+        let options =
+            if self.http2 { vec![("h2c".to_owned(), "true".to_owned())] } else { Vec::new() };
+        TunnelSpec {
+            kind: self.kind,
+            name: self.name,
+            hosts: self.hosts,
+            port: self.port,
+            options,
+            target,
+        }
+    }
+}
