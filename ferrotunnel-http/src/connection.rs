@@ -39,9 +39,12 @@ impl Builders {
             .header_read_timeout(config.header_read_timeout)
             .max_buf_size(MAX_BUFFERED);
         let mut http2 = http2::Builder::new(tasks);
+        // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
+        // may open and then let lie.
         http2
             .timer(TokioTimer::new())
-            .adaptive_window(true)
+            .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_send_buf_size(MAX_BUFFERED)
             .max_header_list_size(MAX_HTTP2_HEADERS)
@@ -142,6 +145,14 @@ pub(crate) const MAX_BUFFERED: usize = 64 << 10;
 /// Requests at once on one visitor's HTTP/2 connection. Browsers do not go beyond 100, and each
 /// may hold [`MAX_BUFFERED`].
 const MAX_HTTP2_STREAMS: u32 = 128;
+
+/// What a visitor may upload over HTTP/2 ahead of a local service that does not read: 80 Mbit/s
+/// at a round trip of 100 ms.
+const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
+
+/// The same for all uploads of one connection, so twice as much: one that stalls leaves room for
+/// the others. It is what one connection can make us hold.
+const HTTP2_CONNECTION_WINDOW: u32 = 2 << 20;
 
 /// Bytes of one request's headers over HTTP/2, the same as over HTTP/1.1.
 const MAX_HTTP2_HEADERS: u32 = MAX_BUFFERED as u32;

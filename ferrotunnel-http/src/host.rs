@@ -22,6 +22,8 @@ pub(crate) enum BadHost {
     Twice,
     #[error("the Host header is not a host name with an optional port")]
     Malformed,
+    #[error("the request target is neither a path nor a URL")]
+    Target,
 }
 
 impl Asked {
@@ -42,6 +44,10 @@ impl Asked {
         }
         if header.is_none() && version == Version::HTTP_11 {
             return Err(BadHost::Missing);
+        }
+        if uri.authority().is_some() && uri.scheme().is_none() {
+            // `GET app HTTP/1.1`: that form is CONNECT's (RFC 9112, section 3.2.3).
+            return Err(BadHost::Target);
         }
         let (value, in_target) = match (uri.authority(), header) {
             (Some(authority), _) => {
@@ -98,13 +104,16 @@ fn host_len(text: &str) -> Option<usize> {
         None => return None,
     };
     let is_port = port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit());
-    is_port.then_some(len)
+    (is_port && len <= MAX_HOST).then_some(len)
 }
 
 /// `reg-name` of RFC 3986 without percent signs: no visitor that means a name sends those.
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=".contains(&byte)
 }
+
+/// No name of the DNS is longer, and a page of ours may repeat it.
+const MAX_HOST: usize = 255;
 
 #[cfg(test)]
 mod tests {
@@ -156,6 +165,20 @@ mod tests {
             let result = asked(Version::HTTP_11, "/", &[host]);
             assert_eq!(result, Err(BadHost::Malformed), "{host}");
         }
+    }
+
+    #[test]
+    fn a_host_longer_than_any_name_is_refused() {
+        let longest = "a".repeat(MAX_HOST);
+        assert_eq!(http11(&longest), Some(longest.clone()));
+        let longer = asked(Version::HTTP_11, "/", &[&(longest + "a")]);
+        assert_eq!(longer, Err(BadHost::Malformed));
+    }
+
+    #[test]
+    fn a_target_that_is_neither_path_nor_url_is_refused() {
+        assert_eq!(asked(Version::HTTP_11, "app.localhost", &["app"]), Err(BadHost::Target));
+        assert_eq!(asked(Version::HTTP_11, "*", &["app"]), Ok(Some("app".into())));
     }
 
     #[test]
