@@ -25,7 +25,7 @@ impl Reporter {
     pub(crate) fn report(&mut self, event: &ClientEvent) {
         self.output.event(&as_json(event));
         match event {
-            ClientEvent::Connected { .. } | ClientEvent::Reconnected { .. } => self.say_recovered(),
+            ClientEvent::Connected { .. } => self.say_recovered(),
             ClientEvent::TunnelReady(info) => self.print_url(info),
             ClientEvent::TunnelLost { name, reason } => {
                 self.output.talk(format_args!("tunnel {name} is gone: {reason}"));
@@ -62,9 +62,6 @@ fn as_json(event: &ClientEvent) -> Value {
     match event {
         ClientEvent::Connected { session_id, .. } => {
             json!({ "event": "connected", "session": session_id.to_string() })
-        }
-        ClientEvent::Reconnected { session_id, .. } => {
-            json!({ "event": "reconnected", "session": session_id.to_string() })
         }
         ClientEvent::TunnelReady(info) => tunnel_ready(info),
         ClientEvent::TunnelLost { name, reason } => {
