@@ -43,7 +43,7 @@ impl Session {
             match self.decoder.decode(input)? {
                 None => break,
                 Some(Decoded::Data { stream, bytes, fin }) => {
-                    self.handle_data(stream, bytes, fin)?
+                    self.handle_data(stream, bytes, fin)?;
                 }
                 Some(Decoded::Frame(frame)) => self.handle_frame(now, frame)?,
             }

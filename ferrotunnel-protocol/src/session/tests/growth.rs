@@ -1,0 +1,132 @@
+//! Windows that follow bandwidth x delay, and the limits of that.
+
+use std::time::Duration;
+
+use ferrotunnel_common::StreamId;
+
+use super::pair::{Pair, Setup};
+use super::windows::window;
+use crate::budget::ReceiveBudget;
+use crate::session::config::MIN_WINDOW;
+use crate::session::{Config, Read, Side};
+
+/// 200 Mbit/s with a round trip of 100 ms: 2.5 MB are under way when the link is full.
+fn long_link(client: Config) -> Pair {
+    Pair::with(Setup {
+        client,
+        one_way: Duration::from_millis(50),
+        bytes_per_second: Some(LINK),
+        watched: false,
+        ..Setup::default()
+    })
+}
+
+const LINK: u64 = 25_000_000;
+
+/// The server sends all it can on each stream for that long; the client reads all. Returns the
+/// bytes that came.
+fn bulk(pair: &mut Pair, ids: &[StreamId], span: Duration) -> usize {
+    let mut received = 0;
+    pair.run(span, |pair| {
+        for id in ids {
+            pair.server.write_most(*id, 1 << 20);
+            received += pair.client.read_all(*id).unwrap().0.len();
+        }
+    });
+    received
+}
+
+#[test]
+fn one_stream_fills_a_long_link() {
+    let mut pair = long_link(Config::default());
+    let id = pair.open(Side::Server);
+    bulk(&mut pair, &[id], Duration::from_secs(3));
+    assert!(window(&pair.client, id) >= 4 << 20, "{}", window(&pair.client, id));
+    let received = bulk(&mut pair, &[id], Duration::from_secs(4));
+    let share = received as f64 / (4 * LINK) as f64;
+    assert!(share >= 0.95, "{share:.3} of the link");
+}
+
+#[test]
+fn a_window_grows_to_what_the_link_holds_and_no_further() {
+    let mut pair = long_link(Config::default());
+    pair.server.link.bytes_per_second = Some(LINK / 20);
+    let id = pair.open(Side::Server);
+    bulk(&mut pair, &[id], Duration::from_secs(20));
+    // Under way: 125 kB. Half a window within two round trips means four times as much.
+    let window = window(&pair.client, id);
+    assert!((256 << 10..=1 << 20).contains(&window), "{window}");
+}
+
+#[test]
+fn a_slow_reader_does_not_grow_its_window() {
+    let mut pair = long_link(Config::default());
+    let id = pair.open(Side::Server);
+    let (mut received, mut chunks) = (0, Vec::new());
+    for tick in 1..=2_000 {
+        pair.pass(Duration::from_millis(10));
+        pair.server.write_most(id, 1 << 20);
+        // 100 kB a second.
+        while received < tick * 1_000
+            && pair.client.session.read(id, &mut chunks, 1) == Ok(Read::Chunks)
+        {
+            let bytes = chunks.pop().unwrap().len();
+            pair.client.session.release(id, bytes);
+            received += bytes;
+        }
+    }
+    assert!(received > 1_000_000, "{received} bytes");
+    assert_eq!(window(&pair.client, id), MIN_WINDOW);
+}
+
+#[test]
+fn a_window_that_nobody_reads_does_not_grow() {
+    let mut pair = long_link(Config::default());
+    let id = pair.open(Side::Server);
+    pair.run(Duration::from_secs(5), |pair| {
+        pair.server.write_most(id, 1 << 20);
+    });
+    assert_eq!(window(&pair.client, id), MIN_WINDOW);
+    assert_eq!(pair.client.session.stats().grown_bytes, 0);
+}
+
+#[test]
+fn growth_stays_within_the_memory_of_the_session() {
+    let client = Config { growth_memory_bytes: 1 << 20, ..Config::default() };
+    let mut pair = long_link(client);
+    let ids: Vec<StreamId> = (0..4).map(|_| pair.open(Side::Server)).collect();
+    bulk(&mut pair, &ids, Duration::from_secs(3));
+    let grown = pair.client.session.stats().grown_bytes;
+    assert!((512 << 10..=1 << 20).contains(&grown), "{grown}");
+    for id in &ids {
+        assert!(window(&pair.client, *id) >= MIN_WINDOW);
+    }
+    for id in ids {
+        pair.client.session.forget(id);
+        pair.server.session.forget(id);
+    }
+    pair.exchange();
+    pair.assert_empty();
+}
+
+#[test]
+fn growth_leaves_a_quarter_of_the_process_budget_free() {
+    let client = Config { budget: ReceiveBudget::new(2 << 20), ..Config::default() };
+    let mut pair = long_link(client);
+    let ids: Vec<StreamId> = (0..4).map(|_| pair.open(Side::Server)).collect();
+    bulk(&mut pair, &ids, Duration::from_secs(3));
+    let used = pair.client.budget.used_bytes();
+    assert!((1 << 20..=3 << 19).contains(&used), "{used}");
+    assert!(pair.client.session.stats().grown_bytes > 0);
+}
+
+#[test]
+fn memory_of_a_session_that_is_dropped_goes_back() {
+    let mut pair = long_link(Config::default());
+    let id = pair.open(Side::Server);
+    bulk(&mut pair, &[id], Duration::from_secs(1));
+    let budget = pair.client.budget.clone();
+    assert!(budget.used_bytes() > u64::from(MIN_WINDOW));
+    drop(pair);
+    assert_eq!(budget.used_bytes(), 0);
+}
