@@ -17,8 +17,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Without `remote_port` the server picks a free port.
     let database = Tunnel::tcp().remote_port(15432).local_addr("127.0.0.1:5432");
-    let client =
-        Client::builder().server_addr(server).token(env::var("FERROTUNNEL_TOKEN")?).tunnel(database).build()?;
+    let client = Client::builder()
+        .server_addr(server)
+        .token(env::var("FERROTUNNEL_TOKEN")?)
+        .tunnel(database)
+        .build()?;
 
     let tunnel = client.start().await?;
     println!("the database is reachable at {}", tunnel.public_url);

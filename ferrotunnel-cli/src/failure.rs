@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use ferrotunnel::ErrorKind;
+
 /// The exit codes of this program; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -53,7 +55,12 @@ impl fmt::Display for Failure {
 
 impl From<ferrotunnel::Error> for Failure {
     fn from(error: ferrotunnel::Error) -> Self {
-        Self::failed(error.to_string())
+        match error.kind() {
+            ErrorKind::Unreachable => {
+                Self::failed(format!("{error}; is the server running, and --server its address?"))
+            }
+            _ => Self::failed(error.to_string()),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a client's events look like: data for scripts, data and talk for people.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ferrotunnel::{ClientEvent, TunnelInfo};
 use serde_json::{Value, json};
@@ -12,13 +12,13 @@ pub(crate) struct Reporter {
     output: Output,
     /// The public URL last printed for each tunnel, by name.
     urls: HashMap<String, String>,
-    /// Why the server was last out of reach; cleared when it is back.
-    trouble: Option<String>,
+    /// What was said about a server out of reach; empty again when it is back.
+    troubles: HashSet<String>,
 }
 
 impl Reporter {
     pub(crate) fn new(output: Output) -> Self {
-        Self { output, urls: HashMap::new(), trouble: None }
+        Self { output, urls: HashMap::new(), troubles: HashSet::new() }
     }
 
     /// Writes one event.
@@ -43,15 +43,16 @@ impl Reporter {
         }
     }
 
+    /// A reason once in each outage: every attempt fails anew, often for the same one.
     fn say_trouble(&mut self, reason: &str) {
-        if self.trouble.as_deref() != Some(reason) {
+        if self.troubles.insert(reason.to_owned()) {
             self.output.talk(format_args!("{reason}; trying again until the server is back"));
-            self.trouble = Some(reason.to_owned());
         }
     }
 
     fn say_recovered(&mut self) {
-        if self.trouble.take().is_some() {
+        if !self.troubles.is_empty() {
+            self.troubles.clear();
             self.output.talk("connected again");
         }
     }
@@ -84,4 +85,51 @@ pub(crate) fn tunnel_ready(info: &TunnelInfo) -> Value {
         "public_url": info.public_url,
         "session": info.session_id.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::output::Format;
+
+    #[test]
+    fn a_reason_is_remembered_until_the_server_is_back() {
+        let mut reporter = Reporter::new(Output::new(Format::Plain));
+        let refused = ClientEvent::Disconnected {
+            reason: "connection refused".to_owned(),
+            retry_in: Duration::from_millis(200),
+        };
+        reporter.report(&refused);
+        reporter.report(&refused);
+        assert_eq!(reporter.troubles.len(), 1);
+        reporter.say_recovered();
+        assert!(reporter.troubles.is_empty());
+    }
+
+    #[test]
+    fn scripts_see_why_and_when_a_client_tries_again() {
+        let event = ClientEvent::Disconnected {
+            reason: "connection refused".to_owned(),
+            retry_in: Duration::from_millis(200),
+        };
+        assert_eq!(
+            as_json(&event),
+            json!({ "event": "disconnected", "reason": "connection refused", "retry_in_ms": 200 })
+        );
+    }
+
+    #[test]
+    fn every_event_has_its_name_for_scripts() {
+        let lost = ClientEvent::TunnelLost { name: "app".to_owned(), reason: "taken".to_owned() };
+        assert_eq!(
+            as_json(&lost),
+            json!({ "event": "tunnel_lost", "name": "app", "reason": "taken" })
+        );
+        assert_eq!(
+            as_json(&ClientEvent::Ended { reason: None }),
+            json!({ "event": "ended", "reason": null })
+        );
+    }
 }

@@ -1,22 +1,15 @@
 //! What the built program says, where it says it, and with which exit code.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
+mod support;
+
 use std::process::{Command, Output, Stdio};
 
-/// Runs the program to its end with nothing of the test's environment that could mean something to it.
+use support::command;
+
+/// Runs the program to its end.
 fn ferrotunnel(args: &[&str]) -> Output {
     command(args).output().unwrap()
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrotunnel"));
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FERROTUNNEL_") {
-            command.env_remove(name);
-        }
-    }
-    command.env_remove("RUST_LOG").args(args).stdin(Stdio::null());
-    command
 }
 
 #[track_caller]

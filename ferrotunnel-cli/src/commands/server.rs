@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ferrotunnel::ErrorKind;
 use serde_json::json;
 
 use crate::args::ServerArgs;
@@ -12,10 +13,21 @@ use crate::signals::StopSignals;
 
 pub(super) async fn run(args: ServerArgs, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
-    let server = ServerSettings::try_from(args)?.build()?.spawn().await?;
+    let server = ServerSettings::try_from(args)?.build()?;
+    let server = server.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
     signals.next().await;
     signals.drain(output, server.shutdown()).await
+}
+
+/// The library names its own setting; who types has flags.
+fn cannot_start(error: ferrotunnel::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            Failure::failed(format!("{error}; choose another with --bind or --http-bind"))
+        }
+        _ => error.into(),
+    }
 }
 
 fn announce(tunnel: SocketAddr, http: Option<SocketAddr>, output: &Output) {

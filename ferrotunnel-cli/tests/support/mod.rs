@@ -1,0 +1,119 @@
+//! Starts the built program and reads what it says.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+
+use std::io::{BufRead as _, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// Longer than anything here takes on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program with these arguments, and with nothing of the test's environment that could mean something to it.
+pub fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ferrotunnel"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FERROTUNNEL_") {
+            command.env_remove(name);
+        }
+    }
+    command.env_remove("RUST_LOG").args(args).stdin(Stdio::null());
+    command
+}
+
+/// A program that goes on running; killed when dropped.
+pub struct Running {
+    child: Child,
+    stdout: mpsc::Receiver<String>,
+    stderr: mpsc::Receiver<String>,
+}
+
+impl Running {
+    pub fn start(args: &[&str]) -> Self {
+        let mut child =
+            command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// The next line on stdout.
+    #[track_caller]
+    pub fn line(&self) -> String {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => line,
+            Err(why) => panic!(
+                "no line on stdout ({why}); stderr: {:?}",
+                self.stderr.try_iter().collect::<Vec<_>>()
+            ),
+        }
+    }
+
+    /// The next line on stderr that contains these words.
+    #[track_caller]
+    pub fn talk_with(&self, words: &str) -> String {
+        let mut seen = Vec::new();
+        loop {
+            match self.stderr.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(words) => return line,
+                Ok(line) => seen.push(line),
+                Err(why) => panic!("{words:?} was not said ({why}), but: {seen:?}"),
+            }
+        }
+    }
+
+    /// What was written to stderr since the last look, until the program ended.
+    pub fn rest_of_stderr(&self) -> String {
+        let mut rest = String::new();
+        while let Ok(line) = self.stderr.recv_timeout(PATIENCE) {
+            rest.push_str(&line);
+            rest.push('\n');
+        }
+        rest
+    }
+
+    /// Sends a signal by its name, like `TERM`.
+    #[cfg(unix)]
+    pub fn signal(&self, name: &str) {
+        let sent =
+            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// How it ended, once it has closed its stdout.
+    #[track_caller]
+    pub fn ended(&mut self) -> ExitStatus {
+        loop {
+            match self.stdout.recv_timeout(PATIENCE) {
+                Ok(_) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
+                Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running"),
+            }
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads a pipe to its end in a thread, so that the program never waits for the test.
+fn lines(pipe: impl Read + Send + 'static) -> mpsc::Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            if sender.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}
