@@ -497,7 +497,7 @@ fn handle(
     incoming: Incoming,
 ) {
     match incoming {
-        Incoming::Opened(stream, open) => serve(state, stream, *open),
+        Incoming::Opened(stream, open) => serve(state, stream, &open),
         Incoming::Registered(number, answer) => {
             if let Some(error) = state.registered(number, *answer) {
                 *farewell = Some(error);
@@ -518,12 +518,12 @@ fn handle(
 }
 
 /// A visitor: to the local service and back.
-fn serve(state: &Arc<State>, stream: Stream, open: Open) {
+fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
     let Some(spec) = state.target(open.tunnel) else {
         return stream.reset(ResetCode::UnknownTunnel, "no such tunnel");
     };
     match &spec.target {
-        Target::InProcess(acceptor) => acceptor.give(stream, &open),
+        Target::InProcess(acceptor) => acceptor.give(stream, open),
         _ => state.streams.spawn(local::forward(stream, spec)),
     }
 }
