@@ -1,0 +1,112 @@
+//! A server, and clients that know their way to it.
+
+use std::net::SocketAddr;
+
+use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Tunnel};
+
+use crate::link::Link;
+use crate::visitor::{self, Answer};
+
+/// What lies between client and server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Carrier {
+    /// TLS 1.3 with a self-signed certificate, as by default.
+    Tls,
+    /// Nothing.
+    Plaintext,
+}
+
+/// The secret of all clients and servers here.
+pub const TOKEN: &str = "correct-horse-battery-staple";
+
+/// A running server on free ports of loopback.
+#[derive(Debug)]
+pub struct TestBed {
+    /// The server.
+    pub server: RunningServer,
+    carrier: Carrier,
+}
+
+impl TestBed {
+    /// A server with the defaults.
+    pub async fn start(carrier: Carrier) -> Self {
+        Self::with(carrier, |server| server).await
+    }
+
+    /// A server with other settings.
+    pub async fn with(
+        carrier: Carrier,
+        change: impl FnOnce(ServerBuilder) -> ServerBuilder,
+    ) -> Self {
+        let server = change(Self::server(carrier)).build().unwrap();
+        Self { server: server.spawn().await.unwrap(), carrier }
+    }
+
+    /// The settings of such a server.
+    pub fn server(carrier: Carrier) -> ServerBuilder {
+        let server = Server::builder().bind("127.0.0.1:0").http_bind("127.0.0.1:0").token(TOKEN);
+        match carrier {
+            Carrier::Tls => server,
+            Carrier::Plaintext => server.plaintext(),
+        }
+    }
+
+    /// A client that knows address, token and carrier, and nothing else.
+    pub fn client(&self) -> ClientBuilder {
+        self.client_of(self.server.tunnel_addr())
+    }
+
+    /// A client that reaches the server by way of a link.
+    pub fn client_over(&self, link: &Link) -> ClientBuilder {
+        self.client_of(link.addr())
+    }
+
+    fn client_of(&self, server: SocketAddr) -> ClientBuilder {
+        client_of(server, self.carrier)
+    }
+
+    /// A client with one HTTP tunnel, ready for visitors.
+    pub async fn http(&self, name: &str, local: SocketAddr) -> Client {
+        let tunnel = Tunnel::http(name).local_addr(local.to_string());
+        let client = self.client().tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        client
+    }
+
+    /// A client with one TCP tunnel, and where visitors reach it.
+    pub async fn tcp(&self, local: SocketAddr) -> (Client, SocketAddr) {
+        let tunnel = Tunnel::tcp().local_addr(local.to_string());
+        let client = self.client().tunnel(tunnel).build().unwrap();
+        let info = client.start().await.unwrap();
+        (client, public_addr(&info.public_url))
+    }
+
+    /// Where visitors of HTTP tunnels connect.
+    pub fn http_addr(&self) -> SocketAddr {
+        self.server.http_addr().unwrap()
+    }
+
+    /// The host of the tunnel of that name, as a visitor writes it.
+    pub fn host(&self, name: &str) -> String {
+        format!("{name}.localhost:{}", self.http_addr().port())
+    }
+
+    /// One request over a connection of its own.
+    pub async fn get(&self, name: &str, path: &str) -> Answer {
+        visitor::get(self.http_addr(), &self.host(name), path).await
+    }
+}
+
+/// A client of any server here.
+pub fn client_of(server: SocketAddr, carrier: Carrier) -> ClientBuilder {
+    let client = Client::builder().server_addr(server.to_string()).token(TOKEN);
+    match carrier {
+        Carrier::Tls => client,
+        Carrier::Plaintext => client.plaintext(),
+    }
+}
+
+/// The address in `tcp://host:port`.
+pub fn public_addr(url: &str) -> SocketAddr {
+    url.strip_prefix("tcp://").unwrap().parse().unwrap()
+}

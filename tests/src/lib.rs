@@ -1,0 +1,28 @@
+//! What the end-to-end tests share: a [`TestBed`] with a real server and real clients, local services, and a
+//! [`Link`] that can be cut.
+//!
+//! Everything listens on port 0 of loopback, and tests wait for events, never for time to pass.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test stops at the first surprise, in its helpers too, and says where it is"
+)]
+
+mod bed;
+mod link;
+pub mod memory;
+mod patience;
+mod service;
+mod site;
+mod stranger;
+mod visitor;
+
+pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr};
+pub use link::Link;
+pub use patience::{PATIENCE, eventually, over_both, run, soon};
+pub use service::{LocalService, read_head};
+pub use site::{Site, pattern_body};
+pub use stranger::Stranger;
+pub use visitor::{Answer, abort_on_close, collect, get, loopback, open, raw, send};

@@ -1,0 +1,38 @@
+//! How much memory and how many descriptors a process has.
+
+/// Resident memory of a process in bytes; `None` where the system does not tell.
+pub fn resident_bytes(process: Process) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+/// A process.
+#[derive(Clone, Copy, Debug)]
+pub enum Process {
+    /// The one that asks.
+    This,
+    /// The one with this id.
+    Id(u32),
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::This => f.write_str("self"),
+            Self::Id(id) => id.fmt(f),
+        }
+    }
+}
+
+/// Lets this process have as many descriptors as the system allows, and says how many those are.
+#[cfg(unix)]
+pub fn raise_descriptor_limit() -> u64 {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let limit = if setrlimit(Resource::Nofile, raised).is_ok() { raised } else { limit };
+    limit.current.unwrap_or(u64::MAX)
+}

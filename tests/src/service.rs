@@ -1,0 +1,87 @@
+//! Local services that speak no particular protocol.
+
+use std::net::SocketAddr;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// A TCP server for as long as it is not dropped.
+#[derive(Debug)]
+pub struct LocalService {
+    addr: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl LocalService {
+    /// Serves every connection in a task of its own.
+    pub async fn each<F>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                socket.set_nodelay(true).unwrap();
+                while connections.try_join_next().is_some() {}
+                connections.spawn(serve(socket));
+            }
+        });
+        Self { addr, task }
+    }
+
+    /// Sends back what it gets, until the end of it.
+    pub async fn echo() -> Self {
+        Self::each(|mut socket| async move {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = socket.read(&mut buffer).await {
+                if socket.write_all(&buffer[..count]).await.is_err() {
+                    return;
+                }
+            }
+            let _ = socket.shutdown().await;
+        })
+        .await
+    }
+
+    /// Answers the first request of every connection with these bytes, whatever it is, and closes.
+    pub async fn answering(answer: &'static [u8]) -> Self {
+        Self::each(move |mut socket| async move {
+            read_head(&mut socket).await;
+            let _ = socket.write_all(answer).await;
+        })
+        .await
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Where nobody listens.
+    pub async fn nobody() -> SocketAddr {
+        // It was free a moment ago, and the system hands ports out in turn.
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+}
+
+impl Drop for LocalService {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Reads until the empty line after the head of an HTTP message.
+pub async fn read_head(socket: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        match socket.read_u8().await {
+            Ok(byte) => head.push(byte),
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&head).into_owned()
+}

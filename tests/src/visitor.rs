@@ -1,0 +1,93 @@
+//! Visitors that need no library of their own.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Body, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::HOST;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: String,
+}
+
+impl Answer {
+    /// What the server says of itself, if the answer is the server's own.
+    pub fn ferrotunnel_error(&self) -> Option<&str> {
+        self.headers.get("ferrotunnel-error").map(|value| value.to_str().unwrap())
+    }
+}
+
+/// One GET over a connection of its own.
+pub async fn get(server: SocketAddr, host: &str, path: &str) -> Answer {
+    let request = Request::get(path).header(HOST, host).body(Empty::<Bytes>::new()).unwrap();
+    let mut connection = open(server).await;
+    let response = connection.send_request(request).await.unwrap();
+    collect(response).await
+}
+
+/// One request over a connection of its own; the body of the answer is yet to come.
+pub async fn send<B>(server: SocketAddr, request: Request<B>) -> hyper::Result<Response<Incoming>>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    open(server).await.send_request(request).await
+}
+
+/// An HTTP/1.1 connection, driven by a task.
+pub async fn open<B>(server: SocketAddr) -> SendRequest<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let socket = TcpStream::connect(server).await.unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (sender, connection) = http1::handshake(TokioIo::new(socket)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+/// The whole of an answer.
+pub async fn collect(response: Response<Incoming>) -> Answer {
+    let (head, body) = response.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: head.status,
+        headers: head.headers,
+        body: String::from_utf8(body.to_vec()).unwrap(),
+    }
+}
+
+/// Sends bytes as they are, and reads until the other side closes.
+pub async fn raw(server: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>> {
+    let mut socket = TcpStream::connect(server).await?;
+    socket.write_all(request).await?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).await?;
+    Ok(answer)
+}
+
+/// A port of loopback.
+pub fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Closes with a reset when it is dropped.
+pub fn abort_on_close(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
