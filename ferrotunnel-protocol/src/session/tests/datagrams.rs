@@ -154,6 +154,22 @@ fn a_flow_ends_in_both_directions_like_a_stream() {
 }
 
 #[test]
+fn the_end_of_a_flow_may_overtake_datagrams_which_are_then_dropped() {
+    let (mut pair, id) = flow();
+    pair.server.link.stalled = true;
+    pair.server.transmit_budget = 1 << 20;
+    // More than a batch takes: it counts the headers too.
+    for _ in 0..DATAGRAM_QUEUE_LEN {
+        assert_eq!(pair.server.session.send_datagram(id, zeros(60)), Ok(true));
+    }
+    pair.server.session.finish(id);
+    pair.server.link.stalled = false;
+    pair.exchange();
+    assert_eq!(datagrams(&mut pair, Side::Client, id).len(), MAX_PAYLOAD.div_ceil(68));
+    assert!(!pair.server.session.has_output());
+}
+
+#[test]
 fn a_datagram_after_the_end_is_dropped() {
     let (mut pair, id) = flow();
     pair.server.session.finish(id);

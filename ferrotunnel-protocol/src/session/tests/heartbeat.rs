@@ -113,7 +113,8 @@ fn a_busy_download_needs_few_pings() {
     });
     // At most one a second to tune the window, and the answers.
     for end in [&pair.client, &pair.server] {
-        assert!(end.sent(FrameType::Ping) <= 50, "{} Pings", end.sent(FrameType::Ping));
+        let pings = end.sent(FrameType::Ping);
+        assert!((25..=50).contains(&pings), "{pings} Pings");
         assert_eq!(end.violation, None);
     }
 }
@@ -126,6 +127,9 @@ fn the_round_trip_is_measured() {
     assert_eq!(pair.server.session.round_trip(), Some(one_way * 2));
     // It follows a path that changes, for people slowly.
     pair.client.link.one_way = Duration::from_millis(120);
+    pair.pass(Duration::from_secs(20));
+    // For tuning the least of the last quarter minute, at least, counts.
+    assert_eq!(pair.client.session.liveness.least(), Some(one_way * 2));
     pair.pass(Duration::from_secs(600));
     let measured = pair.client.session.round_trip().unwrap();
     assert!(

@@ -88,25 +88,27 @@ fn a_stream_that_pings_again_waits_for_one_quantum_of_each_other_at_most() {
 }
 
 #[test]
-fn a_stream_cannot_jump_the_line_for_ever_by_emptying_its_queue() {
-    let (mut pair, ids) = bulk_pair(2);
+fn streams_cannot_jump_the_line_for_ever_by_emptying_their_queues() {
+    let (mut pair, ids) = bulk_pair(3);
     let now = pair.now;
-    pair.server.transmit_budget = 1;
+    // Two take turns: whenever the one is found empty, the other has become active again.
+    pair.server.transmit_budget = 10_000 + HEADER_LEN + 1;
     let mut sent: HashMap<u32, usize> = HashMap::new();
-    for _ in 0..2_000 {
+    for _ in 0..500 {
         if pair.server.session.capacity(ids[0]).unwrap() > 0 {
             pair.server.write_most(ids[0], 1 << 17);
         }
-        // Never more than one frame at a time.
-        if pair.server.session.streams[&ids[1]].send.queued == 0 {
-            pair.server.session.write(ids[1], zeros(10_000)).unwrap();
+        for id in &ids[1..] {
+            if pair.server.session.streams[id].send.queued == 0 {
+                pair.server.session.write(*id, zeros(10_000)).unwrap();
+            }
         }
         for header in pair.server.take_headers(now) {
             *sent.entry(header.stream).or_default() += usize::from(header.length);
         }
     }
     let share = sent[&ids[0].0] as f64 / sent.values().sum::<usize>() as f64;
-    assert!(share > 0.4, "{share}");
+    assert!(share > 0.3, "{share}");
 }
 
 #[test]
