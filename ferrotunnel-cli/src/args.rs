@@ -116,6 +116,9 @@ pub(crate) struct ServerArgs {
     /// The address on which TCP tunnels get their ports [default: that of --bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
+    /// Threads that carry traffic [default: half of the processors]
+    #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) limits: LimitsArgs,
 }

@@ -7,6 +7,7 @@ use ferrotunnel::{Client, LimitsConfig, Retry, Server, Tunnel};
 
 use crate::args::{ClientArgs, ConnectArgs, HttpArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg};
 use crate::failure::Failure;
+use crate::runtime::server_threads;
 use crate::value::ServerAddr;
 
 /// How client and server speak with each other.
@@ -30,6 +31,7 @@ pub(crate) struct ServerSettings {
     encryption: Encryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
+    threads: usize,
 }
 
 impl ServerSettings {
@@ -39,7 +41,8 @@ impl ServerSettings {
             .token(self.token)
             .bind(self.bind)
             .http_bind(self.http_bind)
-            .limits(self.limits);
+            .limits(self.limits)
+            .threads(self.threads);
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -67,6 +70,7 @@ impl TryFrom<ServerArgs> for ServerSettings {
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             limits: limits(&args.limits),
+            threads: server_threads(args.threads.map(usize::from)),
         })
     }
 }

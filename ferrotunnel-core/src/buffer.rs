@@ -26,7 +26,9 @@ impl ReadSize {
 
     pub(crate) fn learn(&mut self, offered: usize, read: usize) {
         if read == offered && offered >= self.0 {
-            self.0 = (self.0 * 4).min(MOST_READ);
+            self.0 = (self.0 * 4).min(
+                std::env::var("FT_READ").ok().and_then(|v| v.parse().ok()).unwrap_or(MOST_READ),
+            );
         } else if read < self.0 / 8 {
             self.0 = (self.0 / 2).max(LEAST_READ);
         }
@@ -91,7 +93,7 @@ const LEAST_READ: usize = 4 << 10;
 
 /// A busy one borrows this much: four maximal frames. Beyond it a read outgrows the second-level
 /// cache and gets slower.
-const MOST_READ: usize = 256 << 10;
+const MOST_READ: usize = 4 * 65_535;
 
 /// Below this, copying costs less than what a pinned buffer may.
 const COPY_BELOW: usize = 2 << 10;

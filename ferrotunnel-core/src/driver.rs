@@ -57,6 +57,8 @@ pub(crate) struct Driver<C, F> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     closing: bool,
+    /// The last poll only let others go first.
+    yielded: bool,
     wakers: Vec<Waker>,
     incoming: Vec<Incoming>,
 }
@@ -75,18 +77,28 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             closing: false,
+            yielded: false,
             wakers: Vec::new(),
             incoming: Vec::new(),
         }
     }
 
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
-        for _ in 0..TURNS_PER_POLL {
+        for turn in 0..TURNS_PER_POLL {
             let read = match self.read(cx) {
                 Ok(read) => read,
                 Err(end) => return Poll::Ready(self.end(end)),
             };
             let expired = self.poll_timer(cx);
+            let idle = turn == 0 && !read && !expired;
+            self.yielded = idle && !self.yielded;
+            if self.yielded {
+                // Woken with nothing to read, so most likely by a stream that has something to
+                // send: streams that are ready as well go first, once, and one write carries what
+                // all of them have. Waking itself puts a task behind those that are ready.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
             if expired && self.closing {
                 return Poll::Ready(self.end(End::Closed));
             }

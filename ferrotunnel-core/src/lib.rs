@@ -15,6 +15,7 @@ mod handshake;
 mod registry;
 pub mod server;
 mod session;
+mod shards;
 mod socket;
 pub mod splice;
 mod stream;
@@ -28,5 +29,6 @@ pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, Re
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;
+pub use shards::Shards;
 pub use stream::Stream;
 pub use tls::TlsIdentity;

@@ -23,6 +23,7 @@ use crate::error::StartError;
 use crate::handshake::{self, HandshakeError};
 use crate::registry::{Owner, Registry, RegistryConfig, Routes};
 use crate::session::{Session, Shared};
+use crate::shards::Shards;
 use crate::socket;
 use crate::tasks::Tasks;
 use crate::tls::{self, TlsIdentity};
@@ -55,6 +56,8 @@ pub struct ServerConfig {
     pub tcp_ip: IpAddr,
     /// Limits.
     pub limits: LimitsConfig,
+    /// The threads that sessions live on.
+    pub shards: Shards,
     /// After this much silence a client is asked for a sign of life; after three, it is gone.
     pub heartbeat: Duration,
 }
@@ -109,6 +112,7 @@ impl ServerEngine {
             handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes_in_flight)),
             limits: config.limits,
             heartbeat: config.heartbeat,
+            shards: config.shards,
             admitted: AtomicUsize::new(0),
             sessions: Mutex::default(),
         });
@@ -179,6 +183,7 @@ struct Hall {
     handshakes: Arc<Semaphore>,
     limits: LimitsConfig,
     heartbeat: Duration,
+    shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: AtomicUsize,
     sessions: Mutex<HashMap<u64, Arc<Owner>>>,
@@ -205,8 +210,8 @@ fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: Socke
         tracing::warn!(%peer, "too many handshakes in flight; connection closed");
         return;
     };
-    let hall = Arc::clone(hall);
-    connections.spawn(async move {
+    let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
+    connections.serve(&shards, socket, move |socket| async move {
         socket::tune_carrier(&socket);
         match hall.acceptor.clone() {
             None => serve(&hall, socket, Binding::Plaintext, permit, peer).await,

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
+
+use crate::shards::Shards;
 
 /// A set of tasks that end with their owner: dropping the last clone aborts them all.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,20 @@ impl Tasks {
         let mut set = self.0.lock();
         while set.try_join_next().is_some() {}
         set.spawn(task);
+    }
+
+    /// Serves a connection on the thread whose turn it is.
+    pub(crate) fn serve<F>(
+        &self,
+        shards: &Shards,
+        socket: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let mut set = self.0.lock();
+        while set.try_join_next().is_some() {}
+        shards.serve(&mut set, socket, serve);
     }
 
     /// Waits until all have ended, for `grace` at most; aborts and awaits the rest.

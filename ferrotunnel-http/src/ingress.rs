@@ -7,7 +7,7 @@ use std::{
     task::Poll,
 };
 
-use ferrotunnel_core::{Routes, accept::accept_loop};
+use ferrotunnel_core::{Routes, Shards, accept::accept_loop};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use tracing::debug;
@@ -33,11 +33,12 @@ pub struct HttpIngress {
     pub(crate) local: Local,
     /// What hyper starts by itself ends with the ingress.
     tasks: Tasks,
+    shards: Shards,
 }
 
 impl HttpIngress {
-    /// An ingress that looks tunnels up in `routes`.
-    pub fn new(routes: Arc<dyn Routes>, config: HttpConfig) -> Self {
+    /// An ingress that looks tunnels up in `routes`, and serves its visitors on `shards`.
+    pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: HttpConfig) -> Self {
         let tasks = Tasks::default();
         Self {
             builders: Builders::new(&config, tasks.clone()),
@@ -45,6 +46,7 @@ impl HttpIngress {
             routes,
             config,
             tasks,
+            shards,
         }
     }
 
@@ -61,8 +63,9 @@ impl HttpIngress {
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
                 let visitor = Visitor::new(peer, address);
-                let serving = self.clone().serve_connection(io, visitor, shutdown.clone());
-                connections.lock().spawn(serving);
+                let (ingress, shutdown) = (self.clone(), shutdown.clone());
+                let serve = move |io| ingress.serve_connection(io, visitor, shutdown);
+                self.shards.serve(&mut connections.lock(), io, serve);
             }) => {}
             () = forget_finished(&connections) => {}
         }
