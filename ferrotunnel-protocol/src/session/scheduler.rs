@@ -3,6 +3,12 @@
 //! A stream that just became active sends first, for one quantum; then it joins the round robin.
 //! Interactive streams empty their queue within the quantum and so always go first; bulk streams
 //! share by bytes, whatever the size of their frames.
+//!
+//! One thing differs from the RFC. There a stream that empties its queue passes through the round
+//! robin, so that it cannot go first again before everybody had a turn. With our quantum of a
+//! whole frame such a turn takes long: each second key press of a terminal would wait for it. Here
+//! the stream leaves at once and keeps what is left of its quantum until the round is over, so it
+//! goes first as often as it likes, yet for one quantum a round at most, which is the RFC's bound.
 
 use std::collections::VecDeque;
 
@@ -15,10 +21,19 @@ pub(super) const QUANTUM: i32 = 65_535;
 /// Where a stream stands, kept in the stream itself.
 ///
 /// Invariant: `listed` exactly when the stream stands in one of the lists, and it stands there once.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Turn {
+    /// What it may send before the next one's turn; outside the lists, what is left of that.
     deficit: i32,
+    /// The round in which it left the lists.
+    round: u32,
     listed: bool,
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self { deficit: QUANTUM, round: 0, listed: false }
+    }
 }
 
 impl Turn {
@@ -32,6 +47,11 @@ impl Turn {
 pub(super) struct Scheduler {
     new: VecDeque<StreamId>,
     old: VecDeque<StreamId>,
+    /// Counts how often everybody in `old` had a turn. It may wrap: a stream that slept for 2^32
+    /// rounds might not go first.
+    round: u32,
+    /// Turns in `old` until the round is over.
+    turns_left: usize,
 }
 
 /// The head of the line, and which list it stands in.
@@ -54,9 +74,19 @@ impl Scheduler {
 
     /// A stream has something to send.
     pub(super) fn activate(&mut self, stream: StreamId, turn: &mut Turn) {
-        if !turn.listed {
-            *turn = Turn { deficit: QUANTUM, listed: true };
+        if turn.listed {
+            return;
+        }
+        turn.listed = true;
+        if turn.round != self.round {
+            // What it sent too much in an earlier round is not forgotten.
+            turn.deficit = (turn.deficit + QUANTUM).min(QUANTUM);
+        }
+        if turn.deficit > 0 {
             self.new.push_back(stream);
+        } else {
+            turn.deficit += QUANTUM;
+            self.old.push_back(stream);
         }
     }
 
@@ -73,8 +103,8 @@ impl Scheduler {
             return true;
         }
         turn.deficit += QUANTUM;
-        self.pop(head);
         self.old.push_back(head.stream);
+        self.pop(head);
         false
     }
 
@@ -83,14 +113,11 @@ impl Scheduler {
         turn.deficit -= (bytes as i32).max(crate::frame::HEADER_LEN as i32);
     }
 
-    /// The head has nothing left. From the new list it passes through the old one, so that it
-    /// cannot jump the line again by emptying its queue; from the old list it leaves.
+    /// The head has nothing left to send.
     pub(super) fn emptied(&mut self, head: Head, turn: &mut Turn) {
+        turn.listed = false;
+        turn.round = self.round;
         self.pop(head);
-        match head.list {
-            List::New if !self.old.is_empty() => self.old.push_back(head.stream),
-            List::New | List::Old => turn.listed = false,
-        }
     }
 
     /// The head's stream is gone.
@@ -100,9 +127,18 @@ impl Scheduler {
 
     fn pop(&mut self, head: Head) {
         match head.list {
-            List::New => self.new.pop_front(),
-            List::Old => self.old.pop_front(),
-        };
+            List::New => {
+                self.new.pop_front();
+            }
+            List::Old => {
+                self.old.pop_front();
+                self.turns_left = self.turns_left.saturating_sub(1);
+                if self.turns_left == 0 {
+                    self.round = self.round.wrapping_add(1);
+                    self.turns_left = self.old.len();
+                }
+            }
+        }
     }
 
     /// Everybody in line, for checks.
