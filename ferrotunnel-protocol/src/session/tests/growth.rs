@@ -59,6 +59,38 @@ fn a_window_grows_to_what_the_link_holds_and_no_further() {
 }
 
 #[test]
+fn on_a_short_link_a_window_covers_what_the_tasks_take() {
+    let mut pair = Pair::with(Setup {
+        one_way: Duration::from_micros(30),
+        watched: false,
+        ..Setup::default()
+    });
+    let id = pair.open(Side::Server);
+    let mut received = 0;
+    for _ in 0..1_000 {
+        // Each end acts once in a millisecond, though a Ping takes 60 microseconds.
+        pair.server.write_most(id, 1 << 20);
+        pair.pass(Duration::from_millis(1));
+        received += pair.client.read_all(id).unwrap().0.len();
+    }
+    assert!(received > 200_000_000, "{received} bytes in a second");
+}
+
+#[test]
+fn on_a_short_link_a_slow_reader_does_not_grow_its_window() {
+    let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
+    let id = pair.open(Side::Server);
+    for _ in 0..1_000 {
+        pair.server.write_most(id, 1 << 20);
+        pair.pass(Duration::from_millis(10));
+        let mut chunks = Vec::new();
+        pair.client.session.read(id, &mut chunks, 1).unwrap();
+        pair.client.session.release(id, chunks.concat().len());
+    }
+    assert_eq!(window(&pair.client, id), MIN_WINDOW);
+}
+
+#[test]
 fn a_slow_reader_does_not_grow_its_window() {
     let mut pair = long_link(Config::default());
     let id = pair.open(Side::Server);
