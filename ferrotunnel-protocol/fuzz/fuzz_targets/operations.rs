@@ -197,7 +197,7 @@ impl World {
     }
 
     fn open(&mut self, at: usize, script: &mut Script<'_>) {
-        let kind = if script.byte() % 4 == 0 { TunnelKind::Udp } else { TunnelKind::Tcp };
+        let kind = if script.byte().is_multiple_of(4) { TunnelKind::Udp } else { TunnelKind::Tcp };
         let request = OpenRequest { tunnel: 1, kind, visitor: None, ingress: None };
         if let Ok(id) = self.ends[at].session.open(request) {
             self.ends[at].streams.insert(id, Local::new(kind));
@@ -444,7 +444,11 @@ impl World {
 
     fn drain(&mut self, at: usize, script: &mut Script<'_>) {
         self.ending = true;
-        let code = if script.byte() % 8 == 0 { GoAwayCode::Superseded } else { GoAwayCode::Drain };
+        let code = if script.byte().is_multiple_of(8) {
+            GoAwayCode::Superseded
+        } else {
+            GoAwayCode::Drain
+        };
         self.ends[at].session.drain(code, "chance");
     }
 
