@@ -1,10 +1,8 @@
 //! One visitor's connection, from its first byte to its end.
 
-use std::{convert::Infallible, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
-use http::Request;
 use hyper::{
-    body::Incoming,
     server::conn::{http1, http2},
     service::service_fn,
 };
@@ -95,7 +93,7 @@ impl HttpIngress {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| self.clone().reply(visitor.clone(), request));
+        let service = service_fn(|request| self.answer(visitor, request));
         let connection = self.builders.http1.serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection.with_upgrades());
         tokio::select! {
@@ -114,21 +112,13 @@ impl HttpIngress {
     where
         T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let service = service_fn(|request| self.clone().reply(visitor.clone(), request));
+        let service = service_fn(|request| self.answer(visitor, request));
         let mut connection = pin!(self.builders.http2.serve_connection(TokioIo::new(io), service));
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
         }
         connection.await
-    }
-
-    async fn reply(
-        self: Arc<Self>,
-        visitor: Arc<Visitor>,
-        request: Request<Incoming>,
-    ) -> Result<http::Response<crate::body::Body>, Infallible> {
-        Ok(self.answer(&visitor, request).await)
     }
 }
 

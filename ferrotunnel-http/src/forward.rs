@@ -1,6 +1,6 @@
 //! One request from a visitor to a local service, and the response back.
 
-use std::sync::Arc;
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 
 use ferrotunnel_core::Tunnel;
 use http::{
@@ -10,6 +10,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
@@ -19,33 +20,47 @@ use crate::{
     forwarded, headers,
     host::Asked,
     ingress::HttpIngress,
-    local::Via,
+    local::{Sending, Via},
     upgrade::Wish,
     visitor::Visitor,
 };
 
+/// A request that has been forwarded, and what its visitor wants beyond the response.
+struct Exchange {
+    sending: Sending,
+    wish: Option<Wish>,
+}
+
 impl HttpIngress {
     /// Answers one request, with the local service's response or with an answer of ours.
-    pub(crate) async fn answer(
-        &self,
-        visitor: &Visitor,
+    ///
+    /// The request is worked on before the future begins, and not inside: hyper keeps room for
+    /// the future with every connection, and without the request it is a quarter of the size.
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        visitor: &Arc<Visitor>,
         request: Request<Incoming>,
-    ) -> Response<Body> {
+    ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        match self.forward(visitor, request).await {
-            Ok(response) => response,
-            Err(refusal) => {
+        let begun = self.forward(visitor, request);
+        let (ingress, visitor) = (self.clone(), visitor.clone());
+        async move {
+            let response = match begun {
+                Ok(exchange) => ingress.finish(exchange, &visitor).await,
+                Err(refusal) => Err(refusal),
+            };
+            Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
                 refusal.into_response(form)
-            }
+            }))
         }
     }
 
-    async fn forward(
+    fn forward(
         &self,
-        visitor: &Visitor,
+        visitor: &Arc<Visitor>,
         mut request: Request<Incoming>,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Exchange, Refusal> {
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Connect);
         }
@@ -66,14 +81,20 @@ impl HttpIngress {
         address(&mut head, via, &tunnel, asked.as_ref())?;
 
         let request = Request::from_parts(head, Body::passing(body));
-        let sent = self.local.send(via, &tunnel, visitor, request);
+        Ok(Exchange { sending: self.local.send(via, &tunnel, visitor, request), wish })
+    }
+
+    async fn finish(
+        &self,
+        exchange: Exchange,
+        visitor: &Visitor,
+    ) -> Result<Response<Body>, Refusal> {
+        let response = pin!(self.local.response(exchange.sending, visitor));
         let response = match self.config.response_timeout {
-            None => sent.await?,
-            Some(limit) => {
-                tokio::time::timeout(limit, sent).await.map_err(|_| Refusal::Timeout)??
-            }
+            None => response.await?,
+            Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        respond(visitor, wish, response)
+        respond(visitor, exchange.wish, response)
     }
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {

@@ -1,7 +1,12 @@
 //! Sends a request to the local service of a tunnel, over a connection that runs through a
 //! stream.
 
-use std::{error::Error, pin::pin, sync::Arc};
+use std::{
+    error::Error,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+};
 
 use ferrotunnel_core::{Routes, Tunnel};
 use http::{Method, Request, Response};
@@ -32,11 +37,19 @@ pub(crate) enum Via {
     Multiplexed,
 }
 
+/// A request on its way. Small, because every visitor's connection keeps room for one.
+pub(crate) enum Sending {
+    /// With a copy that may be sent if the kept connection turns out to be stale.
+    Pooled(legacy::ResponseFuture, Option<Box<Request<Body>>>),
+    Fresh(legacy::ResponseFuture),
+    Multiplexed(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
+}
+
 /// The connections to the local services of all tunnels.
 pub(crate) struct Local {
     pooled: Client<Connector, Body>,
     fresh: Client<Connector, Body>,
-    multiplexed: Multiplexed,
+    multiplexed: Arc<Multiplexed>,
 }
 
 impl Local {
@@ -54,52 +67,67 @@ impl Local {
             .pool_max_idle_per_host(config.pool_max_idle_per_tunnel)
             .build(connector.clone());
         let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh, multiplexed: Multiplexed::new(tasks) }
+        Self { pooled, fresh, multiplexed: Arc::new(Multiplexed::new(tasks)) }
     }
 
-    /// Returns as soon as the head of the response is there.
-    pub(crate) async fn send(
+    /// Begins to send; the rest happens when the result is awaited.
+    pub(crate) fn send(
         &self,
         via: Via,
-        tunnel: &Tunnel,
-        visitor: &Visitor,
+        tunnel: &Arc<Tunnel>,
+        visitor: &Arc<Visitor>,
         request: Request<Body>,
-    ) -> Result<Response<Body>, Refusal> {
-        let response = match via {
-            Via::Pooled => self.send_pooled(visitor, request).await,
-            Via::Fresh => OPENING.scope(Opening::by(visitor), self.fresh.request(request)).await,
-            Via::Multiplexed => return self.multiplexed.send(tunnel, visitor, request).await,
-        };
-        match response {
-            Ok(response) => Ok(response.map(Body::passing)),
-            Err(error) => Err(Refusal::of(&error)),
+    ) -> Sending {
+        match via {
+            Via::Pooled => {
+                let spare = spare(&request);
+                Sending::Pooled(self.pooled.request(request), spare)
+            }
+            Via::Fresh => Sending::Fresh(self.fresh.request(request)),
+            Via::Multiplexed => {
+                let (multiplexed, tunnel) = (self.multiplexed.clone(), tunnel.clone());
+                let visitor = visitor.clone();
+                let exchange = async move { multiplexed.send(&tunnel, &visitor, request).await };
+                Sending::Multiplexed(Box::pin(exchange))
+            }
         }
     }
 
+    /// Returns as soon as the head of the response is there.
+    ///
     /// A local service may hang up on an idle connection while a request is on its way there; the
     /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
     /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
     /// can be if they have no body. It is done once, over a connection that cannot be stale.
-    async fn send_pooled(
+    pub(crate) async fn response(
         &self,
+        sending: Sending,
         visitor: &Visitor,
-        request: Request<Body>,
-    ) -> Result<Response<hyper::body::Incoming>, legacy::Error> {
-        let spare = spare(&request);
-        let mut call = pin!(OPENING.scope(Opening::by(visitor), self.pooled.request(request)));
-        let result = call.as_mut().await;
+    ) -> Result<Response<Body>, Refusal> {
+        let (call, spare) = match sending {
+            Sending::Multiplexed(exchange) => return exchange.await,
+            Sending::Fresh(call) => (call, None),
+            Sending::Pooled(call, spare) => (call, spare),
+        };
+        let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
+        let mut result = call.as_mut().await;
         let was_kept = !call.take_value().is_some_and(|opening| opening.opened());
-        match (result, spare) {
-            (Err(error), Some(spare)) if was_kept && broke_off(&error) => {
-                OPENING.scope(Opening::by(visitor), self.fresh.request(spare)).await
-            }
-            (result, _) => result,
+        if let (Err(error), Some(spare)) = (&result, spare)
+            && was_kept
+            && broke_off(error)
+        {
+            let again = self.fresh.request(*spare);
+            result = OPENING.scope(Opening::by(visitor), again).await;
+        }
+        match result {
+            Ok(response) => Ok(response.map(Body::passing)),
+            Err(error) => Err(Refusal::of(&error)),
         }
     }
 }
 
 /// A copy of a request that may be sent twice. It shares names and values with the original.
-fn spare(request: &Request<Body>) -> Option<Request<Body>> {
+fn spare(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
         && http_body::Body::is_end_stream(request.body());
     if !repeatable {
@@ -110,7 +138,7 @@ fn spare(request: &Request<Body>) -> Option<Request<Body>> {
     *spare.uri_mut() = request.uri().clone();
     *spare.version_mut() = request.version();
     *spare.headers_mut() = request.headers().clone();
-    Some(spare)
+    Some(Box::new(spare))
 }
 
 /// Whether the connection ended, as opposed to an answer that made no sense.

@@ -24,7 +24,6 @@ use crate::{answer::Refusal, body::Body, connector::TunnelIo, tasks::Tasks, visi
 
 /// The connections of all tunnels. Invariant: the key of a tunnel is there only while one of its
 /// connections lives, for the task of each connection removes it at its end.
-#[derive(Clone)]
 pub(crate) struct Multiplexed {
     connections: Arc<Mutex<HashMap<TunnelUid, Vec<Shared>>>>,
     builder: http2::Builder<Tasks>,

@@ -11,6 +11,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use ferrotunnel_common::{LimitsConfig, Token, TunnelKind};
 use ferrotunnel_core::{
+    Shards,
     client::{
         ClientConfig, ClientEngine, ClientTransport, Retry, Target, TunnelHandle, TunnelSpec,
     },
@@ -65,6 +66,7 @@ impl Public {
             http_port: Some(80),
             tcp_ip: ANY_PORT.ip(),
             limits: settings.limits,
+            shards: Shards::inherit(),
             heartbeat: Duration::from_secs(5),
         })
         .unwrap();
@@ -89,7 +91,7 @@ impl Public {
         let (tunnel, _) = client.add(spec).await.unwrap();
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let ingress = Arc::new(HttpIngress::new(server.routes(), settings.http));
+        let ingress = Arc::new(HttpIngress::new(server.routes(), Shards::inherit(), settings.http));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(ingress.serve(listener, stopped));
         Self { addr, stop, serving, server, client, _tunnel: tunnel }
