@@ -26,9 +26,7 @@ impl ReadSize {
 
     pub(crate) fn learn(&mut self, offered: usize, read: usize) {
         if read == offered && offered >= self.0 {
-            self.0 = (self.0 * 4).min(
-                std::env::var("FT_READ").ok().and_then(|v| v.parse().ok()).unwrap_or(MOST_READ),
-            );
+            self.0 = (self.0 * 4).min(MOST_READ);
         } else if read < self.0 / 8 {
             self.0 = (self.0 / 2).max(LEAST_READ);
         }

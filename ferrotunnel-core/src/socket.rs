@@ -20,9 +20,7 @@ pub(crate) fn tune_carrier(socket: &TcpStream) {
     #[cfg(target_os = "linux")]
     {
         let socket = SockRef::from(socket);
-        let _ = socket.set_tcp_notsent_lowat(
-            std::env::var("LOWAT").ok().and_then(|v| v.parse().ok()).unwrap_or(NOTSENT_LOWAT_BYTES),
-        );
+        let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
     }
 }

@@ -48,10 +48,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             max_streams: 65_536,
             max_tunnels: 1_024,
-            growth_memory_bytes: std::env::var("FT_GROW")
-                .ok()
-                .and_then(|v| v.parse().ok())
-                .unwrap_or(64 << 20),
+            growth_memory_bytes: 64 << 20,
             budget: ReceiveBudget::new(256 << 20),
         }
     }
