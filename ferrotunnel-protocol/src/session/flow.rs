@@ -131,6 +131,6 @@ impl ReceiveWindow {
 
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does
-/// not see: a window for the wire alone would hold a busy pair of machines back. It costs 8 ms of
-/// what a reader takes: 1 MiB at 1 Gbit/s.
-const LEAST_ROUND_TRIP: Duration = Duration::from_millis(2);
+/// not see: a window for the wire alone would hold a busy pair of machines back. It lets a window
+/// cover up to 2 ms of what its reader takes: 256 KiB at 1 Gbit/s, which still fits a cache.
+const LEAST_ROUND_TRIP: Duration = Duration::from_micros(500);
