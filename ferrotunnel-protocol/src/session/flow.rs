@@ -85,12 +85,18 @@ impl ReceiveWindow {
     }
 
     pub(super) fn is_grant_due(&self) -> bool {
-        self.window - self.credit - self.held >= self.window / 2
+        self.free() >= self.window / 2
+    }
+
+    /// Neither granted nor in use.
+    fn free(&self) -> u32 {
+        self.window - self.credit - self.held
     }
 
     /// Takes the grant that is due. Half a window gone within two round trips means that the
     /// window, not the application, may be what limits the sender: it doubles if `reserve`, given
-    /// the present size and the next, finds the memory. A stream that nobody reads releases nothing and so never gets here.
+    /// the present size and the next, finds the memory. A stream that nobody reads releases
+    /// nothing and so never gets here.
     pub(super) fn take_grant(
         &mut self,
         now: Instant,
@@ -106,16 +112,24 @@ impl ReceiveWindow {
                 self.window = MIN_WINDOW;
             }
         } else if let (Some(last), Some(round_trip)) = (self.last_grant, round_trip)
-            && now.duration_since(last) < round_trip.max(LEAST_ROUND_TRIP) * 2
+            && self.limits_sender(now.duration_since(last), round_trip)
             && self.window <= MAX_WINDOW / 2
             && reserve(self.window, self.window * 2)
         {
             self.window *= 2;
         }
         self.last_grant = Some(now);
-        let credit = self.window - self.credit - self.held;
+        let credit = self.free();
         self.credit += credit;
         Some(Grant { credit })
+    }
+
+    /// Whether what became free since the last grant did so at the speed of half a window in two
+    /// round trips. A reader may free more than half a window at once.
+    fn limits_sender(&self, elapsed: Duration, round_trip: Duration) -> bool {
+        let round_trip = round_trip.max(LEAST_ROUND_TRIP);
+        elapsed.as_nanos() * u128::from(self.window)
+            < round_trip.as_nanos() * 4 * u128::from(self.free())
     }
 
     pub(super) fn check(&self) {
@@ -132,5 +146,5 @@ impl ReceiveWindow {
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does
 /// not see: a window for the wire alone would hold a busy pair of machines back. It lets a window
-/// cover up to 2 ms of what its reader takes: 256 KiB at 1 Gbit/s, which still fits a cache.
-const LEAST_ROUND_TRIP: Duration = Duration::from_micros(500);
+/// cover 4 ms of what its reader takes: 512 KiB at 1 Gbit/s.
+const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
