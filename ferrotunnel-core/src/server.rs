@@ -316,6 +316,8 @@ fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
         }
         Incoming::GoAway(go_away) => {
             tracing::debug!(session = %owner.session_id, code = %go_away.code, reason = %go_away.reason, "client says goodbye");
+            // It serves no new visitors: they should find another client, or none.
+            owner.leave();
         }
         Incoming::Registered(..) => {}
     }
