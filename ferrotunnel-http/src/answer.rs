@@ -10,7 +10,7 @@ use http::{
     header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
 };
 
-use crate::{body::Body, connector::ConnectError, host::BadHost};
+use crate::{body::Body, host::BadHost};
 
 /// Why a visitor gets an answer of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,8 +57,8 @@ impl Refusal {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
-            if let Some(connect) = error.downcast_ref::<ConnectError>() {
-                return Self::from(*connect);
+            if let Some(open) = error.downcast_ref::<OpenError>() {
+                return Self::from(*open);
             }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
@@ -242,15 +242,6 @@ impl std::fmt::Display for Escaped<'_> {
 impl From<BadHost> for Refusal {
     fn from(bad: BadHost) -> Self {
         Self::BadHost(bad)
-    }
-}
-
-impl From<ConnectError> for Refusal {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Gone => Self::TunnelClosed,
-            ConnectError::Open(error) => Self::from(error),
-        }
     }
 }
 

@@ -10,9 +10,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use ferrotunnel_core::{OpenError, Routes, Stream, StreamError, Tunnel, TunnelUid};
-use http::{Uri, uri::Authority};
+use ferrotunnel_core::{OpenError, Stream, StreamError, Tunnel};
+use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
     client::legacy::connect::{Connected, Connection},
@@ -21,20 +20,10 @@ use hyper_util::{
 
 use crate::visitor::Visitor;
 
-/// Finds the tunnel that a made-up authority names and opens a stream to its local service.
+/// Opens streams of one tunnel.
 #[derive(Clone)]
 pub(crate) struct Connector {
-    routes: Arc<dyn Routes>,
-}
-
-/// Why there is no stream.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-pub(crate) enum ConnectError {
-    /// It was there when the request was routed.
-    #[error("the tunnel is gone")]
-    Gone,
-    #[error(transparent)]
-    Open(#[from] OpenError),
+    tunnel: Arc<Tunnel>,
 }
 
 /// On whose behalf streams are opened while a request of theirs is being sent. A pooled
@@ -46,46 +35,38 @@ pub(crate) struct Opening {
 }
 
 tokio::task_local! {
-    /// The client hands nothing but a URI to its connector, but it calls it from within the task
-    /// that awaits the response.
+    /// The client hands nothing of a request but its URI to the connector, but it calls the
+    /// connector from within the task that awaits the response.
     pub(crate) static OPENING: Opening;
 }
 
-/// The authority that stands for one registration of a tunnel. It is the key of the connection
-/// pool, and never reaches the local service.
-pub(crate) fn authority_of(tunnel: &Tunnel) -> Option<Authority> {
-    Authority::from_maybe_shared(Bytes::from(tunnel.uid().0.to_string())).ok()
-}
-
 impl Connector {
-    pub(crate) fn new(routes: Arc<dyn Routes>) -> Self {
-        Self { routes }
+    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
+        Self { tunnel }
     }
 
-    fn connect(&self, uri: &Uri) -> Result<TunnelIo, ConnectError> {
-        let uid = uri.host().and_then(|host| host.parse().ok()).ok_or(ConnectError::Gone)?;
-        let tunnel = self.routes.tunnel(TunnelUid(uid)).ok_or(ConnectError::Gone)?;
+    fn connect(&self) -> Result<TunnelIo, OpenError> {
         let (visitor, ingress) = OPENING
             .try_with(|opening| {
                 opening.opened.set(true);
                 (opening.visitor, opening.ingress)
             })
             .unwrap_or((UNKNOWN, UNKNOWN));
-        Ok(TunnelIo::new(tunnel.open(visitor, ingress)?))
+        Ok(TunnelIo::new(self.tunnel.open(visitor, ingress)?))
     }
 }
 
 impl tower_service::Service<Uri> for Connector {
     type Response = TunnelIo;
-    type Error = ConnectError;
-    type Future = Ready<Result<TunnelIo, ConnectError>>;
+    type Error = OpenError;
+    type Future = Ready<Result<TunnelIo, OpenError>>;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OpenError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        ready(self.connect(&uri))
+    fn call(&mut self, _: Uri) -> Self::Future {
+        ready(self.connect())
     }
 }
 

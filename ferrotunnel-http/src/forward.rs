@@ -16,11 +16,10 @@ use tracing::debug;
 use crate::{
     answer::{Form, Refusal},
     body::Body,
-    connector::authority_of,
     forwarded, headers,
     host::Asked,
     ingress::HttpIngress,
-    local::{Sending, Via},
+    sending::{Sending, Via},
     upgrade::Wish,
     visitor::Visitor,
 };
@@ -78,10 +77,11 @@ impl HttpIngress {
         if let Some(wish) = &wish {
             wish.repeat(&mut head.headers);
         }
-        address(&mut head, via, &tunnel, asked.as_ref())?;
+        address(&mut head, via, asked.as_ref())?;
 
         let request = Request::from_parts(head, Body::passing(body));
-        Ok(Exchange { sending: self.local.send(via, &tunnel, visitor, request), wish })
+        let connections = self.local.connections(&tunnel);
+        Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
     }
 
     async fn finish(
@@ -89,7 +89,7 @@ impl HttpIngress {
         exchange: Exchange,
         visitor: &Visitor,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(self.local.response(exchange.sending, visitor));
+        let response = pin!(exchange.sending.response(visitor));
         let response = match self.config.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
@@ -124,17 +124,13 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 
 /// Writes the target of the request for the next hop. The host that the visitor asked for reaches
 /// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
-fn address(
-    head: &mut request::Parts,
-    via: Via,
-    tunnel: &Tunnel,
-    asked: Option<&Asked>,
-) -> Result<(), Refusal> {
+fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
         Via::Pooled | Via::Fresh => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
-            authority_of(tunnel)
+            // The pool wants one; HTTP/1.1 does not send it.
+            Some(Authority::from_static("tunnel"))
         }
         Via::Multiplexed => {
             head.version = Version::HTTP_2;

@@ -1,8 +1,8 @@
 //! The HTTP ingress of a FerroTunnel server.
 //!
 //! A request walks: [`HttpIngress`] accepts -> `connection` detects HTTP/1.1 or HTTP/2 -> `host`
-//! says whom it is for -> `forward` cleans its headers -> `local` sends it over a connection that
-//! runs through a stream of the tunnel -> the response comes back the same way. Bodies and
+//! says whom it is for -> `forward` cleans its headers -> `sending` takes a connection from `local`,
+//! which runs through a stream of the tunnel -> the response comes back the same way. Bodies and
 //! trailers pass as they arrive; nothing is ever collected.
 //!
 //! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, plugins.
@@ -20,6 +20,7 @@ mod host;
 mod ingress;
 mod local;
 mod multiplexed;
+mod sending;
 mod tasks;
 mod upgrade;
 mod visitor;

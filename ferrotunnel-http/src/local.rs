@@ -1,60 +1,49 @@
-//! Sends a request to the local service of a tunnel, over a connection that runs through a
-//! stream.
+//! The connections to local services: each runs through a stream of its tunnel.
 
 use std::{
-    error::Error,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel};
-use http::{Method, Request, Response};
+use ferrotunnel_core::{Routes, Tunnel, TunnelUid};
 use hyper_util::{
     client::legacy::{self, Client},
     rt::TokioTimer,
 };
+use parking_lot::RwLock;
 
 use crate::{
-    answer::Refusal,
-    body::Body,
-    config::HttpConfig,
-    connection::MAX_BUFFERED,
-    connector::{Connector, OPENING, Opening},
-    multiplexed::Multiplexed,
-    tasks::Tasks,
-    visitor::Visitor,
+    body::Body, config::HttpConfig, connection::MAX_BUFFERED, connector::Connector,
+    multiplexed::Multiplexed, tasks::Tasks,
 };
 
-/// What kind of connection a request goes over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Via {
-    /// A kept HTTP/1.1 connection, or a new one if none is idle.
-    Pooled,
-    /// A new HTTP/1.1 connection that is not kept.
-    Fresh,
-    /// A shared HTTP/2 connection.
-    Multiplexed,
-}
-
-/// A request on its way. Small, because every visitor's connection keeps room for one.
-pub(crate) enum Sending {
-    /// With a copy that may be sent if the kept connection turns out to be stale.
-    Pooled(legacy::ResponseFuture, Option<Box<Request<Body>>>),
-    Fresh(legacy::ResponseFuture),
-    Multiplexed(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
-}
-
-/// The connections to the local services of all tunnels.
+/// The connections of all tunnels that requests have gone to.
+///
+/// Each tunnel has its own, so that they can go when it goes: a tunnel whose client is shutting
+/// down would have to wait for idle connections otherwise.
 pub(crate) struct Local {
-    pooled: Client<Connector, Body>,
-    fresh: Client<Connector, Body>,
-    multiplexed: Arc<Multiplexed>,
+    routes: Arc<dyn Routes>,
+    open: Arc<Open>,
+    builder: legacy::Builder,
+    pool_max_idle: usize,
+    tasks: Tasks,
+}
+
+type Open = RwLock<HashMap<TunnelUid, Arc<Connections>>>;
+
+/// The connections to the local service of one tunnel.
+pub(crate) struct Connections {
+    /// Keeps HTTP/1.1 connections for the next request.
+    pub(crate) pooled: Client<Connector, Body>,
+    /// Opens an HTTP/1.1 connection for each request.
+    pub(crate) fresh: Client<Connector, Body>,
+    /// Shares HTTP/2 connections.
+    pub(crate) multiplexed: Multiplexed,
 }
 
 impl Local {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
-        let connector = Connector::new(routes);
         let mut builder = Client::builder(tasks.clone());
         builder
             .timer(TokioTimer::new())
@@ -63,94 +52,46 @@ impl Local {
             .http1_max_buf_size(MAX_BUFFERED)
             // The Host header is the visitor's.
             .set_host(false);
-        let pooled = builder
-            .pool_max_idle_per_host(config.pool_max_idle_per_tunnel)
-            .build(connector.clone());
-        let fresh = builder.pool_max_idle_per_host(0).build(connector);
-        Self { pooled, fresh, multiplexed: Arc::new(Multiplexed::new(tasks)) }
+        let pool_max_idle = config.pool_max_idle_per_tunnel;
+        Self { routes, open: Arc::default(), builder, pool_max_idle, tasks }
     }
 
-    /// Begins to send; the rest happens when the result is awaited.
-    pub(crate) fn send(
-        &self,
-        via: Via,
-        tunnel: &Arc<Tunnel>,
-        visitor: &Arc<Visitor>,
-        request: Request<Body>,
-    ) -> Sending {
-        match via {
-            Via::Pooled => {
-                let spare = spare(&request);
-                Sending::Pooled(self.pooled.request(request), spare)
-            }
-            Via::Fresh => Sending::Fresh(self.fresh.request(request)),
-            Via::Multiplexed => {
-                let (multiplexed, tunnel) = (self.multiplexed.clone(), tunnel.clone());
-                let visitor = visitor.clone();
-                let exchange = async move { multiplexed.send(&tunnel, &visitor, request).await };
-                Sending::Multiplexed(Box::pin(exchange))
-            }
+    pub(crate) fn connections(&self, tunnel: &Arc<Tunnel>) -> Arc<Connections> {
+        if let Some(connections) = self.open.read().get(&tunnel.uid()) {
+            return connections.clone();
         }
+        let mut open = self.open.write();
+        if open.is_empty() {
+            self.tasks.spawn(forget_gone(Arc::downgrade(&self.open), self.routes.clone()));
+        }
+        open.entry(tunnel.uid()).or_insert_with(|| self.connect_to(tunnel)).clone()
     }
 
-    /// Returns as soon as the head of the response is there.
-    ///
-    /// A local service may hang up on an idle connection while a request is on its way there; the
-    /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
-    /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
-    /// can be if they have no body. It is done once, over a connection that cannot be stale.
-    pub(crate) async fn response(
-        &self,
-        sending: Sending,
-        visitor: &Visitor,
-    ) -> Result<Response<Body>, Refusal> {
-        let (call, spare) = match sending {
-            Sending::Multiplexed(exchange) => return exchange.await,
-            Sending::Fresh(call) => (call, None),
-            Sending::Pooled(call, spare) => (call, spare),
-        };
-        let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
-        let mut result = call.as_mut().await;
-        let was_kept = !call.take_value().is_some_and(|opening| opening.opened());
-        if let (Err(error), Some(spare)) = (&result, spare)
-            && was_kept
-            && broke_off(error)
-        {
-            let again = self.fresh.request(*spare);
-            result = OPENING.scope(Opening::by(visitor), again).await;
-        }
-        match result {
-            Ok(response) => Ok(response.map(Body::passing)),
-            Err(error) => Err(Refusal::of(&error)),
+    fn connect_to(&self, tunnel: &Arc<Tunnel>) -> Arc<Connections> {
+        let connector = Connector::new(tunnel.clone());
+        let mut builder = self.builder.clone();
+        Arc::new(Connections {
+            pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
+            fresh: builder.pool_max_idle_per_host(0).build(connector),
+            multiplexed: Multiplexed::new(tunnel.clone(), self.tasks.clone()),
+        })
+    }
+}
+
+/// Closes the idle connections of tunnels that have left. Runs while there are any.
+async fn forget_gone(open: Weak<Open>, routes: Arc<dyn Routes>) {
+    let mut tick = tokio::time::interval(FORGET_AFTER);
+    loop {
+        tick.tick().await;
+        let Some(open) = open.upgrade() else { return };
+        let mut open = open.write();
+        open.retain(|uid, _| routes.tunnel(*uid).is_some());
+        if open.is_empty() {
+            return;
         }
     }
 }
 
-/// A copy of a request that may be sent twice. It shares names and values with the original.
-fn spare(request: &Request<Body>) -> Option<Box<Request<Body>>> {
-    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && http_body::Body::is_end_stream(request.body());
-    if !repeatable {
-        return None;
-    }
-    let mut spare = Request::new(Body::empty());
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.version_mut() = request.version();
-    *spare.headers_mut() = request.headers().clone();
-    Some(Box::new(spare))
-}
-
-/// Whether the connection ended, as opposed to an answer that made no sense.
-fn broke_off(error: &legacy::Error) -> bool {
-    if error.is_connect() {
-        return false;
-    }
-    let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-    hyper.is_some_and(|error| {
-        error.is_incomplete_message()
-            || error.is_canceled()
-            || error.is_closed()
-            || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
-    })
-}
+/// What a client that shuts down may have to wait for its idle connections: not long enough to be
+/// noticed, and four lookups a second for a tunnel cost nothing.
+const FORGET_AFTER: Duration = Duration::from_millis(250);

@@ -4,7 +4,6 @@
 //! that the local service sees as `:authority`, and that one must be the visitor's.
 
 use std::{
-    collections::HashMap,
     future::{Future as _, poll_fn},
     pin::Pin,
     sync::{
@@ -13,7 +12,7 @@ use std::{
     },
 };
 
-use ferrotunnel_core::{StreamError, Tunnel, TunnelUid};
+use ferrotunnel_core::{StreamError, Tunnel};
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -22,10 +21,10 @@ use tracing::debug;
 
 use crate::{answer::Refusal, body::Body, connector::TunnelIo, tasks::Tasks, visitor::Visitor};
 
-/// The connections of all tunnels. Invariant: the key of a tunnel is there only while one of its
-/// connections lives, for the task of each connection removes it at its end.
+/// The connections to the local service of one tunnel. Each leaves the list when it ends.
 pub(crate) struct Multiplexed {
-    connections: Arc<Mutex<HashMap<TunnelUid, Vec<Shared>>>>,
+    tunnel: Arc<Tunnel>,
+    connections: Arc<Mutex<Vec<Shared>>>,
     builder: http2::Builder<Tasks>,
     tasks: Tasks,
 }
@@ -43,23 +42,22 @@ struct Shared {
 pub(crate) struct InFlight(Arc<AtomicUsize>);
 
 impl Multiplexed {
-    pub(crate) fn new(tasks: Tasks) -> Self {
+    pub(crate) fn new(tunnel: Arc<Tunnel>, tasks: Tasks) -> Self {
         let mut builder = http2::Builder::new(tasks.clone());
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER);
-        Self { connections: Arc::default(), builder, tasks }
+        Self { tunnel, connections: Arc::default(), builder, tasks }
     }
 
     pub(crate) async fn send(
         &self,
-        tunnel: &Tunnel,
         visitor: &Visitor,
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
-        let (mut shared, mut in_flight) = self.lease(tunnel, visitor).await?;
+        let (mut shared, mut in_flight) = self.lease(visitor).await?;
         let mut failed = match shared.sender.try_send_request(request).await {
             Ok(response) => return Ok(response.map(|body| Body::counted(body, in_flight))),
             Err(failed) => failed,
@@ -68,7 +66,7 @@ impl Multiplexed {
         let Some(request) = failed.take_message() else {
             return Err(shared.refusal(&failed.into_error()));
         };
-        (shared, in_flight) = self.lease(tunnel, visitor).await?;
+        (shared, in_flight) = self.lease(visitor).await?;
         match shared.sender.send_request(request).await {
             Ok(response) => Ok(response.map(|body| Body::counted(body, in_flight))),
             Err(error) => Err(shared.refusal(&error)),
@@ -77,15 +75,11 @@ impl Multiplexed {
 
     /// A connection with room for one more exchange; a new one where all are full, so that
     /// visitors who stall fill up a connection but never the tunnel.
-    async fn lease(
-        &self,
-        tunnel: &Tunnel,
-        visitor: &Visitor,
-    ) -> Result<(Shared, InFlight), Refusal> {
-        if let Some(leased) = self.lease_open(tunnel.uid()) {
+    async fn lease(&self, visitor: &Visitor) -> Result<(Shared, InFlight), Refusal> {
+        if let Some(leased) = self.lease_open() {
             return Ok(leased);
         }
-        let stream = tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let stream = self.tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
         let broke = Arc::new(OnceLock::new());
         let io = TunnelIo::reporting(stream, broke.clone());
         let (sender, connection) =
@@ -94,9 +88,8 @@ impl Multiplexed {
         let shared = Shared { sender, in_flight: Arc::default(), limit: limit.clone(), broke };
         let in_flight = InFlight::one_more(&shared.in_flight);
 
-        let uid = tunnel.uid();
-        self.connections.lock().entry(uid).or_default().push(shared.clone());
-        let connections = self.connections.clone();
+        self.connections.lock().push(shared.clone());
+        let connections = Arc::downgrade(&self.connections);
         self.tasks.spawn(async move {
             let mut connection = connection;
             let ended = poll_fn(|cx| {
@@ -106,17 +99,18 @@ impl Multiplexed {
                 ended
             });
             if let Err(error) = ended.await {
-                debug!(tunnel = %uid, %error, "connection to a local service ended");
+                debug!(%error, "connection to a local service ended");
             }
             drop(connection);
-            forget_closed(&connections, uid);
+            if let Some(connections) = connections.upgrade() {
+                connections.lock().retain(|shared| !shared.sender.is_closed());
+            }
         });
         Ok((shared, in_flight))
     }
 
-    fn lease_open(&self, uid: TunnelUid) -> Option<(Shared, InFlight)> {
-        let mut connections = self.connections.lock();
-        let open = connections.get_mut(&uid)?;
+    fn lease_open(&self) -> Option<(Shared, InFlight)> {
+        let mut open = self.connections.lock();
         // The first that has room is taken, so those at the end fall idle after a burst; one of
         // them is let go each time.
         let chosen = open.iter().position(Shared::has_room)?;
@@ -126,16 +120,6 @@ impl Multiplexed {
             open.pop();
         }
         Some((shared, in_flight))
-    }
-}
-
-fn forget_closed(connections: &Mutex<HashMap<TunnelUid, Vec<Shared>>>, uid: TunnelUid) {
-    let mut connections = connections.lock();
-    if let Some(open) = connections.get_mut(&uid) {
-        open.retain(|shared| !shared.sender.is_closed());
-        if open.is_empty() {
-            connections.remove(&uid);
-        }
     }
 }
 
