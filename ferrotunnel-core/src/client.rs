@@ -206,6 +206,11 @@ impl ClientEngine {
         Ok((handle, registration))
     }
 
+    /// Whether it has ended for good.
+    pub fn has_ended(&self) -> bool {
+        self.state.end.borrow().is_some()
+    }
+
     fn end_error(&self) -> ConnectError {
         match &*self.state.end.borrow() {
             Some(error) => copy(error),
@@ -416,6 +421,9 @@ fn copy(error: &ConnectError) -> ConnectError {
         ConnectError::Tls { server, source } => {
             ConnectError::Tls { server: server.clone(), source: same(source) }
         }
+        ConnectError::HungUp { server, source } => {
+            ConnectError::HungUp { server: server.clone(), source: same(source) }
+        }
         ConnectError::Lost(source) => ConnectError::Lost(same(source)),
         ConnectError::System(text) => ConnectError::System(text.clone()),
     }
@@ -524,6 +532,6 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
     };
     match &spec.target {
         Target::InProcess(acceptor) => acceptor.give(stream, open),
-        _ => state.streams.spawn(local::forward(stream, spec)),
+        _ => drop(state.streams.spawn(local::forward(stream, spec))),
     }
 }

@@ -92,6 +92,16 @@ pub enum ConnectError {
         /// What was broken.
         violation: Violation,
     },
+    /// The carrier ended or broke before there was a session.
+    #[error(
+        "{server} hung up during the handshake: {source}; if it uses TLS, which is the default, drop --plaintext"
+    )]
+    HungUp {
+        /// The server as it was given.
+        server: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The carrier ended or broke.
     #[error("the connection to the server was lost: {0}")]
     Lost(io::Error),
@@ -129,7 +139,9 @@ impl ConnectError {
     /// Whether the server's machine answered, so that trying again soon costs it next to nothing.
     pub(crate) fn is_cheap(&self) -> bool {
         let kind = match self {
-            Self::Unreachable { source, .. } | Self::Lost(source) => source.kind(),
+            Self::Unreachable { source, .. } | Self::HungUp { source, .. } | Self::Lost(source) => {
+                source.kind()
+            }
             _ => return false,
         };
         matches!(

@@ -196,6 +196,8 @@ struct Inner {
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
+    /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
+    listeners: Tasks,
 }
 
 #[derive(Debug, Default)]
@@ -214,12 +216,13 @@ struct PortEntry {
 }
 
 impl Registry {
-    pub(crate) fn new(config: RegistryConfig, visitors: Tasks) -> Self {
+    pub(crate) fn new(config: RegistryConfig, visitors: Tasks, listeners: Tasks) -> Self {
         Self(Arc::new(Inner {
             config,
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
+            listeners,
         }))
     }
 
@@ -330,7 +333,7 @@ impl Registry {
         let port = bound.port();
         let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
         let target = tcp_ingress::Target::new(Arc::clone(&tunnel));
-        let listener = bound.serve(target.clone(), self.0.visitors.clone());
+        let listener = bound.serve(target.clone(), self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(port, PortEntry { tunnel: target, _listener: listener });
         maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
         Ok((tunnel, Place::Port(port), format!(":{port}"), Vec::new()))

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
 use crate::accept::accept_loop;
@@ -70,6 +71,7 @@ pub struct ServerEngine {
     hall: Arc<Hall>,
     connections: Tasks,
     visitors: Tasks,
+    listeners: Tasks,
 }
 
 impl ServerEngine {
@@ -93,7 +95,7 @@ impl ServerEngine {
             }
             Transport::Tls(identity) => Some(TlsAcceptor::from(tls::server_config(identity)?)),
         };
-        let visitors = Tasks::default();
+        let (visitors, listeners) = (Tasks::default(), Tasks::default());
         let registry = Registry::new(
             RegistryConfig {
                 domain: config.domain,
@@ -103,6 +105,7 @@ impl ServerEngine {
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
             },
             visitors.clone(),
+            listeners.clone(),
         );
         let hall = Arc::new(Hall {
             registry,
@@ -121,8 +124,8 @@ impl ServerEngine {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
             accept_loop(listener, move |socket, peer| receive(&hall, &connections, socket, peer))
         };
-        let door = tokio::spawn(door).abort_handle();
-        Ok(Self { addr, door, hall, connections, visitors })
+        let door = listeners.spawn(door);
+        Ok(Self { addr, door, hall, connections, visitors, listeners })
     }
 
     /// Where clients connect.
@@ -156,6 +159,8 @@ impl ServerEngine {
         }
         self.connections.finish(grace).await;
         self.visitors.finish(Duration::ZERO).await;
+        // Told to stop long ago; a port is free once its task has really ended.
+        self.listeners.finish(Duration::ZERO).await;
     }
 }
 
@@ -211,20 +216,20 @@ fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: Socke
         return;
     };
     let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
+    let deadline = Instant::now() + hall.limits.handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
         socket::tune_carrier(&socket);
         match hall.acceptor.clone() {
-            None => serve(&hall, socket, Binding::Plaintext, permit, peer).await,
+            None => serve(&hall, socket, Binding::Plaintext, permit, deadline, peer).await,
             Some(acceptor) => {
-                let deadline = hall.limits.handshake_deadline;
-                let accepted = tokio::time::timeout(deadline, acceptor.accept(socket)).await;
+                let accepted = tokio::time::timeout_at(deadline, acceptor.accept(socket)).await;
                 let stream = match accepted {
                     Ok(Ok(stream)) => tokio_rustls::TlsStream::Server(stream),
                     Ok(Err(error)) => return refused(peer, &error),
                     Err(_) => return refused(peer, &"TLS handshake deadline passed"),
                 };
                 match tls::binding(&stream) {
-                    Ok(binding) => serve(&hall, stream, binding, permit, peer).await,
+                    Ok(binding) => serve(&hall, stream, binding, permit, deadline, peer).await,
                     Err(error) => refused(peer, &error),
                 }
             }
@@ -242,11 +247,13 @@ async fn serve<C: Carrier>(
     mut carrier: C,
     binding: Binding,
     permit: OwnedSemaphorePermit,
+    deadline: Instant,
     peer: SocketAddr,
 ) {
     let mut seat = None;
     let config = Config {
-        handshake_deadline: hall.limits.handshake_deadline,
+        // What TLS has left of it.
+        handshake_deadline: deadline.saturating_duration_since(Instant::now()),
         heartbeat: hall.heartbeat,
         max_streams: hall.limits.max_streams_per_session,
         max_tunnels: hall.limits.max_tunnels_per_session,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::shards::Shards;
 
@@ -15,10 +15,10 @@ use crate::shards::Shards;
 pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 impl Tasks {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut set = self.0.lock();
         while set.try_join_next().is_some() {}
-        set.spawn(task);
+        set.spawn(task)
     }
 
     /// Serves a connection on the thread whose turn it is.

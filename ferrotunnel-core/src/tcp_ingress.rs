@@ -49,12 +49,12 @@ impl Bound {
         self.addr.port()
     }
 
-    pub(crate) fn serve(self, target: Target, visitors: Tasks) -> Ingress {
+    pub(crate) fn serve(self, target: Target, visitors: Tasks, listeners: &Tasks) -> Ingress {
         let ingress = self.addr;
         let accepting = accept_loop(self.listener, move |socket, visitor| {
             admit(socket, visitor, ingress, &target.current(), &visitors);
         });
-        Ingress(tokio::spawn(accepting).abort_handle())
+        Ingress(listeners.spawn(accepting))
     }
 }
 

@@ -184,10 +184,15 @@ impl Client {
             return Err(Error::config("local_addr is not set: where should visitors go?"));
         }
         let engine = self.engine().await?;
-        let mut first = None;
+        let (mut first, mut handles) = (None, Vec::new());
         for spec in self.settings.tunnels.clone() {
-            let info = self.add(&engine, spec).await?;
+            // An error takes the tunnels before it away again.
+            let (handle, info) = engine.add(spec).await?;
+            handles.push(handle);
             first.get_or_insert(info);
+        }
+        if let Some(running) = &mut *self.running.lock().await {
+            running.tunnels = handles;
         }
         first.ok_or_else(|| Error::config("no tunnel is set"))
     }
@@ -218,17 +223,12 @@ impl Client {
         Ok(TunnelListener::new(info, handle, visits))
     }
 
-    async fn add(&self, engine: &ClientEngine, spec: TunnelSpec) -> Result<Registration, Error> {
-        let (handle, info) = engine.add(spec).await?;
-        if let Some(running) = &mut *self.running.lock().await {
-            running.tunnels.push(handle);
-        }
-        Ok(info)
-    }
-
     async fn engine(&self) -> Result<Arc<ClientEngine>, Error> {
         let mut running = self.running.lock().await;
-        if let Some(running) = &*running {
+        // One that has ended for good makes way, so that the same call may succeed later.
+        if let Some(running) = &*running
+            && !running.engine.has_ended()
+        {
             return Ok(Arc::clone(&running.engine));
         }
         let settings = self.settings.clone();

@@ -65,6 +65,7 @@ impl Error {
                 ConnectError::Protocol { .. } => ErrorKind::Protocol,
                 ConnectError::Unreachable { .. }
                 | ConnectError::Tls { .. }
+                | ConnectError::HungUp { .. }
                 | ConnectError::Lost(_)
                 | ConnectError::GoAway { .. } => ErrorKind::Unreachable,
                 _ => ErrorKind::Other,

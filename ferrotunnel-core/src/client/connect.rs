@@ -138,6 +138,9 @@ impl Connector {
         match error {
             HandshakeError::WrongToken => ConnectError::WrongToken,
             HandshakeError::ServerNotTrusted => ConnectError::ServerNotTrusted,
+            HandshakeError::Carrier(source) if self.tls.is_none() => {
+                ConnectError::HungUp { server: self.server.clone(), source }
+            }
             HandshakeError::Carrier(source) => ConnectError::Lost(source),
             HandshakeError::Violation(violation) => {
                 ConnectError::Protocol { server: self.server.clone(), violation }
