@@ -90,3 +90,15 @@ async fn an_ingress_ends_with_whoever_could_stop_it() {
     drop(std::mem::replace(&mut public.stop, unused));
     timeout(PATIENCE, public.serving).await.expect("the ingress goes on").unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_goes_does_not_wait_for_idle_connections() {
+    let mut http = HttpConfig::default();
+    http.pool_idle_timeout = 2 * PATIENCE;
+    let settings = Settings { http, ..Settings::default() };
+    let public = Public::with(support::echo().await, settings).await;
+    assert!(public.ask(&get("/")).await.starts_with("HTTP/1.1 200 OK"));
+    assert_eq!(public.streams(), 1);
+    let leaving = timeout(PATIENCE / 2, public.shut_client_down()).await;
+    assert!(leaving.is_ok(), "the client waits for a connection that nobody uses");
+}

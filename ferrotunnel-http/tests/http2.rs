@@ -316,3 +316,13 @@ async fn http2_requests_that_outlive_the_grace_are_cut() {
     assert_eq!(timeout(PATIENCE, told.recv()).await.expect("not noticed"), Some("left"));
     timeout(PATIENCE, public.serving).await.expect("the drain does not end").unwrap();
 }
+
+#[tokio::test]
+async fn a_client_that_goes_does_not_wait_for_an_idle_http2_connection() {
+    let service = http2_local(|_| async { Response::new(Full::from("ok").boxed()) });
+    let public = Public::speaking_http2(service.await).await;
+    assert!(public.ask(&get("/")).await.ends_with("ok"));
+    assert_eq!(public.streams(), 1);
+    let leaving = timeout(PATIENCE / 2, public.shut_client_down()).await;
+    assert!(leaving.is_ok(), "the client waits for a connection that nobody uses");
+}

@@ -110,6 +110,11 @@ impl Public {
         rest(&mut visitor).await
     }
 
+    /// The tunnel's client says goodbye, and goes when the last stream has ended.
+    pub(crate) async fn shut_client_down(&self) {
+        self.client.shutdown(PATIENCE).await;
+    }
+
     /// Connections to the local service at present.
     pub(crate) fn streams(&self) -> usize {
         self.server.streams()
