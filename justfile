@@ -54,11 +54,11 @@ check-tree:
 
 # Each benchmark once, to see that it still runs. No number of it means anything.
 bench-smoke:
-    {{ cargo }} test --locked --workspace --benches
+    {{ cargo }} test --locked --workspace --bench '*'
 
-# Benchmarks with criterion.
+# Benchmarks with criterion; ARGS are criterion's, like a name to run only some.
 bench *ARGS:
-    {{ cargo }} bench --workspace {{ ARGS }}
+    {{ cargo }} bench --locked --workspace --bench '*' -- {{ ARGS }}
 
 # Every fuzz target for some seconds.
 fuzz-smoke seconds="20":
