@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use axum::routing::{any, get};
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
+use futures_util::{Stream, StreamExt, stream};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
 use tokio::net::TcpListener;
@@ -126,18 +126,20 @@ impl Drop for Site {
 }
 
 /// The body of `/bytes/N`, also for uploads.
-pub fn pattern_body(bytes: u64) -> Body {
+pub fn pattern_stream(
+    bytes: u64,
+) -> impl Stream<Item = Result<Bytes, Infallible>> + Send + Sync + 'static {
     let pattern = Site::pattern();
     let whole = bytes / pattern.len() as u64;
     let rest = (bytes % pattern.len() as u64) as usize;
     let tail = pattern.slice(..rest);
     let blocks = (0..whole).map(move |_| pattern.clone()).chain(std::iter::once(tail));
-    Body::from_stream(stream::iter(blocks.map(Ok::<_, Infallible>)))
+    stream::iter(blocks.map(Ok))
 }
 
 fn router(state: Arc<Shared>) -> Router {
     Router::new()
-        .route("/hello", get(|| async { "hello" }))
+        .route("/hello", any(|| async { "hello" }))
         .route("/echo", any(echo))
         .route("/head", any(head))
         .route("/bytes/{count}", get(bytes))
@@ -170,7 +172,7 @@ async fn head(request: Request) -> String {
 }
 
 async fn bytes(Path(count): Path<u64>) -> Response {
-    let mut response = Response::new(pattern_body(count));
+    let mut response = Response::new(Body::from_stream(pattern_stream(count)));
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(count));
     response
 }

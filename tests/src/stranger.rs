@@ -56,6 +56,11 @@ impl Stranger {
         bytes
     }
 
+    /// What comes, and what goes.
+    pub fn split(self) -> (impl AsyncRead + Unpin, impl AsyncWrite + Unpin) {
+        tokio::io::split(self.io)
+    }
+
     /// Reads until the server has closed, in whatever way, and returns what it said.
     pub async fn hear_out(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

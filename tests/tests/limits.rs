@@ -1,0 +1,171 @@
+//! Every limit is enforced, and those inside it are not touched.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Tunnel};
+use ferrotunnel_tests::{
+    Carrier, LocalService, Site, Stranger, TestBed, eventually, over_both, soon,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+async fn bed_with(carrier: Carrier, set: impl FnOnce(&mut LimitsConfig)) -> TestBed {
+    let mut limits = LimitsConfig::default();
+    set(&mut limits);
+    TestBed::with(carrier, |server| server.limits(limits)).await
+}
+
+/// Says a word and waits for its echo: the connection lives.
+async fn says_and_hears(visitor: &mut TcpStream) {
+    visitor.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    soon("the echo", visitor.read_exact(&mut echo)).await.unwrap();
+    assert_eq!(&echo, b"ping");
+}
+
+#[test]
+fn a_full_server_takes_the_next_client_when_one_has_left() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_sessions = 2).await;
+        let site = Site::start().await;
+        let first = bed.http("first", site.addr()).await;
+        let _second = bed.http("second", site.addr()).await;
+        let third = bed.client().tunnel(Tunnel::http("third").local_addr(site.addr().to_string()));
+        let third = third.build().unwrap();
+        let mut events = third.events();
+        let starting = tokio::spawn(async move { third.start().await.map(|_| third) });
+        let event = soon("the refusal", events.recv()).await.unwrap();
+        let ClientEvent::Disconnected { reason, .. } = event else { unreachable!("{event:?}") };
+        assert!(reason.contains("full"), "{reason}");
+        assert_eq!(bed.get("first", "/hello").await.body, "hello");
+        assert_eq!(bed.server.sessions(), 2);
+        drop(first);
+        let _third = soon("the third client", starting).await.unwrap().unwrap();
+        assert_eq!(bed.get("third", "/hello").await.body, "hello");
+        assert_eq!(bed.get("second", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
+fn a_client_gets_no_more_tunnels_than_it_may_have() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_tunnels_per_session = 2).await;
+        let client = bed.client().build().unwrap();
+        let first = client.listen(Tunnel::http("first")).await.unwrap();
+        let _second = client.listen(Tunnel::tcp()).await.unwrap();
+        let error = client.listen(Tunnel::http("third")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        assert!(!error.is_retryable());
+        drop(first);
+        let _third = client.listen(Tunnel::http("third")).await.unwrap();
+        // Another client has its own.
+        let other = bed.client().build().unwrap();
+        let _fourth = other.listen(Tunnel::http("fourth")).await.unwrap();
+    });
+}
+
+#[test]
+fn a_tcp_visitor_over_the_limit_is_closed_at_once() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 3).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let mut inside = Vec::new();
+        for _ in 0..3 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            says_and_hears(&mut visitor).await;
+            inside.push(visitor);
+        }
+        for _ in 0..10 {
+            let turned_away = match TcpStream::connect(public).await {
+                Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        }
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
+        drop(inside.pop());
+        eventually("a free place", || bed.server.streams() < 3).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+    });
+}
+
+#[test]
+fn an_http_visitor_over_the_limit_gets_a_503() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 3).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let held = async {
+            let held = (0..3).map(|_| bed.get("app", "/held"));
+            futures_util::future::join_all(held).await
+        };
+        let over = async {
+            site.held(3).await;
+            for _ in 0..10 {
+                let answer = bed.get("app", "/hello").await;
+                assert_eq!(answer.status, 503);
+                assert_eq!(answer.ferrotunnel_error(), Some("over-limit"));
+                assert!(answer.headers.contains_key("retry-after"));
+            }
+            site.release();
+        };
+        let (held, ()) = tokio::join!(held, over);
+        assert!(held.iter().all(|answer| answer.body == "released"), "{held:?}");
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
+fn handshakes_over_the_limit_are_closed_at_once() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| {
+            limits.max_handshakes_in_flight = 3;
+            limits.handshake_deadline = Duration::from_secs(3_600);
+        })
+        .await;
+        let site = Site::start().await;
+        let early = bed.http("early", site.addr()).await;
+        let mut idle = Vec::new();
+        for _ in 0..3 {
+            idle.push(TcpStream::connect(bed.server.tunnel_addr()).await.unwrap());
+        }
+        for _ in 0..10 {
+            let mut late = Stranger::connect(bed.server.tunnel_addr(), Carrier::Plaintext).await;
+            let heard = soon("the door", late.hear_out()).await;
+            assert_eq!(heard, b"", "not even a Challenge");
+        }
+        assert_eq!(bed.get("early", "/hello").await.body, "hello", "sessions are not touched");
+        drop(idle);
+        let _late = soon("a client after the idle ones", bed.http("late", site.addr())).await;
+        drop(early);
+    });
+}
+
+#[test]
+fn receive_memory_nearly_spent_makes_new_visitors_slower_but_serves_them() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_receive_memory = 100_000).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let bytes = Site::pattern();
+        let visitors = (0..8).map(|_| async {
+            let visitor = TcpStream::connect(public).await.unwrap();
+            let (mut read, mut write) = visitor.into_split();
+            let mut heard = Vec::new();
+            let speak = async {
+                write.write_all(&bytes).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let listen = async { read.read_to_end(&mut heard).await.unwrap() };
+            tokio::join!(speak, listen);
+            assert!(heard == bytes);
+        });
+        soon("eight echoes", futures_util::future::join_all(visitors)).await;
+    });
+}

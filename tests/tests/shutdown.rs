@@ -1,0 +1,244 @@
+//! How servers and clients end: ports come free, and what is open may finish.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use ferrotunnel::{ClientEvent, Tunnel};
+use ferrotunnel_tests::{
+    LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr, soon,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+#[test]
+fn shutdown_frees_ports() {
+    over_both(async |carrier| {
+        // Several times: a port that is given back a moment too late is found by chance only.
+        for _ in 0..10 {
+            let bed = TestBed::start(carrier).await;
+            let site = Site::start().await;
+            let client = bed.http("app", site.addr()).await;
+            let (tcp, public) = bed.tcp(site.addr()).await;
+            drop(TcpStream::connect(public).await.unwrap());
+            let addrs = [bed.server.tunnel_addr(), bed.http_addr(), public];
+            soon("the shutdown", bed.server.shutdown()).await.unwrap();
+            for addr in addrs {
+                TcpListener::bind(addr).unwrap_or_else(|error| panic!("{addr}: {error}"));
+            }
+            drop((client, tcp));
+        }
+    });
+}
+
+#[test]
+fn a_server_that_is_dropped_ends_everything() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = bed.tcp(echo.addr()).await;
+        let mut events = client.events();
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        soon("the echo", visitor.read_u8()).await.unwrap();
+        let addrs = [bed.server.tunnel_addr(), bed.http_addr(), public];
+        drop(bed);
+        let end = soon("the end of the visitor", visitor.read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        let event = soon("the end of the session", events.recv()).await.unwrap();
+        assert!(matches!(event, ClientEvent::Disconnected { .. }), "{event:?}");
+        for addr in addrs {
+            eventually("the port to be free", || TcpListener::bind(addr).is_ok()).await;
+        }
+    });
+}
+
+#[test]
+fn drain_finishes_open_requests() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| server.drain_grace(PATIENCE)).await;
+        let site = Site::start().await;
+        let client = bed.http("app", site.addr()).await;
+        let mut events = client.events();
+        let host = bed.host("app");
+        let http_addr = bed.http_addr();
+        let get = |path: &'static str| {
+            let host = host.clone();
+            tokio::spawn(async move { ferrotunnel_tests::get(http_addr, &host, path).await })
+        };
+        let (held, held_body) = (get("/held"), get("/held-body"));
+        site.held(2).await;
+        let shutdown = tokio::spawn(bed.server.shutdown());
+        soon("the door to close", async {
+            while TcpStream::connect(http_addr).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(!shutdown.is_finished() && !held.is_finished());
+        site.release();
+        assert_eq!(soon("the held answer", held).await.unwrap().body, "released");
+        assert_eq!(soon("the held body", held_body).await.unwrap().body, "first released");
+        soon("the shutdown", shutdown).await.unwrap().unwrap();
+        let event = soon("the goodbye", events.recv()).await.unwrap();
+        let ClientEvent::Disconnected { reason, .. } = event else { unreachable!("{event:?}") };
+        assert!(reason.contains("shutting down"), "{reason}");
+    });
+}
+
+#[test]
+fn drain_finishes_open_tcp_connections() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| server.drain_grace(PATIENCE)).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        soon("the echo", visitor.read_u8()).await.unwrap();
+        let shutdown = tokio::spawn(bed.server.shutdown());
+        soon("the door to close", async {
+            while TcpStream::connect(public).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let bytes = Site::pattern();
+        let (mut read, mut write) = visitor.into_split();
+        let mut heard = Vec::new();
+        let speak = async {
+            write.write_all(&bytes).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let listen = async { read.read_to_end(&mut heard).await.unwrap() };
+        soon("what was left to say", async { tokio::join!(speak, listen) }).await;
+        assert!(heard == bytes);
+        soon("the shutdown", shutdown).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn the_grace_has_an_end() {
+    over_both(async |carrier| {
+        let grace = Duration::from_millis(300);
+        let bed = TestBed::with(carrier, |server| server.drain_grace(grace)).await;
+        let echo = LocalService::echo().await;
+        let site = Site::start().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let _http = bed.http("app", site.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        soon("the echo", visitor.read_u8()).await.unwrap();
+        let (http_addr, host) = (bed.http_addr(), bed.host("app"));
+        let asking = format!("GET /held HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let held =
+            tokio::spawn(async move { ferrotunnel_tests::raw(http_addr, asking.as_bytes()).await });
+        site.held(1).await;
+        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        let end = soon("the cut", visitor.read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        let held = soon("the cut", held).await.unwrap();
+        assert!(held.is_err() || held.is_ok_and(|answer| answer.is_empty()));
+    });
+}
+
+#[test]
+fn a_client_drains_too() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let echo = LocalService::echo().await;
+        let client = bed
+            .client()
+            .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
+            .drain_grace(PATIENCE)
+            .build()
+            .unwrap();
+        client.start().await.unwrap();
+        let (tcp, public) = bed.tcp(echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        soon("the echo", visitor.read_u8()).await.unwrap();
+
+        let held = bed.get("app", "/held");
+        let shutdown = async {
+            site.held(1).await;
+            let stopping = client.shutdown();
+            let releasing = async {
+                // The client takes nothing new any more.
+                soon("a refusal", async {
+                    while bed.get("app", "/hello").await.status == 200 {
+                        tokio::task::yield_now().await;
+                    }
+                })
+                .await;
+                site.release();
+            };
+            let (stopped, ()) = tokio::join!(soon("the shutdown", stopping), releasing);
+            stopped.unwrap();
+        };
+        let (answer, ()) = tokio::join!(soon("the held answer", held), shutdown);
+        assert_eq!(answer.body, "released");
+        client.wait().await.unwrap();
+
+        let stopping = tokio::spawn(async move { tcp.shutdown().await.map(|()| tcp) });
+        visitor.write_all(b"y").await.unwrap();
+        assert_eq!(soon("the echo", visitor.read_u8()).await.unwrap(), b'y');
+        visitor.shutdown().await.unwrap();
+        soon("the end", visitor.read_u8()).await.unwrap_err();
+        soon("the shutdown", stopping).await.unwrap().unwrap();
+        eventually("all sessions to end", || bed.server.sessions() == 0).await;
+    });
+}
+
+#[test]
+fn a_client_with_idle_pooled_connections_shuts_down_at_once() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let client = bed.http("app", site.addr()).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        let began = Instant::now();
+        client.shutdown().await.unwrap();
+        // Idle connections are kept for 4 s, and nobody needs them any more.
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn start_returns_after_a_shutdown_from_another_task() {
+    over_both(async |carrier| {
+        let server = std::sync::Arc::new(TestBed::server(carrier).build().unwrap());
+        let running = {
+            let server = std::sync::Arc::clone(&server);
+            tokio::spawn(async move { server.start().await })
+        };
+        server.shutdown();
+        soon("start to return", running).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_is_dropped_leaves_the_server() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| server.domain("localhost")).await;
+        let echo = LocalService::echo().await;
+        let site = Site::start().await;
+        let client = bed
+            .client()
+            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()))
+            .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
+            .build()
+            .unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        drop(client);
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        assert_eq!(bed.get("app", "/hello").await.status, 404);
+        eventually("the port to close", || TcpListener::bind(public).is_ok()).await;
+    });
+}
