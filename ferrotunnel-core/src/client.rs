@@ -196,7 +196,7 @@ impl ClientEngine {
             biased;
             answer = answer => match answer {
                 Ok(answer) => answer?,
-                Err(_) => return Err(ConnectError::Shutdown),
+                Err(_) => return Err(self.end_error()),
             },
             end = end.wait_for(Option::is_some) => {
                 drop(end);
@@ -366,6 +366,9 @@ impl State {
         });
         if first_time {
             self.leave();
+            // Listeners of this process hold their handles: without this they would wait for ever.
+            let wanted = std::mem::take(&mut self.tunnels.lock().wanted);
+            drop(wanted);
             self.tell(Event::Ended { reason });
         }
     }

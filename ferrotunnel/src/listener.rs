@@ -35,11 +35,11 @@ impl TunnelListener {
     /// each request's own.
     ///
     /// # Errors
-    /// The client has ended.
+    /// The client has ended, or lost the tunnel to a newer one.
     pub async fn accept(&mut self) -> io::Result<(Stream, SocketAddr)> {
         match self.visits.recv().await {
             Some(visit) => Ok((visit.stream, visit.visitor.unwrap_or(UNKNOWN))),
-            None => Err(io::Error::new(io::ErrorKind::NotConnected, "the client has ended")),
+            None => Err(io::Error::new(io::ErrorKind::NotConnected, "the tunnel is gone")),
         }
     }
 }
