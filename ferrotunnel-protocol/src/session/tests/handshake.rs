@@ -73,6 +73,26 @@ fn input_stops_where_a_proof_must_be_checked() {
 }
 
 #[test]
+fn input_stops_where_the_servers_proof_must_be_checked() {
+    let now = std::time::Instant::now();
+    let mut client = Session::client(Config::default(), now);
+    let challenge = Challenge { min_version: 1, max_version: 1, nonce: [0; PROOF_LEN] };
+    let open = open_frame(2, TunnelKind::Tcp).encode();
+    let frames = [Frame::Challenge(challenge).encode(), welcome_frame().encode(), open.clone()];
+    let mut input = BytesMut::from(&frames.concat()[..]);
+    client.handle_input(now, &mut input).unwrap();
+    assert!(matches!(client.poll_event(), Some(Event::Challenged(_))));
+    assert!(input.len() > open.len(), "the Welcome waits for the Hello");
+    client.hello(hello());
+    client.handle_input(now, &mut input).unwrap();
+    assert!(matches!(client.poll_event(), Some(Event::Welcomed(_))));
+    assert_eq!(input, open, "the rest waits for the verdict");
+    client.confirm(now);
+    client.handle_input(now, &mut input).unwrap();
+    assert!(matches!(client.poll_event(), Some(Event::Opened(..))));
+}
+
+#[test]
 fn what_follows_a_welcome_at_once_is_not_lost() {
     let mut pair = Pair::strangers(Setup { chop: true, ..Setup::default() });
     pair.client.turn_link_only(&mut pair.server, pair.now);

@@ -192,12 +192,25 @@ fn credit_that_is_due_leaves_with_its_stream() {
     let mut chunks = Vec::new();
     pair.client.session.read(id, &mut chunks, usize::MAX).unwrap();
     pair.client.session.release(id, MIN_WINDOW as usize);
-    pair.client.session.forget(id);
+    pair.client.session.reset(id, ResetCode::Timeout, "");
     pair.client.session.release(id, 1);
     pair.exchange();
     assert_eq!(pair.client.sent(FrameType::WindowUpdate), 0);
+    pair.client.session.forget(id);
     pair.server.session.forget(id);
     pair.assert_empty();
+}
+
+#[test]
+fn letting_go_wakes_nobody() {
+    let mut pair = Pair::new();
+    let id = pair.open(Side::Client);
+    pair.client.read_all(id).unwrap();
+    pair.client.write_most(id, 1 << 20);
+    assert_eq!(pair.client.session.capacity(id), Ok(0));
+    pair.client.session.forget(id);
+    pair.exchange();
+    assert!(pair.client.events.is_empty());
 }
 
 #[test]
