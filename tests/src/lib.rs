@@ -21,7 +21,7 @@ mod visitor;
 
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr};
 pub use link::Link;
-pub use patience::{PATIENCE, eventually, over_both, run, soon};
+pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon};
 pub use service::{LocalService, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;

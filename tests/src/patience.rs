@@ -13,12 +13,18 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs a test on a runtime of its own, and fails it when it takes too long.
 #[track_caller]
 pub fn run<T>(test: impl Future<Output = T>) -> T {
+    run_for(WHOLE_TEST, test)
+}
+
+/// Runs a test that may take longer than others.
+#[track_caller]
+pub fn run_for<T>(limit: Duration, test: impl Future<Output = T>) -> T {
     let runtime =
         runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let result = runtime.block_on(async { tokio::time::timeout(WHOLE_TEST, test).await });
+    let result = runtime.block_on(async { tokio::time::timeout(limit, test).await });
     // A name lookup may be under way; nobody waits for it.
     runtime.shutdown_background();
-    result.unwrap_or_else(|_| panic!("the test took longer than {WHOLE_TEST:?}"))
+    result.unwrap_or_else(|_| panic!("the test took longer than {limit:?}"))
 }
 
 /// Runs a test over an encrypted carrier and over a plaintext one.

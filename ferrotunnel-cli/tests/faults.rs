@@ -1,0 +1,373 @@
+//! What the built program lives through: `kill -9`, too few descriptors, and visitors and strangers that want its
+//! memory.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+#![allow(clippy::print_stdout, reason = "a test that measures says what it found")]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use ferrotunnel::{Client, Tunnel};
+use ferrotunnel_tests::memory::{Process, raise_descriptor_limit, resident_bytes};
+use ferrotunnel_tests::{
+    Answer, Carrier, LocalService, Site, Stranger, TOKEN, client_of, get, loopback, public_addr,
+    read_head, run, run_for, soon,
+};
+use support::Running;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// The program as a server, and where it listens.
+struct Server {
+    process: Running,
+    tunnel: SocketAddr,
+    http: SocketAddr,
+}
+
+impl Server {
+    fn start() -> Self {
+        Self::spawn(support::command(&Self::args("127.0.0.1:0", "127.0.0.1:0")))
+    }
+
+    /// On the ports of one that is gone.
+    fn again(tunnel: SocketAddr, http: SocketAddr) -> Self {
+        Self::spawn(support::command(&Self::args(&tunnel.to_string(), &http.to_string())))
+    }
+
+    /// With that few descriptors.
+    fn with_descriptors(count: u32) -> Self {
+        Self::spawn(limited(count, &Self::args("127.0.0.1:0", "127.0.0.1:0")))
+    }
+
+    fn args<'a>(bind: &'a str, http_bind: &'a str) -> [&'a str; 8] {
+        ["server", "--json", "--token", TOKEN, "--bind", bind, "--http-bind", http_bind]
+    }
+
+    fn spawn(command: Command) -> Self {
+        let process = Running::spawn(command);
+        let listening: serde_json::Value = process.line().parse().unwrap();
+        let addr = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
+        Self { tunnel: addr("tunnel_addr"), http: addr("http_addr"), process }
+    }
+
+    /// A client in this process with one HTTP tunnel.
+    async fn http_tunnel(&self, name: &str, local: SocketAddr) -> Client {
+        let tunnel = Tunnel::http(name).local_addr(local.to_string());
+        let client = client_of(self.tunnel, Carrier::Tls).tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        client
+    }
+
+    async fn get(&self, name: &str, path: &str) -> Answer {
+        get(self.http, &host(name), path).await
+    }
+
+    fn memory(&self) -> u64 {
+        resident_bytes(Process::Id(self.process.id())).unwrap()
+    }
+}
+
+fn host(name: &str) -> String {
+    format!("{name}.localhost")
+}
+
+/// The program as a client with one HTTP tunnel, ready for visitors.
+fn http_client(server: &Server, name: &str, local: SocketAddr) -> Running {
+    let (local, server) = (local.to_string(), server.tunnel.to_string());
+    let client =
+        Running::start(&["http", &local, "--server", &server, "--token", TOKEN, "--name", name]);
+    assert!(client.line().starts_with(&format!("http://{name}.")));
+    client
+}
+
+/// The program with these arguments and few descriptors.
+fn limited(descriptors: u32, args: &[&str]) -> Command {
+    let program = support::command(args);
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""));
+    command.arg(program.get_program()).args(program.get_args());
+    for (name, value) in program.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
+#[test]
+fn kill_minus_nine_server_comes_back() {
+    run(async {
+        let site = Site::start().await;
+        let mut server = Server::start();
+        let client = http_client(&server, "app", site.addr());
+        for _ in 0..3 {
+            assert_eq!(server.get("app", "/hello").await.body, "hello");
+            server.process.signal("KILL");
+            server.process.ended();
+            client.talk_with("trying again");
+            server = Server::again(server.tunnel, server.http);
+            let back = Instant::now();
+            client.talk_with("connected again");
+            soon("the tunnel", async {
+                while server.get("app", "/hello").await.status != 200 {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await;
+            // About a second by design; the rest is for a machine that is busy.
+            assert!(back.elapsed() < Duration::from_secs(6), "{:?}", back.elapsed());
+        }
+    });
+}
+
+#[test]
+fn kill_minus_nine_client_leaves_its_name_to_the_next() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        for _ in 0..3 {
+            let mut client = http_client(&server, "app", site.addr());
+            assert_eq!(server.get("app", "/hello").await.body, "hello");
+            let mut visitor = TcpStream::connect(server.http).await.unwrap();
+            let asking = format!("GET /held-body HTTP/1.1\r\nhost: {}\r\n\r\n", host("app"));
+            visitor.write_all(asking.as_bytes()).await.unwrap();
+            assert!(soon("a head", read_head(&mut visitor)).await.starts_with("HTTP/1.1 200"));
+            client.signal("KILL");
+            client.ended();
+            let mut rest = Vec::new();
+            let _ = soon("the visitor to be told", visitor.read_to_end(&mut rest)).await;
+            assert!(!rest.ends_with(b"0\r\n\r\n"), "a cut body has no last chunk");
+        }
+    });
+}
+
+#[test]
+fn emfile_does_not_end_ingress() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::with_descriptors(64);
+        let _client = server.http_tunnel("app", site.addr()).await;
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        // The same on either door: visitors, and strangers on the tunnel port.
+        for door in [server.http, server.tunnel] {
+            let mut idle = Vec::new();
+            for _ in 0..100 {
+                idle.push(TcpStream::connect(door).await.unwrap());
+            }
+            server.process.talk_with("cannot accept connections");
+            drop(idle);
+            let answer = soon("an answer", server.get("app", "/hello")).await;
+            assert_eq!(answer.body, "hello");
+            let late = soon("another client", server.http_tunnel("late", site.addr())).await;
+            assert_eq!(server.get("late", "/hello").await.body, "hello");
+            drop(late);
+        }
+    });
+}
+
+#[test]
+fn a_client_without_descriptors_serves_again_when_it_has_some() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let (local, addr) = (site.addr().to_string(), server.tunnel.to_string());
+        let args = ["http", &local, "--server", &addr, "--token", TOKEN, "--name", "app"];
+        let client = Running::spawn(limited(48, &args));
+        client.line();
+        // As many held requests as the client has no sockets for.
+        let held: Vec<_> = (0..60)
+            .map(|_| {
+                let server = server.http;
+                tokio::spawn(async move { get(server, &host("app"), "/held").await })
+            })
+            .collect();
+        client.talk_with("cannot reach the local service");
+        site.release();
+        let mut answers = [0, 0];
+        for held in held {
+            match soon("an answer", held).await.unwrap() {
+                answer if answer.body == "released" => answers[0] += 1,
+                answer => {
+                    assert_eq!(answer.ferrotunnel_error(), Some("local-unreachable"));
+                    answers[1] += 1;
+                }
+            }
+        }
+        assert!(answers[0] > 10 && answers[1] > 0, "{answers:?}");
+        for _ in 0..20 {
+            assert_eq!(server.get("app", "/hello").await.body, "hello");
+        }
+    });
+}
+
+#[test]
+fn strangers_cost_the_server_no_memory() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let _client = server.http_tunnel("app", site.addr()).await;
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        let before = server.memory();
+        let zeros = vec![0; 10_000_000];
+        let strangers = (0..50).map(|_| async {
+            let mut before_tls = Stranger::connect(server.tunnel, Carrier::Plaintext).await;
+            before_tls.say(&zeros).await;
+            let mut behind_tls = Stranger::connect(server.tunnel, Carrier::Tls).await;
+            behind_tls.say(&zeros).await;
+            (before_tls, behind_tls)
+        });
+        let kept = soon("the strangers", futures_util::future::join_all(strangers)).await;
+        let growth = server.memory().saturating_sub(before);
+        println!("100 strangers: grew by {} KiB", growth >> 10);
+        assert!(growth < 16 << 20, "grew by {} KiB", growth >> 10);
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        drop(kept);
+    });
+}
+
+#[test]
+fn a_stalled_download_costs_the_server_no_more_than_its_window() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let _client = server.http_tunnel("app", site.addr()).await;
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        let before = server.memory();
+        let stalled = stall(&server, 1).await;
+        until_stalled(&server, &site).await;
+        let growth = server.memory().saturating_sub(before);
+        println!("one stalled download: grew by {} KiB", growth >> 10);
+        // The largest window, and something for the connection and the requests beside it.
+        assert!(growth < (16 << 20) + (4 << 20), "grew by {} KiB", growth >> 10);
+        drop(stalled);
+    });
+}
+
+#[test]
+fn fifty_stalled_downloads_stay_within_the_sessions_memory() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let _client = server.http_tunnel("app", site.addr()).await;
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        let before = server.memory();
+        let stalled = stall(&server, 50).await;
+        until_stalled(&server, &site).await;
+        let growth = server.memory().saturating_sub(before);
+        println!("fifty stalled downloads: grew by {} KiB", growth >> 10);
+        // What windows may grow by in one session, the minimum of each, and hyper's buffers.
+        let allowed = (64 << 20) + 50 * (64 << 10) + 50 * (128 << 10);
+        assert!(growth < allowed, "grew by {} KiB", growth >> 10);
+        drop(stalled);
+    });
+}
+
+/// Visitors that ask for a body without end, read the head and then nothing more.
+async fn stall(server: &Server, count: usize) -> Vec<TcpStream> {
+    let mut visitors = Vec::new();
+    for _ in 0..count {
+        let mut visitor = TcpStream::connect(server.http).await.unwrap();
+        let asking = format!("GET /endless HTTP/1.1\r\nhost: {}\r\n\r\n", host("app"));
+        visitor.write_all(asking.as_bytes()).await.unwrap();
+        assert!(soon("a head", read_head(&mut visitor)).await.starts_with("HTTP/1.1 200"));
+        visitors.push(visitor);
+    }
+    visitors
+}
+
+/// Others are served until what the stalled ones are owed no longer grows.
+async fn until_stalled(server: &Server, site: &Site) {
+    soon("the downloads to stall", async {
+        loop {
+            let produced = site.produced();
+            for _ in 0..20 {
+                assert_eq!(server.get("app", "/hello").await.body, "hello");
+            }
+            if site.produced() == produced {
+                return;
+            }
+        }
+    })
+    .await;
+}
+
+#[test]
+fn ten_thousand_streams_fit() {
+    // In this process a stream has one socket, the visitor's: the client serves it without any. The server has one too.
+    let limit = raise_descriptor_limit();
+    let count = usize::try_from(limit).unwrap().saturating_sub(500).min(10_000);
+    if count < 10_000 {
+        println!("only {count} streams: the limit is {limit} descriptors");
+    }
+    run_for(Duration::from_secs(150), async {
+        let server = Server::start();
+        let client = client_of(server.tunnel, Carrier::Tls).build().unwrap();
+        let mut listener = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&listener.info().public_url);
+        // Warm: what a first visitor makes the server set up is no cost of a stream.
+        let mut pairs = Vec::with_capacity(count);
+        let open = async |listener: &mut ferrotunnel::TunnelListener| {
+            let visitor = soon("a connection", TcpStream::connect(public)).await.unwrap();
+            let (stream, _) = soon("a visitor", listener.accept()).await.unwrap();
+            (visitor, stream)
+        };
+        for _ in 0..10 {
+            pairs.push(open(&mut listener).await);
+        }
+        let before = server.memory();
+        while pairs.len() < count {
+            pairs.push(open(&mut listener).await);
+        }
+        let per_stream = server.memory().saturating_sub(before) / count as u64;
+        println!("{count} streams: {per_stream} bytes of server memory each");
+        assert!(per_stream < MOST_PER_STREAM, "{per_stream} bytes per stream");
+        // Each of them works.
+        for (number, (visitor, stream)) in pairs.iter_mut().enumerate() {
+            let number = number as u64;
+            visitor.write_u64(number).await.unwrap();
+            assert_eq!(soon("a number", stream.read_u64()).await.unwrap(), number);
+            stream.write_u64(!number).await.unwrap();
+            assert_eq!(soon("a number", visitor.read_u64()).await.unwrap(), !number);
+        }
+        drop(pairs);
+        // And all of them end.
+        let mut last = TcpStream::connect(public).await.unwrap();
+        let (mut stream, _) = soon("one more visitor", listener.accept()).await.unwrap();
+        last.write_u64(7).await.unwrap();
+        assert_eq!(soon("a number", stream.read_u64()).await.unwrap(), 7);
+    });
+}
+
+#[test]
+fn a_local_service_that_restarts_is_found_again() {
+    run(async {
+        let server = Server::start();
+        let addr = LocalService::nobody().await;
+        let client = http_client(&server, "app", addr);
+        assert_eq!(server.get("app", "/").await.ferrotunnel_error(), Some("local-unreachable"));
+        client.talk_with("cannot reach the local service");
+        let listener = tokio::net::TcpListener::bind(loopback(addr.port())).await.unwrap();
+        tokio::spawn(async move { axum::serve(listener, Site::app()).await });
+        eventually_hello(&server).await;
+    });
+}
+
+async fn eventually_hello(server: &Server) {
+    soon("hello", async {
+        while server.get("app", "/hello").await.body != "hello" {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// What an idle stream may cost the server.
+const MOST_PER_STREAM: u64 = 6 << 10;
