@@ -146,5 +146,6 @@ impl ReceiveWindow {
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does
 /// not see: a window for the wire alone would hold a busy pair of machines back. It lets a window
-/// cover 4 ms of what its reader takes: 512 KiB at 1 Gbit/s.
-const LEAST_ROUND_TRIP: Duration = Duration::from_millis(1);
+/// cover 1 ms of what its reader takes: 128 KiB at 1 Gbit/s, 2 MiB at 16. More would fill the
+/// buffers of the carrier, and everybody else on it would wait behind them.
+const LEAST_ROUND_TRIP: Duration = Duration::from_micros(250);

@@ -106,14 +106,14 @@ impl Liveness {
         self.smoothed
     }
 
-    /// The least of the last half minute, for tuning: a queue of our own making must not look like
+    /// The least of the last minutes, for tuning: a queue of our own making must not look like
     /// a long link, or windows would feed on the delay they cause.
     pub(super) fn least(&self) -> Option<Duration> {
         self.least.value()
     }
 }
 
-/// Least sample over the present and the previous quarter minute.
+/// Least sample over the present and the previous period.
 #[derive(Debug, Default)]
 struct LeastOver {
     since: Option<Instant>,
@@ -145,5 +145,6 @@ const SILENT_BEATS: u32 = 3;
 /// Round trips are measured at most this often under load: 24 bytes a second.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);
 
-/// Half of the time over which the least round trip is remembered; routes change.
-const LEAST_PERIOD: Duration = Duration::from_secs(15);
+/// Half of the time over which the least round trip is remembered. A carrier seldom changes its
+/// route, but a bulk transfer keeps it full for minutes, and its queue must not pass for distance.
+const LEAST_PERIOD: Duration = Duration::from_secs(120);

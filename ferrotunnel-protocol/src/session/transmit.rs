@@ -92,7 +92,9 @@ impl Session {
             let allowed = self.config.growth_memory_bytes;
             let round_trip = self.liveness.least();
             let grant = stream.recv.window.take_grant(now, round_trip, |from, to| {
-                grown + beyond_minimum(from, to) <= allowed && budget.try_reserve(to - from)
+                // At most half of what is left, so that the first to grow leave some to the last.
+                let left = allowed.saturating_sub(grown);
+                beyond_minimum(from, to) <= left / 2 && budget.try_reserve(to - from)
             });
             self.grown_bytes += beyond_minimum(before, stream.recv.window.bytes());
             if let Some(grant) = grant {
