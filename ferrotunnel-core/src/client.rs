@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, Token, TunnelKind};
 use ferrotunnel_protocol::frame::{
-    GoAway, GoAwayCode, Open, RefusalCode, Register, Registered, ResetCode, TunnelOptions,
+    GoAway, GoAwayCode, Open, Refusal, RefusalCode, Register, Registered, ResetCode, TunnelOptions,
 };
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -188,6 +188,9 @@ impl ClientEngine {
         &self,
         spec: TunnelSpec,
     ) -> Result<(TunnelHandle, Registration), ConnectError> {
+        if !to_register(&spec).is_within_caps() {
+            return Err(ConnectError::Refused(too_long()));
+        }
         let (first, answer) = oneshot::channel();
         let number = self.state.add(spec, first);
         let handle = TunnelHandle { state: Arc::clone(&self.state), number };
@@ -372,6 +375,12 @@ impl State {
             self.tell(Event::Ended { reason });
         }
     }
+}
+
+/// What a server would say, if it could be asked.
+fn too_long() -> Refusal {
+    let reason = "a name has at most 63 bytes, a host 253, and a tunnel has at most 32 hosts";
+    Refusal { code: RefusalCode::InvalidName, reason: reason.to_owned() }
 }
 
 fn to_register(spec: &TunnelSpec) -> Register {

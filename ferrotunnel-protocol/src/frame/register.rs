@@ -83,7 +83,8 @@ impl Register {
         self.options.iter().take(OPTIONS_CAP.into())
     }
 
-    fn is_within_caps(&self) -> bool {
+    /// Whether every text and both lists are short enough to travel. What is not must not be sent: it would be cut.
+    pub fn is_within_caps(&self) -> bool {
         self.name.len() <= NAME_CAP.into()
             && self.hosts.len() <= HOSTS_CAP.into()
             && self.hosts.iter().all(|host| host.len() <= HOST_CAP.into())
