@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -28,6 +29,8 @@ struct Weather {
     black: bool,
     /// How often all connections were cut.
     cuts: usize,
+    /// Bytes a second in each direction of each connection; 0: as many as come.
+    speed: u32,
 }
 
 impl Link {
@@ -70,6 +73,11 @@ impl Link {
     /// a mapping.
     pub fn blackhole(&self) {
         self.weather.send_modify(|weather| weather.black = true);
+    }
+
+    /// No more bytes a second than that pass in each direction of each connection.
+    pub fn slow_down(&self, bytes_per_second: u32) {
+        self.weather.send_modify(|weather| weather.speed = bytes_per_second);
     }
 
     /// Everything passes again. Connections from before the blackhole stay lost: the NAT does not know them any more.
@@ -128,7 +136,13 @@ async fn copy(
             // Neither bytes nor the end: the sockets stay open and nobody reads them.
             None => return std::future::pending().await,
             Some(0) => return to.shutdown().await,
-            Some(count) => to.write_all(&buffer[..count]).await?,
+            Some(count) => {
+                to.write_all(&buffer[..count]).await?;
+                let speed = f64::from(weather.borrow().speed);
+                if speed > 0.0 {
+                    tokio::time::sleep(Duration::from_secs_f64(count as f64 / speed)).await;
+                }
+            }
         }
     }
 }

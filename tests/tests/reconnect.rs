@@ -329,3 +329,36 @@ fn a_client_stops_when_told_to_while_it_waits_for_the_server() {
         assert_eq!(error.kind(), Kind::Shutdown);
     });
 }
+
+#[test]
+fn a_slow_link_is_not_a_dead_one() {
+    run(async { tokio::join!(slow_link(Carrier::Tls), slow_link(Carrier::Plaintext)) });
+}
+
+/// A link that is full in both directions for longer than a silent peer would be forgiven.
+async fn slow_link(carrier: Carrier) {
+    let bed = TestBed::start(carrier).await;
+    let link = Link::to(bed.server.tunnel_addr()).await;
+    let echo = LocalService::echo().await;
+    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
+    let public = public_addr(&client.start().await.unwrap().public_url);
+    link.slow_down(100_000);
+    let (mut read, mut write) = TcpStream::connect(public).await.unwrap().into_split();
+    let speaking = async {
+        let block = Site::pattern();
+        while write.write_all(&block).await.is_ok() {}
+    };
+    let listening = async {
+        let began = Instant::now();
+        let mut buffer = vec![0; 64 << 10];
+        while began.elapsed() < Duration::from_secs(18) {
+            assert!(soon("some bytes", read.read(&mut buffer)).await.unwrap() > 0);
+        }
+    };
+    tokio::select! {
+        () = speaking => unreachable!("the visitor was cut off"),
+        () = listening => {}
+    }
+    assert_eq!(link.accepted(), 1, "the session was given up");
+}
