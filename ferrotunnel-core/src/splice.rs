@@ -11,7 +11,7 @@ mod stream_end;
 
 pub use end::{End, Room};
 pub use io_end::Io;
-pub use socket_end::SocketEnd;
+pub use socket_end::{Socket, SocketEnd};
 
 use std::future::Future;
 use std::io;
@@ -233,8 +233,9 @@ impl Idle {
     }
 }
 
-/// Rounds of one direction before the other one, and other tasks, get their turn: 4 MiB at most.
-const CHUNKS_PER_POLL: usize = 16;
+/// Rounds of one direction before the other one, and other tasks of this thread, get their turn: a
+/// quarter of a millisecond of bulk.
+const CHUNKS_PER_POLL: usize = 2;
 
 #[cfg(test)]
 mod tests;

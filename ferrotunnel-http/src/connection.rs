@@ -1,20 +1,22 @@
 //! One visitor's connection, from its first byte to its end.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
+use ferrotunnel_core::splice::Socket;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-};
+use tokio::sync::watch;
 use tracing::debug;
 
 use crate::{
     config::HttpConfig,
+    cut::CutUnlessShut,
     detect::{Prefixed, Version, detect},
     ingress::HttpIngress,
     tasks::Tasks,
@@ -61,7 +63,7 @@ impl HttpIngress {
         visitor: Visitor,
         mut shutdown: watch::Receiver<bool>,
     ) where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Socket + 'static,
     {
         let detected = tokio::select! {
             detected = tokio::time::timeout(self.config.header_read_timeout, detect(io)) => detected,
@@ -91,16 +93,22 @@ impl HttpIngress {
         mut shutdown: watch::Receiver<bool>,
     ) -> hyper::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Socket + 'static,
     {
         let service = service_fn(|request| self.answer(visitor, request));
+        let io = CutUnlessShut::new(io, visitor.clone());
         let connection = self.builders.http1.serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection.with_upgrades());
-        tokio::select! {
-            ended = connection.as_mut() => return ended,
-            () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
-        }
-        connection.await
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = asked_to_stop(&mut shutdown) => {
+                connection.as_mut().graceful_shutdown();
+                connection.as_mut().await
+            }
+        };
+        let timed_out = ended.as_ref().is_err_and(|error| error.is_timeout() && !error.is_user());
+        visitor.timed_out.store(timed_out, Ordering::Relaxed);
+        ended
     }
 
     async fn serve_http2<T>(
@@ -110,7 +118,7 @@ impl HttpIngress {
         mut shutdown: watch::Receiver<bool>,
     ) -> hyper::Result<()>
     where
-        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        T: Socket + 'static,
     {
         let service = service_fn(|request| self.answer(visitor, request));
         let mut connection = pin!(self.builders.http2.serve_connection(TokioIo::new(io), service));

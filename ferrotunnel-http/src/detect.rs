@@ -45,6 +45,12 @@ where
     }
 }
 
+impl<T> Prefixed<T> {
+    pub(crate) fn connection(&self) -> &T {
+        &self.io
+    }
+}
+
 impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,

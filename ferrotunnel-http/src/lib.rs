@@ -12,6 +12,7 @@ mod body;
 mod config;
 mod connection;
 mod connector;
+mod cut;
 mod detect;
 mod forward;
 mod forwarded;

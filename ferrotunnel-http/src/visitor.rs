@@ -1,6 +1,9 @@
 //! What is known about one visitor's connection, worked out once when it is accepted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::AtomicBool,
+};
 
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -18,6 +21,8 @@ pub(crate) struct Visitor {
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
     /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
+    /// It sent no request in time. Nothing was being answered, so nothing is cut off.
+    pub(crate) timed_out: AtomicBool,
 }
 
 impl Visitor {
@@ -32,6 +37,13 @@ impl Visitor {
         // Addresses are digits, letters, dots and colons; the empty value can not happen.
         let forwarded_for =
             HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static(""));
-        Self { address, ingress, forwarded_for, forwarded_prefix, upgrade: Mutex::new(None) }
+        Self {
+            address,
+            ingress,
+            forwarded_for,
+            forwarded_prefix,
+            upgrade: Mutex::new(None),
+            timed_out: AtomicBool::new(false),
+        }
     }
 }
