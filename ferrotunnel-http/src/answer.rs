@@ -42,6 +42,8 @@ pub(crate) enum Refusal {
 pub(crate) enum Form {
     Html,
     Text,
+    /// A status of gRPC's own: its callers make nothing of HTTP's.
+    Grpc,
 }
 
 struct Wording {
@@ -76,9 +78,10 @@ impl Refusal {
             Self::NoSuchTunnel(host) => Some(format!("No tunnel is registered for \"{host}\".")),
             _ => None,
         };
-        let (text, content_type) = match form {
-            Form::Html => (wording.page(detail.as_deref()), "text/html; charset=utf-8"),
-            Form::Text => (wording.text(detail.as_deref()), "text/plain; charset=utf-8"),
+        let (text, content_type) = match (form, self.grpc_status()) {
+            (Form::Grpc, Some(status)) => return wording.grpc(status, detail.as_deref()),
+            (Form::Html, _) => (wording.page(detail.as_deref()), "text/html; charset=utf-8"),
+            _ => (wording.text(detail.as_deref()), "text/plain; charset=utf-8"),
         };
         let mut response = Response::new(Body::from(Bytes::from(text)));
         *response.status_mut() = wording.status;
@@ -105,6 +108,25 @@ impl Refusal {
             Self::OverLimit | Self::TunnelClosed | Self::SessionLost => Some("1"),
             Self::Draining => Some("5"),
             _ => None,
+        }
+    }
+
+    /// The code that gRPC has for it, as digits; `None` if there must be no answer with 200.
+    fn grpc_status(&self) -> Option<&'static str> {
+        match self {
+            // 200 would tell that the connection is open.
+            Self::Connect => None,
+            Self::Timeout => Some("4"),
+            Self::OverLimit => Some("8"),
+            Self::NoSuchTunnel(_) => Some("12"),
+            // What callers make of 400 by themselves: internal.
+            Self::BadHost(_) => Some("13"),
+            // Unavailable: callers may try again.
+            Self::LocalUnreachable
+            | Self::BadAnswer
+            | Self::SessionLost
+            | Self::Draining
+            | Self::TunnelClosed => Some("14"),
         }
     }
 
@@ -190,6 +212,22 @@ impl Wording {
         }
     }
 
+    /// An answer that is headers only ("Trailers-Only" in gRPC over HTTP/2).
+    fn grpc(&self, status: &'static str, detail: Option<&str>) -> Response<Body> {
+        let text = self.text(detail);
+        let message = PercentEncoded(text.trim_end()).to_string();
+        let mut response = Response::new(Body::empty());
+        let headers = response.headers_mut();
+        headers.insert(FERROTUNNEL_ERROR, HeaderValue::from_static(self.kind));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(GRPC));
+        headers.insert(GRPC_STATUS, HeaderValue::from_static(status));
+        // What was encoded is printable ASCII.
+        if let Ok(message) = HeaderValue::try_from(message) {
+            headers.insert(GRPC_MESSAGE, message);
+        }
+        response
+    }
+
     fn page(&self, detail: Option<&str>) -> String {
         let Self { status, kind, title, advice } = self;
         let code = status.as_u16();
@@ -214,12 +252,33 @@ impl Wording {
 
 impl Form {
     pub(crate) fn wanted_by(headers: &HeaderMap) -> Self {
+        if is_grpc(headers) {
+            return Self::Grpc;
+        }
         let accepts_html = headers
             .get_all(ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok())
             .any(|value| value.contains("text/html"));
         if accepts_html { Self::Html } else { Self::Text }
+    }
+}
+
+/// Whether a request is a gRPC call, with whatever encoding of its messages.
+pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    content_type.is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()))
+}
+
+/// Text as `grpc-message` has it: bytes beyond printable ASCII, and `%`, as `%XX`.
+struct PercentEncoded<'a>(&'a str);
+
+impl std::fmt::Display for PercentEncoded<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.bytes().try_for_each(|byte| match byte {
+            b' '..=b'~' if byte != b'%' => f.write_char(char::from(byte)),
+            _ => write!(f, "%{byte:02X}"),
+        })
     }
 }
 
@@ -273,6 +332,13 @@ impl From<&StreamError> for Refusal {
 
 const FERROTUNNEL_ERROR: HeaderName = HeaderName::from_static("ferrotunnel-error");
 
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// What the content type of every gRPC call begins with.
+const GRPC: &str = "application/grpc";
+
 /// 405 has to name what is allowed (RFC 9110, section 15.5.6). What else there may be is for the
 /// local service to say.
 const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
@@ -320,6 +386,46 @@ mod tests {
             assert!(response.headers().contains_key("ferrotunnel-error"), "{refusal:?}");
             assert!(response.status().as_u16() >= 400, "{refusal:?}");
         }
+    }
+
+    #[test]
+    fn grpc_callers_get_a_status_of_theirs_and_no_body() {
+        let cases = [
+            (Refusal::LocalUnreachable, "14"),
+            (Refusal::NoSuchTunnel("ä%.example".into()), "12"),
+            (Refusal::OverLimit, "8"),
+            (Refusal::Timeout, "4"),
+        ];
+        for (refusal, code) in cases {
+            let response = refusal.clone().into_response(Form::Grpc);
+            assert_eq!(response.status(), 200);
+            assert!(response.body().is_end_stream());
+            let headers = response.headers();
+            assert_eq!(headers["content-type"], "application/grpc");
+            assert_eq!(headers["grpc-status"], code);
+            assert_eq!(headers["ferrotunnel-error"], refusal.wording().kind);
+            let message = headers["grpc-message"].to_str().unwrap();
+            assert!(message.starts_with(refusal.wording().title), "{message}");
+            if code == "12" {
+                assert!(message.contains("\"%C3%A4%25.example\""), "{message}");
+            }
+        }
+    }
+
+    #[test]
+    fn connect_is_never_answered_with_200() {
+        assert_eq!(Refusal::Connect.into_response(Form::Grpc).status(), 405);
+    }
+
+    #[test]
+    fn the_form_follows_the_request() {
+        let wanted = |name: HeaderName, value: &'static str| {
+            Form::wanted_by(&HeaderMap::from_iter([(name, HeaderValue::from_static(value))]))
+        };
+        assert_eq!(wanted(CONTENT_TYPE, "application/grpc"), Form::Grpc);
+        assert_eq!(wanted(CONTENT_TYPE, "application/grpc+proto"), Form::Grpc);
+        assert_eq!(wanted(CONTENT_TYPE, "application/json"), Form::Text);
+        assert_eq!(wanted(ACCEPT, "text/html,*/*"), Form::Html);
     }
 
     #[test]

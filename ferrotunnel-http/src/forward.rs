@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
 use ferrotunnel_core::Tunnel;
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONTENT_TYPE, HOST, UPGRADE},
+    header::{HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
-    answer::{Form, Refusal},
+    answer::{Form, Refusal, is_grpc},
     body::Body,
     forwarded, headers,
     host::Asked,
@@ -106,12 +106,8 @@ impl HttpIngress {
 /// gRPC over HTTP/2 needs HTTP/2 all the way; otherwise the tunnel's option says what the local
 /// service speaks.
 fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
-    let is_grpc = || {
-        let content_type = request.headers().get(CONTENT_TYPE);
-        content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-    };
     tunnel.options().iter().any(|(name, value)| name == "h2c" && value == "true")
-        || (request.version() == Version::HTTP_2 && is_grpc())
+        || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 
 fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
