@@ -182,7 +182,7 @@ pub(crate) struct HttpArgs {
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
-    /// A further public host, exact or `*.example.com`; may be repeated
+    /// A further public host name, in full and without wildcards; may be repeated
     #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',')]
     pub(crate) hosts: Vec<String>,
     /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do

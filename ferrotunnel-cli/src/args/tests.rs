@@ -61,12 +61,12 @@ fn every_server_flag_is_understood() {
 #[test]
 fn an_http_tunnel_takes_several_hosts() {
     let line =
-        "http 3000 --server h --token s --name app --host a.example --host *.b.example --http2";
+        "http 3000 --server h --token s --name app --host a.example --host b.example --http2";
     let Command::Http(http) = command(line) else { panic!("another command") };
     assert_eq!(http.target.to_string(), "127.0.0.1:3000");
     assert_eq!(http.connect.server.to_string(), "h:7835");
     assert_eq!(http.name.as_deref(), Some("app"));
-    assert_eq!(http.hosts, ["a.example", "*.b.example"]);
+    assert_eq!(http.hosts, ["a.example", "b.example"]);
     assert!(http.http2);
 }
 
@@ -127,4 +127,13 @@ fn complaints_name_the_argument_and_the_value() {
 fn the_default_log_level_depends_on_the_command() {
     assert_eq!(command("server").default_log_level(), LogLevel::Info);
     assert_eq!(command("version").default_log_level(), LogLevel::Warn);
+}
+
+#[test]
+fn the_help_promises_no_wildcard_hosts() {
+    let mut cli = Cli::command();
+    let http = cli.find_subcommand_mut("http").unwrap();
+    let help = http.render_long_help().to_string();
+    assert!(help.contains("without wildcards"), "{help}");
+    assert!(!help.contains("*."), "{help}");
 }
