@@ -85,21 +85,28 @@ fn same(heard: (u64, Digest)) {
     assert_eq!(heard.1.as_ref(), expected().as_ref(), "checksum");
 }
 
-async fn over_http(carrier: Carrier) {
+async fn download_over_http(carrier: Carrier) {
     let bed = TestBed::start(carrier).await;
     let site = Site::start().await;
     let _client = bed.http("app", site.addr()).await;
     let asking = Request::get(format!("/bytes/{BYTES}")).header(HOST, bed.host("app"));
     let response = send(bed.http_addr(), asking.body(Body::empty()).unwrap()).await.unwrap();
     same(digest_of(response.into_body()).await);
-    // The upload comes back, so both directions run at once.
+}
+
+/// Up and, as it comes back, down at once.
+async fn echo_over_http(carrier: Carrier) {
+    let bed = TestBed::start(carrier).await;
+    let site = Site::start().await;
+    let _client = bed.http("app", site.addr()).await;
     let body = Body::from_stream(pattern_stream(BYTES));
     let asking = Request::post("/echo").header(HOST, bed.host("app")).body(body).unwrap();
     let response = send(bed.http_addr(), asking).await.unwrap();
     same(digest_of(response.into_body()).await);
 }
 
-async fn over_tcp(carrier: Carrier) {
+/// Up and, as it comes back, down at once.
+async fn echo_over_tcp(carrier: Carrier) {
     let bed = TestBed::start(carrier).await;
     let echo = LocalService::echo().await;
     let client = bed.client().tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()));
@@ -131,21 +138,26 @@ async fn over_tcp(carrier: Carrier) {
 }
 
 #[test]
-fn a_gigabyte_through_an_encrypted_http_tunnel_arrives_whole() {
-    flat(async || over_http(Carrier::Tls).await);
+fn a_gigabyte_comes_down_an_encrypted_http_tunnel_whole() {
+    flat(async || download_over_http(Carrier::Tls).await);
 }
 
 #[test]
-fn a_gigabyte_through_a_plaintext_http_tunnel_arrives_whole() {
-    flat(async || over_http(Carrier::Plaintext).await);
+fn a_gigabyte_goes_up_and_down_an_encrypted_http_tunnel_whole() {
+    flat(async || echo_over_http(Carrier::Tls).await);
 }
 
 #[test]
-fn a_gigabyte_through_an_encrypted_tcp_tunnel_arrives_whole() {
-    flat(async || over_tcp(Carrier::Tls).await);
+fn a_gigabyte_goes_up_and_down_a_plaintext_http_tunnel_whole() {
+    flat(async || echo_over_http(Carrier::Plaintext).await);
 }
 
 #[test]
-fn a_gigabyte_through_a_plaintext_tcp_tunnel_arrives_whole() {
-    flat(async || over_tcp(Carrier::Plaintext).await);
+fn a_gigabyte_goes_up_and_down_an_encrypted_tcp_tunnel_whole() {
+    flat(async || echo_over_tcp(Carrier::Tls).await);
+}
+
+#[test]
+fn a_gigabyte_goes_up_and_down_a_plaintext_tcp_tunnel_whole() {
+    flat(async || echo_over_tcp(Carrier::Plaintext).await);
 }

@@ -3,11 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 #![allow(clippy::print_stdout, reason = "a test that is skipped, or measures, says so")]
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
-use ferrotunnel_tests::{LocalService, TestBed, eventually, over_both, soon};
+use ferrotunnel_tests::{LocalService, TestBed, over_both, soon};
 use tokio::process::{Child, Command};
 
 /// Where a program is, if it is.
@@ -31,9 +31,14 @@ async fn output(what: &str, command: &mut Command) -> Output {
     soon(what, command.output()).await.unwrap()
 }
 
-/// Waits until somebody listens.
-async fn listening(addr: SocketAddr) {
-    eventually("the database to listen", || std::net::TcpStream::connect(addr).is_ok()).await;
+/// Waits until a database says that it takes queries; it listens before that.
+async fn answering(probe: impl Fn() -> Command) {
+    soon("the database to answer", async {
+        while !output("a probe", &mut probe()).await.status.success() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
 }
 
 #[test]
@@ -48,7 +53,12 @@ fn redis_answers_through_a_tunnel() {
         let mut redis = Command::new(&server);
         redis.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir.path());
         let _redis = running(&mut redis);
-        listening(local).await;
+        answering(|| {
+            let mut ping = Command::new(&cli);
+            ping.args(["-h", "127.0.0.1", "-p", &port, "ping"]);
+            ping
+        })
+        .await;
 
         let bed = TestBed::start(carrier).await;
         let (_client, public) = bed.tcp(local).await;
@@ -94,7 +104,12 @@ fn postgres_answers_through_a_tunnel() {
         let mut command = user.command(&programs.join("postgres"));
         command.args(["-h", "127.0.0.1", "-p", &port, "-k", "", "-F", "-D"]).arg(&data);
         let mut server = running(&mut command);
-        listening(local).await;
+        answering(|| {
+            let mut ready = Command::new(programs.join("pg_isready"));
+            ready.args(["-h", "127.0.0.1", "-p", &port]);
+            ready
+        })
+        .await;
 
         let bed = TestBed::start(carrier).await;
         let (_client, public) = bed.tcp(local).await;

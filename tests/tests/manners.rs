@@ -129,12 +129,20 @@ fn a_visitor_that_leaves_frees_its_stream() {
 fn an_upload_that_waits_for_leave_to_go_on_gets_it() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let site = Site::start().await;
-        let _client = bed.http("app", site.addr()).await;
+        // It gives no leave itself, and answers when it has the body.
+        let service = LocalService::each(|mut socket| async move {
+            read_head(&mut socket).await;
+            let mut body = [0; 4];
+            socket.read_exact(&mut body).await.unwrap();
+            let answer = [&b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n"[..], &body].concat();
+            socket.write_all(&answer).await.unwrap();
+        })
+        .await;
+        let _client = bed.http("app", service.addr()).await;
         let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
         let host = bed.host("app");
         let head = format!(
-            "POST /echo HTTP/1.1\r\nhost: {host}\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n"
+            "POST / HTTP/1.1\r\nhost: {host}\r\ncontent-length: 4\r\nexpect: 100-continue\r\n\r\n"
         );
         visitor.write_all(head.as_bytes()).await.unwrap();
         let leave = soon("leave to go on", read_head(&mut visitor)).await;
@@ -143,10 +151,6 @@ fn an_upload_that_waits_for_leave_to_go_on_gets_it() {
         let head = soon("the answer", read_head(&mut visitor)).await;
         assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
         let mut body = [0; 4];
-        if head.to_ascii_lowercase().contains("chunked") {
-            visitor.read_u8().await.unwrap();
-            visitor.read_u16().await.unwrap();
-        }
         soon("the body", visitor.read_exact(&mut body)).await.unwrap();
         assert_eq!(&body, b"body");
     });
