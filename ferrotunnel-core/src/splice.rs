@@ -1,11 +1,12 @@
 //! The one place that copies both ways between two pipes until both ends finish.
 //!
 //! Each direction ends on its own (half-close). A direction reads only when the other end has room,
-//! so a stalled one holds no bytes but those already on their way. When either pipe breaks, both
-//! are aborted: what arrived must not look whole.
+//! so a stalled one holds no bytes but those already on their way. When either pipe breaks, what it
+//! had said before is handed on and both are aborted: what arrived must not look whole.
 
 mod end;
 mod io_end;
+mod parting;
 mod socket_end;
 mod stream_end;
 
@@ -20,6 +21,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parting::{Parted, Parting, Side};
 use tokio::time::{Instant, Sleep};
 
 /// Bytes that a finished splice moved.
@@ -62,6 +64,7 @@ pub async fn splice<A: End, B: End>(
         a_to_b: Direction::default(),
         b_to_a: Direction::default(),
         idle: idle_timeout.map(Idle::new),
+        parting: None,
         finished: false,
     }
     .await
@@ -73,16 +76,31 @@ struct Splice<A: End, B: End> {
     a_to_b: Direction,
     b_to_a: Direction,
     idle: Option<Box<Idle>>,
+    /// One end broke.
+    parting: Option<Box<Parting>>,
     finished: bool,
 }
 
 impl<A: End, B: End> Splice<A, B> {
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
+        if self.parting.is_some() {
+            return self.poll_parting(cx);
+        }
         let before = (self.a_to_b.moved, self.b_to_a.moved);
-        let forth = self.a_to_b.poll_copy(cx, &mut self.a, &mut self.b);
-        let forth = forth.map_err(|fault| fault.name(SpliceError::A, SpliceError::B))?;
-        let back = self.b_to_a.poll_copy(cx, &mut self.b, &mut self.a);
-        let back = back.map_err(|fault| fault.name(SpliceError::B, SpliceError::A))?;
+        let forth = match self.a_to_b.poll_copy(cx, &mut self.a, &mut self.b) {
+            Poll::Ready(Err(fault)) => {
+                let side = if fault.is_of_source() { Side::A } else { Side::B };
+                return self.part(cx, side, fault, before);
+            }
+            forth => forth,
+        };
+        let back = match self.b_to_a.poll_copy(cx, &mut self.b, &mut self.a) {
+            Poll::Ready(Err(fault)) => {
+                let side = if fault.is_of_source() { Side::B } else { Side::A };
+                return self.part(cx, side, fault, before);
+            }
+            back => back,
+        };
         if forth.is_ready() && back.is_ready() {
             return Poll::Ready(Ok(Outcome {
                 a_to_b: self.a_to_b.moved,
@@ -99,12 +117,44 @@ impl<A: End, B: End> Splice<A, B> {
     }
 }
 
+impl<A: End, B: End> Splice<A, B> {
+    /// An end broke. `before`: what each had said before this turn.
+    fn part(
+        &mut self,
+        cx: &mut Context<'_>,
+        side: Side,
+        fault: Fault,
+        before: (u64, u64),
+    ) -> Poll<Result<Outcome, SpliceError>> {
+        let (words, lost, said_before) = match side {
+            Side::A => (&mut self.a_to_b, &mut self.b_to_a, before.0),
+            Side::B => (&mut self.b_to_a, &mut self.a_to_b, before.1),
+        };
+        self.parting = Some(Box::new(Parting::new(side, fault, words, lost, said_before)));
+        self.poll_parting(cx)
+    }
+
+    fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
+        let Some(mut parting) = self.parting.take() else { return Poll::Pending };
+        let parted = match parting.side {
+            Side::A => parting.poll(cx, &mut self.a_to_b, &mut self.a, &mut self.b),
+            Side::B => parting.poll(cx, &mut self.b_to_a, &mut self.b, &mut self.a),
+        };
+        let Poll::Ready(parted) = parted else {
+            self.parting = Some(parting);
+            return Poll::Pending;
+        };
+        self.finished = matches!(parted, Parted::Orderly);
+        Poll::Ready(Err(parting.error))
+    }
+}
+
 impl<A: End, B: End> Future for Splice<A, B> {
     type Output = Result<Outcome, SpliceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.poll_both(cx));
-        self.finished = result.is_ok();
+        self.finished |= result.is_ok();
         Poll::Ready(result)
     }
 }
@@ -134,6 +184,10 @@ enum Flow {
     /// The source has finished; what is left goes out, then the sink is finished.
     Finishing,
     Finished,
+    /// The source broke, but may have said something before. Its end is not taken for one.
+    LastWords,
+    /// Nothing passes any more, and the sink is not told that this was all.
+    Stopped,
 }
 
 /// Which end of a direction broke.
@@ -143,11 +197,8 @@ enum Fault {
 }
 
 impl Fault {
-    fn name<E>(self, source: impl FnOnce(io::Error) -> E, sink: impl FnOnce(io::Error) -> E) -> E {
-        match self {
-            Self::Source(error) => source(error),
-            Self::Sink(error) => sink(error),
-        }
+    fn is_of_source(&self) -> bool {
+        matches!(self, Self::Source(_))
     }
 }
 
@@ -161,13 +212,13 @@ impl Direction {
         for _ in 0..CHUNKS_PER_POLL {
             if self.chunks.is_empty() {
                 match self.state {
-                    Flow::Finished => return Poll::Ready(Ok(())),
+                    Flow::Finished | Flow::Stopped => return Poll::Ready(Ok(())),
                     Flow::Finishing => {
                         ready!(sink.poll_finish(cx)).map_err(Fault::Sink)?;
                         self.state = Flow::Finished;
                         return Poll::Ready(Ok(()));
                     }
-                    Flow::Copying => ready!(self.poll_fill(cx, source, sink))?,
+                    Flow::Copying | Flow::LastWords => ready!(self.poll_fill(cx, source, sink))?,
                 }
             }
             while !self.chunks.is_empty() {
@@ -190,7 +241,10 @@ impl Direction {
         match source.poll_read(cx, room, &mut self.chunks) {
             Poll::Ready(Ok(true)) => Poll::Ready(Ok(())),
             Poll::Ready(Ok(false)) => {
-                self.state = Flow::Finishing;
+                self.state = match self.state {
+                    Flow::LastWords => Flow::Stopped,
+                    _ => Flow::Finishing,
+                };
                 Poll::Ready(Ok(()))
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(Fault::Source(error))),

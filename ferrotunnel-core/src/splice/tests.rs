@@ -65,3 +65,44 @@ async fn busy_tcp_connection_outlives_idle_timeout() {
     assert!(matches!(running.await.unwrap(), Err(SpliceError::Idle)));
     assert_eq!(quiet_since.elapsed().as_secs(), 10);
 }
+
+/// A visitor uploads without end; the service answers, does not read, and closes: RST.
+async fn early_answer(half_close_first: bool) -> (TcpStream, tokio::task::JoinHandle<()>) {
+    let (visitor, a) = pair().await;
+    let (b, mut service) = pair().await;
+    let running = tokio::spawn(async move {
+        let broke = splice(SocketEnd::new(a), SocketEnd::new(b), None).await;
+        assert!(matches!(broke, Err(SpliceError::B(_))), "{broke:?}");
+    });
+    // Fills both sockets, so that the splice waits to write when the service closes.
+    while tokio::time::timeout(Duration::from_millis(100), visitor.writable()).await.is_ok() {
+        let _ = visitor.try_write(&[0; 65536]);
+    }
+    service.write_all(&[7; 100_000]).await.unwrap();
+    if half_close_first {
+        service.shutdown().await.unwrap();
+    }
+    drop(service);
+    (visitor, running)
+}
+
+#[tokio::test]
+async fn an_early_answer_outlives_the_reset_that_follows_it() {
+    let (mut visitor, running) = early_answer(false).await;
+    let mut answer = vec![0; 100_000];
+    visitor.read_exact(&mut answer).await.unwrap();
+    assert_eq!(answer, [7; 100_000]);
+    let end = visitor.read(&mut answer).await;
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    running.await.unwrap();
+}
+
+#[tokio::test]
+async fn an_early_answer_with_an_end_arrives_with_it() {
+    let (mut visitor, running) = early_answer(true).await;
+    let mut answer = Vec::new();
+    visitor.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, [7; 100_000]);
+    drop(visitor);
+    running.await.unwrap();
+}

@@ -1,0 +1,125 @@
+//! What is left to do when one end broke: the other is to hear what that end had said before.
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Sleep, sleep};
+
+use super::end::{End, Room};
+use super::{CHUNKS_PER_POLL, Direction, Fault, Flow, SpliceError};
+
+/// The last moments of a splice one end of which broke.
+///
+/// A service that answers an upload early and closes has its socket reset by what still comes; its
+/// answer lies in our socket all the same. It is read, handed on, and given time to arrive: to
+/// abort the other end at once would throw away what is queued there.
+pub(super) struct Parting {
+    pub(super) side: Side,
+    pub(super) error: SpliceError,
+    /// What the broken end had said before the turn in which it broke.
+    said_before: u64,
+    /// The other end has said all it had to say.
+    other_ended: bool,
+    deadline: Option<(Duration, Pin<Box<Sleep>>)>,
+}
+
+/// Which end broke.
+#[derive(Clone, Copy)]
+pub(super) enum Side {
+    A,
+    B,
+}
+
+/// How a parting ended.
+pub(super) enum Parted {
+    /// Both directions of the other end are over; nothing is to be aborted.
+    Orderly,
+    /// The other end must not take what it has for the whole.
+    Cut,
+}
+
+impl Parting {
+    /// `words` come from the broken end, `lost` were for it.
+    pub(super) fn new(
+        side: Side,
+        fault: Fault,
+        words: &mut Direction,
+        lost: &mut Direction,
+        said_before: u64,
+    ) -> Self {
+        lost.chunks.clear();
+        lost.state = Flow::Stopped;
+        let (error, last) = match fault {
+            Fault::Source(error) => (error, Flow::Stopped),
+            // A reset that follows an orderly end is told as a broken pipe.
+            Fault::Sink(error) if error.kind() == ErrorKind::BrokenPipe => (error, Flow::Copying),
+            // The write took the error that the read would have met: its end proves nothing.
+            Fault::Sink(error) => (error, Flow::LastWords),
+        };
+        if words.state == Flow::Copying {
+            words.state = last;
+        }
+        let error = match side {
+            Side::A => SpliceError::A(error),
+            Side::B => SpliceError::B(error),
+        };
+        Self { side, error, said_before, other_ended: false, deadline: None }
+    }
+
+    pub(super) fn poll<X: End, Y: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        words: &mut Direction,
+        broken: &mut X,
+        other: &mut Y,
+    ) -> Poll<Parted> {
+        match words.poll_copy(cx, broken, other) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(Fault::Sink(_))) => return Poll::Ready(Parted::Cut),
+            Poll::Ready(Err(Fault::Source(_))) => words.state = Flow::Stopped,
+            Poll::Pending => return self.poll_deadline(cx, WHOLE_GRACE),
+        }
+        let whole = words.state == Flow::Finished;
+        if !whole && words.moved == self.said_before {
+            return Poll::Ready(Parted::Cut);
+        }
+        let grace = if whole { WHOLE_GRACE } else { CUT_GRACE };
+        let mut unheard = Vec::new();
+        for _ in 0..CHUNKS_PER_POLL {
+            if self.other_ended {
+                break;
+            }
+            match other.poll_read(cx, Room::MAX, &mut unheard) {
+                Poll::Ready(Ok(true)) => unheard.clear(),
+                Poll::Ready(Ok(false)) if whole => return Poll::Ready(Parted::Orderly),
+                Poll::Ready(Ok(false)) => self.other_ended = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(Parted::Cut),
+                Poll::Pending => return self.poll_deadline(cx, grace),
+            }
+        }
+        if !self.other_ended {
+            cx.waker().wake_by_ref();
+        }
+        self.poll_deadline(cx, grace)
+    }
+
+    /// The time runs anew when it is asked for with another length.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, grace: Duration) -> Poll<Parted> {
+        let running = self.deadline.take().filter(|(length, _)| *length == grace);
+        let (_, timer) =
+            self.deadline.insert(running.unwrap_or_else(|| (grace, Box::pin(sleep(grace)))));
+        timer.as_mut().poll(cx).map(|()| Parted::Cut)
+    }
+}
+
+/// Time for the last words of an end that was cut off to arrive, before a reset takes what is
+/// still queued. Peers that know the length of an answer are done much earlier; for the others it
+/// is how much later they learn of the break.
+const CUT_GRACE: Duration = Duration::from_secs(2);
+
+/// The same while the words are read, and for words that are whole: the peer gets them with their
+/// end, and closes when it likes. It costs an idle stream for that long.
+const WHOLE_GRACE: Duration = Duration::from_secs(30);
