@@ -10,7 +10,7 @@ use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::output::Format;
-use crate::value::{self, LocalTarget, ServerAddr};
+use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -87,7 +87,7 @@ impl Command {
 pub(crate) struct TokenArg {
     /// The secret that server and clients share; prefer the environment to keep it out of the process list
     #[arg(long, env = "FERROTUNNEL_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<String>,
+    pub(crate) token: Option<Secret>,
 }
 
 #[derive(Debug, Args)]

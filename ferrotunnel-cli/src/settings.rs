@@ -8,7 +8,7 @@ use ferrotunnel::{Client, LimitsConfig, Retry, Server, Tunnel};
 use crate::args::{ClientArgs, ConnectArgs, HttpArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg};
 use crate::failure::Failure;
 use crate::runtime::server_threads;
-use crate::value::ServerAddr;
+use crate::value::{Secret, ServerAddr};
 
 /// How client and server speak with each other.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub(crate) enum Encryption {
 /// A server as it shall run.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
-    token: String,
+    token: Secret,
     bind: SocketAddr,
     http_bind: SocketAddr,
     domain: Option<String>,
@@ -38,7 +38,7 @@ impl ServerSettings {
     /// The server of these settings.
     pub(crate) fn build(self) -> Result<Server, Failure> {
         let mut builder = Server::builder()
-            .token(self.token)
+            .token(self.token.reveal())
             .bind(self.bind)
             .http_bind(self.http_bind)
             .limits(self.limits)
@@ -79,7 +79,7 @@ impl TryFrom<ServerArgs> for ServerSettings {
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     server: ServerAddr,
-    token: String,
+    token: Secret,
     plaintext: bool,
     retry: Retry,
     tunnel: Tunnel,
@@ -95,7 +95,7 @@ impl ClientSettings {
     pub(crate) fn build(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .server_addr(self.server.to_string())
-            .token(self.token)
+            .token(self.token.reveal())
             .retry(self.retry)
             .tunnel(self.tunnel);
         if self.plaintext {
@@ -153,7 +153,7 @@ impl TryFrom<TcpArgs> for ClientSettings {
 }
 
 /// The token as given; what a token may contain is the library's to judge.
-fn token(arg: TokenArg) -> Result<String, Failure> {
+fn token(arg: TokenArg) -> Result<Secret, Failure> {
     arg.token.ok_or_else(|| {
         Failure::failed("no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share")
     })

@@ -148,6 +148,29 @@ fn bad_port(text: &str) -> String {
     format!("'{text}' is not a port; ports go from 1 to 65535")
 }
 
+/// A token as it was typed. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Secret(String);
+
+impl Secret {
+    /// For the library's builders only.
+    pub(crate) fn reveal(self) -> String {
+        self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(redacted)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,7 @@ use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
 use crate::session::{Inner, Shared};
 use crate::stream::Stream;
+use crate::yielding;
 
 /// What a session tells its owner.
 pub(crate) enum Incoming {
@@ -57,6 +58,8 @@ pub(crate) struct Driver<C, F> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     closing: bool,
+    /// Our direction of the carrier has ended.
+    shut: bool,
     /// The last poll only let others go first.
     yielded: bool,
     wakers: Vec<Waker>,
@@ -77,6 +80,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             closing: false,
+            shut: false,
             yielded: false,
             wakers: Vec::new(),
             incoming: Vec::new(),
@@ -84,6 +88,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     }
 
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let mut more = true;
         for turn in 0..TURNS_PER_POLL {
             let read = match self.read(cx) {
                 Ok(read) => read,
@@ -95,33 +100,51 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if self.yielded {
                 // Woken with nothing to read, so most likely by a stream that has something to
                 // send: streams that are ready as well go first, once, and one write carries what
-                // all of them have. Waking itself puts a task behind those that are ready.
-                cx.waker().wake_by_ref();
+                // all of them have.
+                yielding::behind_ready_tasks(cx);
                 return Poll::Pending;
             }
             if expired && self.closing {
                 return Poll::Ready(self.end(End::Closed));
             }
-            let Turn { state, violation, more } = self.turn(cx, expired);
+            if !read && !expired && !more {
+                return Poll::Pending;
+            }
+            let Turn { state, violation, has_output } = self.turn(cx, expired);
             let written = match self.output.poll_write(&mut self.carrier, cx) {
                 Ok(written) => written,
-                Err(error) => return Poll::Ready(self.end(End::Carrier(error))),
+                Err(error) => return Poll::Ready(self.hear_out(cx, error)),
             };
             if state == State::Closed {
+                if violation == Some(Violation::PeerSilent) {
+                    return Poll::Ready(self.end(End::Closed));
+                }
                 self.close_soon();
-                if self.output.is_empty() {
+                if self.output.is_empty() && !self.shut {
+                    // Then on, until the peer closes too: closing with input unread would send a
+                    // RST, which may destroy our last frames on their way.
                     let _ = ready!(Pin::new(&mut self.carrier).poll_shutdown(cx));
-                    let end = violation.map_or(End::Closed, End::Violation);
-                    return Poll::Ready(self.end(end));
+                    self.shut = true;
                 }
             }
-            let go_on = read || (written && more);
-            if !go_on {
+            more = written && has_output;
+            if !read && !more {
                 return Poll::Pending;
             }
         }
-        cx.waker().wake_by_ref();
+        yielding::behind_new_events(cx);
         Poll::Pending
+    }
+
+    /// A carrier that takes nothing more may still hold the peer's last words, and they say why.
+    fn hear_out(&mut self, cx: &mut Context<'_>, error: io::Error) -> End {
+        for _ in 0..LAST_READS {
+            if !matches!(self.read(cx), Ok(true)) {
+                break;
+            }
+            self.turn(cx, false);
+        }
+        self.end(End::Carrier(error))
     }
 
     /// Reads once. `false`: there is nothing to read now.
@@ -148,6 +171,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             Poll::Ready(Ok(read)) => {
                 self.exhausted = false;
                 self.read_size.learn(offered, read);
+                if self.closing {
+                    // Nobody looks at it any more, and a peer could send for ever.
+                    self.input.clear();
+                }
                 Ok(true)
             }
             Poll::Ready(Err(error)) => Err(End::Carrier(error)),
@@ -179,16 +206,15 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             while let Some(event) = inner.machine.poll_event() {
                 sort(event, shared, inner, wakers, incoming);
             }
-            let blocked = output.room() == 0;
-            if blocked {
-                inner.driver = None;
-            } else if inner.driver.is_none() {
+            // Always, even if the carrier is blocked now: a write that ends the blockade in this
+            // very turn leaves nothing else to wake the driver.
+            if inner.driver.is_none() {
                 inner.driver = Some(cx.waker().clone());
             }
             let turn = Turn {
                 state: inner.machine.state(),
                 violation: inner.machine.violation(),
-                more: inner.machine.has_output(),
+                has_output: inner.machine.has_output(),
             };
             (turn, inner.machine.poll_timeout())
         });
@@ -242,16 +268,17 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let now = Instant::now();
         let (shared, input) = (&self.shared, &mut self.input);
         let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
-        shared.lock(|inner| {
+        let violation = shared.lock(|inner| {
             let _ = inner.machine.handle_input(now, input);
             inner.machine.handle_eof();
             inner.driver = None;
             while let Some(event) = inner.machine.poll_event() {
                 sort(event, shared, inner, wakers, incoming);
             }
+            inner.machine.violation()
         });
         self.deliver();
-        end
+        violation.map_or(end, End::Violation)
     }
 }
 
@@ -305,7 +332,7 @@ struct Turn {
     state: State,
     violation: Option<Violation>,
     /// The machine has more to write than the stage had room for.
-    more: bool,
+    has_output: bool,
 }
 
 /// What was taken from the machine and is not yet written.
@@ -413,7 +440,10 @@ impl Output {
 }
 
 /// Turns before other tasks of this thread get theirs.
-const TURNS_PER_POLL: usize = 4;
+const TURNS_PER_POLL: usize = 2;
+
+/// Reads from a carrier that takes no more writes: what a socket buffer may hold of control frames.
+const LAST_READS: usize = 16;
 
 /// Slices of one vectored write: header and payload of 32 frames.
 const SLICES: usize = 64;
@@ -429,3 +459,6 @@ const LEAST_SPARE: usize = 1 << 10;
 
 /// How long a closed session tries to write its last frames to a peer that does not read.
 const LINGER: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

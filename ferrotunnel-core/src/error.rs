@@ -136,19 +136,11 @@ impl ConnectError {
         )
     }
 
-    /// Whether the server's machine answered, so that trying again soon costs it next to nothing.
+    /// Whether the server's machine refused the connection, so that trying again soon costs it next to nothing.
     pub(crate) fn is_cheap(&self) -> bool {
-        let kind = match self {
-            Self::Unreachable { source, .. } | Self::HungUp { source, .. } | Self::Lost(source) => {
-                source.kind()
-            }
-            _ => return false,
-        };
         matches!(
-            kind,
-            io::ErrorKind::ConnectionRefused
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::UnexpectedEof
+            self,
+            Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused
         )
     }
 }

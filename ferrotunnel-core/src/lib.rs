@@ -22,6 +22,7 @@ mod stream;
 mod tasks;
 mod tcp_ingress;
 mod tls;
+mod yielding;
 
 pub use auth::Principal;
 pub use error::{BuildError, ConnectError, StartError};

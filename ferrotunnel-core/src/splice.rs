@@ -227,7 +227,7 @@ impl Direction {
                 self.moved += count as u64;
             }
         }
-        cx.waker().wake_by_ref();
+        crate::yielding::behind_new_events(cx);
         Poll::Pending
     }
 

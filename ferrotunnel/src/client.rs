@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel_common::Token;
+use ferrotunnel_common::{Token, TokenError};
 use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Event, Registration, Retry, Target,
     TunnelHandle, TunnelSpec,
@@ -61,7 +61,7 @@ struct Running {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     server: Option<String>,
-    token: Option<String>,
+    token: Option<Result<Token, TokenError>>,
     local_addr: Option<String>,
     tunnels: Vec<Tunnel>,
     plaintext: bool,
@@ -80,7 +80,7 @@ impl ClientBuilder {
     /// The secret that the server and its clients share. It never travels.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(Token::new(token));
         self
     }
 
@@ -134,7 +134,7 @@ impl ClientBuilder {
         let token = self.token.ok_or_else(|| {
             Error::config("token is not set: give the secret that the server was started with")
         })?;
-        let token = Token::new(token).map_err(|error| Error::config(error.to_string()))?;
+        let token = token.map_err(|error| Error::config(error.to_string()))?;
         if self.tunnels.is_empty() && self.local_addr.is_some() {
             self.tunnels.push(Tunnel::http(""));
         }

@@ -28,7 +28,7 @@ fn a_server_listens_on_the_documented_ports() {
     let Command::Server(server) = command("server --token s") else { panic!("another command") };
     assert_eq!(server.bind, "0.0.0.0:7835".parse().unwrap());
     assert_eq!(server.http_bind, "0.0.0.0:8080".parse().unwrap());
-    assert_eq!(server.token.token.as_deref(), Some("s"));
+    assert_eq!(server.token.token.unwrap().reveal(), "s");
     assert!(!server.plaintext);
 }
 

@@ -60,5 +60,5 @@ impl End for Stream {
     }
 }
 
-/// Chunks taken at once; as many as one vectored write to a socket takes.
-const CHUNKS: usize = 16;
+/// Chunks taken at once: four maximal frames are as much as one read of a socket brings.
+const CHUNKS: usize = 4;
