@@ -14,6 +14,7 @@ use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
 use ferrotunnel_protocol::{OpenError, OpenRequest};
 use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
 use parking_lot::{Mutex, RwLock};
 
 use crate::auth::Principal;
@@ -94,7 +95,7 @@ pub(crate) struct Owner {
     pub(crate) session_id: SessionId,
     pub(crate) client_id: ClientId,
     pub(crate) principal: Principal,
-    /// Its registrations by the client's own number.
+    /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
     tunnels: Mutex<HashMap<u32, Registration>>,
 }
 
@@ -129,20 +130,31 @@ impl Owner {
         drop(registration);
     }
 
-    /// A newer session has the tunnel now. A session that lost its last one is over.
-    fn superseded(&self, number: u32) {
-        let (lost, left) = {
-            let mut tunnels = self.tunnels.lock();
-            (tunnels.remove(&number), tunnels.len())
-        };
-        if let Some(mut lost) = lost {
-            // Its place in the registry is no longer its own to give up.
-            lost.place = None;
+    /// The server is about to go: nothing new, and what is open finishes.
+    pub(crate) fn drain(&self) {
+        self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
+    }
+
+    /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
+    fn lose(&self, tunnel: &Tunnel) -> bool {
+        let mut tunnels = self.tunnels.lock();
+        match tunnels.entry(tunnel.number) {
+            Entry::Occupied(mut held) if held.get().uid == tunnel.uid => {
+                // Its place in the registry is no longer its own to give up.
+                held.get_mut().place = None;
+                held.remove();
+                true
+            }
+            _ => false,
         }
+    }
+
+    /// A newer registration has what the tunnel had. A session that lost its last one is over.
+    fn superseded(&self, number: u32) {
         let reason = "a newer client registered it".to_owned();
         let refusal = Refusal { code: RefusalCode::Superseded, reason };
         self.session.registered(number, Registered::Refused(refusal));
-        if left == 0 {
+        if self.tunnels.lock().is_empty() {
             tracing::info!(session = %self.session_id, "superseded by a newer session");
             self.session.close(GoAwayCode::Superseded, "a newer client registered its tunnels");
         }
@@ -202,6 +214,8 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Maps {
+    /// Takes no registrations any more.
+    closed: bool,
     tunnels: HashMap<TunnelUid, Arc<Tunnel>>,
     hosts: HashMap<String, Arc<Tunnel>>,
     ports: HashMap<u16, PortEntry>,
@@ -251,39 +265,48 @@ impl Registry {
                 return Err((RefusalCode::LimitExceeded, reason));
             }
         }
-        let (tunnel, place, address, replaced) = match wanted.kind {
-            TunnelKind::Http => self.register_http(owner, number, wanted)?,
-            TunnelKind::Tcp => self.register_tcp(owner, number, wanted)?,
+        // Held until the owner knows of it: a takeover finds it in both places or in none.
+        let mut maps = self.0.maps.write();
+        if maps.closed {
+            return Err((RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
+        }
+        let entered = match wanted.kind {
+            TunnelKind::Http => self.register_http(&mut maps, owner, number, wanted)?,
+            TunnelKind::Tcp => self.register_tcp(&mut maps, owner, number, wanted)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
                 return Err((RefusalCode::UnsupportedKind, reason));
             }
         };
+        let Entered { tunnel, place, address, mut replaced } = entered;
+        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
         let registration =
             Registration { registry: Arc::downgrade(&self.0), uid: tunnel.uid, place: Some(place) };
         owner.tunnels.lock().insert(number, registration);
+        replaced.retain(|old| maps.forget_if_lost(old));
+        drop(maps);
         tracing::info!(session = %owner.session_id, tunnel = %tunnel.name, kind = %tunnel.kind, "registered");
         for old in replaced {
-            if !Arc::ptr_eq(&old.owner, owner) {
-                old.owner.superseded(old.number);
-            }
+            old.owner.superseded(old.number);
         }
         Ok(address)
     }
 
     fn register_http(
         &self,
+        maps: &mut Maps,
         owner: &Arc<Owner>,
         number: u32,
         wanted: Register,
-    ) -> Result<Registered4, (RefusalCode, String)> {
+    ) -> Result<Entered, (RefusalCode, String)> {
         let config = &self.0.config;
         let Some(http_port) = config.http_port else {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
-        let mut maps = self.0.maps.write();
         let name = if wanted.name.is_empty() {
-            names::pick(|name| maps.hosts.contains_key(&format!("{name}.{}", config.domain)))
+            let is_taken =
+                |name: &str| maps.hosts.contains_key(&format!("{name}.{}", config.domain));
+            names::pick(self.0.next_uid.load(Ordering::Relaxed), is_taken)
         } else {
             names::check_label(&wanted.name)?
         };
@@ -291,29 +314,29 @@ impl Registry {
         for host in &wanted.hosts {
             hosts.push(names::check_host(host)?);
         }
-        let replaced: Vec<Arc<Tunnel>> =
-            hosts.iter().filter_map(|host| maps.hosts.get(host).cloned()).collect();
+        let mut replaced: Vec<Arc<Tunnel>> = Vec::new();
+        for old in hosts.iter().filter_map(|host| maps.hosts.get(host)) {
+            if !replaced.iter().any(|known| known.uid == old.uid) {
+                replaced.push(Arc::clone(old));
+            }
+        }
         refuse_strangers(&replaced, owner)?;
         let tunnel = self.tunnel(owner, number, name, wanted);
-        for old in &replaced {
-            maps.forget(old);
-        }
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
-        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
         let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
         let address = format!("http://{}.{}{port}/", tunnel.name, config.domain);
-        Ok((tunnel, Place::Hosts(hosts), address, replaced))
+        Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced })
     }
 
     fn register_tcp(
         &self,
+        maps: &mut Maps,
         owner: &Arc<Owner>,
         number: u32,
         wanted: Register,
-    ) -> Result<Registered4, (RefusalCode, String)> {
-        let mut maps = self.0.maps.write();
+    ) -> Result<Entered, (RefusalCode, String)> {
         let taken = maps.ports.get(&wanted.port).filter(|_| wanted.port != 0);
         if let Some(entry) = taken {
             let (port, target) = (wanted.port, entry.tunnel.clone());
@@ -321,9 +344,8 @@ impl Registry {
             refuse_strangers(std::slice::from_ref(&old), owner)?;
             let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
             target.replace(Arc::clone(&tunnel));
-            maps.tunnels.remove(&old.uid);
-            maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
-            return Ok((tunnel, Place::Port(port), format!(":{port}"), vec![old]));
+            let (place, address) = (Place::Port(port), format!(":{port}"));
+            return Ok(Entered { tunnel, place, address, replaced: vec![old] });
         }
         let addr = SocketAddr::new(self.0.config.tcp_ip, wanted.port);
         let bound = tcp_ingress::bind(addr).map_err(|error| {
@@ -335,8 +357,8 @@ impl Registry {
         let target = tcp_ingress::Target::new(Arc::clone(&tunnel));
         let listener = bound.serve(target.clone(), self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(port, PortEntry { tunnel: target, _listener: listener });
-        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
-        Ok((tunnel, Place::Port(port), format!(":{port}"), Vec::new()))
+        let (place, address) = (Place::Port(port), format!(":{port}"));
+        Ok(Entered { tunnel, place, address, replaced: Vec::new() })
     }
 
     fn tunnel(
@@ -356,14 +378,30 @@ impl Registry {
         })
     }
 
-    /// Everything leaves: listeners close, streams of visitors go on.
-    pub(crate) fn clear(&self) {
-        let maps = std::mem::take(&mut *self.0.maps.write());
+    /// Everything leaves for good: listeners close, streams of visitors go on.
+    pub(crate) fn close(&self) {
+        let closed = Maps { closed: true, ..Maps::default() };
+        let maps = std::mem::replace(&mut *self.0.maps.write(), closed);
         drop(maps);
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.maps.read().closed
     }
 }
 
-type Registered4 = (Arc<Tunnel>, Place, String, Vec<Arc<Tunnel>>);
+/// What clients are told by a server that takes nothing new.
+pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
+
+/// A tunnel that has its place in the maps.
+struct Entered {
+    tunnel: Arc<Tunnel>,
+    place: Place,
+    /// Public, for the client to show.
+    address: String,
+    /// Tunnels that had some of that place, each once.
+    replaced: Vec<Arc<Tunnel>>,
+}
 
 fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), (RefusalCode, String)> {
     match holders.iter().find(|old| old.owner.principal != owner.principal) {
@@ -396,10 +434,14 @@ impl Inner {
 }
 
 impl Maps {
-    /// A tunnel that is taken over leaves with all its hosts.
-    fn forget(&mut self, old: &Tunnel) {
+    /// A tunnel of which something was taken over leaves when nothing is left of it; `true` if its
+    /// owner is to be told.
+    fn forget_if_lost(&mut self, old: &Tunnel) -> bool {
+        if self.hosts.values().any(|tunnel| tunnel.uid == old.uid) {
+            return false;
+        }
         self.tunnels.remove(&old.uid);
-        self.hosts.retain(|_, tunnel| tunnel.uid != old.uid);
+        old.owner.lose(old)
     }
 
     fn only_http(&self) -> Option<&Arc<Tunnel>> {
@@ -426,3 +468,6 @@ impl Routes for Registry {
         self.0.maps.read().tunnels.get(&uid).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests;

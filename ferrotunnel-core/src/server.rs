@@ -22,7 +22,7 @@ use crate::carrier::Carrier;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::StartError;
 use crate::handshake::{self, HandshakeError};
-use crate::registry::{Owner, Registry, RegistryConfig, Routes};
+use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
 use crate::session::{Session, Shared};
 use crate::shards::Shards;
 use crate::socket;
@@ -148,28 +148,48 @@ impl ServerEngine {
         self.hall.sessions.lock().values().map(|owner| owner.session.stats().streams).sum()
     }
 
-    /// Takes no new clients and visitors, tells the clients, lets open streams finish for `grace`,
-    /// then closes. Ports are free when it returns.
-    pub async fn shutdown(self, grace: Duration) {
+    /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
+    pub fn begin_shutdown(&self) {
         self.door.abort();
-        self.hall.registry.clear();
-        let owners: Vec<Arc<Owner>> = self.hall.sessions.lock().values().cloned().collect();
-        for owner in owners {
-            owner.session.drain(GoAwayCode::ShuttingDown, "the server is shutting down");
+        // Before the sessions are looked at: one that comes in later finds it closed.
+        self.hall.registry.close();
+        for owner in self.hall.owners() {
+            owner.drain();
         }
-        self.connections.finish(grace).await;
-        self.visitors.finish(Duration::ZERO).await;
-        // Told to stop long ago; a port is free once its task has really ended.
+    }
+
+    /// [Begins](Self::begin_shutdown) if nobody has yet, lets open streams finish for `grace`, then
+    /// closes. Ports are free when it returns.
+    pub async fn shutdown(self, grace: Duration) {
+        let began = Instant::now();
+        self.begin_shutdown();
+        // Told to stop already; a port is free once its task has really ended.
         self.listeners.finish(Duration::ZERO).await;
+        let cut = async {
+            tokio::time::sleep(grace).await;
+            for owner in self.hall.owners() {
+                owner.session.close(GoAwayCode::ShuttingDown, registry::SHUTTING_DOWN);
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
+            () = cut => {}
+        }
+        // A visitor may be slower than the client was.
+        self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
     }
 }
 
 impl Drop for ServerEngine {
     fn drop(&mut self) {
         self.door.abort();
-        self.hall.registry.clear();
+        self.hall.registry.close();
     }
 }
+
+/// For the last words to leave, whatever is left of the grace.
+const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Binds a listener; the error names the setting.
 ///
@@ -197,6 +217,12 @@ struct Hall {
 impl std::fmt::Debug for Hall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Hall").field("registry", &self.registry).finish_non_exhaustive()
+    }
+}
+
+impl Hall {
+    fn owners(&self) -> Vec<Arc<Owner>> {
+        self.sessions.lock().values().cloned().collect()
     }
 }
 
@@ -282,6 +308,9 @@ async fn serve<C: Carrier>(
     let owner = Owner::new(session, session_id, guest.client_id, guest.principal);
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
     let presence = Presence { hall, owner: Arc::clone(&owner) };
+    if hall.registry.is_closed() {
+        owner.drain();
+    }
     let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
     let end = Driver::new(carrier, shared, greeted.input, on_incoming).await;
     drop(presence);

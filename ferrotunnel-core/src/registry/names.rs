@@ -30,21 +30,30 @@ pub(super) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// A readable random name that is not taken.
-pub(super) fn pick(is_taken: impl Fn(&str) -> bool) -> String {
-    loop {
-        // Without random numbers no client could have authenticated.
-        let dice: [u8; 4] = auth::random().unwrap_or_default();
-        let word = |list: &[&'static str], die: u8| {
-            list.get(usize::from(die) % list.len()).copied().unwrap_or("tunnel")
-        };
-        let [a, b, c, d] = dice;
-        let number = u16::from_be_bytes([c, d]) % 10_000;
-        let name = format!("{}-{}-{number}", word(QUALITIES, a), word(ANIMALS, b));
+/// A readable random name that is not taken. `unique` makes it so where chance does not.
+pub(super) fn pick(unique: u64, is_taken: impl Fn(&str) -> bool) -> String {
+    let mut name = random_name();
+    for _ in 0..MAX_TRIES {
         if !is_taken(&name) {
             return name;
         }
+        name = random_name();
     }
+    format!("{name}-{unique}")
+}
+
+/// There are 25 million names: whoever misses this often will go on missing.
+const MAX_TRIES: u32 = 100;
+
+fn random_name() -> String {
+    // Without random numbers no client could have authenticated.
+    let dice: [u8; 4] = auth::random().unwrap_or_default();
+    let word = |list: &[&'static str], die: u8| {
+        list.get(usize::from(die) % list.len()).copied().unwrap_or("tunnel")
+    };
+    let [a, b, c, d] = dice;
+    let number = u16::from_be_bytes([c, d]) % 10_000;
+    format!("{}-{}-{number}", word(QUALITIES, a), word(ANIMALS, b))
 }
 
 const QUALITIES: &[&str] = &[
@@ -85,14 +94,16 @@ mod tests {
 
     #[test]
     fn picked_names_are_labels_and_avoid_what_is_taken() {
-        let first = pick(|_| false);
+        let first = pick(7, |_| false);
         assert!(check_label(&first).is_ok());
         let tries = std::cell::Cell::new(0);
-        let second = pick(|_| {
+        let second = pick(7, |_| {
             tries.set(tries.get() + 1);
             tries.get() < 3
         });
         assert!(check_label(&second).is_ok());
         assert_eq!(tries.get(), 3);
+        let last = pick(7, |_| true);
+        assert!(check_label(&last).is_ok() && last.ends_with("-7"), "{last}");
     }
 }

@@ -1,0 +1,135 @@
+//! Who keeps what when names are claimed again.
+
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use ferrotunnel_protocol::{Config, Session as Machine, State};
+
+use super::*;
+use crate::session::Shared;
+
+fn registry() -> Registry {
+    let config = RegistryConfig {
+        domain: "localhost".to_owned(),
+        http_port: Some(80),
+        only_tunnel_answers: false,
+        tcp_ip: Ipv4Addr::LOCALHOST.into(),
+        max_tunnels_per_session: 10,
+    };
+    Registry::new(config, Tasks::default(), Tasks::default())
+}
+
+struct Guest {
+    owner: Arc<Owner>,
+    shared: Arc<Shared>,
+}
+
+impl Guest {
+    fn new(id: u64) -> Self {
+        let machine = Machine::server(Config::default(), [0; 32], Instant::now());
+        let shared = Arc::new(Shared::new(machine));
+        let session = Session::new(Arc::clone(&shared));
+        let owner = Owner::new(session, SessionId(id), ClientId([0; 16]), Principal::shared());
+        Self { owner, shared }
+    }
+
+    fn numbers(&self) -> Vec<u32> {
+        let mut numbers: Vec<u32> = self.owner.tunnels.lock().keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    }
+
+    fn is_closed(&self) -> bool {
+        self.shared.lock(|inner| inner.machine.state() == State::Closed)
+    }
+}
+
+fn http(name: &str, hosts: &[&str]) -> Register {
+    Register {
+        kind: TunnelKind::Http,
+        name: name.to_owned(),
+        hosts: hosts.iter().map(|host| (*host).to_owned()).collect(),
+        port: 0,
+        options: Vec::new(),
+    }
+}
+
+fn tcp(port: u16) -> Register {
+    Register { kind: TunnelKind::Tcp, port, ..http("", &[]) }
+}
+
+fn register(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> String {
+    registry.try_register(&guest.owner, number, wanted).unwrap()
+}
+
+fn number_at(registry: &Registry, host: &str) -> Option<(SessionId, u32)> {
+    registry.http(host).map(|tunnel| (tunnel.owner.session_id, tunnel.number))
+}
+
+#[test]
+fn a_claimed_host_is_all_that_is_taken() {
+    let (registry, old, new) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &old, 0, http("app", &["a.example", "b.example"]));
+    register(&registry, &new, 0, http("other", &["a.example"]));
+    assert_eq!(number_at(&registry, "a.example"), Some((SessionId(2), 0)));
+    assert_eq!(number_at(&registry, "b.example"), Some((SessionId(1), 0)));
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(1), 0)));
+    assert!(!old.is_closed() && old.numbers() == [0]);
+    register(&registry, &new, 1, http("app", &["b.example"]));
+    assert!(old.is_closed() && old.numbers().is_empty());
+    // What the old session gives up is no longer its own.
+    old.owner.leave();
+    assert_eq!(number_at(&registry, "b.example"), Some((SessionId(2), 1)));
+    new.owner.unregister(1);
+    assert_eq!(number_at(&registry, "b.example"), None);
+}
+
+#[test]
+fn a_client_may_take_over_from_itself() {
+    let (registry, guest) = (registry(), Guest::new(1));
+    register(&registry, &guest, 0, http("app", &[]));
+    register(&registry, &guest, 1, http("app", &[]));
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(1), 1)));
+    assert!(!guest.is_closed() && guest.numbers() == [1]);
+}
+
+#[tokio::test]
+async fn a_client_may_take_over_its_own_port() {
+    let (registry, guest) = (registry(), Guest::new(1));
+    let address = register(&registry, &guest, 0, tcp(0));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    assert_eq!(register(&registry, &guest, 1, tcp(port)), address);
+    assert!(!guest.is_closed() && guest.numbers() == [1]);
+}
+
+#[test]
+fn a_reconnect_supersedes_each_tunnel_once() {
+    let (registry, old, new) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &old, 0, http("app", &["a.example", "b.example"]));
+    register(&registry, &old, 1, http("second", &[]));
+    register(&registry, &new, 0, http("app", &["a.example", "b.example"]));
+    assert!(!old.is_closed() && old.numbers() == [1]);
+    register(&registry, &new, 1, http("second", &[]));
+    assert!(old.is_closed() && !new.is_closed());
+}
+
+#[test]
+fn a_tunnel_that_was_given_up_meanwhile_is_not_lost() {
+    let (registry, old) = (registry(), Guest::new(1));
+    register(&registry, &old, 0, http("app", &[]));
+    let tunnel = registry.http("app.localhost").unwrap();
+    old.owner.unregister(0);
+    register(&registry, &old, 0, http("again", &[]));
+    assert!(!old.owner.lose(&tunnel));
+    assert_eq!(old.numbers(), [0]);
+}
+
+#[test]
+fn nothing_is_registered_once_it_is_closed() {
+    let (registry, guest) = (registry(), Guest::new(1));
+    register(&registry, &guest, 0, http("app", &[]));
+    registry.close();
+    let refused = registry.try_register(&guest.owner, 1, http("late", &[])).unwrap_err();
+    assert_eq!(refused, (RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
+    assert!(registry.http("app.localhost").is_none() && guest.numbers() == [0]);
+}
