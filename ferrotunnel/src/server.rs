@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::{
-    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
+    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token, TokenError,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{Shards, TlsIdentity};
@@ -88,7 +88,7 @@ impl BindAddr {
 pub struct ServerBuilder {
     bind: BindAddr,
     http_bind: Option<BindAddr>,
-    token: Option<String>,
+    token: Option<Result<Token, TokenError>>,
     domain: Option<String>,
     encryption: Encryption,
     tcp_ip: Option<IpAddr>,
@@ -138,7 +138,7 @@ impl ServerBuilder {
     /// The secret that this server and its clients share. It never travels.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
+        self.token = Some(Token::new(token));
         self
     }
 
@@ -205,7 +205,8 @@ impl ServerBuilder {
         let token = self.token.ok_or_else(|| {
             Error::config("token is not set: choose a secret that server and clients share")
         })?;
-        let token = Token::new(token).map_err(|error| Error::config(error.to_string()))?;
+        let token = token.map_err(|error| Error::config(error.to_string()))?;
+        check_limits(&self.limits)?;
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
         let domain = self.domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase());
@@ -302,6 +303,31 @@ impl Server {
     }
 }
 
+/// A limit of nothing makes a server that nobody can use, and a deadline beyond a day is a mistake
+/// of its unit.
+fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
+    let zero = [
+        ("max_sessions", limits.max_sessions == 0),
+        ("max_tunnels_per_session", limits.max_tunnels_per_session == 0),
+        ("max_streams_per_session", limits.max_streams_per_session == 0),
+        ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
+        ("handshake_deadline", limits.handshake_deadline.is_zero()),
+    ];
+    if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
+        return Err(Error::config(format!("{name} is 0: nobody could use the server")));
+    }
+    if limits.handshake_deadline > Duration::from_secs(24 * 60 * 60) {
+        return Err(Error::config("handshake_deadline is longer than a day"));
+    }
+    if limits.max_handshakes_in_flight > MOST_HANDSHAKES {
+        return Err(Error::config("max_handshakes_in_flight is above 1,000,000"));
+    }
+    Ok(())
+}
+
+/// More than any machine has descriptors for.
+const MOST_HANDSHAKES: usize = 1_000_000;
+
 /// A server that has bound its ports. Dropping it ends everything at once.
 #[derive(Debug)]
 pub struct RunningServer {
@@ -350,14 +376,15 @@ impl RunningServer {
     /// # Errors
     /// None at present.
     pub async fn shutdown(self) -> Result<(), Error> {
-        let began = tokio::time::Instant::now();
-        if let Some(mut http) = self.http {
-            http.stop.send_replace(true);
-            // It keeps to the grace by itself; a panic inside it has been reported already.
-            let _ = (&mut http.task).await;
-        }
-        let left = self.drain_grace.saturating_sub(began.elapsed());
-        self.engine.shutdown(left).await;
+        let http = async {
+            if let Some(mut http) = self.http {
+                http.stop.send_replace(true);
+                // It keeps to the grace by itself; a panic inside it has been reported already.
+                let _ = (&mut http.task).await;
+            }
+        };
+        // The requests' streams keep their sessions open.
+        tokio::join!(http, self.engine.shutdown(self.drain_grace));
         Ok(())
     }
 }

@@ -147,6 +147,42 @@ fn the_grace_has_an_end() {
 }
 
 #[test]
+fn clients_and_tcp_ports_go_while_requests_finish() {
+    over_both(async |carrier| {
+        let grace = Duration::from_millis(800);
+        let bed = TestBed::with(carrier, |server| server.drain_grace(grace)).await;
+        let site = Site::start().await;
+        let echo = LocalService::echo().await;
+        let client = bed.http("app", site.addr()).await;
+        let (tcp, public) = bed.tcp(echo.addr()).await;
+        let (mut events, mut tcp_events) = (client.events(), tcp.events());
+        let (http_addr, host) = (bed.http_addr(), bed.host("app"));
+        let door = bed.server.tunnel_addr();
+        let asking = format!("GET /held HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let held =
+            tokio::spawn(async move { ferrotunnel_tests::raw(http_addr, asking.as_bytes()).await });
+        site.held(1).await;
+        let shutdown = tokio::spawn(bed.server.shutdown());
+        soon("the ports to close", async {
+            for addr in [public, door] {
+                while TcpStream::connect(addr).await.is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        })
+        .await;
+        // Nothing of it was open, so it goes at once; the other one when the grace is over.
+        for events in [&mut tcp_events, &mut events] {
+            let event = soon("the goodbye", events.recv()).await.unwrap();
+            let ClientEvent::Disconnected { reason, .. } = event else { unreachable!("{event:?}") };
+            assert!(reason.contains("shutting down"), "{reason}");
+        }
+        soon("the shutdown", shutdown).await.unwrap().unwrap();
+        drop(held);
+    });
+}
+
+#[test]
 fn a_client_drains_too() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
