@@ -123,6 +123,24 @@ fn the_newest_client_takes_a_port_over() {
 }
 
 #[test]
+fn a_client_that_takes_a_host_from_itself_is_told() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let tunnel = || Tunnel::http("app").local_addr(site.addr().to_string());
+        let client = bed.client().tunnel(tunnel()).tunnel(tunnel()).build().unwrap();
+        let mut events = client.events();
+        client.start().await.unwrap();
+        soon("the loss", async {
+            while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelLost { .. }) {}
+        })
+        .await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        assert_eq!(bed.server.sessions(), 1);
+    });
+}
+
+#[test]
 fn a_client_keeps_the_tunnels_that_nobody_took() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
@@ -360,5 +378,25 @@ async fn slow_link(carrier: Carrier) {
         () = speaking => unreachable!("the visitor was cut off"),
         () = listening => {}
     }
+    assert_eq!(link.accepted(), 1, "the session was given up");
+}
+
+#[test]
+fn quiet_sessions_and_connections_stay() {
+    run(async { tokio::join!(quiet(Carrier::Tls), quiet(Carrier::Plaintext)) });
+}
+
+/// Nothing is said for longer than a silent peer would be forgiven.
+async fn quiet(carrier: Carrier) {
+    let bed = TestBed::start(carrier).await;
+    let link = Link::to(bed.server.tunnel_addr()).await;
+    let echo = LocalService::echo().await;
+    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
+    let public = public_addr(&client.start().await.unwrap().public_url);
+    let mut visitor = TcpStream::connect(public).await.unwrap();
+    says_and_hears(&mut visitor).await;
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    says_and_hears(&mut visitor).await;
     assert_eq!(link.accepted(), 1, "the session was given up");
 }
