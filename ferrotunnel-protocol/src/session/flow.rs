@@ -93,7 +93,7 @@ impl ReceiveWindow {
         self.window - self.credit - self.held
     }
 
-    /// Takes the grant that is due. Half a window gone within two round trips means that the
+    /// Takes the grant that is due. A window gone within two round trips means that the
     /// window, not the application, may be what limits the sender: it doubles if `reserve`, given
     /// the present size and the next, finds the memory. A stream that nobody reads releases
     /// nothing and so never gets here.
@@ -124,12 +124,13 @@ impl ReceiveWindow {
         Some(Grant { credit })
     }
 
-    /// Whether what became free since the last grant did so at the speed of half a window in two
-    /// round trips. A reader may free more than half a window at once.
+    /// Whether what became free since the last grant did so at the speed of a window in two round
+    /// trips: a window then ends up at two to four times what is under way. A reader may free more
+    /// than half a window at once.
     fn limits_sender(&self, elapsed: Duration, round_trip: Duration) -> bool {
         let round_trip = round_trip.max(LEAST_ROUND_TRIP);
         elapsed.as_nanos() * u128::from(self.window)
-            < round_trip.as_nanos() * 4 * u128::from(self.free())
+            < round_trip.as_nanos() * 2 * u128::from(self.free())
     }
 
     pub(super) fn check(&self) {
@@ -146,6 +147,6 @@ impl ReceiveWindow {
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does
 /// not see: a window for the wire alone would hold a busy pair of machines back. It lets a window
-/// cover 1 ms of what its reader takes: 128 KiB at 1 Gbit/s, 2 MiB at 16. More would fill the
-/// buffers of the carrier, and everybody else on it would wait behind them.
+/// cover half a millisecond of what its reader takes: 64 KiB at 1 Gbit/s, 1 MiB at 16. More would
+/// only fill the buffers of the carrier, and everybody else on it would wait behind them.
 const LEAST_ROUND_TRIP: Duration = Duration::from_micros(250);

@@ -162,7 +162,6 @@ impl Session {
         self.peer_window = welcome.initial_window;
         self.config.heartbeat = Duration::from_millis(u64::from(welcome.heartbeat_ms));
         self.config.max_streams = welcome.max_streams;
-        self.entry_limit = self.config.entry_limit();
         self.config.max_tunnels = welcome.max_tunnels;
         self.greeting = Greeting::MustConfirm;
         self.events.push_back(Event::Welcomed(Box::new(welcome)));

@@ -53,7 +53,7 @@ fn a_window_grows_to_what_the_link_holds_and_no_further() {
     pair.server.link.bytes_per_second = Some(LINK / 20);
     let id = pair.open(Side::Server);
     bulk(&mut pair, &[id], Duration::from_secs(20));
-    // Under way: 125 kB. Half a window within two round trips means four times as much.
+    // Under way: 125 kB. A window within two round trips means two to four times as much.
     let window = window(&pair.client, id);
     assert!((256 << 10..=1 << 20).contains(&window), "{window}");
 }
