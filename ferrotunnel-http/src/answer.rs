@@ -267,7 +267,10 @@ impl Form {
 /// Whether a request is a gRPC call, with whatever encoding of its messages.
 pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE);
-    content_type.is_some_and(|value| value.as_bytes().starts_with(GRPC.as_bytes()))
+    // `application/grpc-web` is something else: plain HTTP to the local service and the browser.
+    content_type
+        .and_then(|value| value.as_bytes().strip_prefix(GRPC.as_bytes()))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';' | b' ')))
 }
 
 /// Text as `grpc-message` has it: bytes beyond printable ASCII, and `%`, as `%XX`.
@@ -336,7 +339,7 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
-/// What the content type of every gRPC call begins with.
+/// The content type of gRPC calls, before a `+` and their encoding.
 const GRPC: &str = "application/grpc";
 
 /// 405 has to name what is allowed (RFC 9110, section 15.5.6). What else there may be is for the
@@ -424,6 +427,7 @@ mod tests {
         };
         assert_eq!(wanted(CONTENT_TYPE, "application/grpc"), Form::Grpc);
         assert_eq!(wanted(CONTENT_TYPE, "application/grpc+proto"), Form::Grpc);
+        assert_ne!(wanted(CONTENT_TYPE, "application/grpc-web"), Form::Grpc);
         assert_eq!(wanted(CONTENT_TYPE, "application/json"), Form::Text);
         assert_eq!(wanted(ACCEPT, "text/html,*/*"), Form::Html);
     }

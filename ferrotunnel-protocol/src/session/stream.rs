@@ -119,8 +119,14 @@ impl RecvHalf {
     /// Queues bytes of a stream. Small pieces are joined: a peer that sends single bytes to a
     /// reader that does not take them would otherwise make us hold some seventy bytes for each.
     /// Any two neighbours in the queue are together longer than [`JOIN_BELOW`].
-    pub(super) fn push_bytes(&mut self, bytes: Bytes) {
+    ///
+    /// A piece for a reader that is not waiting may lie here for long. It is a slice of a read
+    /// buffer, all of which it would keep alive: below [`OWN_BELOW`] it gets memory of its own.
+    pub(super) fn push_bytes(&mut self, mut bytes: Bytes) {
         self.queued += bytes.len() as u32;
+        if !self.waiting && (JOIN_BELOW..OWN_BELOW).contains(&bytes.len()) {
+            bytes = Bytes::copy_from_slice(&bytes);
+        }
         if let Some(last) = self.queue.back_mut()
             && last.len() + bytes.len() <= JOIN_BELOW
         {
@@ -146,3 +152,8 @@ impl RecvHalf {
 /// Bytes of neighbouring pieces that are joined. Pieces of this size are copied out of the read
 /// buffer anyway, and only a reader that is behind has neighbours.
 const JOIN_BELOW: usize = 2048;
+
+/// Pieces below this size are copied for a reader that is behind. A piece can then keep at most
+/// sixteen times its size alive (a read buffer has 256 KiB), and bulk, which comes in larger
+/// pieces, is not copied.
+const OWN_BELOW: usize = 16 << 10;

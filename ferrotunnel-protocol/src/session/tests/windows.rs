@@ -359,3 +359,16 @@ fn writable(end: &mut End, id: StreamId) -> usize {
 fn readable(end: &mut End, id: StreamId) -> usize {
     end.take_events(|event| matches!(event, Event::Readable(it) if *it == id))
 }
+
+#[test]
+fn a_piece_for_a_reader_that_is_behind_does_not_keep_the_read_buffer_alive() {
+    let mut pair = Pair::new();
+    let id = pair.open(Side::Server);
+    pair.server.session.write(id, Bytes::from(vec![7; 3_000])).unwrap();
+    pair.exchange();
+    let mut chunks = Vec::new();
+    pair.client.session.read(id, &mut chunks, 1).unwrap();
+    let piece = chunks.pop().unwrap();
+    assert_eq!(piece.len(), 3_000);
+    assert!(piece.is_unique(), "a slice of something larger");
+}
