@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a server, or a client, refuses to go beyond. Each limit is enforced where it is named.
+/// What a server refuses to go beyond. Each limit is enforced where it is named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitsConfig {

@@ -41,7 +41,7 @@ pub struct ClientConfig {
     pub software: String,
     /// Whether to come back after a failure that may pass.
     pub retry: Retry,
-    /// From dialling until the session is established.
+    /// How long TLS, and after it the handshake of the session, may take each.
     pub handshake_deadline: Duration,
 }
 

@@ -31,9 +31,9 @@ pub enum FrameError {
     BeforeAuthentication,
 }
 
-/// A fault of the peer: what was broken. All of these end the session; a fault that concerns one
-/// stream only is answered with a `Reset` and shows up as `Event::Reset` with the local side as
-/// its initiator.
+/// A fault of the peer: what was broken. All of these end the session, because a peer that broke
+/// one rule cannot be trusted with the rest; what concerns one stream only is no fault and is
+/// answered with a `Reset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {

@@ -334,7 +334,7 @@ impl Session {
         violation
     }
 
-    /// A draining session is over once its last stream has gone and its output has left.
+    /// A draining session is over once its last stream has gone.
     fn close_if_drained(&mut self) {
         if self.state == State::Draining && self.open_ours == 0 && self.open_theirs == 0 {
             self.shut();
