@@ -1,7 +1,9 @@
 //! The one accept loop.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -12,12 +14,17 @@ use crate::socket;
 ///
 /// It never fails: a connection that died in the queue is skipped, and when the process is out of
 /// descriptors or memory it waits a moment and goes on.
-pub async fn accept_loop(
-    listener: TcpListener,
+pub async fn accept_loop(listener: TcpListener, on_connection: impl FnMut(TcpStream, SocketAddr)) {
+    accept_from(|cx| listener.poll_accept(cx), on_connection).await;
+}
+
+/// The same for a listener that is held elsewhere.
+pub(crate) async fn accept_from(
+    mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
     mut on_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
     loop {
-        match listener.accept().await {
+        match poll_fn(&mut poll_accept).await {
             Ok((connection, peer)) => {
                 socket::tune(&connection);
                 on_connection(connection, peer);

@@ -3,12 +3,13 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use crate::accept::accept_loop;
+use crate::accept::accept_from;
 use crate::registry::Tunnel;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
@@ -51,20 +52,36 @@ impl Bound {
 
     pub(crate) fn serve(self, target: Target, visitors: Tasks, listeners: &Tasks) -> Ingress {
         let ingress = self.addr;
-        let accepting = accept_loop(self.listener, move |socket, visitor| {
+        let listener = Arc::new(Mutex::new(Some(self.listener)));
+        let poll_accept = {
+            let listener = Arc::clone(&listener);
+            move |cx: &mut Context<'_>| match &*listener.lock() {
+                Some(listener) => listener.poll_accept(cx),
+                // Closed; the task is about to end.
+                None => Poll::Pending,
+            }
+        };
+        let accepting = accept_from(poll_accept, move |socket, visitor| {
             admit(socket, visitor, ingress, &target.current(), &visitors);
         });
-        Ingress(listeners.spawn(accepting))
+        Ingress { listener, accepting: listeners.spawn(accepting) }
     }
 }
 
 /// A running listener; closes when dropped. Visitors inside stay.
 #[derive(Debug)]
-pub(crate) struct Ingress(AbortHandle);
+pub(crate) struct Ingress {
+    /// Held here too, so that the port is free at once and not when the task has ended: the next
+    /// client may ask for it in the same moment.
+    listener: Arc<Mutex<Option<TcpListener>>>,
+    accepting: AbortHandle,
+}
 
 impl Drop for Ingress {
     fn drop(&mut self) {
-        self.0.abort();
+        let listener = self.listener.lock().take();
+        drop(listener);
+        self.accepting.abort();
     }
 }
 
