@@ -150,6 +150,48 @@ fn kill_minus_nine_client_leaves_its_name_to_the_next() {
 }
 
 #[test]
+fn a_client_that_sleeps_comes_back() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let client = http_client(&server, "app", site.addr());
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        // As when a laptop is closed: nothing is answered any more, and nothing says so.
+        client.signal("STOP");
+        let asleep = Instant::now();
+        let answer = soon("the visitor to be told", server.get("app", "/hello")).await;
+        assert!(answer.status.is_server_error() && answer.ferrotunnel_error().is_some());
+        // 15 s by design; the rest is for a machine that is busy.
+        assert!(asleep.elapsed() < Duration::from_secs(20), "{:?}", asleep.elapsed());
+        assert_eq!(server.get("app", "/hello").await.status, 404);
+        client.signal("CONT");
+        let awake = Instant::now();
+        eventually_hello(&server).await;
+        assert!(awake.elapsed() < Duration::from_secs(6), "{:?}", awake.elapsed());
+    });
+}
+
+#[test]
+fn a_server_that_freezes_is_left_and_found_again() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let client = http_client(&server, "app", site.addr());
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        server.process.signal("STOP");
+        let frozen = Instant::now();
+        client.talk_with("trying again");
+        assert!(frozen.elapsed() < Duration::from_secs(20), "{:?}", frozen.elapsed());
+        server.process.signal("CONT");
+        let thawed = Instant::now();
+        client.talk_with("connected again");
+        eventually_hello(&server).await;
+        // An attempt that began while the server was frozen may have to end first: the back-off has grown by then.
+        assert!(thawed.elapsed() < Duration::from_secs(12), "{:?}", thawed.elapsed());
+    });
+}
+
+#[test]
 fn emfile_does_not_end_ingress() {
     run(async {
         let site = Site::start().await;

@@ -28,7 +28,12 @@ fn axum_is_served_straight_from_a_tunnel() {
         serving.abort();
         let _ = serving.await;
         // The listener went with the task, and the tunnel with the listener.
-        assert_eq!(bed.get("app", "/hello").await.status, 404);
+        soon("the tunnel to go", async {
+            while bed.get("app", "/hello").await.status != 404 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     });
 }
 

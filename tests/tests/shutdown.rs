@@ -142,7 +142,9 @@ fn the_grace_has_an_end() {
         let end = soon("the cut", visitor.read_u8()).await.unwrap_err();
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
         let held = soon("the cut", held).await.unwrap();
-        assert!(held.is_err() || held.is_ok_and(|answer| answer.is_empty()));
+        // Cut, or told that the session is gone: whichever comes first.
+        let held = String::from_utf8(held.unwrap_or_default()).unwrap();
+        assert!(held.is_empty() || held.starts_with("HTTP/1.1 502 "), "{held}");
     });
 }
 
