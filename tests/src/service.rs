@@ -63,8 +63,11 @@ impl LocalService {
 
     /// Where nobody listens.
     pub async fn nobody() -> SocketAddr {
-        // It was free a moment ago, and the system hands ports out in turn.
-        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+        // A loopback address of this process's own: on a shared one another test that runs at the
+        // same time could be given the port.
+        let [a, b, ..] = std::process::id().to_le_bytes();
+        let ip = std::net::Ipv4Addr::new(127, 100 + (b >> 2), b, a.max(2));
+        TcpListener::bind((ip, 0)).await.unwrap().local_addr().unwrap()
     }
 }
 

@@ -19,8 +19,10 @@ pub struct Config {
     pub max_streams: u32,
     /// Tunnels a client may register; told to the client, enforced by the registry.
     pub max_tunnels: u32,
-    /// Window growth that this session may use beyond the minimum of each stream. 64 MiB carries
-    /// four streams at the largest window, which is 1.3 Gbit/s each at 100 ms.
+    /// Window growth that this session may use beyond the minimum of each stream. One stream may
+    /// take half of what is left at a time, so 32 MiB let one grow to the largest window, which is
+    /// 1.3 Gbit/s at 100 ms, and leave as much for the others. It is also what readers that stall
+    /// in mid-stream can hold at most, beside the minimum of each.
     pub growth_memory_bytes: u64,
     /// Receive memory of the process, shared with other sessions.
     pub budget: ReceiveBudget,
@@ -48,7 +50,7 @@ impl Default for Config {
             heartbeat: Duration::from_secs(5),
             max_streams: 65_536,
             max_tunnels: 1_024,
-            growth_memory_bytes: 64 << 20,
+            growth_memory_bytes: 32 << 20,
             budget: ReceiveBudget::new(256 << 20),
         }
     }
