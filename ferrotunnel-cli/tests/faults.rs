@@ -14,15 +14,17 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::memory::{Process, raise_descriptor_limit, resident_bytes};
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, Stranger, TOKEN, client_of, get, loopback, public_addr,
-    read_head, run, run_for, soon,
+    Answer, Carrier, LocalService, Site, Stranger, TOKEN, client_of, get, public_addr, read_head,
+    run, run_for, soon,
 };
+use futures_util::FutureExt as _;
 use support::Running;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// The program as a server, and where it listens.
 struct Server {
@@ -314,6 +316,57 @@ fn fifty_stalled_downloads_stay_within_the_sessions_memory() {
     });
 }
 
+#[test]
+fn small_pieces_for_stalled_visitors_keep_no_large_buffers_alive() {
+    run(async {
+        let server = Server::start();
+        let client = client_of(server.tunnel, Carrier::Tls).build().unwrap();
+        let mut listener = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&listener.info().public_url);
+        let mut stalled = Vec::new();
+        for _ in 0..20 {
+            let visitor = with_small_window(public).await;
+            let (stream, _) = soon("a visitor", listener.accept()).await.unwrap();
+            stalled.push((visitor, stream));
+        }
+        let mut quick = TcpStream::connect(public).await.unwrap();
+        let (mut bulk, _) = soon("a visitor", listener.accept()).await.unwrap();
+        let before = server.memory();
+        // A piece for one of the stalled, then so much for the quick one that the next piece comes with another read.
+        let (piece, block) = (Bytes::from(vec![1; 3_000]), Bytes::from(vec![2; 150_000]));
+        let mut arrived = vec![0; block.len()];
+        loop {
+            let mut taken = 0;
+            for (_, stream) in &mut stalled {
+                if stream.write_chunk(piece.clone()).now_or_never().is_none() {
+                    continue;
+                }
+                taken += 1;
+                let speak = bulk.write_chunk(block.clone());
+                let listen = quick.read_exact(&mut arrived);
+                let (spoken, heard) = soon("a block", async { tokio::join!(speak, listen) }).await;
+                spoken.unwrap();
+                heard.unwrap();
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+        let growth = server.memory().saturating_sub(before);
+        println!("twenty stalled with small pieces: grew by {} KiB", growth >> 10);
+        // The minimum window of each, and a few MiB for the bulk beside.
+        assert!(growth < 20 * (64 << 10) + (8 << 20), "grew by {} KiB", growth >> 10);
+    });
+}
+
+/// A visitor for whom the kernel takes next to nothing.
+#[expect(clippy::disallowed_methods, reason = "a visitor that reads nothing needs no autotuning")]
+async fn with_small_window(server: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(2_048).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
 /// Visitors that ask for a body without end, read the head and then nothing more.
 async fn stall(server: &Server, count: usize) -> Vec<TcpStream> {
     let mut visitors = Vec::new();
@@ -398,7 +451,7 @@ fn a_local_service_that_restarts_is_found_again() {
         let client = http_client(&server, "app", addr);
         assert_eq!(server.get("app", "/").await.ferrotunnel_error(), Some("local-unreachable"));
         client.talk_with("cannot reach the local service");
-        let listener = tokio::net::TcpListener::bind(loopback(addr.port())).await.unwrap();
+        let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
         tokio::spawn(async move { axum::serve(listener, Site::app()).await });
         eventually_hello(&server).await;
     });

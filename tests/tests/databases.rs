@@ -49,13 +49,13 @@ fn redis_answers_through_a_tunnel() {
     over_both(async |carrier| {
         let dir = tempfile::tempdir().unwrap();
         let local = LocalService::nobody().await;
-        let port = local.port().to_string();
+        let (ip, port) = (local.ip().to_string(), local.port().to_string());
         let mut redis = Command::new(&server);
-        redis.args(["--port", &port, "--bind", "127.0.0.1", "--save", "", "--dir"]).arg(dir.path());
+        redis.args(["--port", &port, "--bind", &ip, "--save", "", "--dir"]).arg(dir.path());
         let _redis = running(&mut redis);
         answering(|| {
             let mut ping = Command::new(&cli);
-            ping.args(["-h", "127.0.0.1", "-p", &port, "ping"]);
+            ping.args(["-h", &ip, "-p", &port, "ping"]);
             ping
         })
         .await;
@@ -100,13 +100,13 @@ fn postgres_answers_through_a_tunnel() {
         let made = output("initdb", &mut init).await;
         assert!(made.status.success(), "{made:?}");
         let local = LocalService::nobody().await;
-        let port = local.port().to_string();
+        let (ip, port) = (local.ip().to_string(), local.port().to_string());
         let mut command = user.command(&programs.join("postgres"));
-        command.args(["-h", "127.0.0.1", "-p", &port, "-k", "", "-F", "-D"]).arg(&data);
+        command.args(["-h", &ip, "-p", &port, "-k", "", "-F", "-D"]).arg(&data);
         let mut server = running(&mut command);
         answering(|| {
             let mut ready = Command::new(programs.join("pg_isready"));
-            ready.args(["-h", "127.0.0.1", "-p", &port]);
+            ready.args(["-h", &ip, "-p", &port]);
             ready
         })
         .await;
