@@ -310,7 +310,7 @@ fn fifty_stalled_downloads_stay_within_the_sessions_memory() {
         println!("fifty stalled downloads: grew by {} KiB", growth >> 10);
         // What windows may grow by in one session, and as much again for buffers around them and what the allocator
         // keeps of them.
-        let allowed = 2 * (64 << 20);
+        let allowed = 2 * (32 << 20);
         assert!(growth < allowed, "grew by {} KiB", growth >> 10);
         drop(stalled);
     });
