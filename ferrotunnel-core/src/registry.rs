@@ -5,80 +5,25 @@
 //! back.
 
 mod names;
+mod owner;
+mod port;
+mod tunnel;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Weak};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
-use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_common::TunnelKind;
+use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
-use hashbrown::hash_map::Entry;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
-use crate::auth::Principal;
-use crate::session::Session;
-use crate::stream::Stream;
+pub(crate) use self::owner::Owner;
+use self::owner::{Place, Registration};
+use self::port::Port;
+pub use self::tunnel::{Tunnel, TunnelUid};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
-
-/// Unique per registration in this process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct TunnelUid(pub u64);
-
-impl std::fmt::Display for TunnelUid {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-/// A public name or port, bound to a session. Used as `Arc<Tunnel>`: whoever holds one may open
-/// streams for as long as the session lives.
-#[derive(Debug)]
-pub struct Tunnel {
-    uid: TunnelUid,
-    number: u32,
-    kind: TunnelKind,
-    name: String,
-    options: Vec<(String, String)>,
-    owner: Arc<Owner>,
-}
-
-impl Tunnel {
-    /// Unique per registration.
-    pub fn uid(&self) -> TunnelUid {
-        self.uid
-    }
-
-    /// The name it was registered under; for `tcp` its port.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// What it carries.
-    pub fn kind(&self) -> TunnelKind {
-        self.kind
-    }
-
-    /// Settings given at registration.
-    pub fn options(&self) -> &[(String, String)] {
-        &self.options
-    }
-
-    /// Opens a stream to the tunnel's local service: no round trip, never waits.
-    ///
-    /// # Errors
-    /// The session takes no new streams.
-    pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
-        self.owner.session.open(OpenRequest {
-            tunnel: self.number,
-            kind: self.kind,
-            visitor: Some(visitor),
-            ingress: Some(ingress),
-        })
-    }
-}
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
@@ -87,101 +32,6 @@ pub trait Routes: Send + Sync + 'static {
 
     /// The tunnel of a registration that still stands.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
-}
-
-/// The client that owns tunnels: one per session.
-pub(crate) struct Owner {
-    pub(crate) session: Session,
-    pub(crate) session_id: SessionId,
-    pub(crate) client_id: ClientId,
-    pub(crate) principal: Principal,
-    /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
-    tunnels: Mutex<HashMap<u32, Registration>>,
-}
-
-impl std::fmt::Debug for Owner {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Owner")
-            .field("session", &self.session_id)
-            .field("client", &self.client_id)
-            .field("principal", &self.principal)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Owner {
-    pub(crate) fn new(
-        session: Session,
-        session_id: SessionId,
-        client_id: ClientId,
-        principal: Principal,
-    ) -> Arc<Self> {
-        Arc::new(Self { session, session_id, client_id, principal, tunnels: Mutex::default() })
-    }
-
-    /// All registrations leave.
-    pub(crate) fn leave(&self) {
-        let tunnels = std::mem::take(&mut *self.tunnels.lock());
-        drop(tunnels);
-    }
-
-    pub(crate) fn unregister(&self, number: u32) {
-        let registration = self.tunnels.lock().remove(&number);
-        drop(registration);
-    }
-
-    /// The server is about to go: nothing new, and what is open finishes.
-    pub(crate) fn drain(&self) {
-        self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
-    }
-
-    /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
-    fn lose(&self, tunnel: &Tunnel) -> bool {
-        let mut tunnels = self.tunnels.lock();
-        match tunnels.entry(tunnel.number) {
-            Entry::Occupied(mut held) if held.get().uid == tunnel.uid => {
-                // Its place in the registry is no longer its own to give up.
-                held.get_mut().place = None;
-                held.remove();
-                true
-            }
-            _ => false,
-        }
-    }
-
-    /// A newer registration has what the tunnel had. A session that lost its last one is over.
-    fn superseded(&self, number: u32) {
-        let reason = "a newer client registered it".to_owned();
-        let refusal = Refusal { code: RefusalCode::Superseded, reason };
-        self.session.registered(number, Registered::Refused(refusal));
-        if self.tunnels.lock().is_empty() {
-            tracing::info!(session = %self.session_id, "superseded by a newer session");
-            self.session.close(GoAwayCode::Superseded, "a newer client registered its tunnels");
-        }
-    }
-}
-
-/// Where a tunnel stands in the registry.
-#[derive(Clone, Debug)]
-enum Place {
-    Hosts(Vec<String>),
-    Port(u16),
-}
-
-/// A tunnel's place in the registry; leaves it when dropped.
-#[derive(Debug)]
-struct Registration {
-    registry: Weak<Inner>,
-    uid: TunnelUid,
-    place: Option<Place>,
-}
-
-impl Drop for Registration {
-    fn drop(&mut self) {
-        if let (Some(registry), Some(place)) = (self.registry.upgrade(), self.place.take()) {
-            registry.remove(self.uid, &place);
-        }
-    }
 }
 
 /// Settings of a registry.
@@ -218,15 +68,7 @@ struct Maps {
     closed: bool,
     tunnels: HashMap<TunnelUid, Arc<Tunnel>>,
     hosts: HashMap<String, Arc<Tunnel>>,
-    ports: HashMap<u16, PortEntry>,
-}
-
-#[derive(Debug)]
-struct PortEntry {
-    /// The tunnel that visitors of the listener reach now.
-    tunnel: tcp_ingress::Target,
-    /// Ends with the entry.
-    _listener: tcp_ingress::Ingress,
+    ports: HashMap<u16, Port>,
 }
 
 impl Registry {
@@ -338,12 +180,11 @@ impl Registry {
         wanted: Register,
     ) -> Result<Entered, (RefusalCode, String)> {
         let taken = maps.ports.get(&wanted.port).filter(|_| wanted.port != 0);
-        if let Some(entry) = taken {
-            let (port, target) = (wanted.port, entry.tunnel.clone());
-            let old = target.current();
+        if let Some(taken) = taken {
+            let (port, old) = (wanted.port, taken.current());
             refuse_strangers(std::slice::from_ref(&old), owner)?;
             let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
-            target.replace(Arc::clone(&tunnel));
+            taken.replace(Arc::clone(&tunnel));
             let (place, address) = (Place::Port(port), format!(":{port}"));
             return Ok(Entered { tunnel, place, address, replaced: vec![old] });
         }
@@ -354,9 +195,8 @@ impl Registry {
         })?;
         let port = bound.port();
         let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
-        let target = tcp_ingress::Target::new(Arc::clone(&tunnel));
-        let listener = bound.serve(target.clone(), self.0.visitors.clone(), &self.0.listeners);
-        maps.ports.insert(port, PortEntry { tunnel: target, _listener: listener });
+        let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
+        maps.ports.insert(port, Port::open(bound, Arc::clone(&tunnel), visitors, listeners));
         let (place, address) = (Place::Port(port), format!(":{port}"));
         Ok(Entered { tunnel, place, address, replaced: Vec::new() })
     }
@@ -424,9 +264,9 @@ impl Inner {
                     }
                 }
             }
-            Place::Port(port) => {
-                if maps.ports.get(port).is_some_and(|entry| entry.tunnel.current().uid == uid) {
-                    maps.ports.remove(port);
+            Place::Port(number) => {
+                if maps.ports.get(number).is_some_and(|port| port.current().uid == uid) {
+                    maps.ports.remove(number);
                 }
             }
         }

@@ -5,33 +5,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
 use crate::accept::accept_from;
-use crate::registry::Tunnel;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
+use crate::stream::Stream;
 use crate::tasks::Tasks;
-
-/// The tunnel that visitors of a port reach; a takeover replaces it while the listener stays.
-#[derive(Clone, Debug)]
-pub(crate) struct Target(Arc<Mutex<Arc<Tunnel>>>);
-
-impl Target {
-    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
-        Self(Arc::new(Mutex::new(tunnel)))
-    }
-
-    pub(crate) fn current(&self) -> Arc<Tunnel> {
-        Arc::clone(&self.0.lock())
-    }
-
-    pub(crate) fn replace(&self, tunnel: Arc<Tunnel>) {
-        *self.0.lock() = tunnel;
-    }
-}
 
 /// A bound port that nobody serves yet.
 pub(crate) struct Bound {
@@ -50,7 +33,13 @@ impl Bound {
         self.addr.port()
     }
 
-    pub(crate) fn serve(self, target: Target, visitors: Tasks, listeners: &Tasks) -> Ingress {
+    /// Serves visitors: `open` makes each one's stream, from its address and the port's.
+    pub(crate) fn serve(
+        self,
+        open: impl Fn(SocketAddr, SocketAddr) -> Result<Stream, OpenError> + Send + 'static,
+        visitors: Tasks,
+        listeners: &Tasks,
+    ) -> Ingress {
         let ingress = self.addr;
         let listener = Arc::new(Mutex::new(Some(self.listener)));
         let poll_accept = {
@@ -61,9 +50,14 @@ impl Bound {
                 None => Poll::Pending,
             }
         };
-        let accepting = accept_from(poll_accept, move |socket, visitor| {
-            admit(socket, visitor, ingress, &target.current(), &visitors);
-        });
+        let accepting =
+            accept_from(poll_accept, move |socket, visitor| match open(visitor, ingress) {
+                Ok(stream) => admit(socket, visitor, stream, &visitors),
+                Err(error) => {
+                    tracing::debug!(%visitor, %ingress, %error, "visitor turned away");
+                    socket::abort_on_close(&socket);
+                }
+            });
         Ingress { listener, accepting: listeners.spawn(accepting) }
     }
 }
@@ -85,21 +79,7 @@ impl Drop for Ingress {
     }
 }
 
-fn admit(
-    socket: TcpStream,
-    visitor: SocketAddr,
-    ingress: SocketAddr,
-    tunnel: &Tunnel,
-    visitors: &Tasks,
-) {
-    let stream = match tunnel.open(visitor, ingress) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%visitor, tunnel = tunnel.name(), %error, "visitor turned away");
-            socket::abort_on_close(&socket);
-            return;
-        }
-    };
+fn admit(socket: TcpStream, visitor: SocketAddr, stream: Stream, visitors: &Tasks) {
     visitors.spawn(async move {
         let id = stream.id();
         if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {

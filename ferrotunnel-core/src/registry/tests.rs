@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
+use ferrotunnel_common::{ClientId, SessionId};
 use ferrotunnel_protocol::{Config, Session as Machine, State};
 
 use super::*;
-use crate::session::Shared;
+use crate::auth::Principal;
+use crate::session::{Session, Shared};
 
 fn registry() -> Registry {
     let config = RegistryConfig {

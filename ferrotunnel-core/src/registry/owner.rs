@@ -1,0 +1,108 @@
+//! The client that owns tunnels, and the guards that keep them registered.
+
+use std::sync::{Arc, Weak};
+
+use ferrotunnel_common::{ClientId, SessionId};
+use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Registered};
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry;
+use parking_lot::Mutex;
+
+use super::{Inner, SHUTTING_DOWN, Tunnel, TunnelUid};
+use crate::auth::Principal;
+use crate::session::Session;
+
+/// The client that owns tunnels: one per session.
+pub(crate) struct Owner {
+    pub(crate) session: Session,
+    pub(crate) session_id: SessionId,
+    pub(crate) client_id: ClientId,
+    pub(crate) principal: Principal,
+    /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
+    pub(super) tunnels: Mutex<HashMap<u32, Registration>>,
+}
+
+impl std::fmt::Debug for Owner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Owner")
+            .field("session", &self.session_id)
+            .field("client", &self.client_id)
+            .field("principal", &self.principal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Owner {
+    pub(crate) fn new(
+        session: Session,
+        session_id: SessionId,
+        client_id: ClientId,
+        principal: Principal,
+    ) -> Arc<Self> {
+        Arc::new(Self { session, session_id, client_id, principal, tunnels: Mutex::default() })
+    }
+
+    /// All registrations leave.
+    pub(crate) fn leave(&self) {
+        let tunnels = std::mem::take(&mut *self.tunnels.lock());
+        drop(tunnels);
+    }
+
+    pub(crate) fn unregister(&self, number: u32) {
+        let registration = self.tunnels.lock().remove(&number);
+        drop(registration);
+    }
+
+    /// The server is about to go: nothing new, and what is open finishes.
+    pub(crate) fn drain(&self) {
+        self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
+    }
+
+    /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
+    pub(super) fn lose(&self, tunnel: &Tunnel) -> bool {
+        let mut tunnels = self.tunnels.lock();
+        match tunnels.entry(tunnel.number) {
+            Entry::Occupied(mut held) if held.get().uid == tunnel.uid => {
+                // Its place in the registry is no longer its own to give up.
+                held.get_mut().place = None;
+                held.remove();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// A newer registration has what the tunnel had. A session that lost its last one is over.
+    pub(super) fn superseded(&self, number: u32) {
+        let reason = "a newer client registered it".to_owned();
+        let refusal = Refusal { code: RefusalCode::Superseded, reason };
+        self.session.registered(number, Registered::Refused(refusal));
+        if self.tunnels.lock().is_empty() {
+            tracing::info!(session = %self.session_id, "superseded by a newer session");
+            self.session.close(GoAwayCode::Superseded, "a newer client registered its tunnels");
+        }
+    }
+}
+
+/// Where a tunnel stands in the registry.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Hosts(Vec<String>),
+    Port(u16),
+}
+
+/// A tunnel's place in the registry; leaves it when dropped.
+#[derive(Debug)]
+pub(super) struct Registration {
+    pub(super) registry: Weak<Inner>,
+    pub(super) uid: TunnelUid,
+    pub(super) place: Option<Place>,
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        if let (Some(registry), Some(place)) = (self.registry.upgrade(), self.place.take()) {
+            registry.remove(self.uid, &place);
+        }
+    }
+}
