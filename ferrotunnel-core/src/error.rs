@@ -143,4 +143,35 @@ impl ConnectError {
             Self::Unreachable { source, .. } if source.kind() == io::ErrorKind::ConnectionRefused
         )
     }
+
+    /// The same words for everybody who waits: it holds system errors, which cannot be cloned.
+    pub(crate) fn copy(&self) -> Self {
+        match self {
+            Self::WrongToken => Self::WrongToken,
+            Self::ServerNotTrusted => Self::ServerNotTrusted,
+            Self::Superseded(reason) => Self::Superseded(reason.clone()),
+            Self::Refused(refusal) => Self::Refused(refusal.clone()),
+            Self::RefusedAgain(refusal) => Self::RefusedAgain(refusal.clone()),
+            Self::Shutdown => Self::Shutdown,
+            Self::GoAway { code, reason } => Self::GoAway { code: *code, reason: reason.clone() },
+            Self::Protocol { server, violation } => {
+                Self::Protocol { server: server.clone(), violation: *violation }
+            }
+            Self::Unreachable { server, source } => {
+                Self::Unreachable { server: server.clone(), source: same(source) }
+            }
+            Self::Tls { server, source } => {
+                Self::Tls { server: server.clone(), source: same(source) }
+            }
+            Self::HungUp { server, source } => {
+                Self::HungUp { server: server.clone(), source: same(source) }
+            }
+            Self::Lost(source) => Self::Lost(same(source)),
+            Self::System(text) => Self::System(text.clone()),
+        }
+    }
+}
+
+fn same(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
