@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Tunnel};
 
 use crate::link::Link;
+use crate::service::own_ip;
 use crate::visitor::{self, Answer};
 
 /// What lies between client and server.
@@ -40,6 +41,13 @@ impl TestBed {
     ) -> Self {
         let server = change(Self::server(carrier)).build().unwrap();
         Self { server: server.spawn().await.unwrap(), carrier }
+    }
+
+    /// A server with the defaults on an [address of its own](own_ip), for tests in which a public port
+    /// has to come back.
+    pub async fn alone(carrier: Carrier) -> Self {
+        let addr = SocketAddr::new(own_ip(), 0);
+        Self::with(carrier, |server| server.bind(addr).http_bind(addr)).await
     }
 
     /// The settings of such a server.

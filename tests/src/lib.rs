@@ -22,7 +22,7 @@ mod visitor;
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr};
 pub use link::Link;
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon};
-pub use service::{LocalService, read_head};
+pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;
 pub use visitor::{Answer, abort_on_close, collect, get, loopback, open, raw, send};

@@ -34,9 +34,9 @@ struct Weather {
 }
 
 impl Link {
-    /// A link to an address.
+    /// A link to an address, under the same IP.
     pub async fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind((target.ip(), 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let weather = watch::Sender::new(Weather::default());
         let accepted = Arc::<AtomicUsize>::default();

@@ -1,6 +1,7 @@
 //! Local services that speak no particular protocol.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,11 +64,7 @@ impl LocalService {
 
     /// Where nobody listens.
     pub async fn nobody() -> SocketAddr {
-        // A loopback address of this process's own: on a shared one another test that runs at the
-        // same time could be given the port.
-        let [a, b, ..] = std::process::id().to_le_bytes();
-        let ip = std::net::Ipv4Addr::new(127, 100 + (b >> 2), b, a.max(2));
-        TcpListener::bind((ip, 0)).await.unwrap().local_addr().unwrap()
+        TcpListener::bind((own_ip(), 0)).await.unwrap().local_addr().unwrap()
     }
 }
 
@@ -75,6 +72,15 @@ impl Drop for LocalService {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// A loopback address that nobody else uses, neither another process nor another test of this one. A port of it that
+/// comes free stays free; on a shared address another test that runs at the same time could be given it.
+pub fn own_ip() -> IpAddr {
+    static NEXT: AtomicU8 = AtomicU8::new(0);
+    let [a, b, ..] = std::process::id().to_le_bytes();
+    let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+    Ipv4Addr::new(127, 100 + turn % 100, b, a.max(2)).into()
 }
 
 /// Reads until the empty line after the head of an HTTP message.

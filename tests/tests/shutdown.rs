@@ -21,7 +21,7 @@ fn shutdown_frees_ports() {
     over_both(async |carrier| {
         // Several times: a port that is given back a moment too late is found by chance only.
         for _ in 0..10 {
-            let bed = TestBed::start(carrier).await;
+            let bed = TestBed::alone(carrier).await;
             let site = Site::start().await;
             let client = bed.http("app", site.addr()).await;
             let (tcp, public) = bed.tcp(site.addr()).await;
@@ -39,7 +39,7 @@ fn shutdown_frees_ports() {
 #[test]
 fn a_server_that_is_dropped_ends_everything() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let bed = TestBed::alone(carrier).await;
         let echo = LocalService::echo().await;
         let (client, public) = bed.tcp(echo.addr()).await;
         let mut events = client.events();

@@ -106,7 +106,7 @@ fn of_many_clients_with_one_name_one_remains() {
 #[test]
 fn cuts_under_load_mix_nothing_up_and_leave_nothing_behind() {
     alone(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let bed = TestBed::alone(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
         let echo = LocalService::echo().await;
         let site = Site::start().await;

@@ -201,7 +201,7 @@ fn a_thousand_visitors_come_and_go() {
 #[test]
 fn a_tunnel_gets_the_port_it_asks_for() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let bed = TestBed::alone(carrier).await;
         let service = LocalService::echo().await;
         let (mut client, public) = bed.tcp(service.addr()).await;
         // The port is free for the next client as soon as one has left.
