@@ -42,7 +42,8 @@ pub struct ClientConfig {
 /// Whether a client tries again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// With back-off, for ever; only a wrong token and a takeover are final.
+    /// With back-off, for ever; only a takeover of its last tunnel and a token that never was right
+    /// are final.
     #[default]
     Forever,
     /// The first failure ends the client.
@@ -54,11 +55,12 @@ pub enum Retry {
 pub struct TunnelSpec {
     /// What it carries.
     pub kind: TunnelKind,
-    /// Wanted name; empty: picked by the server, and asked for again at each reconnect.
+    /// Wanted name; empty: picked by the server, and kept across reconnects unless another client
+    /// took it meanwhile.
     pub name: String,
     /// Further host names.
     pub hosts: Vec<String>,
-    /// Wanted public port; 0: picked by the server, and asked for again at each reconnect.
+    /// Wanted public port; 0: picked by the server, and kept like such a name.
     pub port: u16,
     /// Settings of the tunnel.
     pub options: TunnelOptions,
@@ -91,7 +93,8 @@ pub enum Event {
     },
     /// A tunnel is reachable.
     TunnelReady(Registration),
-    /// A tunnel was refused, or is lost to a newer client.
+    /// A tunnel was refused, or is lost to a newer client. One that was ready before is asked for again
+    /// unless a newer client has it, and then a [`TunnelReady`](Self::TunnelReady) may follow.
     TunnelLost {
         /// The name it was asked for by.
         name: String,

@@ -81,9 +81,6 @@ pub enum ConnectError {
     /// The server refused a tunnel.
     #[error("the server refused the tunnel ({}): {}", .0.code, .0.reason)]
     Refused(Refusal),
-    /// The server refused, at a reconnect, a tunnel that it had registered before.
-    #[error("the server does not register the tunnel again ({}): {}", .0.code, .0.reason)]
-    RefusedAgain(Refusal),
     /// The server broke the protocol, or is none.
     #[error("{server} does not speak FerroTunnel: {violation}{}", hint(*violation))]
     Protocol {
@@ -124,7 +121,7 @@ fn hint(violation: Violation) -> &'static str {
 
 impl ConnectError {
     /// Whether trying again may help. Only a wrong token, a takeover and a refused tunnel are
-    /// final.
+    /// final; a client whose token was right before tries again all the same.
     pub fn is_retryable(&self) -> bool {
         !matches!(
             self,
@@ -134,6 +131,11 @@ impl ConnectError {
                 | Self::Refused(_)
                 | Self::Shutdown
         )
+    }
+
+    /// Whether one end does not trust the other's token, or somebody on the way says so.
+    pub(crate) fn is_distrust(&self) -> bool {
+        matches!(self, Self::WrongToken | Self::ServerNotTrusted)
     }
 
     /// Whether the server's machine refused the connection, so that trying again soon costs it next to nothing.
@@ -151,7 +153,6 @@ impl ConnectError {
             Self::ServerNotTrusted => Self::ServerNotTrusted,
             Self::Superseded(reason) => Self::Superseded(reason.clone()),
             Self::Refused(refusal) => Self::Refused(refusal.clone()),
-            Self::RefusedAgain(refusal) => Self::RefusedAgain(refusal.clone()),
             Self::Shutdown => Self::Shutdown,
             Self::GoAway { code, reason } => Self::GoAway { code: *code, reason: reason.clone() },
             Self::Protocol { server, violation } => {

@@ -12,6 +12,7 @@ pub mod client;
 mod driver;
 mod error;
 mod handshake;
+mod preference;
 mod registry;
 pub mod server;
 mod session;

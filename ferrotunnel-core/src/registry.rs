@@ -2,7 +2,7 @@
 //!
 //! A registration is a guard: it leaves the registry on every exit path. The newest authenticated
 //! session of the same principal takes over a name at once; the old one is told and does not fight
-//! back.
+//! back. A name or port that is only preferred is taken over within one client, from nobody else.
 
 mod names;
 mod owner;
@@ -22,6 +22,7 @@ pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};
 use self::port::Port;
 pub use self::tunnel::{Tunnel, TunnelUid};
+use crate::preference::is_preferred;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 
@@ -145,14 +146,23 @@ impl Registry {
         let Some(http_port) = config.http_port else {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
-        let name = if wanted.name.is_empty() {
-            let is_taken =
-                |name: &str| maps.hosts.contains_key(&format!("{name}.{}", config.domain));
-            names::pick(self.0.next_uid.load(Ordering::Relaxed), is_taken)
-        } else {
-            names::check_label(&wanted.name)?
+        let host = |name: &str| format!("{name}.{}", config.domain);
+        let pick = || {
+            let unique = self.0.next_uid.load(Ordering::Relaxed);
+            names::pick(unique, |name| maps.hosts.contains_key(&host(name)))
         };
-        let mut hosts = vec![format!("{name}.{}", config.domain)];
+        let name = if wanted.name.is_empty() {
+            pick()
+        } else {
+            let name = names::check_label(&wanted.name)?;
+            let holder = maps.hosts.get(&host(&name)).filter(|_| is_preferred(&wanted));
+            if holder.is_some_and(|holder| !owner.is_same_client(&holder.owner)) {
+                pick()
+            } else {
+                name
+            }
+        };
+        let mut hosts = vec![host(&name)];
         for host in &wanted.hosts {
             hosts.push(names::check_host(host)?);
         }
@@ -179,17 +189,24 @@ impl Registry {
         number: u32,
         wanted: Register,
     ) -> Result<Entered, (RefusalCode, String)> {
-        let taken = maps.ports.get(&wanted.port).filter(|_| wanted.port != 0);
-        if let Some(taken) = taken {
-            let (port, old) = (wanted.port, taken.current());
+        let preferred = is_preferred(&wanted);
+        let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
+        if let Some((taken, old)) = taken
+            && (!preferred || owner.is_same_client(&old.owner))
+        {
+            let port = wanted.port;
             refuse_strangers(std::slice::from_ref(&old), owner)?;
             let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
             taken.replace(Arc::clone(&tunnel));
             let (place, address) = (Place::Port(port), format!(":{port}"));
             return Ok(Entered { tunnel, place, address, replaced: vec![old] });
         }
-        let addr = SocketAddr::new(self.0.config.tcp_ip, wanted.port);
-        let bound = tcp_ingress::bind(addr).map_err(|error| {
+        let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
+        let bound = match bind(wanted.port) {
+            Err(_) if preferred => bind(0),
+            bound => bound,
+        };
+        let bound = bound.map_err(|error| {
             let reason = format!("port {}: {error}; ask for another --remote-port", wanted.port);
             (RefusalCode::PortUnavailable, reason)
         })?;

@@ -60,7 +60,7 @@ impl Error {
                     ErrorKind::Unauthorized
                 }
                 ConnectError::Superseded(_) => ErrorKind::Superseded,
-                ConnectError::Refused(_) | ConnectError::RefusedAgain(_) => ErrorKind::Refused,
+                ConnectError::Refused(_) => ErrorKind::Refused,
                 ConnectError::Shutdown => ErrorKind::Shutdown,
                 ConnectError::Protocol { .. } => ErrorKind::Protocol,
                 ConnectError::Unreachable { .. }

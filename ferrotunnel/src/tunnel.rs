@@ -25,7 +25,8 @@ pub struct Tunnel {
 
 impl Tunnel {
     /// A tunnel that visitors reach by host name: `NAME.` and the server's domain. With an empty
-    /// name the server picks a readable one, which stays across reconnects.
+    /// name the server picks a readable one, which stays across reconnects unless another client
+    /// asked for it meanwhile.
     pub fn http(name: impl Into<String>) -> Self {
         Self::new(TunnelKind::Http, name.into())
     }
@@ -40,7 +41,7 @@ impl Tunnel {
     }
 
     /// The wanted port of a TCP tunnel; without it, or with 0, the server picks one, which stays
-    /// across reconnects.
+    /// across reconnects unless another client asked for it meanwhile.
     #[must_use]
     pub fn remote_port(mut self, port: u16) -> Self {
         self.port = port;

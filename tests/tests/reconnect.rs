@@ -10,7 +10,7 @@ use ferrotunnel_tests::{
     soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::Receiver;
 
 /// The next tunnel that is ready.
@@ -41,7 +41,7 @@ async fn says_and_hears(visitor: &mut TcpStream) {
 #[test]
 fn reconnect_takes_over_its_name() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let bed = TestBed::alone(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
         let site = Site::start().await;
         let echo = LocalService::echo().await;
@@ -176,6 +176,121 @@ fn a_name_is_taken_over_from_a_client_that_fell_silent() {
     });
 }
 
+/// A client with an HTTP tunnel and a TCP tunnel, after a restart of its server that left it without the TCP one:
+/// somebody else has the port until the listener is dropped.
+async fn with_one_refused(
+    carrier: Carrier,
+    site: &Site,
+    echo: &LocalService,
+) -> (Client, Receiver<ClientEvent>, TestBed, TcpListener) {
+    let bed = TestBed::alone(carrier).await;
+    let (tunnel_addr, http_addr) = (bed.server.tunnel_addr(), bed.http_addr());
+    let port = {
+        let free = TcpListener::bind((tunnel_addr.ip(), 0)).await.unwrap();
+        free.local_addr().unwrap().port()
+    };
+    let client = bed
+        .client()
+        .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
+        .tunnel(Tunnel::tcp().remote_port(port).local_addr(echo.addr().to_string()))
+        .build()
+        .unwrap();
+    client.start().await.unwrap();
+    let mut events = client.events();
+    soon("the shutdown", bed.server.shutdown()).await.unwrap();
+    let taken = TcpListener::bind((tunnel_addr.ip(), port)).await.unwrap();
+    let bed = TestBed::with(carrier, |server| server.bind(tunnel_addr).http_bind(http_addr)).await;
+    let app = ready(&mut events).await;
+    assert_eq!(app.name, "app");
+    let event = soon("the refusal", events.recv()).await.unwrap();
+    let ClientEvent::TunnelLost { name, reason } = event else { unreachable!("{event:?}") };
+    assert_eq!(name, format!("tcp:{port}"));
+    assert!(reason.contains("again"), "{reason}");
+    assert_eq!(bed.get("app", "/hello").await.body, "hello");
+    (client, events, bed, taken)
+}
+
+#[test]
+fn a_tunnel_that_is_refused_at_a_reconnect_leaves_the_others_alone() {
+    over_both(async |carrier| {
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let (client, mut events, bed, taken) = with_one_refused(carrier, &site, &echo).await;
+        let public = taken.local_addr().unwrap();
+        let visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+        drop(taken);
+        // The very next event: the session stayed, and nothing was said twice.
+        let event = soon("the port", events.recv()).await.unwrap();
+        let ClientEvent::TunnelReady(info) = event else { unreachable!("{event:?}") };
+        assert_eq!(public_addr(&info.public_url), public);
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        assert_eq!(bed.server.sessions(), 1);
+        drop((client, visitor));
+    });
+}
+
+#[test]
+fn a_client_that_lost_one_tunnel_comes_back_for_another_it_still_wants() {
+    over_both(async |carrier| {
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let (client, mut events, bed, taken) = with_one_refused(carrier, &site, &echo).await;
+        let public = taken.local_addr().unwrap();
+        // The last tunnel that the server knows of; the client waits for its port all the same.
+        let newer = bed.http("app", LocalService::nobody().await).await;
+        let event = soon("the loss", events.recv()).await.unwrap();
+        assert!(matches!(event, ClientEvent::TunnelLost { .. }), "{event:?}");
+        drop(taken);
+        let info = ready(&mut events).await;
+        assert_eq!(public_addr(&info.public_url), public);
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+        assert_eq!(bed.get("app", "/hello").await.status, 502, "it does not fight back");
+        drop((client, newer));
+    });
+}
+
+#[test]
+fn what_the_server_picked_is_not_taken_back_from_another_client() {
+    over_both(async |carrier| {
+        let bed = TestBed::alone(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let picked = bed
+            .client_over(&link)
+            .tunnel(Tunnel::http("").local_addr(site.addr().to_string()))
+            .tunnel(Tunnel::tcp().local_addr(LocalService::nobody().await.to_string()))
+            .build()
+            .unwrap();
+        let mut events = picked.events();
+        picked.start().await.unwrap();
+        let before = [ready(&mut events).await, ready(&mut events).await];
+        link.blackhole();
+        link.cut();
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        // Meanwhile somebody with the same token asks for just these.
+        let public = public_addr(&before[1].public_url);
+        let other = bed
+            .client()
+            .tunnel(Tunnel::http(&before[0].name).local_addr(site.addr().to_string()))
+            .tunnel(Tunnel::tcp().remote_port(public.port()).local_addr(echo.addr().to_string()))
+            .build()
+            .unwrap();
+        other.start().await.unwrap();
+        let mut other_events = other.events();
+        link.resume();
+        let after = [ready(&mut events).await, ready(&mut events).await];
+        assert_ne!(after[0].name, before[0].name);
+        assert_ne!(after[1].public_url, before[1].public_url);
+        assert_eq!(bed.get(&after[0].name, "/hello").await.body, "hello");
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+        assert!(other_events.try_recv().is_err(), "the other client was disturbed");
+        // It keeps the new ones from now on.
+        link.cut();
+        let last = [ready(&mut events).await, ready(&mut events).await];
+        assert_eq!(last[0].name, after[0].name);
+        assert_eq!(last[1].public_url, after[1].public_url);
+    });
+}
+
 #[test]
 fn visitors_of_a_lost_session_are_told_at_once() {
     over_both(async |carrier| {
@@ -200,7 +315,7 @@ fn blackholed_peer_is_noticed() {
 }
 
 async fn blackhole(carrier: Carrier) {
-    let bed = TestBed::start(carrier).await;
+    let bed = TestBed::alone(carrier).await;
     let link = Link::to(bed.server.tunnel_addr()).await;
     let echo = LocalService::echo().await;
     let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
@@ -283,7 +398,7 @@ async fn dark_download(carrier: Carrier) {
 #[test]
 fn a_server_that_restarts_gets_its_clients_back() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let bed = TestBed::alone(carrier).await;
         let site = Site::start().await;
         let (tunnel_addr, http_addr) = (bed.server.tunnel_addr(), bed.http_addr());
         let client = bed.http("app", site.addr()).await;

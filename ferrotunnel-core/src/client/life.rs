@@ -9,32 +9,58 @@ use tokio::sync::watch;
 use super::backoff::Backoff;
 use super::connect::{self, Link};
 use super::local;
-use super::state::State;
+use super::state::{Next, State};
 use super::target::Target;
 use super::{Event, Retry};
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
 use crate::session::Session;
 use crate::stream::Stream;
+use crate::tasks::Tasks;
 
 /// Connects, serves and comes back until the end.
 pub(super) async fn run(state: Arc<State>) {
-    let mut backoff = Backoff::default();
+    let mut past = Past::default();
     let mut stop = state.stop.subscribe();
     loop {
-        let error = live(&state, &mut backoff).await;
+        let error = live(&state, &mut past).await;
         state.leave();
-        let give_up = !error.is_retryable() || state.retry == Retry::Never || *state.stop.borrow();
-        if give_up {
-            let error = if *state.stop.borrow() { ConnectError::Shutdown } else { error };
+        if *state.stop.borrow() {
+            return state.finish(ConnectError::Shutdown);
+        }
+        if state.retry == Retry::Never || !past.may_pass(&error) {
             return state.finish(error);
         }
-        let pause = backoff.next(error.is_cheap());
-        state.tell(Event::Disconnected { reason: error.to_string(), retry_in: pause });
+        let pause = past.backoff.next(error.is_cheap());
+        state.tell(Event::Disconnected { reason: reason(&error), retry_in: pause });
         tokio::select! {
             () = stopped(&mut stop) => return state.finish(ConnectError::Shutdown),
             () = tokio::time::sleep(pause) => {}
         }
+    }
+}
+
+/// What a client has been through.
+#[derive(Default)]
+struct Past {
+    backoff: Backoff,
+    /// There was a session: the server took this token, and proved that it knows it.
+    token_was_right: bool,
+}
+
+impl Past {
+    /// Whether trying again may help. Before there is a session anybody on the way can say that the
+    /// token is wrong, so a token that was right is not given up for that.
+    fn may_pass(&self, error: &ConnectError) -> bool {
+        error.is_retryable() || (self.token_was_right && error.is_distrust())
+    }
+}
+
+fn reason(error: &ConnectError) -> String {
+    if error.is_distrust() {
+        format!("{error}; it was right before, so somebody else may have answered")
+    } else {
+        error.to_string()
     }
 }
 
@@ -44,7 +70,7 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// One session, from dialling to its end.
-async fn live(state: &Arc<State>, backoff: &mut Backoff) -> ConnectError {
+async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
     let mut stop = state.stop.subscribe();
     let connected = tokio::select! {
         biased;
@@ -56,13 +82,18 @@ async fn live(state: &Arc<State>, backoff: &mut Backoff) -> ConnectError {
         Err(error) => return error,
     };
     let since = Instant::now();
+    past.token_was_right = true;
     let session_id = greeted.session_id;
     let (session, shared) = connect::session(greeted.machine);
     state.tell(Event::Connected { session_id });
     state.enter(&session, session_id);
     let mut farewell = None;
+    // They end with the session.
+    let questions = Tasks::default();
     let end = {
-        let on_incoming = |incoming| handle(state, &session, &mut farewell, incoming);
+        let on_incoming = |incoming| {
+            handle(state, &session, &questions, &mut farewell, incoming);
+        };
         let mut driving = std::pin::pin!(carrier.drive(shared, greeted.input, on_incoming));
         tokio::select! {
             end = &mut driving => end,
@@ -72,7 +103,7 @@ async fn live(state: &Arc<State>, backoff: &mut Backoff) -> ConnectError {
             }
         }
     };
-    backoff.lived(since.elapsed());
+    past.backoff.lived(since.elapsed());
     farewell.unwrap_or_else(|| match end {
         End::Closed => ConnectError::Lost(std::io::ErrorKind::UnexpectedEof.into()),
         End::Carrier(error) => ConnectError::Lost(error),
@@ -85,23 +116,31 @@ async fn live(state: &Arc<State>, backoff: &mut Backoff) -> ConnectError {
 fn handle(
     state: &Arc<State>,
     session: &Session,
+    questions: &Tasks,
     farewell: &mut Option<ConnectError>,
     incoming: Incoming,
 ) {
     match incoming {
         Incoming::Opened(stream, open) => serve(state, stream, &open),
-        Incoming::Registered(number, answer) => {
-            if let Some(error) = state.registered(number, *answer) {
+        Incoming::Registered(number, answer) => match state.answered(number, *answer) {
+            Next::GoOn => {}
+            Next::AskAgain(pause) => {
+                let (state, session) = (Arc::clone(state), session.clone());
+                questions.spawn(async move {
+                    tokio::time::sleep(pause).await;
+                    state.ask_again(&session, number);
+                });
+            }
+            Next::End(error) => {
                 *farewell = Some(error);
                 session.close(GoAwayCode::ShuttingDown, "the tunnel is lost");
             }
-        }
+        },
         Incoming::GoAway(go_away) => {
             let GoAway { code, reason, .. } = *go_away;
             // The refusal of the last tunnel comes first and says more.
             farewell.get_or_insert(match code {
-                GoAwayCode::Superseded => ConnectError::Superseded(reason),
-                GoAwayCode::WrongToken => ConnectError::WrongToken,
+                GoAwayCode::Superseded if state.wants_nothing() => ConnectError::Superseded(reason),
                 code => ConnectError::GoAway { code, reason },
             });
         }

@@ -1,6 +1,7 @@
 //! What a client wants, and the session it has for it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
@@ -8,9 +9,11 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
 
+use super::backoff::Backoff;
 use super::connect::Connector;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::error::ConnectError;
+use crate::preference::prefer;
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -43,6 +46,26 @@ struct Wanted {
     spec: Arc<TunnelSpec>,
     /// Who waits for the first answer.
     first: Option<oneshot::Sender<Result<Registration, ConnectError>>>,
+    /// The name or port that the server picked, where the spec leaves it open.
+    picked: Option<String>,
+    /// Set while the server refuses what it had registered before.
+    refused: Option<Refused>,
+}
+
+#[derive(Default)]
+struct Refused {
+    /// Why, as it was told last.
+    reason: String,
+    backoff: Backoff,
+}
+
+/// What follows from an answer of the server.
+pub(super) enum Next {
+    GoOn,
+    /// Ask for the tunnel again after that time.
+    AskAgain(Duration),
+    /// The client has no more to live for.
+    End(ConnectError),
 }
 
 impl State {
@@ -70,11 +93,12 @@ impl State {
         let mut tunnels = self.tunnels.lock();
         tunnels.next_number += 1;
         let number = tunnels.next_number;
-        let register = to_register(&spec);
-        tunnels.wanted.insert(number, Wanted { spec: Arc::new(spec), first: Some(first) });
+        let wanted =
+            Wanted { spec: Arc::new(spec), first: Some(first), picked: None, refused: None };
         if let Some((session, _)) = &tunnels.session {
-            session.register(number, register);
+            session.register(number, to_register(&wanted));
         }
+        tunnels.wanted.insert(number, wanted);
         number
     }
 
@@ -94,9 +118,23 @@ impl State {
         numbers.sort_unstable();
         for number in numbers {
             if let Some(wanted) = tunnels.wanted.get(&number) {
-                session.register(number, to_register(&wanted.spec));
+                session.register(number, to_register(wanted));
             }
         }
+    }
+
+    /// Asks `session` for a tunnel that it refused, unless nobody wants it any more.
+    pub(super) fn ask_again(&self, session: &Session, number: u32) {
+        let tunnels = self.tunnels.lock();
+        if let Some(wanted) = tunnels.wanted.get(&number)
+            && !*self.stop.borrow()
+        {
+            session.register(number, to_register(wanted));
+        }
+    }
+
+    pub(super) fn wants_nothing(&self) -> bool {
+        self.tunnels.lock().wanted.is_empty()
     }
 
     pub(super) fn leave(&self) {
@@ -108,43 +146,61 @@ impl State {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn registered(&self, number: u32, answer: Registered) -> Option<ConnectError> {
-        let mut tunnels = self.tunnels.lock();
-        let session_id = tunnels.session.as_ref().map(|(_, id)| *id)?;
-        let wanted = tunnels.wanted.get_mut(&number)?;
+    pub(super) fn answered(&self, number: u32, answer: Registered) -> Next {
         match answer {
             Registered::Ok { address } => {
-                let registration = self.connector.place(session_id, &wanted.spec, &address);
-                keep_place(wanted, &registration);
-                let first = wanted.first.take();
-                drop(tunnels);
-                self.tell(Event::TunnelReady(registration.clone()));
-                first.map(|first| first.send(Ok(registration)));
-                None
+                self.registered(number, &address);
+                Next::GoOn
             }
-            Registered::Refused(refusal) => {
-                let name = label(&wanted.spec);
-                let first = wanted.first.take();
-                let superseded = refusal.code == RefusalCode::Superseded;
-                if first.is_some() || superseded {
-                    tunnels.wanted.remove(&number);
-                }
-                let none_left = tunnels.wanted.is_empty();
-                drop(tunnels);
-                self.tell(Event::TunnelLost { name, reason: refusal.reason.clone() });
-                match first {
-                    Some(first) => {
-                        let _ = first.send(Err(ConnectError::Refused(refusal)));
-                        None
-                    }
-                    None if superseded && none_left => {
-                        Some(ConnectError::Superseded(refusal.reason))
-                    }
-                    None if superseded => None,
-                    // It was ours before: whatever is in the way may pass.
-                    None => Some(ConnectError::RefusedAgain(refusal)),
-                }
+            Registered::Refused(refusal) => self.refused(number, refusal),
+        }
+    }
+
+    fn registered(&self, number: u32, address: &str) {
+        let mut tunnels = self.tunnels.lock();
+        let Some((_, session_id)) = tunnels.session else { return };
+        let Some(wanted) = tunnels.wanted.get_mut(&number) else { return };
+        let registration = self.connector.place(session_id, &wanted.spec, address);
+        if is_left_open(&wanted.spec) {
+            wanted.picked = Some(registration.name.clone());
+        }
+        wanted.refused = None;
+        let first = wanted.first.take();
+        drop(tunnels);
+        self.tell(Event::TunnelReady(registration.clone()));
+        first.map(|first| first.send(Ok(registration)));
+    }
+
+    fn refused(&self, number: u32, refusal: Refusal) -> Next {
+        let mut tunnels = self.tunnels.lock();
+        let Some(wanted) = tunnels.wanted.get_mut(&number) else { return Next::GoOn };
+        let (name, first) = (label(wanted), wanted.first.take());
+        let is_superseded = refusal.code == RefusalCode::Superseded;
+        if first.is_none() && !is_superseded && self.retry == Retry::Forever {
+            // It was ours before: whatever is in the way may pass.
+            let refused = wanted.refused.get_or_insert_default();
+            let is_known = refused.reason == refusal.reason;
+            refused.reason.clone_from(&refusal.reason);
+            let pause = refused.backoff.next(false);
+            drop(tunnels);
+            if !is_known {
+                let reason = format!("{}; the client asks for it again", refusal.reason);
+                self.tell(Event::TunnelLost { name, reason });
             }
+            return Next::AskAgain(pause);
+        }
+        tunnels.wanted.remove(&number);
+        let none_left = tunnels.wanted.is_empty();
+        drop(tunnels);
+        self.tell(Event::TunnelLost { name, reason: refusal.reason.clone() });
+        match first {
+            Some(first) => {
+                let _ = first.send(Err(ConnectError::Refused(refusal)));
+                Next::GoOn
+            }
+            None if !is_superseded => Next::End(ConnectError::Refused(refusal)),
+            None if none_left => Next::End(ConnectError::Superseded(refusal.reason)),
+            None => Next::GoOn,
         }
     }
 
@@ -178,11 +234,24 @@ pub(super) fn too_long() -> Refusal {
     Refusal { code: RefusalCode::InvalidName, reason: reason.to_owned() }
 }
 
+/// Whether it can be asked for, also again.
 pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
-    to_register(spec).is_within_caps()
+    let mut asked = as_asked(spec);
+    if is_left_open(spec) {
+        prefer(&mut asked);
+    }
+    asked.is_within_caps()
 }
 
-fn to_register(spec: &TunnelSpec) -> Register {
+/// Whether the server picks the name or port.
+fn is_left_open(spec: &TunnelSpec) -> bool {
+    match spec.kind {
+        TunnelKind::Tcp | TunnelKind::Udp => spec.port == 0,
+        TunnelKind::Http | TunnelKind::Tls => spec.name.is_empty(),
+    }
+}
+
+fn as_asked(spec: &TunnelSpec) -> Register {
     Register {
         kind: spec.kind,
         name: spec.name.clone(),
@@ -192,21 +261,25 @@ fn to_register(spec: &TunnelSpec) -> Register {
     }
 }
 
-/// What the server picked is asked for again after a reconnect, so that visitors find it.
-fn keep_place(wanted: &mut Wanted, registration: &Registration) {
-    let spec = Arc::make_mut(&mut wanted.spec);
-    match spec.kind {
-        TunnelKind::Tcp | TunnelKind::Udp => {
-            spec.port = registration.name.parse().unwrap_or(spec.port);
+/// What the server picked is asked for again, so that visitors find it, unless somebody else has it
+/// meanwhile.
+fn to_register(wanted: &Wanted) -> Register {
+    let mut register = as_asked(&wanted.spec);
+    if let Some(picked) = &wanted.picked {
+        match register.kind {
+            TunnelKind::Tcp | TunnelKind::Udp => register.port = picked.parse().unwrap_or(0),
+            TunnelKind::Http | TunnelKind::Tls => register.name.clone_from(picked),
         }
-        TunnelKind::Http | TunnelKind::Tls => spec.name.clone_from(&registration.name),
+        prefer(&mut register);
     }
+    register
 }
 
-fn label(spec: &TunnelSpec) -> String {
-    match (spec.name.is_empty(), spec.port) {
-        (true, 0) => spec.kind.to_string(),
-        (true, port) => format!("{}:{port}", spec.kind),
-        (false, _) => spec.name.clone(),
+fn label(wanted: &Wanted) -> String {
+    let Register { kind, name, port, .. } = to_register(wanted);
+    match (name.is_empty(), port) {
+        (true, 0) => kind.to_string(),
+        (true, port) => format!("{kind}:{port}"),
+        (false, _) => name,
     }
 }

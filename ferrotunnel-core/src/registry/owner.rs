@@ -58,6 +58,11 @@ impl Owner {
         self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
     }
 
+    /// Whether both are sessions of one running client.
+    pub(super) fn is_same_client(&self, other: &Self) -> bool {
+        self.client_id == other.client_id && self.principal == other.principal
+    }
+
     /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
     pub(super) fn lose(&self, tunnel: &Tunnel) -> bool {
         let mut tunnels = self.tunnels.lock();

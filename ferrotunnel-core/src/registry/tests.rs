@@ -28,10 +28,14 @@ struct Guest {
 
 impl Guest {
     fn new(id: u64) -> Self {
+        Self::of(id, ClientId([0; 16]))
+    }
+
+    fn of(id: u64, client_id: ClientId) -> Self {
         let machine = Machine::server(Config::default(), [0; 32], Instant::now());
         let shared = Arc::new(Shared::new(machine));
         let session = Session::new(Arc::clone(&shared));
-        let owner = Owner::new(session, SessionId(id), ClientId([0; 16]), Principal::shared());
+        let owner = Owner::new(session, SessionId(id), client_id, Principal::shared());
         Self { owner, shared }
     }
 
@@ -60,6 +64,11 @@ fn tcp(port: u16) -> Register {
     Register { kind: TunnelKind::Tcp, port, ..http("", &[]) }
 }
 
+fn preferred(mut wanted: Register) -> Register {
+    crate::preference::prefer(&mut wanted);
+    wanted
+}
+
 fn register(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> String {
     registry.try_register(&guest.owner, number, wanted).unwrap()
 }
@@ -84,6 +93,47 @@ fn a_claimed_host_is_all_that_is_taken() {
     assert_eq!(number_at(&registry, "b.example"), Some((SessionId(2), 1)));
     new.owner.unregister(1);
     assert_eq!(number_at(&registry, "b.example"), None);
+}
+
+#[test]
+fn a_preferred_name_is_taken_over_within_one_client_only() {
+    let (registry, old, new) = (registry(), Guest::new(1), Guest::new(2));
+    let stranger = Guest::of(3, ClientId([3; 16]));
+    register(&registry, &old, 0, http("app", &[]));
+    register(&registry, &new, 0, preferred(http("app", &[])));
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(2), 0)));
+    let address = register(&registry, &stranger, 0, preferred(http("app", &[])));
+    assert_ne!(address, "http://app.localhost/");
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(2), 0)));
+    assert!(old.is_closed() && !new.is_closed() && stranger.numbers() == [0]);
+    // Who asks for it by name gets it, and one that is free is had all the same.
+    register(&registry, &stranger, 1, http("app", &[]));
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(3), 1)));
+    register(&registry, &stranger, 2, preferred(http("free", &[])));
+    assert_eq!(number_at(&registry, "free.localhost"), Some((SessionId(3), 2)));
+}
+
+#[tokio::test]
+async fn a_preferred_port_is_taken_over_within_one_client_only() {
+    let (registry, old, new) = (registry(), Guest::new(1), Guest::new(2));
+    let stranger = Guest::of(3, ClientId([3; 16]));
+    let address = register(&registry, &old, 0, tcp(0));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    assert_eq!(register(&registry, &new, 0, preferred(tcp(port))), address);
+    assert_ne!(register(&registry, &stranger, 0, preferred(tcp(port))), address);
+    assert!(old.is_closed() && new.numbers() == [0]);
+    assert_eq!(register(&registry, &stranger, 1, tcp(port)), address);
+    assert!(new.is_closed());
+}
+
+#[tokio::test]
+async fn a_preferred_port_of_another_process_is_given_up() {
+    let (registry, guest) = (registry(), Guest::new(1));
+    let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    assert_ne!(register(&registry, &guest, 0, preferred(tcp(port))), format!(":{port}"));
+    let refused = registry.try_register(&guest.owner, 1, tcp(port)).unwrap_err();
+    assert_eq!(refused.0, RefusalCode::PortUnavailable);
 }
 
 #[test]
