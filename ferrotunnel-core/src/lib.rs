@@ -20,7 +20,7 @@ mod shards;
 mod socket;
 pub mod splice;
 mod stream;
-mod tasks;
+pub mod tasks;
 mod tcp_ingress;
 mod tls;
 mod yielding;

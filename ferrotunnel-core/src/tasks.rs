@@ -1,4 +1,4 @@
-//! Tasks with an owner.
+//! Tasks with an owner: no task outlives whoever started it.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -10,19 +10,26 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::shards::Shards;
 
-/// A set of tasks that end with their owner: dropping the last clone aborts them all.
+/// A set of tasks that end with their owner: dropping the last clone aborts them all. A cheap handle.
+///
+/// Whoever adds a task takes the finished ones out, so a set that goes on growing and shrinking holds
+/// what is running and little else. A panic ends its own task only.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tasks(Arc<Mutex<JoinSet<()>>>);
+pub struct Tasks(Arc<Mutex<JoinSet<()>>>);
 
 impl Tasks {
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+    /// Starts a task on the caller's runtime. Its handle may be dropped: the set owns the task.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
         let mut set = self.0.lock();
         while set.try_join_next().is_some() {}
         set.spawn(task)
     }
 
     /// Serves a connection on the thread whose turn it is.
-    pub(crate) fn serve<F>(
+    pub fn serve<F>(
         &self,
         shards: &Shards,
         socket: TcpStream,
@@ -35,8 +42,13 @@ impl Tasks {
         shards.serve(&mut set, socket, serve);
     }
 
+    /// Tells all to end, and does not wait for it.
+    pub fn abort_all(&self) {
+        self.0.lock().abort_all();
+    }
+
     /// Waits until all have ended, for `grace` at most; aborts and awaits the rest.
-    pub(crate) async fn finish(&self, grace: Duration) {
+    pub async fn finish(&self, grace: Duration) {
         let mut set = std::mem::take(&mut *self.0.lock());
         let all = async { while set.join_next().await.is_some() {} };
         if tokio::time::timeout(grace, all).await.is_err() {
