@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal};
+
+use crate::registry::MAX_DOMAIN_LEN;
 
 /// A setting cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -13,6 +16,19 @@ pub enum BuildError {
     /// A certificate or key.
     #[error("tls: {0}")]
     Tls(String),
+    /// A certificate or key file.
+    #[error("{} ({setting}): {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The setting it came from.
+        setting: &'static str,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// The domain of HTTP tunnels is no host name.
+    #[error("domain {0:?} is no host name: give one like example.com, at most {most} bytes long", most = MAX_DOMAIN_LEN)]
+    Domain(String),
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
     Target(String),
@@ -51,7 +67,8 @@ pub enum ConnectError {
     },
     /// The TLS handshake failed.
     #[error(
-        "no TLS with {server}: {source}; if the server runs with --plaintext, so must the client"
+        "no TLS with {server}: {}; if the server runs with --plaintext, so must the client",
+        words(source)
     )]
     Tls {
         /// The server as it was given.
@@ -91,7 +108,8 @@ pub enum ConnectError {
     },
     /// The carrier ended or broke before there was a session.
     #[error(
-        "{server} hung up during the handshake: {source}; if it uses TLS, which is the default, drop --plaintext"
+        "{server} hung up during the handshake: {}; if it uses TLS, which is the default, drop --plaintext",
+        words(source)
     )]
     HungUp {
         /// The server as it was given.
@@ -100,8 +118,13 @@ pub enum ConnectError {
         source: io::Error,
     },
     /// The carrier ended or broke.
-    #[error("the connection to the server was lost: {0}")]
-    Lost(io::Error),
+    #[error("the connection to {server} broke: {}", words(source))]
+    Lost {
+        /// The server as it was given.
+        server: String,
+        /// What the system, or the TLS library, said.
+        source: io::Error,
+    },
     /// The system is out of something.
     #[error("{0}")]
     System(String),
@@ -167,12 +190,59 @@ impl ConnectError {
             Self::HungUp { server, source } => {
                 Self::HungUp { server: server.clone(), source: same(source) }
             }
-            Self::Lost(source) => Self::Lost(same(source)),
+            Self::Lost { server, source } => {
+                Self::Lost { server: server.clone(), source: same(source) }
+            }
             Self::System(text) => Self::System(text.clone()),
         }
     }
 }
 
 fn same(error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), error.to_string())
+    match error.raw_os_error() {
+        Some(code) => io::Error::from_raw_os_error(code),
+        None => io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+/// What a carrier's error means to people. The system's words are good enough; those of the TLS library
+/// are for its users, and stay in the source of the error.
+pub(crate) fn words(error: &io::Error) -> String {
+    if error.raw_os_error().is_some() {
+        return error.to_string();
+    }
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => "the other end closed it without a goodbye".to_owned(),
+        io::ErrorKind::InvalidData => "what came is not TLS, or was damaged on the way".to_owned(),
+        io::ErrorKind::TimedOut => "nothing was heard for too long".to_owned(),
+        kind => kind.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_words_of_the_tls_library_stay_in_the_source() {
+        let library = "peer closed connection without sending TLS close_notify: https://docs.rs/x";
+        let source = io::Error::new(io::ErrorKind::UnexpectedEof, library);
+        let error = ConnectError::Lost { server: "example.com:7835".to_owned(), source };
+        for error in [error.copy(), error] {
+            let text = error.to_string();
+            assert!(text.starts_with("the connection to example.com:7835 broke: "), "{text}");
+            assert!(!text.contains("close_notify") && !text.contains("docs.rs"), "{text}");
+            assert_eq!(error.source().unwrap().to_string(), library);
+        }
+    }
+
+    #[test]
+    fn the_words_of_the_system_are_kept() {
+        let reset = io::Error::from_raw_os_error(104);
+        let text = reset.to_string();
+        let error = ConnectError::Lost { server: "example.com:7835".to_owned(), source: reset };
+        assert!(error.to_string().ends_with(&text) && error.copy().to_string().ends_with(&text));
+    }
 }

@@ -20,7 +20,7 @@ use crate::accept::accept_loop;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::driver::{Driver, End, Incoming};
-use crate::error::StartError;
+use crate::error::{self, StartError};
 use crate::handshake::{self, HandshakeError};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
 use crate::session::{Session, Shared};
@@ -28,6 +28,8 @@ use crate::shards::Shards;
 use crate::socket;
 use crate::tasks::Tasks;
 use crate::tls::{self, TlsIdentity};
+
+pub use crate::registry::parse_domain;
 
 /// How clients reach a server.
 #[derive(Debug)]
@@ -47,7 +49,7 @@ pub struct ServerConfig {
     pub transport: Transport,
     /// The shared token.
     pub token: Token,
-    /// HTTP tunnels are reached under `name.domain`.
+    /// HTTP tunnels are reached under `name.domain`; as [`parse_domain`] gives it.
     pub domain: String,
     /// A request whose host matches nothing goes to the only HTTP tunnel, if there is exactly one.
     pub only_tunnel_answers: bool,
@@ -321,6 +323,7 @@ async fn serve<C: Carrier>(
             tracing::warn!(session = %session_id, %violation, "session ended by a fault of the client");
         }
         End::Carrier(error) => {
+            let error = error::words(&error);
             tracing::info!(session = %session_id, %error, "connection to the client was lost");
         }
     }

@@ -4,6 +4,7 @@
 //! the exporter of the connection, and who does not know the token cannot make it. The signature
 //! of the handshake is checked all the same.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -46,21 +47,20 @@ impl TlsIdentity {
     /// Reads PEM files.
     ///
     /// # Errors
-    /// A file is missing or holds no certificate or key; the error names it.
-    pub fn from_pem_files(
-        cert: &std::path::Path,
-        key: &std::path::Path,
-    ) -> Result<Self, BuildError> {
-        let broken = |path: &std::path::Path, error: &dyn std::fmt::Display| {
-            BuildError::Tls(format!("{}: {error}", path.display()))
+    /// A file is missing or holds no certificate or key; the error names it and its setting.
+    pub fn from_pem_files(cert: &Path, key: &Path) -> Result<Self, BuildError> {
+        let broken = |path: &Path, setting, error: &dyn std::fmt::Display| {
+            let (path, reason) = (path.to_owned(), error.to_string());
+            BuildError::File { path, setting, reason }
         };
         let chain = CertificateDer::pem_file_iter(cert)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| broken(cert, &error))?;
+            .map_err(|error| broken(cert, CERT_SETTING, &error))?;
         if chain.is_empty() {
-            return Err(broken(cert, &"the file holds no certificate"));
+            return Err(broken(cert, CERT_SETTING, &"the file holds no certificate"));
         }
-        let key = PrivateKeyDer::from_pem_file(key).map_err(|error| broken(key, &error))?;
+        let key =
+            PrivateKeyDer::from_pem_file(key).map_err(|error| broken(key, KEY_SETTING, &error))?;
         Ok(Self { chain, key })
     }
 }
@@ -71,7 +71,10 @@ pub(crate) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, 
         .and_then(|builder| {
             builder.with_no_client_auth().with_single_cert(identity.chain, identity.key)
         })
-        .map_err(|error| BuildError::Tls(error.to_string()))?;
+        .map_err(|error| {
+            let settings = "tls_identity_files, --tls-cert, --tls-key";
+            BuildError::Tls(format!("certificate and key cannot be used ({settings}): {error}"))
+        })?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A client reconnects seldom; tickets would cost each session memory for nothing.
     config.send_tls13_tickets = 0;
@@ -165,6 +168,10 @@ impl ServerCertVerifier for TokenBound {
         self.algorithms.supported_schemes()
     }
 }
+
+/// What people know the files by: the builder's method and the option of the command line.
+const CERT_SETTING: &str = "tls_identity_files, --tls-cert";
+const KEY_SETTING: &str = "tls_identity_files, --tls-key";
 
 const ALPN: &[u8] = b"ferrotunnel/1";
 const EXPORTER_LABEL: &[u8] = b"EXPORTER-Channel-Binding";

@@ -66,7 +66,7 @@ impl Error {
                 ConnectError::Unreachable { .. }
                 | ConnectError::Tls { .. }
                 | ConnectError::HungUp { .. }
-                | ConnectError::Lost(_)
+                | ConnectError::Lost { .. }
                 | ConnectError::GoAway { .. } => ErrorKind::Unreachable,
                 _ => ErrorKind::Other,
             },

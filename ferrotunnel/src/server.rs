@@ -209,12 +209,7 @@ impl ServerBuilder {
         check_limits(&self.limits)?;
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
-        let domain = self.domain.map(|domain| domain.trim_matches('.').to_ascii_lowercase());
-        if domain.as_deref() == Some("") {
-            return Err(Error::config(
-                "domain is empty: leave it out, or give one like example.com",
-            ));
-        }
+        let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
         let settings = Settings {
             bind,
             http_bind,

@@ -141,6 +141,60 @@ fn what_is_missing_or_wrong_is_named_before_anything_starts() {
 }
 
 #[test]
+fn a_domain_that_is_no_host_name_is_refused() {
+    let server = |domain: &str| TestBed::server(Carrier::Tls).domain(domain).build();
+    let long = format!("{}example", "x.".repeat(100));
+    for bad in ["a b/", "", ".", "*.example.com", "example.com:8080", "http://example.com", &long] {
+        let error = server(bad).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config);
+        assert!(error.to_string().starts_with("domain"), "{error}");
+    }
+    for good in ["localhost", "Example.com", "tunnel.example.com."] {
+        server(good).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_with_its_setting() {
+    run(async {
+        let cert = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let cases = [("missing.pem", "missing.key", "missing.pem"), (cert, "missing.key", cert)];
+        for (cert, key, named) in cases {
+            let server = TestBed::server(Carrier::Tls).tls_identity_files(cert, key);
+            let error = server.build().unwrap().spawn().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Config);
+            let text = error.to_string();
+            assert!(text.contains("tls_identity_files") && text.contains("--tls-cert"), "{text}");
+            assert!(text.contains(named), "{text}");
+        }
+    });
+}
+
+#[test]
+fn a_carrier_that_breaks_is_told_in_words_for_people() {
+    run(async {
+        let hangs_up = LocalService::each(|mut socket| async move {
+            let _ = socket.read_u8().await;
+        })
+        .await;
+        let mail = LocalService::each(|mut socket| async move {
+            let _ = socket.write_all(b"220 mail.example ESMTP\r\n").await;
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        for server in [hangs_up.addr(), mail.addr()] {
+            let client = client_of(server, Carrier::Tls).retry(Retry::Never).local_addr("1");
+            let error = soon("the failure", client.build().unwrap().start()).await.unwrap_err();
+            let text = error.to_string();
+            assert!(text.contains(&server.to_string()), "{text}");
+            for foreign in ["handshake eof", "corrupt", "InvalidContentType", "rustls"] {
+                assert!(!text.contains(foreign), "{text}");
+            }
+        }
+    });
+}
+
+#[test]
 fn a_port_that_is_taken_is_named_with_its_setting() {
     run(async {
         let taken = LocalService::echo().await;
@@ -275,9 +329,16 @@ fn a_handshake_that_drips_is_cut_off_by_the_deadline() {
     });
 }
 
-/// A server that says what it is told to, to one client after the other.
+/// A server that says what it is told to, to one client.
 async fn impostor(answer: Vec<u8>) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    impostor_at(SocketAddr::from(([127, 0, 0, 1], 0)), answer).await
+}
+
+async fn impostor_at(
+    addr: SocketAddr,
+    answer: Vec<u8>,
+) -> (SocketAddr, tokio::task::JoinHandle<Vec<u8>>) {
+    let listener = TcpListener::bind(addr).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let challenge = Frame::Challenge(Challenge { min_version: 1, max_version: 1, nonce: [7; 32] });
     let task = tokio::spawn(async move {
@@ -295,18 +356,59 @@ async fn impostor(answer: Vec<u8>) -> (SocketAddr, tokio::task::JoinHandle<Vec<u
     (addr, task)
 }
 
+fn unproven_welcome() -> Vec<u8> {
+    let welcome = Frame::Welcome(Welcome {
+        session_id: ferrotunnel::SessionId(1),
+        proof: [9; 32],
+        heartbeat_ms: 5_000,
+        max_streams: 100,
+        max_tunnels: 100,
+        initial_window: 65_536,
+    });
+    welcome.encode().to_vec()
+}
+
+fn go_away(code: GoAwayCode, reason: &str) -> Vec<u8> {
+    let reason = reason.to_owned();
+    Frame::GoAway(GoAway { last_stream: StreamId::SESSION, code, reason }).encode().to_vec()
+}
+
+#[test]
+fn a_token_that_was_right_is_not_given_up_when_a_stranger_answers() {
+    run(async {
+        let bed = TestBed::alone(Carrier::Plaintext).await;
+        let site = Site::start().await;
+        let client = bed.http("app", site.addr()).await;
+        let mut events = client.events();
+        let (addr, http_addr) = (bed.server.tunnel_addr(), bed.http_addr());
+        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        for answer in [go_away(GoAwayCode::WrongToken, "no"), unproven_welcome()] {
+            let (_, impostor) = impostor_at(addr, answer).await;
+            let distrust = soon("the distrust", async {
+                loop {
+                    let reason = disconnected(&mut events).await;
+                    if reason.contains("token") {
+                        return reason;
+                    }
+                }
+            });
+            assert!(distrust.await.contains("before"));
+            soon("the end of the impostor", impostor).await.unwrap();
+        }
+        let again =
+            TestBed::with(Carrier::Plaintext, |server| server.bind(addr).http_bind(http_addr));
+        let again = again.await;
+        let back =
+            async { while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelReady(_)) {} };
+        soon("the tunnel", back).await;
+        assert_eq!(again.get("app", "/hello").await.body, "hello");
+    });
+}
+
 #[test]
 fn a_server_that_cannot_prove_the_token_is_not_trusted() {
     run(async {
-        let welcome = Frame::Welcome(Welcome {
-            session_id: ferrotunnel::SessionId(1),
-            proof: [9; 32],
-            heartbeat_ms: 5_000,
-            max_streams: 100,
-            max_tunnels: 100,
-            initial_window: 65_536,
-        });
-        let (addr, impostor) = impostor(welcome.encode().to_vec()).await;
+        let (addr, impostor) = impostor(unproven_welcome()).await;
         let client =
             client_of(addr, Carrier::Plaintext).tunnel(Tunnel::http("inside").local_addr("1"));
         let client = client.build().unwrap();
@@ -322,12 +424,7 @@ fn a_server_that_cannot_prove_the_token_is_not_trusted() {
 #[test]
 fn a_server_that_says_go_away_is_asked_again() {
     run(async {
-        let go_away = Frame::GoAway(GoAway {
-            last_stream: StreamId::SESSION,
-            code: GoAwayCode::Refused,
-            reason: "not today".to_owned(),
-        });
-        let (addr, _impostor) = impostor(go_away.encode().to_vec()).await;
+        let (addr, _impostor) = impostor(go_away(GoAwayCode::Refused, "not today")).await;
         let client = client_of(addr, Carrier::Plaintext).local_addr("1").build().unwrap();
         let mut events = client.events();
         let starting = tokio::spawn(async move { client.start().await });

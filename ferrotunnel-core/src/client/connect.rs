@@ -96,8 +96,22 @@ impl Connector {
         })
     }
 
-    pub(super) fn server(&self) -> &str {
-        &self.server
+    /// Why there is no session any more, unless somebody has said so.
+    pub(super) fn ended(&self, end: End) -> ConnectError {
+        match end {
+            End::Closed => self.lost(io::ErrorKind::UnexpectedEof.into()),
+            End::Carrier(error) => self.lost(error),
+            End::Violation(protocol::Violation::PeerSilent) => {
+                self.lost(io::ErrorKind::TimedOut.into())
+            }
+            End::Violation(violation) => {
+                ConnectError::Protocol { server: self.server.clone(), violation }
+            }
+        }
+    }
+
+    fn lost(&self, source: io::Error) -> ConnectError {
+        ConnectError::Lost { server: self.server.clone(), source }
     }
 
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
@@ -141,7 +155,7 @@ impl Connector {
             HandshakeError::Carrier(source) if self.tls.is_none() => {
                 ConnectError::HungUp { server: self.server.clone(), source }
             }
-            HandshakeError::Carrier(source) => ConnectError::Lost(source),
+            HandshakeError::Carrier(source) => self.lost(source),
             HandshakeError::Violation(violation) => {
                 ConnectError::Protocol { server: self.server.clone(), violation }
             }

@@ -12,7 +12,7 @@ use super::local;
 use super::state::{Next, State};
 use super::target::Target;
 use super::{Event, Retry};
-use crate::driver::{End, Incoming};
+use crate::driver::Incoming;
 use crate::error::ConnectError;
 use crate::session::Session;
 use crate::stream::Stream;
@@ -104,13 +104,7 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
         }
     };
     past.backoff.lived(since.elapsed());
-    farewell.unwrap_or_else(|| match end {
-        End::Closed => ConnectError::Lost(std::io::ErrorKind::UnexpectedEof.into()),
-        End::Carrier(error) => ConnectError::Lost(error),
-        End::Violation(violation) => {
-            ConnectError::Protocol { server: state.connector.server().to_owned(), violation }
-        }
-    })
+    farewell.unwrap_or_else(|| state.connector.ended(end))
 }
 
 fn handle(

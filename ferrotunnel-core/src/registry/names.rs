@@ -3,6 +3,7 @@
 use ferrotunnel_protocol::frame::RefusalCode;
 
 use crate::auth;
+use crate::error::BuildError;
 
 /// A DNS label (RFC 1035, RFC 1123): letters, digits and inner hyphens, at most 63. Lower-cased.
 pub(super) fn check_label(name: &str) -> Result<String, (RefusalCode, String)> {
@@ -29,6 +30,21 @@ pub(super) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
     host.split('.').try_for_each(|label| check_label(label).map(drop))?;
     Ok(host.to_ascii_lowercase())
 }
+
+/// The domain under which HTTP tunnels get their names: a host name, lower-cased, and short enough for
+/// every name to fit in front of it. Dots around it are ignored.
+///
+/// # Errors
+/// It is no host name, or too long.
+pub fn parse_domain(text: &str) -> Result<String, BuildError> {
+    check_host(text.trim_matches('.'))
+        .ok()
+        .filter(|domain| domain.len() <= MAX_DOMAIN_LEN)
+        .ok_or_else(|| BuildError::Domain(text.to_owned()))
+}
+
+/// A host name without the longest label and its dot.
+pub(crate) const MAX_DOMAIN_LEN: usize = 253 - 64;
 
 /// A readable random name that is not taken. `unique` makes it so where chance does not.
 pub(super) fn pick(unique: u64, is_taken: impl Fn(&str) -> bool) -> String {
@@ -89,6 +105,16 @@ mod tests {
         assert_eq!(check_host("Shop.Example.com.").unwrap(), "shop.example.com");
         for bad in ["", ".", "a..b", "*.example.com", "a b.c"] {
             assert!(check_host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn domains_leave_room_for_a_name() {
+        assert_eq!(parse_domain(".Tunnel.Example.").unwrap(), "tunnel.example");
+        let longest = format!("{}xxx", "x.".repeat(93));
+        assert_eq!(parse_domain(&longest).unwrap().len(), MAX_DOMAIN_LEN);
+        for bad in ["", ".", "a b/", "*.example.com", "a:80", &format!("x{longest}")] {
+            assert!(parse_domain(bad).is_err(), "{bad:?}");
         }
     }
 
