@@ -93,8 +93,8 @@ pub enum Event {
     },
     /// A tunnel is reachable.
     TunnelReady(Registration),
-    /// A tunnel was refused, or is lost to a newer client. One that was ready before is asked for again
-    /// unless a newer client has it, and then a [`TunnelReady`](Self::TunnelReady) may follow.
+    /// A tunnel was refused, or is lost to a newer client. One that was ready before is asked for
+    /// again unless a newer client has it, and then a [`TunnelReady`](Self::TunnelReady) may follow.
     TunnelLost {
         /// The name it was asked for by.
         name: String,

@@ -27,7 +27,9 @@ pub enum BuildError {
         reason: String,
     },
     /// The domain of HTTP tunnels is no host name.
-    #[error("domain {0:?} is no host name: give one like example.com, at most {most} bytes long", most = MAX_DOMAIN_LEN)]
+    #[error(
+        "domain {0:?} is no host name: give one like example.com, at most {MAX_DOMAIN_LEN} bytes long"
+    )]
     Domain(String),
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
@@ -205,8 +207,8 @@ fn same(error: &io::Error) -> io::Error {
     }
 }
 
-/// What a carrier's error means to people. The system's words are good enough; those of the TLS library
-/// are for its users, and stay in the source of the error.
+/// What a carrier's error means to people. The system's words are good enough; those of the TLS
+/// library are for its users, and stay in the source of the error.
 pub(crate) fn words(error: &io::Error) -> String {
     if error.raw_os_error().is_some() {
         return error.to_string();

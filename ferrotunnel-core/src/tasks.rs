@@ -10,10 +10,11 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::shards::Shards;
 
-/// A set of tasks that end with their owner: dropping the last clone aborts them all. A cheap handle.
+/// A set of tasks that end with their owner: dropping the last clone aborts them all. A cheap
+/// handle.
 ///
-/// Whoever adds a task takes the finished ones out, so a set that goes on growing and shrinking holds
-/// what is running and little else. A panic ends its own task only.
+/// Whoever adds a task takes the finished ones out, so a set holds what is running and little else.
+/// A panic ends its own task only.
 #[derive(Clone, Debug, Default)]
 pub struct Tasks(Arc<Mutex<JoinSet<()>>>);
 

@@ -43,8 +43,8 @@ impl TestBed {
         Self { server: server.spawn().await.unwrap(), carrier }
     }
 
-    /// A server with the defaults on an [address of its own](own_ip), for tests in which a public port
-    /// has to come back.
+    /// A server with the defaults on an [address of its own](own_ip), for tests in which a public
+    /// port has to come back.
     pub async fn alone(carrier: Carrier) -> Self {
         let addr = SocketAddr::new(own_ip(), 0);
         Self::with(carrier, |server| server.bind(addr).http_bind(addr)).await

@@ -74,8 +74,9 @@ impl Drop for LocalService {
     }
 }
 
-/// A loopback address that nobody else uses, neither another process nor another test of this one. A port of it that
-/// comes free stays free; on a shared address another test that runs at the same time could be given it.
+/// A loopback address that nobody else uses, neither another process nor another test of this one.
+/// A port of it that comes free stays free; on a shared address another test that runs at the same
+/// time could be given it.
 pub fn own_ip() -> IpAddr {
     static NEXT: AtomicU8 = AtomicU8::new(0);
     let [a, b, ..] = std::process::id().to_le_bytes();

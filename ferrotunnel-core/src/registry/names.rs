@@ -31,8 +31,8 @@ pub(super) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
     Ok(host.to_ascii_lowercase())
 }
 
-/// The domain under which HTTP tunnels get their names: a host name, lower-cased, and short enough for
-/// every name to fit in front of it. Dots around it are ignored.
+/// The domain under which HTTP tunnels get their names: a host name, lower-cased, and short enough
+/// for every name to fit in front of it. Dots around it are ignored.
 ///
 /// # Errors
 /// It is no host name, or too long.
