@@ -84,6 +84,8 @@ struct Local {
     ended: bool,
     may_read: bool,
     may_write: bool,
+    /// A write said that the peer reset the stream; what it had said before is yet to be read.
+    deaf: bool,
 }
 
 /// What a stream has come to, whoever still knows it.
@@ -93,6 +95,8 @@ struct Truth {
     broken: bool,
     /// Length of the direction from the client and from the server, once finished.
     totals: [Option<usize>; 2],
+    /// The same where an end broke off behind its data.
+    parted: [Option<usize>; 2],
 }
 
 struct World {
@@ -180,7 +184,8 @@ impl World {
             20..36 => self.read(at, id, 1 + script.below(20)),
             36..44 => self.release(at, id, script.size()),
             44..48 => self.finish(at, id),
-            48..50 => self.reset(at, id),
+            48 => self.reset(at, id),
+            49 => self.reset_after_data(at, id),
             50..54 => self.forget_if_done(at, id),
             54 => self.forget(at, id),
             _ => self.send_datagram(at, id, script.size()),
@@ -214,7 +219,7 @@ impl World {
 
     fn write(&mut self, at: usize, id: StreamId, size: usize) {
         let local = &self.ends[at].streams[&id];
-        if local.finished || !local.may_write || local.kind == TunnelKind::Udp {
+        if local.finished || local.deaf || !local.may_write || local.kind == TunnelKind::Udp {
             return;
         }
         let chunk = self.content(id, at, local.sent, size);
@@ -227,7 +232,7 @@ impl World {
                 local.sent += size - rest;
                 local.may_write = !waits;
             }
-            Err(WriteError::Stream(error)) => self.broke(at, id, &error),
+            Err(WriteError::Stream(error)) => self.broke_writing(at, id, &error),
             Err(error) => panic!("{error}"),
         }
     }
@@ -286,10 +291,21 @@ impl World {
         self.ends[at].session.reset(id, ResetCode::Internal, "chance");
     }
 
+    /// The application goes on holding it until it finds out that the stream is over.
+    fn reset_after_data(&mut self, at: usize, id: StreamId) {
+        let end = &mut self.ends[at];
+        let local = &end.streams[&id];
+        end.session.reset_after_data(id, ResetCode::LocalFailed, LAST_WORDS);
+        let truth = self.truth.entry(id).or_default();
+        truth.parted[at] = Some(local.sent);
+        truth.broken = true;
+    }
+
     /// After an end to both directions nothing may be lost by letting go.
     fn forget_if_done(&mut self, at: usize, id: StreamId) {
         let end = &mut self.ends[at];
-        if end.streams[&id].finished && end.streams[&id].ended {
+        let local = &end.streams[&id];
+        if (local.finished || local.deaf) && local.ended {
             end.session.forget(id);
             end.streams.remove(&id);
         }
@@ -304,20 +320,41 @@ impl World {
     fn broke(&mut self, at: usize, id: StreamId, error: &StreamError) {
         let excused = self.forged || self.ending || self.truth[&id].broken;
         assert!(excused, "stream {id} of an honest peer: {error}");
+        let local = &self.ends[at].streams[&id];
+        if let StreamError::Reset { reason, .. } = error
+            && reason == LAST_WORDS
+            && local.kind != TunnelKind::Udp
+            && !self.forged
+        {
+            let said = self.truth[&id].parted[1 - at];
+            assert_eq!(Some(local.received), said, "stream {id}: all that was said before");
+        }
         self.ends[at].session.forget(id);
         self.ends[at].streams.remove(&id);
+    }
+
+    /// What the peer said before it broke off is still to be read.
+    fn broke_writing(&mut self, at: usize, id: StreamId, error: &StreamError) {
+        if !matches!(error, StreamError::Reset { .. }) {
+            return self.broke(at, id, error);
+        }
+        let excused = self.forged || self.ending || self.truth[&id].broken;
+        assert!(excused, "stream {id} of an honest peer: {error}");
+        if let Some(local) = self.ends[at].streams.get_mut(&id) {
+            local.deaf = true;
+        }
     }
 
     fn send_datagram(&mut self, at: usize, id: StreamId, size: usize) {
         let payload = self.content(id, at, 0, size);
         let end = &mut self.ends[at];
         let local = &end.streams[&id];
-        if local.kind != TunnelKind::Udp || local.finished {
+        if local.kind != TunnelKind::Udp || local.finished || local.deaf {
             return;
         }
         match end.session.send_datagram(id, payload) {
             Ok(_) => {}
-            Err(WriteError::Stream(error)) => self.broke(at, id, &error),
+            Err(WriteError::Stream(error)) => self.broke_writing(at, id, &error),
             Err(error) => panic!("{error}"),
         }
     }
@@ -501,7 +538,7 @@ impl World {
             &|world| world.read(at, id, usize::MAX),
             &|world| world.release(at, id, usize::MAX),
             &|world| {
-                if !world.ends[at].streams[&id].finished {
+                if !world.ends[at].streams[&id].finished && !world.ends[at].streams[&id].deaf {
                     world.finish(at, id);
                 }
             },
@@ -526,9 +563,13 @@ impl Local {
             ended: false,
             may_read: true,
             may_write: true,
+            deaf: false,
         }
     }
 }
+
+/// Why an end broke off behind its data.
+const LAST_WORDS: &str = "last words";
 
 /// Content repeats after this many bytes: a prime, so that no chunk or window size divides it.
 const PERIOD: usize = 65_521;

@@ -249,7 +249,7 @@ impl Session {
         if bytes.is_empty() && !fin {
             return Ok(());
         }
-        if !bytes.is_empty() {
+        if !bytes.is_empty() && stream.parting.is_none() {
             stream.recv.push_bytes(bytes);
         }
         stream.recv.finished = fin;
@@ -293,7 +293,7 @@ impl Session {
         if stream.kind != TunnelKind::Udp {
             return Err(Violation::Unexpected("Datagram"));
         }
-        if stream.aborted.is_some() || stream.recv.finished {
+        if stream.is_over() || stream.recv.finished {
             return Ok(());
         }
         let limit = if self.unread_datagram_bytes < SESSION_DATAGRAM_READ_BYTES {

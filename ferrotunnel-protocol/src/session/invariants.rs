@@ -4,6 +4,7 @@ use ferrotunnel_common::StreamId;
 use hashbrown::HashSet;
 
 use super::config::MIN_WINDOW;
+use super::event::StreamError;
 use super::stream::Opener;
 use super::{Session, State};
 
@@ -27,7 +28,7 @@ impl Session {
             );
             let unread: usize = stream.recv.queue.iter().map(bytes::Bytes::len).sum();
             assert_eq!(unread as u32, stream.recv.queued, "stream {id}: receive queue count");
-            if stream.aborted.is_none() && stream.kind != ferrotunnel_common::TunnelKind::Udp {
+            if stream.kind != ferrotunnel_common::TunnelKind::Udp {
                 assert!(stream.recv.queued <= stream.recv.window.held(), "stream {id}: held");
             }
             if stream.kind == ferrotunnel_common::TunnelKind::Udp {
@@ -37,6 +38,16 @@ impl Session {
             grown += u64::from(stream.recv.window.bytes().saturating_sub(MIN_WINDOW));
             assert_eq!(stream.counted, !stream.is_closed_on_wire(), "stream {id}: counted");
             assert!(stream.counted || stream.held, "stream {id}: kept for nobody");
+            if let Some(error) = &stream.aborted {
+                assert!(stream.send.queue.is_empty(), "stream {id}: sends after its end");
+                let by_peer = matches!(**error, StreamError::Reset { .. });
+                assert!(by_peer || unread == 0, "stream {id}: keeps what nobody may read");
+            }
+            if stream.parting.is_some() {
+                assert_eq!(unread, 0, "stream {id}: keeps what nobody may read");
+                let waits = stream.has_output() && stream.aborted.is_none();
+                assert!(waits || stream.is_closed_on_wire(), "stream {id}: its Reset is lost");
+            }
             match (stream.counted, stream.opener) {
                 (true, Opener::Us) => ours += 1,
                 (true, Opener::Peer) => theirs += 1,

@@ -5,10 +5,14 @@
 //!   send:  Open ------> Finishing ---------> Finished
 //!   recv:  Open ------> Finished             (FIN received)
 //!   either half, by reset() here or Reset from the peer ------> Aborted
+//!   either half, by reset_after_data() --> Parting -- Reset sent --> Aborted
 //! ```
 //!
 //! On the wire a stream is closed when both halves are Finished, or when it is Aborted. Its entry
 //! stays until the application has also let go of it.
+//!
+//! While it is Parting, what was queued still leaves. Nothing is read any more and no credit is
+//! returned, so what the peer may send meanwhile is bounded by what it had been granted.
 
 use std::collections::VecDeque;
 
@@ -18,6 +22,7 @@ use ferrotunnel_common::TunnelKind;
 use super::event::StreamError;
 use super::flow::{ReceiveWindow, SendCredit};
 use super::scheduler::Turn;
+use crate::frame::Reset;
 
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -27,6 +32,8 @@ pub(super) struct Stream {
     pub(super) recv: RecvHalf,
     /// Why the stream was aborted. Boxed: it is rare, and streams are many.
     pub(super) aborted: Option<Box<StreamError>>,
+    /// The Reset that goes behind what is queued: the stream is Parting. Boxed for the same reason.
+    pub(super) parting: Option<Box<Reset>>,
     /// The application holds a handle.
     pub(super) held: bool,
     /// Counted as open on the wire.
@@ -92,6 +99,7 @@ impl Stream {
                 grant_listed: false,
             },
             aborted: None,
+            parting: None,
             held: true,
             counted: true,
         }
@@ -101,21 +109,31 @@ impl Stream {
         self.aborted.is_some() || (self.send.state == SendState::Finished && self.recv.finished)
     }
 
+    /// Nobody reads or writes it any more, whatever still travels.
+    pub(super) fn is_over(&self) -> bool {
+        self.aborted.is_some() || self.parting.is_some()
+    }
+
     pub(super) fn has_output(&self) -> bool {
         !self.send.queue.is_empty() || self.send.state == SendState::Finishing
     }
+}
 
-    /// Drops what waits to be sent and what waits to be read. Returns the bytes dropped from the
-    /// send queue.
+impl SendHalf {
+    /// Drops what waits to be sent. Returns how many bytes that was.
     pub(super) fn discard(&mut self) -> usize {
-        self.send.queue = VecDeque::new();
-        self.recv.queue = VecDeque::new();
-        self.recv.queued = 0;
-        std::mem::take(&mut self.send.queued)
+        self.queue = VecDeque::new();
+        std::mem::take(&mut self.queued)
     }
 }
 
 impl RecvHalf {
+    /// Drops what waits to be read. Returns how many bytes that was.
+    pub(super) fn discard(&mut self) -> usize {
+        self.queue = VecDeque::new();
+        std::mem::take(&mut self.queued) as usize
+    }
+
     /// Queues bytes of a stream. Small pieces are joined: a peer that sends single bytes to a
     /// reader that does not take them would otherwise make us hold some seventy bytes for each.
     /// Any two neighbours in the queue are together longer than [`JOIN_BELOW`].

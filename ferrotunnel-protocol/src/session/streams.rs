@@ -114,15 +114,18 @@ impl Session {
     /// Hands out what has arrived, up to `max` chunks. The bytes go on counting against the
     /// stream's window until [`release`](Self::release). On a flow each chunk is one datagram.
     ///
+    /// What arrived before a Reset of the peer, an end included, is handed out before the error.
+    ///
     /// # Errors
-    /// The stream was aborted; what it had not handed out is lost.
+    /// The stream was aborted. If that was done here, or the session ended, what had not been
+    /// handed out is lost.
     pub fn read(
         &mut self,
         id: StreamId,
         chunks: &mut Vec<Bytes>,
         max: usize,
     ) -> Result<Read, StreamError> {
-        let stream = live(self.streams.get_mut(&id))?;
+        let stream = readable(self.streams.get_mut(&id))?;
         if stream.recv.queue.is_empty() {
             if stream.recv.finished {
                 return Ok(Read::Finished);
@@ -146,7 +149,7 @@ impl Session {
     /// effect on flows, which have none.
     pub fn release(&mut self, id: StreamId, bytes: usize) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.kind == TunnelKind::Udp || stream.aborted.is_some() {
+        if stream.kind == TunnelKind::Udp || stream.is_over() {
             return;
         }
         let due = stream.recv.window.release(bytes as u32);
@@ -159,13 +162,14 @@ impl Session {
     /// Ends this side's direction after what is queued. Of no effect the second time.
     pub fn finish(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        if stream.send.state == SendState::Open && stream.aborted.is_none() {
+        if stream.send.state == SendState::Open && !stream.is_over() {
             stream.send.state = SendState::Finishing;
             self.scheduler.activate(id, &mut stream.send.turn);
         }
     }
 
-    /// Aborts both directions and tells the peer. Of no effect on a stream that has ended.
+    /// Aborts both directions at once and tells the peer. What is queued is dropped. Of no effect
+    /// on a stream that has ended.
     pub fn reset(&mut self, id: StreamId, code: ResetCode, reason: &str) {
         let Some(stream) = self.streams.get(&id) else { return };
         if stream.is_closed_on_wire() {
@@ -175,14 +179,33 @@ impl Session {
         self.abort_stream(id, StreamError::Closed);
     }
 
+    /// Aborts both directions behind what is queued: it leaves as it would have otherwise, then
+    /// the peer is told. For the application the stream is over at once. Of no effect on a stream
+    /// that has ended.
+    ///
+    /// All that is queued is within the credit, so nothing is waited for but the carrier.
+    pub fn reset_after_data(&mut self, id: StreamId, code: ResetCode, reason: &str) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        if stream.is_closed_on_wire() || stream.parting.is_some() {
+            return;
+        }
+        if !stream.has_output() {
+            return self.reset(id, code, reason);
+        }
+        stream.parting = Some(Box::new(Reset { code, reason: reason.to_owned() }));
+        self.discard_unread(id);
+        self.wake_both(id);
+    }
+
     /// The application lets go of a stream: if it has not ended well it is reset. Its entry is
-    /// freed.
+    /// freed, once what [`finish`](Self::finish) or [`reset_after_data`](Self::reset_after_data)
+    /// left to be sent has left.
     pub fn forget(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.held = false;
         (stream.recv.waiting, stream.send.waiting) = (false, false);
         let unread = !stream.recv.queue.is_empty() || !stream.recv.finished;
-        if stream.aborted.is_none() && (unread || stream.send.state == SendState::Open) {
+        if !stream.is_over() && (unread || stream.send.state == SendState::Open) {
             self.reset(id, ResetCode::Cancelled, "");
         }
         self.free_if_done(id);
@@ -207,18 +230,45 @@ impl Session {
         if stream.is_closed_on_wire() {
             return;
         }
-        if stream.kind == TunnelKind::Udp {
-            self.unread_datagram_bytes -= stream.recv.queued as usize;
-        }
-        self.queued_bytes -= stream.discard();
+        self.queued_bytes -= stream.send.discard();
+        // Who aborted a stream here is not told that the peer did the same meanwhile.
+        let error = if stream.parting.take().is_some() { StreamError::Closed } else { error };
+        // What came before a Reset of the peer is still the reader's, and its window has counted
+        // it. Datagrams no window has counted.
+        let keeps_unread =
+            matches!(error, StreamError::Reset { .. }) && stream.kind != TunnelKind::Udp;
         stream.aborted = Some(Box::new(error));
+        if !keeps_unread {
+            self.discard_unread(id);
+        }
+        self.wake_both(id);
+        self.settle(id);
+    }
+
+    /// Queues the Reset of a parting stream whose last byte has been handed out.
+    pub(super) fn part(&mut self, id: StreamId, reset: Reset) {
+        if self.streams.get(&id).is_some_and(|stream| !stream.is_closed_on_wire()) {
+            self.push_control(&Frame::Reset(id, reset));
+            self.abort_stream(id, StreamError::Closed);
+        }
+    }
+
+    fn discard_unread(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
+        let bytes = stream.recv.discard();
+        if stream.kind == TunnelKind::Udp {
+            self.unread_datagram_bytes -= bytes;
+        }
+    }
+
+    fn wake_both(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else { return };
         if std::mem::take(&mut stream.recv.waiting) {
             self.events.push_back(Event::Readable(id));
         }
         if std::mem::take(&mut stream.send.waiting) {
             self.events.push_back(Event::Writable(id));
         }
-        self.settle(id);
     }
 
     fn free_if_done(&mut self, id: StreamId) {
@@ -226,10 +276,8 @@ impl Session {
         if stream.held || !stream.is_closed_on_wire() {
             return;
         }
-        if stream.kind == TunnelKind::Udp {
-            self.unread_datagram_bytes -= stream.recv.queued as usize;
-        }
         let window = stream.recv.window.bytes();
+        self.discard_unread(id);
         self.config.budget.release(window);
         self.grown_bytes -= u64::from(window.saturating_sub(MIN_WINDOW));
         self.streams.remove(&id);
@@ -259,11 +307,26 @@ impl super::stream::SendHalf {
     }
 }
 
-/// The stream, unless it is gone or aborted.
+/// The stream, unless it is gone or over.
 fn live(stream: Option<&mut Box<Stream>>) -> Result<&mut Stream, StreamError> {
     let stream = stream.ok_or(StreamError::Closed)?;
     match &stream.aborted {
-        None => Ok(stream),
         Some(error) => Err((**error).clone()),
+        None if stream.parting.is_some() => Err(StreamError::Closed),
+        None => Ok(stream),
+    }
+}
+
+/// The stream, if there is something to read or may yet be.
+fn readable(stream: Option<&mut Box<Stream>>) -> Result<&mut Stream, StreamError> {
+    let stream = stream.ok_or(StreamError::Closed)?;
+    match stream.aborted.as_deref() {
+        // Nothing of it is left when the stream was aborted in another way.
+        Some(StreamError::Reset { .. })
+            if stream.recv.finished || !stream.recv.queue.is_empty() =>
+        {
+            Ok(stream)
+        }
+        _ => live(Some(stream)),
     }
 }

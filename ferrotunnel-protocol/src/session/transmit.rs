@@ -84,7 +84,7 @@ impl Session {
         while let Some(id) = self.grants.pop_front() {
             let Some(stream) = self.streams.get_mut(&id) else { continue };
             stream.recv.grant_listed = false;
-            if stream.recv.finished || stream.aborted.is_some() {
+            if stream.recv.finished || stream.is_over() {
                 continue;
             }
             let before = stream.recv.window.bytes();
@@ -146,15 +146,20 @@ impl Session {
             self.queued_bytes -= payload.len();
             self.counters.bytes_out += payload.len() as u64;
             scheduler::Scheduler::sent(&mut stream.send.turn, payload.len());
-            let fin = stream.send.queue.is_empty() && stream.send.state == SendState::Finishing;
+            let last = stream.send.queue.is_empty();
+            let fin = last && stream.send.state == SendState::Finishing;
             if fin {
                 stream.send.state = SendState::Finished;
             }
+            let reset = if last { stream.parting.clone() } else { None };
             let flags = if fin { FIN } else { 0 };
             bytes += push_frame(out, FrameType::Data, flags, id, payload);
             self.wake_writer(id);
             if fin {
                 self.settle(id);
+            }
+            if let Some(reset) = reset {
+                self.part(id, *reset);
             }
         }
         bytes

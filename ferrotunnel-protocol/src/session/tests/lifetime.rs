@@ -147,11 +147,10 @@ fn a_stream_that_ended_well_can_be_read_later() {
 }
 
 #[test]
-fn a_reset_discards_and_tells_why() {
+fn a_reset_drops_what_is_queued_and_tells_why() {
     let mut pair = Pair::new();
     let id = pair.open(Side::Server);
-    pair.client.write(id, b"never read");
-    pair.exchange();
+    pair.client.write(id, b"never sent");
     pair.client.session.reset(id, ResetCode::LocalUnreachable, "nobody listens on port 3000");
     pair.client.session.reset(id, ResetCode::Internal, "twice");
     assert_eq!(pair.client.read_all(id), Err(StreamError::Closed));
@@ -159,6 +158,7 @@ fn a_reset_discards_and_tells_why() {
     let Err(StreamError::Reset { code, reason }) = pair.server.read_all(id) else { panic!() };
     assert_eq!((code, &*reason), (ResetCode::LocalUnreachable, "nobody listens on port 3000"));
     assert_eq!(pair.client.sent(FrameType::Reset), 1);
+    assert_eq!(pair.client.sent(FrameType::Data), 0);
     assert_eq!(pair.client.session.stats().streams, 1, "until the application lets go");
 }
 

@@ -3,6 +3,7 @@
 mod ledger;
 mod link;
 mod pair;
+mod parting;
 mod rng;
 
 mod bounds;

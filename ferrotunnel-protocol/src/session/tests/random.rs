@@ -69,6 +69,8 @@ struct Local {
     ended: bool,
     may_read: bool,
     may_write: bool,
+    /// A write said that the peer reset the stream; what it had said before is yet to be read.
+    deaf: bool,
     datagrams_sent: u64,
     last_datagram: u64,
 }
@@ -85,6 +87,7 @@ impl Local {
             ended: false,
             may_read: true,
             may_write: true,
+            deaf: false,
             datagrams_sent: 0,
             last_datagram: 0,
         }
@@ -102,6 +105,8 @@ struct Truth {
     broken: bool,
     /// Length of the direction from the client and from the server, once finished.
     totals: [Option<usize>; 2],
+    /// The same where an end broke off behind its data.
+    parted: [Option<usize>; 2],
 }
 
 #[derive(Debug)]
@@ -168,7 +173,8 @@ impl World {
             40..65 => self.on_random(side, Self::read),
             65..75 => self.on_random(side, Self::release),
             75..80 => self.on_random(side, Self::finish),
-            80 => self.on_random(side, Self::reset),
+            80 if self.rng.one_in(2) => self.on_random(side, Self::reset),
+            80 => self.on_random(side, Self::reset_after_data),
             81..85 => self.on_random(side, Self::forget_if_done),
             85 => self.on_random(side, Self::forget),
             86..90 => self.on_random(side, Self::send_datagram),
@@ -261,7 +267,7 @@ impl World {
         let most = 1 + self.rng.below(128 * 1024);
         let local = &self.apps[index(side)][&id];
         let size = self.rng.size(most).min(local.quota - local.sent);
-        if !local.may_write || local.finished || local.is_flow() || size == 0 {
+        if !local.may_write || local.finished || local.deaf || local.is_flow() || size == 0 {
             return;
         }
         let chunk = self.content(id, side, local.sent, size);
@@ -274,7 +280,7 @@ impl World {
                     local.may_write = false;
                 }
             }
-            Err(WriteError::Stream(error)) => self.broke(side, id, &error),
+            Err(WriteError::Stream(error)) => self.broke_writing(side, id, &error),
             Err(error) => panic!("{error}"),
         }
     }
@@ -350,10 +356,25 @@ impl World {
         self.pair.end(side).session.reset(id, ResetCode::Internal, "chance");
     }
 
+    /// Its application may let go of it at once, or hold it for a while.
+    fn reset_after_data(&mut self, side: Side, id: StreamId) {
+        let lets_go = self.rng.one_in(2);
+        let (local, end) = self.local(side, id);
+        let sent = local.sent;
+        end.session.reset_after_data(id, ResetCode::LocalFailed, LAST_WORDS);
+        let truth = self.truth.get_mut(&id).unwrap();
+        truth.parted[index(side)] = Some(sent);
+        truth.broken = true;
+        if lets_go {
+            self.pair.end(side).session.forget(id);
+            self.apps[index(side)].remove(&id);
+        }
+    }
+
     /// After an end to both directions nothing may be lost by letting go.
     fn forget_if_done(&mut self, side: Side, id: StreamId) {
         let (local, end) = self.local(side, id);
-        if local.finished && local.ended {
+        if (local.finished || local.deaf) && local.ended {
             end.session.forget(id);
             self.apps[index(side)].remove(&id);
         }
@@ -366,15 +387,34 @@ impl World {
     }
 
     fn broke(&mut self, side: Side, id: StreamId, error: &StreamError) {
-        assert!(self.truth[&id].broken, "stream {id} of an honest peer: {error}");
+        let truth = &self.truth[&id];
+        assert!(truth.broken, "stream {id} of an honest peer: {error}");
+        let local = &self.apps[index(side)][&id];
+        if let StreamError::Reset { reason, .. } = error
+            && reason == LAST_WORDS
+            && !local.is_flow()
+        {
+            let sent = truth.parted[index(other(side))];
+            assert_eq!(Some(local.received), sent, "stream {id}: all that was said before");
+        }
         self.pair.end(side).session.forget(id);
         self.apps[index(side)].remove(&id);
+    }
+
+    /// What the peer said before it broke off is still to be read.
+    fn broke_writing(&mut self, side: Side, id: StreamId, error: &StreamError) {
+        if matches!(error, StreamError::Reset { .. }) {
+            assert!(self.truth[&id].broken, "stream {id} of an honest peer: {error}");
+            self.local(side, id).0.deaf = true;
+        } else {
+            self.broke(side, id, error);
+        }
     }
 
     fn send_datagram(&mut self, side: Side, id: StreamId) {
         let size = 8 + self.rng.size(2_000);
         let (local, end) = self.local(side, id);
-        if !local.is_flow() || local.finished {
+        if !local.is_flow() || local.finished || local.deaf {
             return;
         }
         local.datagrams_sent += 1;
@@ -382,7 +422,7 @@ impl World {
         payload[..8].copy_from_slice(&local.datagrams_sent.to_be_bytes());
         match end.session.send_datagram(id, payload.into()) {
             Ok(_) => {}
-            Err(WriteError::Stream(error)) => self.broke(side, id, &error),
+            Err(WriteError::Stream(error)) => self.broke_writing(side, id, &error),
             Err(error) => panic!("{error}"),
         }
     }
@@ -462,7 +502,7 @@ impl World {
 
     fn finish_if_sent(&mut self, side: Side, id: StreamId) {
         let local = &self.apps[index(side)][&id];
-        if !local.finished && (local.is_flow() || local.sent == local.quota) {
+        if !local.finished && !local.deaf && (local.is_flow() || local.sent == local.quota) {
             self.finish(side, id);
         }
     }
@@ -477,6 +517,9 @@ fn index(side: Side) -> usize {
 
 /// Content repeats after this many bytes: a prime, so that no chunk or window size divides it.
 const PERIOD: usize = 65_521;
+
+/// Why an end broke off behind its data.
+const LAST_WORDS: &str = "last words";
 
 /// What one direction carries at most.
 const MOST_BYTES: usize = 1 << 20;
