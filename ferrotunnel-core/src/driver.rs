@@ -21,7 +21,7 @@ use tokio_util::io::poll_read_buf;
 
 use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
-use crate::session::{Inner, Shared};
+use crate::shared::{Inner, Shared};
 use crate::stream::Stream;
 use crate::yielding;
 

@@ -17,6 +17,7 @@ mod registry;
 pub mod server;
 mod session;
 mod shards;
+mod shared;
 mod socket;
 pub mod splice;
 mod stream;

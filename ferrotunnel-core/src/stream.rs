@@ -11,7 +11,7 @@ use ferrotunnel_protocol::frame::ResetCode;
 use ferrotunnel_protocol::{Read, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::session::Shared;
+use crate::shared::Shared;
 
 /// One multiplexed, flow-controlled byte pipe.
 ///

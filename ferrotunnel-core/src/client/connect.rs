@@ -16,7 +16,8 @@ use crate::carrier::Carrier;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{BuildError, ConnectError};
 use crate::handshake::{self, Greeted, HandshakeError};
-use crate::session::{Session, Shared};
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::{socket, tls};
 
 /// How a client reaches its server.

@@ -14,7 +14,8 @@ use tokio::task::JoinHandle;
 use super::{Driver, End, Incoming};
 use crate::auth::{Authenticator, Binding, ProofKey};
 use crate::handshake::{self, Greeted};
-use crate::session::{Session, Shared};
+use crate::session::Session;
+use crate::shared::Shared;
 use crate::stream::Stream;
 
 struct Running {

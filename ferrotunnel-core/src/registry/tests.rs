@@ -8,7 +8,8 @@ use ferrotunnel_protocol::{Config, Session as Machine, State};
 
 use super::*;
 use crate::auth::Principal;
-use crate::session::{Session, Shared};
+use crate::session::Session;
+use crate::shared::Shared;
 
 fn registry() -> Registry {
     let config = RegistryConfig {
