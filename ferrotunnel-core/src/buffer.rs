@@ -32,7 +32,8 @@ impl ReadSize {
         }
     }
 
-    /// Reads once, at most `limit` bytes, into a buffer of its own. `None` is the end.
+    /// Reads once, at most `limit` bytes, into a buffer of its own that joins `chunks`. `false`: the
+    /// end.
     ///
     /// To be called when `io` is ready: the buffer is made before the read.
     pub(crate) fn poll_read_chunk<R: AsyncRead + Unpin>(
@@ -40,22 +41,23 @@ impl ReadSize {
         io: &mut R,
         cx: &mut Context<'_>,
         limit: usize,
-    ) -> Poll<io::Result<Option<Bytes>>> {
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
         let offered = self.0.min(limit);
         let mut buffer = BytesMut::with_capacity(offered);
         let mut limited = bytes::BufMut::limit(&mut buffer, offered);
         let read = std::task::ready!(poll_read_buf(Pin::new(io), cx, &mut limited))?;
         self.learn(offered, read);
         if read == 0 {
-            return Poll::Ready(Ok(None));
+            return Poll::Ready(Ok(false));
         }
         // A few bytes must not keep a large buffer alive while they wait for a slow reader.
-        let chunk = if read <= COPY_BELOW && read < offered / 2 {
+        chunks.push(if read <= COPY_BELOW && read < offered / 2 {
             Bytes::copy_from_slice(&buffer)
         } else {
             buffer.freeze()
-        };
-        Poll::Ready(Ok(Some(chunk)))
+        });
+        Poll::Ready(Ok(true))
     }
 }
 

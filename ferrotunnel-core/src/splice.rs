@@ -126,11 +126,11 @@ impl<A: End, B: End> Splice<A, B> {
         fault: Fault,
         before: (u64, u64),
     ) -> Poll<Result<Outcome, SpliceError>> {
-        let (words, lost, said_before) = match side {
-            Side::A => (&mut self.a_to_b, &mut self.b_to_a, before.0),
-            Side::B => (&mut self.b_to_a, &mut self.a_to_b, before.1),
+        let parting = match side {
+            Side::A => Parting::new::<A>(side, fault, &mut self.a_to_b, &mut self.b_to_a, before.0),
+            Side::B => Parting::new::<B>(side, fault, &mut self.b_to_a, &mut self.a_to_b, before.1),
         };
-        self.parting = Some(Box::new(Parting::new(side, fault, words, lost, said_before)));
+        self.parting = Some(Box::new(parting));
         self.poll_parting(cx)
     }
 
@@ -174,6 +174,8 @@ impl<A: End, B: End> Drop for Splice<A, B> {
 struct Direction {
     chunks: Vec<Bytes>,
     moved: u64,
+    /// When bytes last moved to a sink that an abort would take them from.
+    moved_at: Option<Instant>,
     state: Flow,
 }
 
@@ -225,6 +227,9 @@ impl Direction {
                 let count = ready!(sink.poll_write(cx, &mut self.chunks)).map_err(Fault::Sink)?;
                 source.release(count);
                 self.moved += count as u64;
+            }
+            if !D::KEEPS_WORDS {
+                self.moved_at = Some(Instant::now());
             }
         }
         crate::yielding::behind_new_events(cx);

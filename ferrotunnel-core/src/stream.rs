@@ -25,6 +25,7 @@ pub struct Stream {
     to_release: usize,
     /// What `poll_read` has not copied out yet, last chunk first.
     unread: Vec<Bytes>,
+    heard_out: bool,
 }
 
 impl std::fmt::Debug for Stream {
@@ -35,7 +36,7 @@ impl std::fmt::Debug for Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
-        Self { shared, id, to_release: 0, unread: Vec::new() }
+        Self { shared, id, to_release: 0, unread: Vec::new(), heard_out: false }
     }
 
     /// Its id within the session.
@@ -46,7 +47,7 @@ impl Stream {
     /// The next bytes, or `None` when the peer has finished.
     ///
     /// # Errors
-    /// The stream was reset or its session ended.
+    /// The stream was reset, and what had come before was read; or its session ended.
     pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         if let Some(chunk) = self.unread.pop() {
             return Ok(Some(chunk));
@@ -56,6 +57,12 @@ impl Stream {
         let chunk = chunks.pop().filter(|_| more);
         self.to_release += chunk.as_ref().map_or(0, Bytes::len);
         Ok(chunk)
+    }
+
+    /// Whether a read has met the end of the peer's direction, or the error that broke the stream.
+    /// What had come before is read by then.
+    pub fn is_heard_out(&self) -> bool {
+        self.heard_out
     }
 
     /// Writes all of `chunk`, without copying it.
@@ -76,13 +83,15 @@ impl Stream {
         self.shared.command(|inner| inner.machine.finish(self.id));
     }
 
-    /// Aborts both directions and tells the peer why.
+    /// Aborts both directions and tells the peer why. What was written and has not left yet is
+    /// dropped.
     pub fn reset(self, code: ResetCode, reason: &str) {
-        self.abort(code, reason);
+        self.shared.command(|inner| inner.machine.reset(self.id, code, reason));
     }
 
-    pub(crate) fn abort(&self, code: ResetCode, reason: &str) {
-        self.shared.command(|inner| inner.machine.reset(self.id, code, reason));
+    /// The same behind what was written, which still leaves.
+    pub(crate) fn reset_after_data(&self, code: ResetCode, reason: &str) {
+        self.shared.command(|inner| inner.machine.reset_after_data(self.id, code, reason));
     }
 
     /// Hands out up to `max` chunks. `true`: there are some; `false`: the peer has finished. They
@@ -94,7 +103,7 @@ impl Stream {
         max: usize,
     ) -> Poll<Result<bool, StreamError>> {
         let released = std::mem::take(&mut self.to_release);
-        self.shared.command(|inner| {
+        let read = self.shared.command(|inner| {
             if released > 0 {
                 inner.machine.release(self.id, released);
             }
@@ -107,7 +116,9 @@ impl Stream {
                 }
                 Err(error) => Poll::Ready(Err(error)),
             }
-        })
+        });
+        self.heard_out |= matches!(read, Poll::Ready(Ok(false) | Err(_)));
+        read
     }
 
     /// Bytes that were read are out of our hands: they become credit at the next read.

@@ -106,6 +106,20 @@ impl TunnelIo {
         }
         result
     }
+
+    /// A local service may answer early and break off. hyper gives a connection up when a write
+    /// fails, with an answer that it has not taken yet; so on a stream that was reset writes come
+    /// to nothing quietly until reading, which cannot block any more, has come to the end.
+    fn note_write(&self, result: Poll<io::Result<usize>>, size: usize) -> Poll<io::Result<usize>> {
+        let was_reset = matches!(&result, Poll::Ready(Err(error))
+            if matches!(StreamError::from_io(error), Some(StreamError::Reset { .. })));
+        let result = self.note(result);
+        if was_reset && !self.stream.inner().is_heard_out() {
+            Poll::Ready(Ok(size))
+        } else {
+            result
+        }
+    }
 }
 
 impl Connection for TunnelIo {
@@ -132,7 +146,7 @@ impl Write for TunnelIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note(result)
+        self.note_write(result, buf.len())
     }
 
     fn poll_write_vectored(
@@ -141,7 +155,7 @@ impl Write for TunnelIo {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note(result)
+        self.note_write(result, bufs.iter().map(|buf| buf.len()).sum())
     }
 
     fn is_write_vectored(&self) -> bool {

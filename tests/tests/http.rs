@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_tests::{
-    Answer, LocalService, Site, TestBed, collect, open, over_both, pattern_stream, raw, read_head,
-    send, soon,
+    Answer, LocalService, Site, TestBed, collect, eventually, open, over_both, pattern_stream, raw,
+    read_head, send, soon,
 };
 use futures_util::{SinkExt, StreamExt, stream};
 use http_body_util::{BodyExt, Empty, Full};
@@ -172,7 +172,7 @@ fn a_websocket_echoes_both_ways() {
             assert!(message.is_close());
         }
         drop(socket);
-        ferrotunnel_tests::eventually("the stream to end", || bed.server.streams() == 0).await;
+        eventually("the stream to end", || bed.server.streams() == 0).await;
     });
 }
 
@@ -599,5 +599,27 @@ fn an_answer_in_two_parts_does_not_wait_for_an_acknowledgement() {
         }
         // 200 times 40 ms would be 8 s.
         assert!(began.elapsed().as_secs() < 6, "{:?}", began.elapsed());
+    });
+}
+
+#[test]
+fn an_early_answer_outlives_the_reset_behind_it() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        // It reads nothing of the body and closes: what has been sent by then is answered with a reset.
+        let service = LocalService::answering(
+            b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 8\r\nconnection: close\r\n\r\ntoo much",
+        )
+        .await;
+        let _client = bed.http("app", service.addr()).await;
+        for round in 0..20 {
+            let body = Full::from(Site::pattern());
+            let asking = Request::post("/").header(HOST, bed.host("app")).body(body).unwrap();
+            let answer = soon("an answer", send(bed.http_addr(), asking)).await.unwrap();
+            let answer = collect(answer).await;
+            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "round {round}: {answer:?}");
+            assert_eq!(answer.body, "too much");
+        }
+        eventually("the streams to end", || bed.server.streams() == 0).await;
     });
 }

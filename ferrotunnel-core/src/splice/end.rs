@@ -13,6 +13,13 @@ pub type Room = usize;
 /// Sealed by its use: implemented for sockets, for tunnel streams and, through
 /// [`Io`](super::Io), for anything that is `AsyncRead + AsyncWrite`.
 pub trait End: Unpin + Send {
+    /// Whether a break takes back nothing that was said before it: what was written here arrives
+    /// before an abort, and what is read here after a break, an end included, was meant.
+    ///
+    /// Sockets are not like that. RST throws away what still waits to be sent, and a socket whose
+    /// error a write has taken reads like one that has ended.
+    const KEEPS_WORDS: bool = false;
+
     /// Appends what there is, at most `room` bytes where that can be kept. `false`: the end.
     fn poll_read(
         &mut self,
@@ -22,7 +29,9 @@ pub trait End: Unpin + Send {
     ) -> Poll<io::Result<bool>>;
 
     /// Waits until a write takes something, and tells about how much.
-    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>>;
+    fn poll_room(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        Poll::Ready(Ok(Room::MAX))
+    }
 
     /// Writes from the front of `chunks`, drops what was written and tells how much it was.
     fn poll_write(
@@ -32,14 +41,17 @@ pub trait End: Unpin + Send {
     ) -> Poll<io::Result<usize>>;
 
     /// Pushes out what was written.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 
     /// Ends the writing direction.
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
     /// Bytes that were read from here have been written to the other end.
-    fn release(&mut self, bytes: usize);
+    fn release(&mut self, _bytes: usize) {}
 
-    /// Something broke: the peer must not take what it has for the whole.
-    fn abort(&mut self);
+    /// Something broke: the peer must not take what it has for the whole. Where nothing else can be
+    /// done, dropping the pipe without an end to its direction has to say it.
+    fn abort(&mut self) {}
 }

@@ -31,14 +31,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> End for Io<T> {
         room: Room,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
-        let chunk = ready!(self.read_size.poll_read_chunk(&mut self.io, cx, room))?;
-        let more = chunk.is_some();
-        chunks.extend(chunk);
-        Poll::Ready(Ok(more))
-    }
-
-    fn poll_room(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
-        Poll::Ready(Ok(Room::MAX))
+        self.read_size.poll_read_chunk(&mut self.io, cx, room, chunks)
     }
 
     fn poll_write(
@@ -65,9 +58,4 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> End for Io<T> {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
-
-    fn release(&mut self, _bytes: usize) {}
-
-    /// Dropping it without a shutdown is all that can be done here.
-    fn abort(&mut self) {}
 }

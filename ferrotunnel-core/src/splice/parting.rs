@@ -1,7 +1,7 @@
 //! What is left to do when one end broke: the other is to hear what that end had said before.
 
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,13 +14,13 @@ use super::{CHUNKS_PER_POLL, Direction, Fault, Flow, SpliceError};
 /// The last moments of a splice one end of which broke.
 ///
 /// A service that answers an upload early and closes has its socket reset by what still comes; its
-/// answer lies in our socket all the same. It is read, handed on, and given time to arrive: to
-/// abort the other end at once would throw away what is queued there.
+/// answer lies in our socket all the same. It is read and handed on. A stream keeps it through the
+/// abort that follows; a socket would throw away what is queued there and is given time.
 pub(super) struct Parting {
     pub(super) side: Side,
     pub(super) error: SpliceError,
-    /// What the broken end had said before the turn in which it broke.
-    said_before: u64,
+    /// What the broken end had said by the time it fell silent; none if it spoke just now.
+    silent_since: Option<u64>,
     /// The other end has said all it had to say.
     other_ended: bool,
     deadline: Option<(Duration, Pin<Box<Sleep>>)>,
@@ -42,8 +42,9 @@ pub(super) enum Parted {
 }
 
 impl Parting {
-    /// `words` come from the broken end, `lost` were for it.
-    pub(super) fn new(
+    /// `words` come from the broken end, an `X`, of which `said_before` had moved before this turn;
+    /// `lost` were for it.
+    pub(super) fn new<X: End>(
         side: Side,
         fault: Fault,
         words: &mut Direction,
@@ -55,18 +56,21 @@ impl Parting {
         let (error, last) = match fault {
             Fault::Source(error) => (error, Flow::Stopped),
             // A reset that follows an orderly end is told as a broken pipe.
-            Fault::Sink(error) if error.kind() == ErrorKind::BrokenPipe => (error, Flow::Copying),
+            Fault::Sink(error) if X::KEEPS_WORDS || error.kind() == ErrorKind::BrokenPipe => {
+                (error, Flow::Copying)
+            }
             // The write took the error that the read would have met: its end proves nothing.
             Fault::Sink(error) => (error, Flow::LastWords),
         };
         if words.state == Flow::Copying {
             words.state = last;
         }
+        let silent_since = if spoke_lately(words, &error) { None } else { Some(said_before) };
         let error = match side {
             Side::A => SpliceError::A(error),
             Side::B => SpliceError::B(error),
         };
-        Self { side, error, said_before, other_ended: false, deadline: None }
+        Self { side, error, silent_since, other_ended: false, deadline: None }
     }
 
     pub(super) fn poll<X: End, Y: End>(
@@ -80,10 +84,15 @@ impl Parting {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Fault::Sink(_))) => return Poll::Ready(Parted::Cut),
             Poll::Ready(Err(Fault::Source(_))) => words.state = Flow::Stopped,
+            // Its reader is slow, or stalls: it may do so here as it may anywhere else.
+            Poll::Pending if Y::KEEPS_WORDS => return Poll::Pending,
             Poll::Pending => return self.poll_deadline(cx, WHOLE_GRACE),
         }
+        if Y::KEEPS_WORDS {
+            return Poll::Ready(Parted::Cut);
+        }
         let whole = words.state == Flow::Finished;
-        if !whole && words.moved == self.said_before {
+        if !whole && self.silent_since == Some(words.moved) {
             return Poll::Ready(Parted::Cut);
         }
         let grace = if whole { WHOLE_GRACE } else { CUT_GRACE };
@@ -113,6 +122,14 @@ impl Parting {
             self.deadline.insert(running.unwrap_or_else(|| (grace, Box::pin(sleep(grace)))));
         timer.as_mut().poll(cx).map(|()| Parted::Cut)
     }
+}
+
+/// Whether a reset came so soon behind what was said that it may not have arrived yet. The end of a
+/// session is another matter: it says nothing about the words, and whoever was served through it had
+/// better learn of it at once.
+fn spoke_lately(words: &Direction, error: &io::Error) -> bool {
+    error.kind() == ErrorKind::ConnectionReset
+        && words.moved_at.is_some_and(|at| at.elapsed() < CUT_GRACE)
 }
 
 /// Time for the last words of an end that was cut off to arrive, before a reset takes what is

@@ -63,14 +63,7 @@ impl<T: Socket> End for SocketEnd<T> {
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
         ready!(self.socket.poll_readable(cx))?;
-        let chunk = ready!(self.read_size.poll_read_chunk(&mut self.socket, cx, room))?;
-        let more = chunk.is_some();
-        chunks.extend(chunk);
-        Poll::Ready(Ok(more))
-    }
-
-    fn poll_room(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
-        Poll::Ready(Ok(Room::MAX))
+        self.read_size.poll_read_chunk(&mut self.socket, cx, room, chunks)
     }
 
     fn poll_write(
@@ -89,10 +82,6 @@ impl<T: Socket> End for SocketEnd<T> {
         Poll::Ready(Ok(count))
     }
 
-    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match ready!(Pin::new(&mut self.socket).poll_shutdown(cx)) {
             // The peer has closed already; there is nobody left to tell.
@@ -100,8 +89,6 @@ impl<T: Socket> End for SocketEnd<T> {
             other => Poll::Ready(other),
         }
     }
-
-    fn release(&mut self, _bytes: usize) {}
 
     fn abort(&mut self) {
         self.socket.abort_on_close();

@@ -10,6 +10,8 @@ use super::end::{End, Room};
 use crate::stream::{Stream, to_io, write_to_io};
 
 impl End for Stream {
+    const KEEPS_WORDS: bool = true;
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -42,10 +44,6 @@ impl End for Stream {
         Poll::Ready(Ok(taken))
     }
 
-    fn poll_flush(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.finish();
         Poll::Ready(Ok(()))
@@ -56,7 +54,7 @@ impl End for Stream {
     }
 
     fn abort(&mut self) {
-        Self::abort(self, ResetCode::LocalFailed, "");
+        self.reset_after_data(ResetCode::LocalFailed, "");
     }
 }
 
