@@ -102,7 +102,9 @@ pub(super) const MAX_GO_AWAYS: u32 = 8;
 pub(super) const EXTRA_REGISTERS_OWED: u32 = 64;
 
 /// Frames waiting in the control queue, beside a Reset for every stream, before the peer is taken
-/// for a flood: 4 MiB.
+/// for a flood. One costs 64 bytes, 32 in the queue and 32 where a short frame lies: 4 MiB for
+/// these, 8 MiB for the Resets at 131,072 entries, which are the default, and up to 2 MiB of queue
+/// that is spare. Text of our own, in Registered and Reset, comes on top; no peer chooses it.
 pub(super) const MAX_CONTROL_QUEUE: usize = 65_536;
 
 /// Frames waiting in the control queue at which no more streams are opened. A carrier that is so

@@ -226,7 +226,7 @@ fn memory_that_is_short_makes_new_streams_start_small() {
     let server = Config { budget: budget.clone(), ..Config::default() };
     let mut pair = Pair::with(Setup { server, ..Setup::default() });
     let early = pair.open(Side::Client);
-    budget.reserve(900_000);
+    budget.reserve(950_000);
     pair.exchange();
     let (theirs, ours) = (pair.open(Side::Client), pair.open(Side::Server));
     assert_eq!(window(&pair.server, early), MIN_WINDOW, "open ones keep what they have");
@@ -235,7 +235,7 @@ fn memory_that_is_short_makes_new_streams_start_small() {
     assert_eq!(pair.client.session.capacity(theirs), Ok(TIGHT_WINDOW as usize));
     assert_eq!(window(&pair.client, ours), MIN_WINDOW, "the client has memory");
 
-    budget.release(900_000);
+    budget.release(950_000);
     pair.exchange();
     let late = pair.open(Side::Client);
     assert_eq!(window(&pair.server, late), MIN_WINDOW);
@@ -255,10 +255,10 @@ fn a_small_window_returns_to_the_minimum_though_nothing_may_grow() {
     let budget = ReceiveBudget::new(1 << 20);
     let server = Config { budget: budget.clone(), growth_memory_bytes: 0, ..Config::default() };
     let mut pair = Pair::with(Setup { server, ..Setup::default() });
-    budget.reserve(900_000);
+    budget.reserve(950_000);
     pair.exchange();
     let id = pair.open(Side::Client);
-    budget.release(900_000);
+    budget.release(950_000);
     pair.client.write_most(id, TIGHT_WINDOW as usize);
     pair.exchange();
     pair.server.read_all(id).unwrap();
@@ -272,15 +272,33 @@ fn short_memory_is_told_once_and_so_is_its_end() {
     let server = Config { budget: budget.clone(), ..Config::default() };
     let mut pair = Pair::with(Setup { server, ..Setup::default() });
     for round in 1..=3 {
-        budget.reserve(900_000);
+        budget.reserve(950_000);
         pair.exchange();
         pair.exchange();
         assert_eq!(pair.server.sent(FrameType::WindowUpdate), 2 * round - 1);
-        budget.release(900_000);
+        budget.release(950_000);
         pair.exchange();
         pair.exchange();
         assert_eq!(pair.server.sent(FrameType::WindowUpdate), 2 * round);
     }
+}
+
+#[test]
+fn streams_that_come_and_go_while_memory_is_short_are_not_told() {
+    let budget = ReceiveBudget::new(1 << 20);
+    let server = Config { budget: budget.clone(), ..Config::default() };
+    let mut pair = Pair::with(Setup { server, ..Setup::default() });
+    budget.reserve(850_000);
+    for _ in 0..10 {
+        budget.reserve(100_000);
+        pair.exchange();
+        budget.release(100_000);
+        pair.exchange();
+    }
+    assert_eq!(pair.server.sent(FrameType::WindowUpdate), 1);
+    budget.release(850_000);
+    pair.exchange();
+    assert_eq!(pair.server.sent(FrameType::WindowUpdate), 2);
 }
 
 #[test]
