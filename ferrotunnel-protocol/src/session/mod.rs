@@ -246,11 +246,6 @@ impl Session {
         self.liveness.smoothed()
     }
 
-    /// Streams each side may have open at once.
-    pub fn max_streams(&self) -> u32 {
-        self.config.max_streams
-    }
-
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
         Stats {
@@ -262,11 +257,6 @@ impl Session {
             grown_bytes: self.grown_bytes,
             datagrams_dropped: self.counters.datagrams_dropped,
         }
-    }
-
-    /// Bytes that the codec still misses before its next item; lets a reader size its buffer.
-    pub fn wants_input(&self, buffered: usize) -> usize {
-        self.decoder.wants(buffered)
     }
 
     /// When `handle_timeout` must be called at the latest.

@@ -6,11 +6,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use ferrotunnel_common::StreamId;
 
+use super::Session;
 use super::config::{MIN_WINDOW, TIGHT_WINDOW};
 use super::event::OutFrame;
 use super::scheduler::{self, QUANTUM};
 use super::stream::SendState;
-use super::{Session, State};
 use crate::frame::{FIN, Frame, FrameType, Header, MAX_PAYLOAD, Ping, WindowUpdate};
 
 impl Session {
@@ -163,11 +163,6 @@ impl Session {
             }
         }
         bytes
-    }
-
-    /// Whether the session is over and everything it had to say was handed out.
-    pub fn is_finished(&self) -> bool {
-        self.state == State::Closed && self.control.is_empty()
     }
 }
 

@@ -35,7 +35,7 @@ fn a_drain_finishes_open_streams_then_both_close() {
             pair.client.session.forget(id);
             pair.server.session.forget(id);
         }
-        assert!(pair.client.session.is_finished() && pair.server.session.is_finished());
+        assert!(pair.client.is_finished() && pair.server.is_finished());
         pair.assert_empty();
         assert_eq!(pair.client.sent(FrameType::Reset) + pair.server.sent(FrameType::Reset), 0);
     }
@@ -46,9 +46,9 @@ fn a_session_without_streams_drains_at_once() {
     let mut pair = Pair::new();
     pair.server.session.drain(GoAwayCode::ShuttingDown, "");
     assert_eq!(pair.server.session.state(), State::Closed);
-    assert!(!pair.server.session.is_finished(), "the GoAway has yet to leave");
+    assert!(!pair.server.is_finished(), "the GoAway has yet to leave");
     pair.exchange();
-    assert!(pair.server.session.is_finished());
+    assert!(pair.server.is_finished());
     assert_eq!(pair.client.session.state(), State::Closed);
 }
 
@@ -163,7 +163,7 @@ fn a_superseded_session_ends_at_once() {
     assert_eq!(pair.client.read_all(id), Err(StreamError::SessionClosed));
     let Some(Event::GoAway(go_away)) = pair.client.events.pop_front() else { panic!() };
     assert_eq!(go_away.code, GoAwayCode::Superseded);
-    assert!(pair.client.session.is_finished() && pair.server.session.is_finished());
+    assert!(pair.client.is_finished() && pair.server.is_finished());
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn a_closed_session_does_nothing_more() {
     assert_eq!(session.poll_timeout(), None);
     assert_eq!(session.handle_timeout(now), Ok(()));
     assert!(!session.has_output());
-    assert!(session.is_finished() && session.is_empty());
+    assert!(!session.has_output() && session.is_empty());
     pair.client.feed(&[99; 20], now);
     assert_eq!(pair.client.violation, None, "what still comes is not looked at");
 }

@@ -30,7 +30,7 @@ fn three_frames_establish_a_session() {
 fn the_settings_of_the_server_replace_the_clients() {
     let server = Config { max_streams: 7, heartbeat: Duration::from_secs(2), ..Config::default() };
     let pair = Pair::with(Setup { server, ..Setup::default() });
-    assert_eq!(pair.client.session.max_streams(), 7);
+    assert_eq!(pair.client.session.config.max_streams, 7);
     let next = pair.client.session.poll_timeout().unwrap();
     assert_eq!(next - pair.now, Duration::from_secs(2));
 }
@@ -39,8 +39,8 @@ fn the_settings_of_the_server_replace_the_clients() {
 fn settings_out_of_range_mean_the_same_on_both_sides() {
     let server = Config { max_streams: 0, heartbeat: Duration::ZERO, ..Config::default() };
     let mut pair = Pair::with(Setup { server, ..Setup::default() });
-    assert_eq!(pair.server.session.max_streams(), 1);
-    assert_eq!(pair.client.session.max_streams(), 1);
+    assert_eq!(pair.server.session.config.max_streams, 1);
+    assert_eq!(pair.client.session.config.max_streams, 1);
     pair.pass(Duration::from_secs(5));
     assert_eq!(pair.client.session.state(), State::Established);
     assert!(pair.server.timeouts <= 60, "a heartbeat of 100 ms at the least");
@@ -117,7 +117,7 @@ fn a_refused_client_learns_why() {
     };
     assert_eq!((go_away.code, &*go_away.reason), (GoAwayCode::WrongToken, "unknown token"));
     assert_eq!(pair.client.session.state(), State::Closed);
-    assert!(pair.server.session.is_finished());
+    assert!(pair.server.is_finished());
     assert_eq!(pair.server.session.poll_timeout(), None);
 }
 
@@ -225,7 +225,7 @@ fn nothing_can_be_done_before_the_session_is_established() {
 fn the_end_of_the_carrier_ends_a_handshake() {
     let mut pair = Pair::strangers(Setup::default());
     pair.server.session.handle_eof();
-    assert!(pair.server.session.is_finished());
+    assert!(pair.server.is_finished());
     assert_eq!(pair.server.session.violation(), None);
 }
 

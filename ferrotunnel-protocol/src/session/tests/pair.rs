@@ -227,6 +227,11 @@ impl End {
         }
     }
 
+    /// The session is over and everything it had to say was handed out.
+    pub(super) fn is_finished(&self) -> bool {
+        self.session.state() == State::Closed && !self.session.has_output()
+    }
+
     fn receive(&mut self, from: &mut Link, now: Instant) -> bool {
         let mut received = false;
         while let Some(piece) = from.pop(now) {

@@ -31,7 +31,7 @@ fn verdict(frames: &[Vec<u8>]) -> Option<Violation> {
     if violation.is_some() {
         assert_eq!(pair.server.session.state(), State::Closed);
         assert_eq!(pair.server.last_go_away(now), Some(GoAwayCode::ProtocolError));
-        assert!(pair.server.session.is_finished());
+        assert!(pair.server.is_finished());
     }
     violation
 }
