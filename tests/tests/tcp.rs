@@ -92,6 +92,28 @@ fn half_close_of_the_local_service_reaches_the_visitor() {
 }
 
 #[test]
+fn an_early_answer_reaches_the_visitor_before_the_reset_behind_it() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        // It answers at the first byte and closes with the rest unread, which sends RST.
+        let service = LocalService::each(|mut socket| async move {
+            socket.read_u8().await.unwrap();
+            socket.write_all(&[7; 30_000]).await.unwrap();
+        })
+        .await;
+        let (_client, public) = bed.tcp(service.addr()).await;
+        for round in 0..20 {
+            let mut visitor = visit(public).await;
+            visitor.write_all(&[1; 100_000]).await.unwrap();
+            let mut answer = vec![0; 30_000];
+            let read = soon("the answer", visitor.read_exact(&mut answer)).await;
+            assert!(read.is_ok(), "round {round}: {read:?}");
+            assert!(answer == [7; 30_000]);
+        }
+    });
+}
+
+#[test]
 fn dropped_stream_resets_peer() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;

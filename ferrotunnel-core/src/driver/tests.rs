@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel_common::{ClientId, Token, TunnelKind};
-use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, OpenRequest};
-use tokio::io::{AsyncReadExt, DuplexStream};
+use ferrotunnel_protocol::frame::{GoAwayCode, ResetCode};
+use ferrotunnel_protocol::{Config, OpenRequest, StreamError};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -16,6 +16,7 @@ use crate::auth::{Authenticator, Binding, ProofKey};
 use crate::handshake::{self, Greeted};
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::splice::{SocketEnd, splice};
 use crate::stream::Stream;
 
 struct Running {
@@ -108,4 +109,55 @@ async fn streams_of_a_carrier_that_ends_end_too() {
     assert!(soon(near.read_chunk()).await.is_err());
     assert!(soon(far.read_chunk()).await.is_err());
     assert!(matches!(soon(server.end).await.unwrap(), End::Closed | End::Carrier(_)));
+}
+
+#[tokio::test]
+async fn what_was_written_arrives_before_a_reset_behind_it() {
+    // The carrier takes less at once than what is queued.
+    let (server, mut client) = pair(1 << 10).await;
+    let mut near = server.session.open(OPEN).unwrap();
+    near.write_chunk(Bytes::from(vec![7; 60_000])).await.unwrap();
+    near.reset_after_data(ResetCode::LocalFailed, "");
+    drop(near);
+    let mut far = soon(client.opened()).await;
+    let mut heard = Vec::new();
+    let broke = soon(far.read_to_end(&mut heard)).await.unwrap_err();
+    assert_eq!(heard, [7; 60_000]);
+    assert!(matches!(
+        StreamError::from_io(&broke),
+        Some(StreamError::Reset { code: ResetCode::LocalFailed, .. })
+    ));
+    assert!(far.is_heard_out());
+}
+
+#[tokio::test]
+async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
+    for half_closes in [false, true] {
+        let (server, mut client) = pair(1 << 10).await;
+        let mut near = server.session.open(OPEN).unwrap();
+        near.write_chunk(Bytes::from_static(b"question")).await.unwrap();
+        let far = soon(client.opened()).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (local, accepted) = tokio::join!(
+            tokio::net::TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept(),
+        );
+        let (mut service, _) = accepted.unwrap();
+        let spliced = tokio::spawn(splice(far, SocketEnd::new(local.unwrap()), None));
+        // It answers without having read all of the question, so its close sends RST.
+        assert_eq!(soon(service.read_u8()).await.unwrap(), b'q');
+        service.write_all(&[7; 30_000]).await.unwrap();
+        if half_closes {
+            service.shutdown().await.unwrap();
+        }
+        drop(service);
+        let mut heard = Vec::new();
+        let end = soon(near.read_to_end(&mut heard)).await;
+        assert_eq!(heard, [7; 30_000]);
+        assert_eq!(end.is_ok(), half_closes, "{end:?}");
+        // Who talks on is told, and nobody waits for a time to pass.
+        let talk = async { while near.write_chunk(Bytes::from_static(b"more")).await.is_ok() {} };
+        soon(talk).await;
+        assert!(soon(spliced).await.unwrap().is_err());
+    }
 }
