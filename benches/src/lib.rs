@@ -53,6 +53,7 @@ impl Pair {
                         nonce: [3; 32],
                         proof: [4; 32],
                         software: "bench".to_owned(),
+                        direct_for: None,
                     }),
                     Event::Welcomed(_) => pair.client.confirm(now),
                     _ => {}

@@ -1,7 +1,7 @@
 //! `Hello`: the client says who it is and proves that it knows the token.
 
 use bytes::{BufMut, BytesMut};
-use ferrotunnel_common::ClientId;
+use ferrotunnel_common::{ClientId, SessionId};
 
 use super::fields::{Reader, put_str8, put_u32_within, str8_len};
 use super::{MAX_WINDOW, PROOF_LEN};
@@ -10,7 +10,7 @@ use crate::error::FrameError;
 /// Identity and proof of a client.
 ///
 /// Payload: `version u8 | client_id [16] | token_id str8 (<= 64) | nonce [32] | proof [32] |
-/// software str8 (<= 64) | initial_window u32`.
+/// software str8 (<= 64) | initial_window u32 | direct_for u64`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
     /// The version picked from the server's range.
@@ -27,6 +27,9 @@ pub struct Hello {
     pub software: String,
     /// Window, in bytes, that the server may assume for streams it opens.
     pub initial_window: u32,
+    /// The connection is no session of its own: it is to carry one visitor of that session, whose
+    /// id is not 0.
+    pub direct_for: Option<SessionId>,
 }
 
 const TOKEN_ID_CAP: u8 = 64;
@@ -43,6 +46,7 @@ impl Hello {
             proof: fields.array()?,
             software: fields.str8(SOFTWARE_CAP)?,
             initial_window: fields.u32_within(0..=MAX_WINDOW)?,
+            direct_for: Some(fields.u64()?).filter(|id| *id != 0).map(SessionId),
         })
     }
 
@@ -56,10 +60,11 @@ impl Hello {
         out.put_slice(&self.proof);
         put_str8(out, &self.software, SOFTWARE_CAP);
         put_u32_within(out, self.initial_window, 0..=MAX_WINDOW);
+        out.put_u64(self.direct_for.map_or(0, |session| session.0));
     }
 
     pub(super) fn encoded_len(&self) -> usize {
         let texts = str8_len(&self.token_id, TOKEN_ID_CAP) + str8_len(&self.software, SOFTWARE_CAP);
-        1 + 16 + 2 * PROOF_LEN + texts + 4
+        1 + 16 + 2 * PROOF_LEN + texts + 4 + 8
     }
 }

@@ -69,12 +69,20 @@ fn golden_hello() {
         proof: [0x22; 32],
         software: "ft/1".into(),
         initial_window: 65_536,
+        direct_for: None,
     };
     golden(
-        Frame::Hello(frame),
+        Frame::Hello(frame.clone()),
         &format!(
-            "02 00 005d 00000000  01 33333333 33333333 33333333 33333333 \
-             02 63 69 {N} {P} 04 66 74 2f 31 00010000"
+            "02 00 0065 00000000  01 33333333 33333333 33333333 33333333 \
+             02 63 69 {N} {P} 04 66 74 2f 31 00010000 00000000 00000000"
+        ),
+    );
+    golden(
+        Frame::Hello(Hello { direct_for: Some(SessionId(0x0123_4567_89ab_cdef)), ..frame }),
+        &format!(
+            "02 00 0065 00000000  01 33333333 33333333 33333333 33333333 \
+             02 63 69 {N} {P} 04 66 74 2f 31 00010000 01234567 89abcdef"
         ),
     );
 }
@@ -332,6 +340,7 @@ fn long_reasons_are_cut_between_characters() {
             proof: [0; 32],
             software,
             initial_window: 0,
+            direct_for: None,
         })
     };
     assert_eq!(decode(&hello(reason).encode()), Ok(hello(cut(64))));
@@ -412,6 +421,7 @@ fn example() -> Vec<Decoded> {
             proof: proof("350fe98d5b88a26ac9d14c4b61f27c825b6472f655a999affd1ef3e2cb9cc0ae"),
             software: "example/1.0".into(),
             initial_window: 64 << 10,
+            direct_for: None,
         }),
         Frame::Welcome(Welcome {
             session_id: SessionId(255),
@@ -556,8 +566,9 @@ fn open() -> impl Strategy<Value = Open> {
 
 fn hello() -> impl Strategy<Value = Hello> {
     let bytes = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 32]>());
-    (any::<u8>(), bytes, text(64), text(64), 0..=MAX_WINDOW).prop_map(
-        |(version, (client_id, nonce, proof), token_id, software, initial_window)| Hello {
+    let rest = (0..=MAX_WINDOW, any::<u64>());
+    (any::<u8>(), bytes, text(64), text(64), rest).prop_map(
+        |(version, (client_id, nonce, proof), token_id, software, (initial_window, session))| Hello {
             version,
             client_id: ClientId(client_id),
             token_id,
@@ -565,6 +576,7 @@ fn hello() -> impl Strategy<Value = Hello> {
             proof,
             software,
             initial_window,
+            direct_for: Some(session).filter(|id| *id != 0).map(SessionId),
         },
     )
 }

@@ -22,6 +22,8 @@ pub struct HelloRequest {
     pub proof: [u8; PROOF_LEN],
     /// Program name and version.
     pub software: String,
+    /// The session one of whose visitors the connection is to carry; `None` begins a session.
+    pub direct_for: Option<SessionId>,
 }
 
 /// The server's answer to a Hello whose proof is right.
@@ -61,6 +63,7 @@ impl Session {
             proof: request.proof,
             software: request.software,
             initial_window: MIN_WINDOW,
+            direct_for: request.direct_for,
         }));
     }
 

@@ -58,6 +58,7 @@ fn input_stops_where_a_proof_must_be_checked() {
         proof: [0; PROOF_LEN],
         software: String::new(),
         initial_window: 0,
+        direct_for: None,
     };
     let open = open_frame(1, TunnelKind::Tcp).encode();
     let mut input = BytesMut::from(&[Frame::Hello(hello).encode(), open.clone()].concat()[..]);
@@ -266,6 +267,7 @@ fn hello_frame(version: u8) -> Frame {
         proof: hello.proof,
         software: hello.software,
         initial_window: 0,
+        direct_for: None,
     })
 }
 

@@ -375,6 +375,7 @@ pub(super) fn hello() -> HelloRequest {
         nonce: [8; PROOF_LEN],
         proof: [9; PROOF_LEN],
         software: "pair".to_owned(),
+        direct_for: None,
     }
 }
 
