@@ -9,6 +9,8 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use ferrotunnel::Streams;
+
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
@@ -200,6 +202,9 @@ pub(crate) struct TcpArgs {
     /// The public port; without one the server picks a free one
     #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) remote_port: Option<u16>,
+    /// How visitors travel: all over one connection to the server, each over one of its own, or a few of them
+    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "multiplexed", value_parser = value::streams)]
+    pub(crate) streams: Streams,
 }
 
 #[derive(Debug, Args)]

@@ -144,7 +144,7 @@ impl TryFrom<TcpArgs> for ClientSettings {
     type Error = Failure;
 
     fn try_from(args: TcpArgs) -> Result<Self, Failure> {
-        let mut tunnel = Tunnel::tcp().local_addr(args.target.to_string());
+        let mut tunnel = Tunnel::tcp().local_addr(args.target.to_string()).streams(args.streams);
         if let Some(port) = args.remote_port {
             tunnel = tunnel.remote_port(port);
         }

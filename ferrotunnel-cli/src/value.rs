@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use ferrotunnel::DEFAULT_TUNNEL_PORT;
+use ferrotunnel::{DEFAULT_TUNNEL_PORT, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +90,11 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
         }
         _ => Err("give IP:PORT, like 0.0.0.0:7835 or [::]:7835".to_owned()),
     }
+}
+
+/// How visitors travel.
+pub(crate) fn streams(text: &str) -> Result<Streams, String> {
+    text.parse()
 }
 
 /// A time with its unit: `500ms`, `10s`, `2m`; a bare number counts seconds.

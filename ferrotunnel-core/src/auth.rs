@@ -132,7 +132,8 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
 }
 
 pub(crate) fn random_session_id() -> Result<SessionId, NoRandom> {
-    random().map(|bytes| SessionId(u64::from_be_bytes(bytes)))
+    // 0 means "none" in a Hello.
+    random().map(|bytes| SessionId(u64::from_be_bytes(bytes).max(1)))
 }
 
 pub(crate) fn random_client_id() -> Result<ClientId, NoRandom> {

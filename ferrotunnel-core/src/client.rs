@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connect;
+mod direct;
 mod life;
 mod local;
 mod state;
@@ -11,7 +12,7 @@ pub use connect::ClientTransport;
 pub use target::{Acceptor, Target, Visit};
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, Token, TunnelKind};
 use ferrotunnel_protocol::frame::TunnelOptions;
@@ -196,6 +197,7 @@ impl ClientEngine {
 
     /// Tells the server, lets open streams finish for `grace`, then ends.
     pub async fn shutdown(&self, grace: Duration) {
+        let began = Instant::now();
         self.state.stop.send_replace(true);
         let mut end = self.state.end.subscribe();
         let ended = async {
@@ -205,7 +207,8 @@ impl ClientEngine {
             self.main.abort();
             self.state.finish(ConnectError::Shutdown);
         }
-        self.state.streams.finish(Duration::ZERO).await;
+        // Direct streams outlive the session.
+        self.state.streams.finish(grace.saturating_sub(began.elapsed())).await;
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, SessionId};
@@ -22,6 +22,8 @@ pub(crate) struct Greeted {
     /// What was read beyond the handshake.
     pub(crate) input: BytesMut,
     pub(crate) session_id: SessionId,
+    /// A peer that is silent for three of these is gone.
+    pub(crate) heartbeat: Duration,
 }
 
 /// Why there is no session.
@@ -48,6 +50,8 @@ pub(crate) struct Guest {
     pub(crate) client_id: ClientId,
     pub(crate) principal: Principal,
     pub(crate) software: String,
+    /// The session that the connection is a direct carrier of.
+    pub(crate) direct_for: Option<SessionId>,
 }
 
 /// The server's end. `admit` may still refuse a client whose token is right.
@@ -56,10 +60,11 @@ pub(crate) async fn server<C: Carrier>(
     config: Config,
     binding: &Binding,
     authenticator: &Authenticator,
-    admit: impl FnOnce() -> Result<(), &'static str>,
+    admit: impl FnOnce(&Guest) -> Result<(), &'static str>,
 ) -> Result<(Greeted, Guest), HandshakeError> {
     let nonce = auth::random()?;
-    let session_id = auth::random_session_id()?;
+    let fresh_id = auth::random_session_id()?;
+    let heartbeat = config.heartbeat;
     let mut talk = Talk::new(carrier, Session::server(config, nonce, Instant::now()));
     let hello = talk.next(|event| match event {
         Event::HelloReceived(hello) => Some(hello),
@@ -71,16 +76,17 @@ pub(crate) async fn server<C: Carrier>(
         talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
         return Err(HandshakeError::WrongToken);
     };
-    if let Err(reason) = admit() {
+    let Hello { client_id, software, direct_for, .. } = *hello;
+    let guest = Guest { client_id, principal, software, direct_for };
+    if let Err(reason) = admit(&guest) {
         talk.refuse(GoAwayCode::Refused, reason).await;
         return Err(HandshakeError::Refused(reason));
     }
+    let session_id = direct_for.unwrap_or(fresh_id);
     let proof = key.server_proof(binding, &nonces);
     talk.machine.accept(Accept { session_id, proof }, Instant::now());
     talk.flush().await?;
-    let Hello { client_id, software, .. } = *hello;
-    let guest = Guest { client_id, principal, software };
-    Ok((talk.into_greeted(session_id), guest))
+    Ok((talk.into_greeted(session_id, heartbeat), guest))
 }
 
 fn check<'a>(
@@ -94,15 +100,23 @@ fn check<'a>(
         .filter(|(key, _)| key.is_client_proof(&hello.proof, binding, nonces))
 }
 
+/// What the client's end says of itself.
+pub(crate) struct Caller<'a> {
+    pub(crate) key: &'a ProofKey,
+    pub(crate) client_id: ClientId,
+    pub(crate) software: &'a str,
+    /// Makes the connection a direct carrier of that session.
+    pub(crate) direct_for: Option<SessionId>,
+}
+
 /// The client's end.
 pub(crate) async fn client<C: Carrier>(
     carrier: &mut C,
     config: Config,
     binding: &Binding,
-    key: &ProofKey,
-    client_id: ClientId,
-    software: &str,
+    caller: Caller<'_>,
 ) -> Result<Greeted, HandshakeError> {
+    let Caller { key, client_id, software, direct_for } = caller;
     let mut talk = Talk::new(carrier, Session::client(config, Instant::now()));
     let challenge: Challenge = talk
         .next(|event| match event {
@@ -117,6 +131,7 @@ pub(crate) async fn client<C: Carrier>(
         nonce: nonces.client,
         proof: key.client_proof(binding, &nonces),
         software: software.to_owned(),
+        direct_for,
     });
     let welcome: Box<Welcome> = talk
         .next(|event| match event {
@@ -129,7 +144,8 @@ pub(crate) async fn client<C: Carrier>(
         return Err(HandshakeError::ServerNotTrusted);
     }
     talk.machine.confirm(Instant::now());
-    Ok(talk.into_greeted(welcome.session_id))
+    let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into());
+    Ok(talk.into_greeted(welcome.session_id, heartbeat))
 }
 
 /// A machine in its greeting, and the carrier it talks over.
@@ -212,9 +228,9 @@ impl<'a, C: Carrier> Talk<'a, C> {
         let _ = Pin::new(&mut *self.carrier).shutdown().await;
     }
 
-    fn into_greeted(self, session_id: SessionId) -> Greeted {
+    fn into_greeted(self, session_id: SessionId, heartbeat: Duration) -> Greeted {
         debug_assert!(self.machine.state() != State::Greeting);
-        Greeted { machine: self.machine, input: self.input, session_id }
+        Greeted { machine: self.machine, input: self.input, session_id, heartbeat }
     }
 }
 

@@ -9,6 +9,7 @@ mod auth;
 mod buffer;
 mod carrier;
 pub mod client;
+mod direct;
 mod driver;
 mod error;
 mod handshake;
@@ -27,6 +28,7 @@ mod tls;
 mod yielding;
 
 pub use auth::Principal;
+pub use direct::{DirectCarriers, Streams};
 pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};

@@ -24,6 +24,7 @@ pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};
 use self::port::Port;
 pub use self::tunnel::{Tunnel, TunnelUid};
+use crate::direct::Streams;
 use crate::preference::is_preferred;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
@@ -232,6 +233,7 @@ impl Registry {
             number,
             kind: wanted.kind,
             name,
+            streams: Streams::of(&wanted.options),
             options: wanted.options,
             owner: Arc::clone(owner),
         })

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ferrotunnel_common::{LimitsConfig, Token};
+use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
 use ferrotunnel_protocol::{Config, ReceiveBudget};
 use hashbrown::HashMap;
@@ -19,9 +19,10 @@ use tokio_rustls::TlsAcceptor;
 use crate::accept::accept_loop;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
+use crate::direct::{self, DirectCarriers};
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, StartError};
-use crate::handshake::{self, HandshakeError};
+use crate::handshake::{self, Guest, HandshakeError};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
 use crate::session::Session;
 use crate::shards::Shards;
@@ -148,7 +149,18 @@ impl ServerEngine {
 
     /// Streams open at present, over all sessions.
     pub fn streams(&self) -> usize {
-        self.hall.sessions.lock().values().map(|owner| owner.session.stats().streams).sum()
+        self.hall.sessions.lock().values().map(|owner| owner.streams()).sum()
+    }
+
+    /// Direct carriers, over all sessions.
+    pub fn direct(&self) -> DirectCarriers {
+        let sessions = self.hall.sessions.lock();
+        let mut all = DirectCarriers::default();
+        for owner in sessions.values() {
+            all.waiting += owner.direct.waiting();
+            all.serving += owner.direct.open();
+        }
+        all
     }
 
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
@@ -227,6 +239,13 @@ impl Hall {
     fn owners(&self) -> Vec<Arc<Owner>> {
         self.sessions.lock().values().cloned().collect()
     }
+
+    /// The session of that name, if it is the guest's.
+    fn owner_of(&self, session_id: SessionId, guest: &Guest) -> Option<Arc<Owner>> {
+        let owner = self.sessions.lock().get(&session_id.0).cloned()?;
+        let same = owner.client_id == guest.client_id && owner.principal == guest.principal;
+        same.then_some(owner)
+    }
 }
 
 /// A place among the sessions; given back when dropped.
@@ -279,7 +298,7 @@ async fn serve<C: Carrier>(
     deadline: Instant,
     peer: SocketAddr,
 ) {
-    let mut seat = None;
+    let (mut seat, mut direct) = (None, None);
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
@@ -289,7 +308,15 @@ async fn serve<C: Carrier>(
         budget: hall.budget.clone(),
         ..Config::default()
     };
-    let admit = || {
+    let admit = |guest: &Guest| {
+        if let Some(session_id) = guest.direct_for {
+            direct = hall.owner_of(session_id, guest);
+            return match &direct {
+                Some(owner) if owner.direct.has_room() => Ok(()),
+                Some(_) => Err("enough direct carriers are waiting"),
+                None => Err("there is no such session"),
+            };
+        }
         let before = hall.admitted.fetch_add(1, Ordering::Relaxed);
         seat = Some(Seat(&hall.admitted));
         if before < hall.limits.max_sessions { Ok(()) } else { Err("the server is full") }
@@ -305,10 +332,23 @@ async fn serve<C: Carrier>(
         Err(error) => return refused(peer, &error),
     };
     let session_id = greeted.session_id;
+    if let Some(owner) = direct {
+        let attending = direct::attend(carrier, greeted.input, &owner.direct, hall.heartbeat);
+        if let Err(error) = attending.await {
+            tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
+        }
+        return;
+    }
     tracing::info!(session = %session_id, client = %guest.client_id, %peer, software = %guest.software, "client connected");
     let shared = Arc::new(Shared::new(greeted.machine));
     let session = Session::new(Arc::clone(&shared));
-    let owner = Owner::new(session, session_id, guest.client_id, guest.principal);
+    let owner = Owner::new(
+        session,
+        session_id,
+        guest.client_id,
+        guest.principal,
+        hall.limits.max_streams_per_session,
+    );
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
     let presence = Presence { hall, owner: Arc::clone(&owner) };
     if hall.registry.is_closed() {

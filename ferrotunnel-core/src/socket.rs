@@ -34,6 +34,19 @@ pub(crate) fn tune_carrier(socket: &TcpStream) {
     }
 }
 
+/// Takes back what only a multiplexed carrier needs: one that serves a single visitor has nothing
+/// urgent to let through, and that visitor may well stop reading for longer than a carrier may.
+pub(crate) fn tune_direct(socket: &TcpStream) {
+    let socket = SockRef::from(socket);
+    #[cfg(target_os = "linux")]
+    {
+        // 0: as the system has it.
+        let _ = socket.set_tcp_notsent_lowat(0);
+        let _ = socket.set_tcp_user_timeout(None);
+    }
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
+}
+
 /// Closes with RST instead of FIN when it is dropped: what the peer has so far is not all.
 pub(crate) fn abort_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));

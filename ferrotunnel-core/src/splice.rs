@@ -6,12 +6,16 @@
 
 mod end;
 mod io_end;
+#[cfg_attr(not(target_os = "linux"), path = "splice/no_kernel.rs")]
+mod kernel;
 mod parting;
+mod prefixed;
 mod socket_end;
 mod stream_end;
 
 pub use end::{End, Room};
 pub use io_end::Io;
+pub(crate) use prefixed::Prefixed;
 pub use socket_end::{Socket, SocketEnd};
 
 use std::future::Future;
@@ -21,7 +25,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use kernel::KernelPipe;
 use parting::{Parted, Parting, Side};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// Bytes that a finished splice moved.
@@ -173,10 +179,23 @@ impl<A: End, B: End> Drop for Splice<A, B> {
 #[derive(Default)]
 struct Direction {
     chunks: Vec<Bytes>,
+    /// Once this is a bulk transfer from socket to socket.
+    kernel: Kernel,
     moved: u64,
     /// When bytes last moved to a sink that an abort would take them from.
     moved_at: Option<Instant>,
     state: Flow,
+}
+
+/// Whether the kernel moves the bytes.
+#[derive(Default)]
+enum Kernel {
+    /// Not yet: a short exchange is not worth two descriptors.
+    #[default]
+    Untried,
+    /// It cannot, or there were no descriptors left for it.
+    Unable,
+    Moves(Box<KernelPipe>),
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -212,7 +231,7 @@ impl Direction {
         sink: &mut D,
     ) -> Poll<Result<(), Fault>> {
         for _ in 0..CHUNKS_PER_POLL {
-            if self.chunks.is_empty() {
+            if self.is_empty() {
                 match self.state {
                     Flow::Finished | Flow::Stopped => return Poll::Ready(Ok(())),
                     Flow::Finishing => {
@@ -223,8 +242,8 @@ impl Direction {
                     Flow::Copying | Flow::LastWords => ready!(self.poll_fill(cx, source, sink))?,
                 }
             }
-            while !self.chunks.is_empty() {
-                let count = ready!(sink.poll_write(cx, &mut self.chunks)).map_err(Fault::Sink)?;
+            while !self.is_empty() {
+                let count = ready!(self.poll_drain(cx, sink)).map_err(Fault::Sink)?;
                 source.release(count);
                 self.moved += count as u64;
             }
@@ -242,8 +261,14 @@ impl Direction {
         source: &mut S,
         sink: &mut D,
     ) -> Poll<Result<(), Fault>> {
-        let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?;
-        match source.poll_read(cx, room, &mut self.chunks) {
+        let read = match self.kernel(source, sink) {
+            Some((kernel, source)) => kernel.poll_fill(cx, source),
+            None => {
+                let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?;
+                source.poll_read(cx, room, &mut self.chunks)
+            }
+        };
+        match read {
             Poll::Ready(Ok(true)) => Poll::Ready(Ok(())),
             Poll::Ready(Ok(false)) => {
                 self.state = match self.state {
@@ -260,6 +285,56 @@ impl Direction {
                 }
                 Poll::Pending
             }
+        }
+    }
+}
+
+impl Direction {
+    /// Nothing lies between the ends.
+    fn is_empty(&self) -> bool {
+        let is_kernel_empty = match &self.kernel {
+            Kernel::Moves(pipe) => pipe.is_empty(),
+            _ => true,
+        };
+        self.chunks.is_empty() && is_kernel_empty
+    }
+
+    /// What lies between the ends is lost.
+    fn discard(&mut self) {
+        self.chunks.clear();
+        self.kernel = Kernel::Unable;
+    }
+
+    fn poll_drain<D: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut D,
+    ) -> Poll<io::Result<usize>> {
+        match (&mut self.kernel, sink.tcp()) {
+            (Kernel::Moves(pipe), Some(sink)) if !pipe.is_empty() => pipe.poll_drain(cx, sink),
+            _ => sink.poll_write(cx, &mut self.chunks),
+        }
+    }
+
+    /// The pipe in the kernel and the socket to fill it from, if this is work for it.
+    fn kernel<'a, S: End, D: End>(
+        &'a mut self,
+        source: &'a S,
+        sink: &D,
+    ) -> Option<(&'a mut KernelPipe, &'a TcpStream)> {
+        if self.moved < BULK {
+            return None;
+        }
+        let source = source.tcp().filter(|_| sink.tcp().is_some())?;
+        if let Kernel::Untried = self.kernel {
+            self.kernel = match KernelPipe::new() {
+                Ok(pipe) => Kernel::Moves(Box::new(pipe)),
+                Err(_) => Kernel::Unable,
+            };
+        }
+        match &mut self.kernel {
+            Kernel::Moves(pipe) => Some((pipe, source)),
+            _ => None,
         }
     }
 }
@@ -291,6 +366,9 @@ impl Idle {
         false
     }
 }
+
+/// Bytes after which one direction is a bulk transfer.
+const BULK: u64 = 256 << 10;
 
 /// Rounds of one direction before the other one, and other tasks of this thread, get their turn: a
 /// quarter of a millisecond of bulk.

@@ -33,11 +33,10 @@ impl Bound {
         self.addr.port()
     }
 
-    /// Serves visitors: `open` makes each one's stream, from its address and the port's.
+    /// Hands every visitor to `admit`.
     pub(crate) fn serve(
         self,
-        open: impl Fn(SocketAddr, SocketAddr) -> Result<Stream, OpenError> + Send + 'static,
-        visitors: Tasks,
+        mut admit: impl FnMut(Visitor) + Send + 'static,
         listeners: &Tasks,
     ) -> Ingress {
         let ingress = self.addr;
@@ -50,14 +49,9 @@ impl Bound {
                 None => Poll::Pending,
             }
         };
-        let accepting =
-            accept_from(poll_accept, move |socket, visitor| match open(visitor, ingress) {
-                Ok(stream) => admit(socket, visitor, stream, &visitors),
-                Err(error) => {
-                    tracing::debug!(%visitor, %ingress, %error, "visitor turned away");
-                    socket::abort_on_close(&socket);
-                }
-            });
+        let accepting = accept_from(poll_accept, move |socket, addr| {
+            admit(Visitor { socket, addr, ingress });
+        });
         Ingress { listener, accepting: listeners.spawn(accepting) }
     }
 }
@@ -79,11 +73,31 @@ impl Drop for Ingress {
     }
 }
 
-fn admit(socket: TcpStream, visitor: SocketAddr, stream: Stream, visitors: &Tasks) {
-    visitors.spawn(async move {
-        let id = stream.id();
-        if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
-            tracing::debug!(%visitor, stream = %id, %error, "visitor's connection broke");
-        }
-    });
+/// Somebody who connected to a public port.
+#[derive(Debug)]
+pub(crate) struct Visitor {
+    pub(crate) socket: TcpStream,
+    pub(crate) addr: SocketAddr,
+    /// Where they connected to.
+    pub(crate) ingress: SocketAddr,
+}
+
+impl Visitor {
+    /// Serves the visitor over a stream of the session, in a task of its own.
+    pub(crate) fn multiplex(self, opened: Result<Stream, OpenError>, visitors: &Tasks) {
+        let Self { socket, addr, ingress } = self;
+        let stream = match opened {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::debug!(visitor = %addr, %ingress, %error, "visitor turned away");
+                return socket::abort_on_close(&socket);
+            }
+        };
+        visitors.spawn(async move {
+            let id = stream.id();
+            if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
+                tracing::debug!(visitor = %addr, stream = %id, %error, "visitor's connection broke");
+            }
+        });
+    }
 }

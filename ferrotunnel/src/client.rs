@@ -215,7 +215,7 @@ impl Client {
     pub async fn listen(&self, tunnel: Tunnel) -> Result<TunnelListener, Error> {
         let engine = self.engine().await?;
         let (acceptor, visits) = Acceptor::channel();
-        let spec = tunnel.into_target(Target::InProcess(acceptor));
+        let spec = tunnel.into_target(Target::InProcess(acceptor))?;
         let (handle, info) = match engine.add(spec).await {
             Ok(added) => added,
             Err(error) => return Err(error.into()),

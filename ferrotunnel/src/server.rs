@@ -9,7 +9,7 @@ use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token, TokenError,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
-use ferrotunnel_core::{Shards, TlsIdentity};
+use ferrotunnel_core::{DirectCarriers, Shards, TlsIdentity};
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -358,6 +358,11 @@ impl RunningServer {
     /// Clients connected at present.
     pub fn sessions(&self) -> usize {
         self.engine.sessions()
+    }
+
+    /// Connections between clients and the server that serve a single visitor each, or wait for one.
+    pub fn direct(&self) -> DirectCarriers {
+        self.engine.direct()
     }
 
     /// Streams open at present, over all clients.

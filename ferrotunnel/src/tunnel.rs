@@ -1,6 +1,7 @@
 //! What a client asks the server for.
 
 use ferrotunnel_common::TunnelKind;
+use ferrotunnel_core::Streams;
 use ferrotunnel_core::client::{Target, TunnelSpec};
 
 use crate::error::Error;
@@ -20,6 +21,7 @@ pub struct Tunnel {
     hosts: Vec<String>,
     port: u16,
     http2: bool,
+    streams: Streams,
     local_addr: Option<String>,
 }
 
@@ -37,7 +39,15 @@ impl Tunnel {
     }
 
     fn new(kind: TunnelKind, name: String) -> Self {
-        Self { kind, name, hosts: Vec::new(), port: 0, http2: false, local_addr: None }
+        Self {
+            kind,
+            name,
+            hosts: Vec::new(),
+            port: 0,
+            http2: false,
+            streams: Streams::default(),
+            local_addr: None,
+        }
     }
 
     /// The wanted port of a TCP tunnel; without it, or with 0, the server picks one, which stays
@@ -63,6 +73,15 @@ impl Tunnel {
         self
     }
 
+    /// How visitors of a TCP tunnel travel between server and client: all over one carrier, or each
+    /// over one of its own. Tunnels of other kinds, and those that this process serves itself, know
+    /// the first only.
+    #[must_use]
+    pub fn streams(mut self, streams: Streams) -> Self {
+        self.streams = streams;
+        self
+    }
+
     /// The local service: `host:port`, a bare port, or `unix:/path`.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
@@ -85,20 +104,25 @@ impl Tunnel {
                 return Err(Error::config(text));
             }
         };
-        Ok(self.into_target(target))
+        self.into_target(target)
     }
 
     /// The tunnel to any target.
-    pub(crate) fn into_target(self, target: Target) -> TunnelSpec {
-        let options =
-            if self.http2 { vec![("h2c".to_owned(), "true".to_owned())] } else { Vec::new() };
-        TunnelSpec {
+    pub(crate) fn into_target(self, target: Target) -> Result<TunnelSpec, Error> {
+        let is_able = self.kind == TunnelKind::Tcp && !matches!(target, Target::InProcess(_));
+        if self.streams != Streams::Multiplexed && !is_able {
+            let text = "streams: only TCP tunnels to a local address can have direct streams";
+            return Err(Error::config(text));
+        }
+        let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
+        let options = h2c.into_iter().chain(self.streams.to_option()).collect();
+        Ok(TunnelSpec {
             kind: self.kind,
             name: self.name,
             hosts: self.hosts,
             port: self.port,
             options,
             target,
-        }
+        })
     }
 }

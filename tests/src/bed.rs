@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Tunnel};
+use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Streams, Tunnel};
 
 use crate::link::Link;
+use crate::patience::eventually;
 use crate::service::own_ip;
 use crate::visitor::{self, Answer};
 
@@ -86,6 +87,15 @@ impl TestBed {
         let tunnel = Tunnel::tcp().local_addr(local.to_string());
         let client = self.client().tunnel(tunnel).build().unwrap();
         let info = client.start().await.unwrap();
+        (client, public_addr(&info.public_url))
+    }
+
+    /// A client with one TCP tunnel whose visitors get carriers of their own, when one waits already.
+    pub async fn direct(&self, local: SocketAddr) -> (Client, SocketAddr) {
+        let tunnel = Tunnel::tcp().local_addr(local.to_string()).streams(Streams::Direct);
+        let client = self.client().tunnel(tunnel).build().unwrap();
+        let info = client.start().await.unwrap();
+        eventually("a direct carrier to wait", || self.server.direct().waiting > 0).await;
         (client, public_addr(&info.public_url))
     }
 

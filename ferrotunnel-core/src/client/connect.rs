@@ -15,7 +15,7 @@ use crate::auth::{Binding, ProofKey};
 use crate::carrier::Carrier;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{BuildError, ConnectError};
-use crate::handshake::{self, Greeted, HandshakeError};
+use crate::handshake::{self, Caller, Greeted, HandshakeError};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::{socket, tls};
@@ -116,13 +116,22 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
+        self.dial(None).await
+    }
+
+    /// A direct carrier of a session.
+    pub(super) async fn connect_direct(&self, session: SessionId) -> Result<Link, ConnectError> {
+        self.dial(Some(session)).await
+    }
+
+    async fn dial(&self, direct_for: Option<SessionId>) -> Result<Link, ConnectError> {
         let socket = socket::dial(&self.server)
             .await
             .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
         socket::tune_carrier(&socket);
         let Some(connector) = &self.tls else {
             let mut carrier = socket;
-            let greeted = self.greet(&mut carrier, &Binding::Plaintext).await?;
+            let greeted = self.greet(&mut carrier, &Binding::Plaintext, direct_for).await?;
             return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted });
         };
         let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
@@ -133,7 +142,7 @@ impl Connector {
             .map_err(failed)?;
         let mut carrier = TlsStream::Client(stream);
         let binding = tls::binding(&carrier).map_err(|error| failed(io::Error::other(error)))?;
-        let greeted = self.greet(&mut carrier, &binding).await?;
+        let greeted = self.greet(&mut carrier, &binding, direct_for).await?;
         Ok(Link { carrier: AnyCarrier::Tls(Box::new(carrier)), greeted })
     }
 
@@ -141,10 +150,17 @@ impl Connector {
         &self,
         carrier: &mut C,
         binding: &Binding,
+        direct_for: Option<SessionId>,
     ) -> Result<Greeted, ConnectError> {
         let config =
             protocol::Config { handshake_deadline: self.deadline, ..protocol::Config::default() };
-        handshake::client(carrier, config, binding, &self.key, self.client_id, &self.software)
+        let caller = Caller {
+            key: &self.key,
+            client_id: self.client_id,
+            software: &self.software,
+            direct_for,
+        };
+        handshake::client(carrier, config, binding, caller)
             .await
             .map_err(|error| self.explain(error))
     }

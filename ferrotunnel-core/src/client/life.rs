@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::backoff::Backoff;
 use super::connect::{self, Link};
+use super::direct;
 use super::local;
 use super::state::{Next, State};
 use super::target::Target;
@@ -95,11 +96,17 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
             handle(state, &session, &questions, &mut farewell, incoming);
         };
         let mut driving = std::pin::pin!(carrier.drive(shared, greeted.input, on_incoming));
+        // To the end: a carrier that is closed here may be one that a visitor is just given.
+        let mut keeping = std::pin::pin!(direct::keep(state, &session, session_id));
         tokio::select! {
             end = &mut driving => end,
+            never = &mut keeping => match never {},
             () = stopped(&mut stop) => {
                 session.drain(GoAwayCode::ShuttingDown, "the client is shutting down");
-                driving.await
+                tokio::select! {
+                    end = driving => end,
+                    never = keeping => match never {},
+                }
             }
         }
     };

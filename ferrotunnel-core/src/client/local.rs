@@ -10,35 +10,59 @@ use tokio::net::TcpStream;
 use super::TunnelSpec;
 use super::target::Target;
 use crate::socket;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
     let id = stream.id();
-    let dialled = match &spec.target {
+    match dial(spec).await {
+        Ok(local) => {
+            if let Err(error) = splice_with(stream, local).await {
+                tracing::debug!(stream = %id, %error, "connection broke");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(stream = %id, %error, "cannot reach the local service");
+            stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
+        }
+    }
+}
+
+/// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
+pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
+    match dial(spec).await {
+        Ok(local) => {
+            if let Err(error) = splice_with(carrier, local).await {
+                tracing::debug!(%error, "direct connection broke");
+            }
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot reach the local service");
+            carrier.abort();
+        }
+    }
+}
+
+async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
+    match &spec.target {
         Target::Addrs(addrs) => timed(dial_any(addrs)).await.map(Local::Tcp),
         Target::Name(name) => timed(socket::dial(name)).await.map(Local::Tcp),
         #[cfg(unix)]
         Target::Unix(path) => timed(tokio::net::UnixStream::connect(path)).await.map(Local::Unix),
-        Target::InProcess(_) => return,
-    };
-    drop(spec);
-    let spliced = match dialled {
-        Ok(Local::Tcp(local)) => {
+        Target::InProcess(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
+
+async fn splice_with(pipe: impl End, local: Local) -> Result<Outcome, SpliceError> {
+    match local {
+        Local::Tcp(local) => {
             socket::tune(&local);
-            splice(stream, SocketEnd::new(local), None).await
+            splice(pipe, SocketEnd::new(local), None).await
         }
         #[cfg(unix)]
-        Ok(Local::Unix(local)) => splice(stream, SocketEnd::new(local), None).await,
-        Err(error) => {
-            tracing::warn!(stream = %id, %error, "cannot reach the local service");
-            return stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
-        }
-    };
-    if let Err(error) = spliced {
-        tracing::debug!(stream = %id, %error, "connection broke");
+        Local::Unix(local) => splice(pipe, SocketEnd::new(local), None).await,
     }
 }
 

@@ -7,11 +7,12 @@ use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, oneshot, watch};
+use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
 use super::{Event, Registration, Retry, TunnelSpec};
+use crate::direct::Streams;
 use crate::error::ConnectError;
 use crate::preference::prefer;
 use crate::session::Session;
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) stop: watch::Sender<bool>,
     pub(super) end: watch::Sender<Option<Arc<ConnectError>>>,
     pub(super) streams: Tasks,
+    /// A tunnel came or went.
+    pub(super) tunnels_changed: Notify,
 }
 
 #[derive(Default)]
@@ -82,6 +85,7 @@ impl State {
             stop: watch::Sender::new(false),
             end: watch::Sender::new(None),
             streams: Tasks::default(),
+            tunnels_changed: Notify::new(),
         }
     }
 
@@ -99,12 +103,14 @@ impl State {
             session.register(number, to_register(&wanted));
         }
         tunnels.wanted.insert(number, wanted);
+        self.tunnels_changed.notify_one();
         number
     }
 
     pub(super) fn remove(&self, number: u32) {
         let mut tunnels = self.tunnels.lock();
         let known = tunnels.wanted.remove(&number).is_some();
+        self.tunnels_changed.notify_one();
         if let (true, Some((session, _))) = (known, &tunnels.session) {
             session.unregister(number);
         }
@@ -201,6 +207,21 @@ impl State {
             None if !is_superseded => Next::End(ConnectError::Refused(refusal)),
             None if none_left => Next::End(ConnectError::Superseded(refusal.reason)),
             None => Next::GoOn,
+        }
+    }
+
+    /// What the tunnels want of direct carriers.
+    pub(super) fn streams_wanted(&self) -> Streams {
+        let tunnels = self.tunnels.lock();
+        let wants = |streams| {
+            tunnels.wanted.values().any(|wanted| {
+                wanted.spec.kind == TunnelKind::Tcp && Streams::of(&wanted.spec.options) == streams
+            })
+        };
+        match () {
+            () if wants(Streams::Direct) => Streams::Direct,
+            () if wants(Streams::Auto) => Streams::Auto,
+            () => Streams::Multiplexed,
         }
     }
 

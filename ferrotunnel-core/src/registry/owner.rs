@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use super::{Inner, SHUTTING_DOWN, Tunnel, TunnelUid};
 use crate::auth::Principal;
+use crate::direct;
 use crate::session::Session;
 
 /// The client that owns tunnels: one per session.
@@ -18,6 +19,9 @@ pub(crate) struct Owner {
     pub(crate) session_id: SessionId,
     pub(crate) client_id: ClientId,
     pub(crate) principal: Principal,
+    max_streams: u32,
+    /// Carriers for single visitors of its tunnels.
+    pub(crate) direct: direct::Pool,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
     pub(super) tunnels: Mutex<HashMap<u32, Registration>>,
 }
@@ -38,14 +42,34 @@ impl Owner {
         session_id: SessionId,
         client_id: ClientId,
         principal: Principal,
+        max_streams: u32,
     ) -> Arc<Self> {
-        Arc::new(Self { session, session_id, client_id, principal, tunnels: Mutex::default() })
+        Arc::new(Self {
+            session,
+            session_id,
+            client_id,
+            principal,
+            max_streams,
+            direct: direct::Pool::default(),
+            tunnels: Mutex::default(),
+        })
     }
 
     /// All registrations leave.
     pub(crate) fn leave(&self) {
+        self.direct.close();
         let tunnels = std::mem::take(&mut *self.tunnels.lock());
         drop(tunnels);
+    }
+
+    /// Whether it may serve one more visitor.
+    pub(super) fn has_room(&self) -> bool {
+        self.streams() < self.max_streams as usize
+    }
+
+    /// Visitors of its tunnels at present.
+    pub(crate) fn streams(&self) -> usize {
+        self.session.stats().streams + self.direct.open()
     }
 
     pub(crate) fn unregister(&self, number: u32) {
@@ -55,6 +79,7 @@ impl Owner {
 
     /// The server is about to go: nothing new, and what is open finishes.
     pub(crate) fn drain(&self) {
+        self.direct.close();
         self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
     }
 

@@ -1,13 +1,12 @@
 //! A public TCP port, and the tunnel behind it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::Tunnel;
 use crate::tasks::Tasks;
-use crate::tcp_ingress::{Bound, Ingress};
+use crate::tcp_ingress::{Bound, Ingress, Visitor};
 
 /// A port that visitors can reach. A takeover replaces the tunnel while the listener stays.
 #[derive(Debug)]
@@ -25,14 +24,21 @@ impl Port {
         listeners: &Tasks,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
-        let open = {
+        let admit = {
             let current = Arc::clone(&current);
-            move |visitor: SocketAddr, ingress: SocketAddr| {
-                let tunnel = Arc::clone(&current.lock());
-                tunnel.open(visitor, ingress)
+            move |visitor: Visitor| {
+                let (tunnel, visitors) = (Arc::clone(&current.lock()), visitors.clone());
+                let multiplex = {
+                    let tunnel = Arc::clone(&tunnel);
+                    move |visitor: Visitor| {
+                        let opened = tunnel.open(visitor.addr, visitor.ingress);
+                        visitor.multiplex(opened, &visitors);
+                    }
+                };
+                tunnel.serve_directly(visitor, multiplex);
             }
         };
-        Self { current, _listener: bound.serve(open, visitors, listeners) }
+        Self { current, _listener: bound.serve(admit, listeners) }
     }
 
     /// The tunnel that visitors reach now.

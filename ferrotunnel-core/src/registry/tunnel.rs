@@ -7,7 +7,9 @@ use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::{OpenError, OpenRequest};
 
 use super::Owner;
+use crate::direct::Streams;
 use crate::stream::Stream;
+use crate::tcp_ingress::Visitor;
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +30,7 @@ pub struct Tunnel {
     pub(super) kind: TunnelKind,
     pub(super) name: String,
     pub(super) options: Vec<(String, String)>,
+    pub(super) streams: Streams,
     pub(super) owner: Arc<Owner>,
 }
 
@@ -57,11 +60,29 @@ impl Tunnel {
     /// # Errors
     /// The session takes no new streams.
     pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
+        // The session counts its own, and knows nothing of those with a carrier to themselves.
+        if self.owner.direct.open() > 0 && !self.owner.has_room() {
+            return Err(OpenError::LimitReached);
+        }
         self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind: self.kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
         })
+    }
+
+    /// Gives a visitor of a TCP tunnel a carrier of its own, or does `otherwise` when none is waiting
+    /// or wanted.
+    pub(super) fn serve_directly(
+        &self,
+        visitor: Visitor,
+        otherwise: impl FnOnce(Visitor) + Send + 'static,
+    ) {
+        if self.streams == Streams::Multiplexed || !self.owner.has_room() {
+            otherwise(visitor);
+        } else {
+            self.owner.direct.serve(self.number, visitor, otherwise);
+        }
     }
 }

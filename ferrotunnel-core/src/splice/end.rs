@@ -4,6 +4,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 
 /// Bytes that a sink takes now.
 pub type Room = usize;
@@ -50,6 +51,11 @@ pub trait End: Unpin + Send {
 
     /// Bytes that were read from here have been written to the other end.
     fn release(&mut self, _bytes: usize) {}
+
+    /// The socket itself, where nothing stands between it and the bytes.
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
 
     /// Something broke: the peer must not take what it has for the whole. Where nothing else can be
     /// done, dropping the pipe without an end to its direction has to say it.

@@ -51,7 +51,7 @@ impl Parting {
         lost: &mut Direction,
         said_before: u64,
     ) -> Self {
-        lost.chunks.clear();
+        lost.discard();
         lost.state = Flow::Stopped;
         let (error, last) = match fault {
             Fault::Source(error) => (error, Flow::Stopped),

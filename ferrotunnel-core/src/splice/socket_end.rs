@@ -25,6 +25,9 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
     /// Ready when a read finds something; costs no system call.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Itself, where it is one.
+    fn tcp(&self) -> Option<&TcpStream>;
+
     /// The next close sends RST where the socket knows it.
     fn abort_on_close(&self);
 }
@@ -32,6 +35,10 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
 impl Socket for TcpStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 
     fn abort_on_close(&self) {
@@ -43,6 +50,10 @@ impl Socket for TcpStream {
 impl Socket for UnixStream {
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
     }
 
     fn abort_on_close(&self) {}
@@ -88,6 +99,10 @@ impl<T: Socket> End for SocketEnd<T> {
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
             other => Poll::Ready(other),
         }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.socket.tcp()
     }
 
     fn abort(&mut self) {

@@ -106,3 +106,48 @@ async fn an_early_answer_with_an_end_arrives_with_it() {
     drop(visitor);
     running.await.unwrap();
 }
+
+/// Bytes that no two places of a transfer share by chance.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+#[tokio::test]
+async fn bulk_arrives_whole_both_ways() {
+    let (visitor, a) = pair().await;
+    let (b, service) = pair().await;
+    let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+    let sent = pattern(8 << 20);
+    let exchange = async |socket: TcpStream| {
+        let (mut read, mut write) = socket.into_split();
+        let speak = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let mut heard = Vec::new();
+        let (_, count) = tokio::join!(speak, read.read_to_end(&mut heard));
+        count.unwrap();
+        assert!(heard == sent, "{} of {} bytes", heard.len(), sent.len());
+    };
+    tokio::join!(exchange(visitor), exchange(service));
+    let outcome = running.await.unwrap().unwrap();
+    assert_eq!(outcome, Outcome { a_to_b: 8 << 20, b_to_a: 8 << 20 });
+}
+
+#[tokio::test]
+async fn a_bulk_transfer_that_breaks_is_no_clean_end() {
+    let (mut visitor, a) = pair().await;
+    let (b, mut service) = pair().await;
+    let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+    let sent = pattern(4 << 20);
+    let speak = async {
+        service.write_all(&sent).await.unwrap();
+        crate::socket::abort_on_close(&service);
+        drop(service);
+    };
+    let mut heard = Vec::new();
+    let ((), end) = tokio::join!(speak, visitor.read_to_end(&mut heard));
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(sent.starts_with(&heard));
+    assert!(matches!(running.await.unwrap(), Err(SpliceError::B(_))));
+}

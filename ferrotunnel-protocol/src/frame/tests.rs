@@ -568,15 +568,17 @@ fn hello() -> impl Strategy<Value = Hello> {
     let bytes = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 32]>());
     let rest = (0..=MAX_WINDOW, any::<u64>());
     (any::<u8>(), bytes, text(64), text(64), rest).prop_map(
-        |(version, (client_id, nonce, proof), token_id, software, (initial_window, session))| Hello {
-            version,
-            client_id: ClientId(client_id),
-            token_id,
-            nonce,
-            proof,
-            software,
-            initial_window,
-            direct_for: Some(session).filter(|id| *id != 0).map(SessionId),
+        |(version, (client_id, nonce, proof), token_id, software, (initial_window, session))| {
+            Hello {
+                version,
+                client_id: ClientId(client_id),
+                token_id,
+                nonce,
+                proof,
+                software,
+                initial_window,
+                direct_for: Some(session).filter(|id| *id != 0).map(SessionId),
+            }
         },
     )
 }

@@ -1,0 +1,176 @@
+//! Keeps direct carriers waiting at the server, as many as the visitors of late have needed.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ferrotunnel_common::SessionId;
+use ferrotunnel_protocol::frame::Open;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+use super::connect::{AnyCarrier, Link};
+use super::backoff::Backoff;
+use super::local;
+use super::state::State;
+use crate::carrier::Carrier;
+use crate::direct::{self, Streams};
+use crate::session::Session;
+use crate::socket;
+use crate::splice::{End, Prefixed};
+
+/// Dials carriers for as long as the session lives; never returns.
+pub(super) async fn keep(
+    state: &Arc<State>,
+    session: &Session,
+    session_id: SessionId,
+) -> Infallible {
+    let mut keeper = Keeper {
+        carriers: JoinSet::new(),
+        waiting: Arc::default(),
+        wanted: 0,
+        backoff: Backoff::default(),
+        dial_after: Instant::now(),
+    };
+    loop {
+        let now = Instant::now();
+        let appetite = Appetite::of(state.streams_wanted(), session.round_trip());
+        keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most);
+        while keeper.dial_after <= now && keeper.carriers.len() < keeper.wanted {
+            keeper.dial(state, session_id);
+            if keeper.carriers.len() >= appetite.least {
+                keeper.dial_after = now + appetite.pause;
+            }
+        }
+        let is_short = keeper.carriers.len() < keeper.wanted;
+        tokio::select! {
+            Some(ended) = keeper.carriers.join_next() => {
+                keeper.ended(ended.unwrap_or(Ended::Failed));
+            }
+            () = sleep_until(keeper.dial_after), if is_short => {}
+            () = state.tunnels_changed.notified() => {}
+        }
+    }
+}
+
+struct Keeper {
+    /// Carriers that are dialled or wait.
+    carriers: JoinSet<Ended>,
+    /// Those that wait.
+    waiting: Arc<AtomicUsize>,
+    wanted: usize,
+    backoff: Backoff,
+    dial_after: Instant,
+}
+
+/// What became of a carrier.
+enum Ended {
+    /// A visitor has it.
+    Used,
+    /// The server has enough.
+    Closed,
+    Failed,
+}
+
+/// How many carriers to keep.
+struct Appetite {
+    least: usize,
+    most: usize,
+    /// Between two dials beyond the least.
+    pause: Duration,
+}
+
+impl Appetite {
+    fn of(streams: Streams, round_trip: Option<Duration>) -> Self {
+        match streams {
+            Streams::Multiplexed => Self { least: 0, most: 0, pause: Duration::ZERO },
+            Streams::Direct => {
+                Self { least: 4, most: direct::MOST_WAITING / 2, pause: Duration::ZERO }
+            }
+            // Where a loss would hold up every stream of one carrier, most visitors get their own.
+            Streams::Auto if round_trip.is_some_and(|time| time >= FAR) => {
+                Self { least: 8, most: 16, pause: Duration::from_millis(20) }
+            }
+            Streams::Auto => Self { least: 1, most: 2, pause: Duration::from_millis(100) },
+        }
+    }
+}
+
+impl Keeper {
+    fn dial(&mut self, state: &Arc<State>, session_id: SessionId) {
+        let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
+        self.carriers.spawn(async move {
+            let Link { carrier, greeted } = match state.connector.connect_direct(session_id).await {
+                Ok(link) => link,
+                Err(error) => {
+                    tracing::debug!(%error, "no direct carrier");
+                    return Ended::Failed;
+                }
+            };
+            let (input, heartbeat) = (greeted.input, greeted.heartbeat);
+            match carrier {
+                AnyCarrier::Tcp(carrier) => wait(carrier, input, heartbeat, &state, &waiting).await,
+                AnyCarrier::Tls(carrier) => {
+                    wait(*carrier, input, heartbeat, &state, &waiting).await
+                }
+            }
+        });
+    }
+
+    fn ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Used => {
+                self.backoff = Backoff::default();
+                if self.waiting.load(Ordering::Relaxed) == 0 {
+                    // The next visitor would have found none.
+                    self.wanted = self.wanted.saturating_mul(2).max(1);
+                }
+            }
+            Ended::Closed => self.wanted /= 2,
+            Ended::Failed => {
+                self.dial_after = Instant::now() + PAUSE.max(self.backoff.next(false));
+            }
+        }
+    }
+}
+
+async fn wait<C: Carrier>(
+    mut carrier: C,
+    mut input: BytesMut,
+    heartbeat: Duration,
+    state: &Arc<State>,
+    waiting: &AtomicUsize,
+) -> Ended {
+    waiting.fetch_add(1, Ordering::Relaxed);
+    let waited = direct::wait(&mut carrier, &mut input, heartbeat).await;
+    waiting.fetch_sub(1, Ordering::Relaxed);
+    match waited {
+        Ok(Some(open)) => {
+            if let Some(socket) = carrier.socket() {
+                socket::tune_direct(socket);
+            }
+            serve(state, &open, Prefixed::new(input.freeze(), carrier.into_end()));
+            Ended::Used
+        }
+        Ok(None) => Ended::Closed,
+        Err(error) => {
+            tracing::debug!(%error, "direct carrier broke");
+            Ended::Failed
+        }
+    }
+}
+
+fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
+    match state.target(open.tunnel) {
+        Some(spec) => drop(state.streams.spawn(local::forward_direct(carrier, spec))),
+        None => carrier.abort(),
+    }
+}
+
+/// A round trip from which on loss has to be reckoned with: no local network has that.
+const FAR: Duration = Duration::from_millis(5);
+
+/// After a failure. The visitors travel over the session meanwhile.
+const PAUSE: Duration = Duration::from_secs(1);

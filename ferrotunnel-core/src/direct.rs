@@ -1,0 +1,403 @@
+//! Direct streams: carriers that the client dials ahead of time and that serve one visitor each.
+//!
+//! Such a visitor's bytes are neither framed nor scheduled, loss on its carrier stalls nobody else,
+//! and on a plaintext carrier the kernel moves them from socket to socket. PROTOCOL.md has the wire.
+
+use std::io;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use ferrotunnel_common::{StreamId, TunnelKind};
+use ferrotunnel_protocol::frame::{Open, Ping};
+use ferrotunnel_protocol::{Decoded, Decoder, Frame};
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use crate::auth;
+use crate::carrier::Carrier;
+use crate::socket;
+use crate::splice::{SocketEnd, splice};
+use crate::tcp_ingress::Visitor;
+
+/// How the visitors of a TCP tunnel travel between server and client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Streams {
+    /// All over the session's one carrier.
+    #[default]
+    Multiplexed,
+    /// Each over a carrier of its own, as long as one is waiting; otherwise multiplexed.
+    Direct,
+    /// A few over carriers of their own, more when the server is far away; the rest multiplexed.
+    Auto,
+}
+
+impl Streams {
+    /// What a tunnel's options say.
+    pub(crate) fn of(options: &[(String, String)]) -> Self {
+        let value = options.iter().find(|(name, _)| name == STREAMS_OPTION);
+        // A value of a later version falls back to what always works.
+        value.and_then(|(_, value)| value.parse().ok()).unwrap_or_default()
+    }
+
+    /// The option that says so at registration.
+    pub fn to_option(self) -> Option<(String, String)> {
+        let value = match self {
+            Self::Multiplexed => return None,
+            Self::Direct => "direct",
+            Self::Auto => "auto",
+        };
+        Some((STREAMS_OPTION.to_owned(), value.to_owned()))
+    }
+}
+
+impl FromStr for Streams {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "multiplexed" => Ok(Self::Multiplexed),
+            "direct" => Ok(Self::Direct),
+            "auto" => Ok(Self::Auto),
+            _ => Err(format!("{text:?} is not multiplexed, direct or auto")),
+        }
+    }
+}
+
+const STREAMS_OPTION: &str = "streams";
+
+/// How many carriers there are for single visitors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DirectCarriers {
+    /// Ready for a visitor.
+    pub waiting: usize,
+    /// Serving one.
+    pub serving: usize,
+}
+
+/// The direct carriers of one session that wait for a visitor.
+#[derive(Debug, Default)]
+pub(crate) struct Pool {
+    waiting: Mutex<Waiting>,
+    /// Visitors served at present.
+    open: Arc<AtomicUsize>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    closed: bool,
+    /// How to reach the tasks that hold the carriers.
+    carriers: Vec<oneshot::Sender<Visit>>,
+}
+
+/// A visitor on the way to its carrier's task, which may live on another thread.
+struct Visit {
+    socket: std::net::TcpStream,
+    addr: SocketAddr,
+    ingress: SocketAddr,
+    tunnel: u32,
+    otherwise: Box<dyn FnOnce(Visitor) + Send>,
+}
+
+impl std::fmt::Debug for Visit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visit").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+impl Visit {
+    fn fall_back(self) {
+        let Self { socket, addr, ingress, otherwise, .. } = self;
+        match TcpStream::from_std(socket) {
+            Ok(socket) => otherwise(Visitor { socket, addr, ingress }),
+            Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
+        }
+    }
+}
+
+/// Counts one visitor.
+struct Seat(Arc<AtomicUsize>);
+
+impl Seat {
+    fn take(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pool {
+    /// Visitors served at present.
+    pub(crate) fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Carriers in line.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.lock().carriers.iter().filter(|carrier| !carrier.is_closed()).count()
+    }
+
+    /// Whether one more carrier may wait.
+    pub(crate) fn has_room(&self) -> bool {
+        let waiting = self.waiting.lock();
+        !waiting.closed && waiting.carriers.len() < MOST_WAITING
+    }
+
+    /// The session takes nothing new: carriers that wait are closed, visitors inside stay.
+    pub(crate) fn close(&self) {
+        let mut waiting = self.waiting.lock();
+        waiting.closed = true;
+        let carriers = std::mem::take(&mut waiting.carriers);
+        drop(waiting);
+        drop(carriers);
+    }
+
+    /// Gives the visitor a carrier of its own, or does `otherwise` when none is waiting.
+    pub(crate) fn serve(
+        &self,
+        tunnel: u32,
+        visitor: Visitor,
+        otherwise: impl FnOnce(Visitor) + Send + 'static,
+    ) {
+        let Some(carrier) = self.take() else { return otherwise(visitor) };
+        let Visitor { socket, addr, ingress } = visitor;
+        match socket.into_std() {
+            Ok(socket) => {
+                let otherwise = Box::new(otherwise);
+                self.give(carrier, Visit { socket, addr, ingress, tunnel, otherwise });
+            }
+            Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
+        }
+    }
+
+    fn give(&self, mut carrier: oneshot::Sender<Visit>, mut visit: Visit) {
+        loop {
+            match carrier.send(visit) {
+                Ok(()) => return,
+                Err(back) => visit = back,
+            }
+            match self.take() {
+                Some(next) => carrier = next,
+                None => return visit.fall_back(),
+            }
+        }
+    }
+
+    /// The youngest was heard of last.
+    fn take(&self) -> Option<oneshot::Sender<Visit>> {
+        let mut waiting = self.waiting.lock();
+        while let Some(carrier) = waiting.carriers.pop() {
+            if !carrier.is_closed() {
+                return Some(carrier);
+            }
+        }
+        None
+    }
+
+    /// Puts a carrier in line; `None` when the session takes nothing new.
+    fn line_up(&self) -> Option<oneshot::Receiver<Visit>> {
+        let mut waiting = self.waiting.lock();
+        if waiting.closed {
+            return None;
+        }
+        waiting.carriers.retain(|carrier| !carrier.is_closed());
+        let (give, receive) = oneshot::channel();
+        waiting.carriers.push(give);
+        Some(receive)
+    }
+}
+
+/// The server's end of a direct carrier: waits for its visitor, then serves it. `input` is what was
+/// read beyond the handshake, which ended with a first Ping.
+///
+/// # Errors
+/// The carrier broke, or the client talked out of turn.
+pub(crate) async fn attend<C: Carrier>(
+    mut carrier: C,
+    input: BytesMut,
+    pool: &Pool,
+    heartbeat: Duration,
+) -> io::Result<()> {
+    hear(&mut carrier, input, heartbeat).await?;
+    let retire_at = Instant::now() + LIFE;
+    loop {
+        let Some(mut line) = pool.line_up() else { return Ok(()) };
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            // The client has nothing to say: this is its end.
+            _ = carrier.read(&mut byte) => {
+                line.close();
+                if let Ok(visit) = line.try_recv() {
+                    visit.fall_back();
+                }
+                return Ok(());
+            }
+            visit = &mut line => return match visit {
+                Ok(visit) => serve(carrier, visit, &pool.open).await,
+                // The session is over.
+                Err(_) => Ok(()),
+            },
+            () = tokio::time::sleep(heartbeat) => {}
+        }
+        line.close();
+        // Somebody may have come in the meantime.
+        if let Ok(visit) = line.try_recv() {
+            return serve(carrier, visit, &pool.open).await;
+        }
+        if Instant::now() >= retire_at {
+            return Ok(());
+        }
+        ping(&mut carrier, heartbeat).await?;
+    }
+}
+
+/// Makes sure that the client is still there. A carrier that is asked is not in line.
+async fn ping<C: Carrier>(carrier: &mut C, heartbeat: Duration) -> io::Result<()> {
+    let opaque = auth::random().map_err(io::Error::other)?;
+    carrier.write_all(&Frame::Ping(Ping { ack: false, opaque }).encode()).await?;
+    carrier.flush().await?;
+    let answer = hear(carrier, BytesMut::new(), heartbeat).await?;
+    if answer.opaque == opaque { Ok(()) } else { Err(out_of_turn()) }
+}
+
+/// The answer to a Ping, and nothing else.
+async fn hear<C: Carrier>(
+    carrier: &mut C,
+    input: BytesMut,
+    heartbeat: Duration,
+) -> io::Result<Ping> {
+    let mut talk = Talk::new(input);
+    match timeout(heartbeat * SILENT_BEATS, talk.next(carrier)).await?? {
+        Frame::Ping(ping) if ping.ack && talk.input.is_empty() => Ok(ping),
+        _ => Err(out_of_turn()),
+    }
+}
+
+async fn serve<C: Carrier>(
+    mut carrier: C,
+    visit: Visit,
+    count: &Arc<AtomicUsize>,
+) -> io::Result<()> {
+    let Visit { socket, addr, ingress, tunnel, .. } = visit;
+    let open = Open {
+        tunnel,
+        kind: TunnelKind::Tcp,
+        visitor: Some(addr),
+        ingress: Some(ingress),
+        send_window: 0,
+        receive_window: 0,
+    };
+    let _seat = Seat::take(count);
+    let visitor = TcpStream::from_std(socket)?;
+    if let Some(socket) = carrier.socket() {
+        socket::tune_direct(socket);
+    }
+    let opening = async {
+        carrier.write_all(&Frame::Open(STREAM, open).encode()).await?;
+        carrier.flush().await
+    };
+    if let Err(error) = opening.await {
+        socket::abort_on_close(&visitor);
+        return Err(error);
+    }
+    let spliced = splice(SocketEnd::new(visitor), carrier.into_end(), None).await;
+    spliced.map(drop).map_err(io::Error::other)
+}
+
+/// The client's end of a direct carrier: answers Pings until the visitor comes. `None`: the server
+/// does not need it any more. `input` is what was read beyond the handshake; afterwards it holds
+/// the visitor's first bytes.
+///
+/// # Errors
+/// The carrier broke, the server is silent or talks out of turn.
+pub(crate) async fn wait<C: Carrier>(
+    carrier: &mut C,
+    input: &mut BytesMut,
+    heartbeat: Duration,
+) -> io::Result<Option<Open>> {
+    let mut talk = Talk::new(std::mem::take(input));
+    loop {
+        let frame = match timeout(heartbeat * SILENT_BEATS, talk.next(carrier)).await? {
+            Ok(frame) => frame,
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        match frame {
+            Frame::Ping(ping) if !ping.ack => {
+                carrier.write_all(&Frame::Ping(Ping { ack: true, ..ping }).encode()).await?;
+                carrier.flush().await?;
+            }
+            Frame::Open(STREAM, open) => {
+                *input = talk.input;
+                return Ok(Some(open));
+            }
+            _ => return Err(out_of_turn()),
+        }
+    }
+}
+
+/// Frames on a carrier that waits.
+struct Talk {
+    decoder: Decoder,
+    input: BytesMut,
+}
+
+impl Talk {
+    fn new(input: BytesMut) -> Self {
+        let mut decoder = Decoder::default();
+        decoder.authenticated();
+        Self { decoder, input }
+    }
+
+    async fn next<C: Carrier>(&mut self, carrier: &mut C) -> io::Result<Frame> {
+        loop {
+            match self.decoder.decode(&mut self.input).map_err(io::Error::other)? {
+                Some(Decoded::Frame(frame)) => return Ok(frame),
+                Some(Decoded::Data { .. }) => return Err(out_of_turn()),
+                None => {}
+            }
+            // No frame that may come here is larger, and a carrier that waits should cost little.
+            self.input.reserve(READ_BYTES);
+            if carrier.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+fn out_of_turn() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "the peer of a direct carrier talks out of turn")
+}
+
+/// The one stream of a direct carrier, opened by the server.
+const STREAM: StreamId = StreamId(2);
+
+/// Carriers of one session that may wait; more are refused. One costs a descriptor and a few KiB.
+pub(crate) const MOST_WAITING: usize = 64;
+
+/// Heartbeats without a sign of life after which the other end counts as gone, as in a session.
+const SILENT_BEATS: u32 = 3;
+
+/// A carrier that nobody needed for that long is closed by the server. Only the server may: the
+/// client could close one that is being given a visitor.
+const LIFE: Duration = Duration::from_secs(300);
+
+/// A Ping, or an Open with two IPv6 addresses.
+const READ_BYTES: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! An end of which a first piece was read already.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+
+use super::end::{End, Room};
+
+/// Gives what was read already, then goes on with the end.
+#[derive(Debug)]
+pub(crate) struct Prefixed<E> {
+    prefix: Bytes,
+    end: E,
+}
+
+impl<E> Prefixed<E> {
+    pub(crate) fn new(prefix: Bytes, end: E) -> Self {
+        Self { prefix, end }
+    }
+}
+
+impl<E: End> End for Prefixed<E> {
+    const KEEPS_WORDS: bool = E::KEEPS_WORDS;
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        if self.prefix.is_empty() {
+            return self.end.poll_read(cx, room, chunks);
+        }
+        chunks.push(std::mem::take(&mut self.prefix));
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        self.end.poll_room(cx)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        self.end.poll_write(cx, chunks)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end.poll_flush(cx)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end.poll_finish(cx)
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.end.release(bytes);
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        self.end.tcp().filter(|_| self.prefix.is_empty())
+    }
+
+    fn abort(&mut self) {
+        self.end.abort();
+    }
+}

@@ -1,0 +1,229 @@
+//! Visitors with a connection between client and server to themselves: all they can notice is speed.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ferrotunnel::{ClientEvent, LimitsConfig, Streams, Tunnel};
+use ferrotunnel_tests::memory::descriptors;
+use ferrotunnel_tests::{
+    Carrier, Link, LocalService, TestBed, abort_on_close, eventually, over_both, public_addr, run,
+    soon,
+};
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// Bytes that no two places of a transfer share by chance.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// Sends all, hears all, and tells what came back.
+async fn exchange(addr: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut read, mut write) = TcpStream::connect(addr).await?.into_split();
+    let mut heard = Vec::new();
+    let speak = async {
+        write.write_all(sent).await?;
+        write.shutdown().await
+    };
+    let (spoken, read) = tokio::join!(speak, read.read_to_end(&mut heard));
+    spoken?;
+    read?;
+    Ok(heard)
+}
+
+#[test]
+fn a_direct_stream_carries_bulk_both_ways_with_its_ends() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (started, mut starts) = mpsc::channel(1);
+        let service = LocalService::each(move |mut socket| {
+            let started = started.clone();
+            async move {
+                started.send(()).await.unwrap();
+                let (mut read, mut write) = socket.split();
+                tokio::io::copy(&mut read, &mut write).await.unwrap();
+                write.shutdown().await.unwrap();
+            }
+        })
+        .await;
+        let (_client, public) = bed.direct(service.addr()).await;
+        let sent = pattern(8 << 20);
+        let (heard, ()) = tokio::join!(soon("an exchange", exchange(public, &sent)), async {
+            soon("the visitor at the service", starts.recv()).await.unwrap();
+            assert_eq!(bed.server.direct().serving, 1);
+        });
+        let heard = heard.unwrap();
+        assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        eventually("the visit to end", || bed.server.direct().serving == 0).await;
+        assert_eq!(bed.server.streams(), 0);
+    });
+}
+
+#[test]
+fn a_reset_passes_a_direct_stream_both_ways() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (ends, mut seen) = mpsc::channel(1);
+        let service = LocalService::each(move |mut socket| {
+            let ends = ends.clone();
+            async move {
+                let mut byte = [0];
+                socket.read_exact(&mut byte).await.unwrap();
+                if &byte == b"r" {
+                    abort_on_close(&socket);
+                } else {
+                    socket.write_all(&byte).await.unwrap();
+                    let end = socket.read(&mut byte).await.map_err(|error| error.kind());
+                    ends.send(end).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let (_client, public) = bed.direct(service.addr()).await;
+
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"r").await.unwrap();
+        let end = soon("the reset of the service", visitor.read(&mut [0])).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+
+        eventually("another carrier", || bed.server.direct().waiting > 0).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        visitor.read_exact(&mut [0]).await.unwrap();
+        assert_eq!(bed.server.direct().serving, 1);
+        abort_on_close(&visitor);
+        drop(visitor);
+        let end = soon("the reset of the visitor", seen.recv()).await.unwrap();
+        assert_eq!(end, Err(ErrorKind::ConnectionReset));
+        eventually("the visit to end", || bed.server.direct().serving == 0).await;
+    });
+}
+
+#[test]
+fn who_finds_no_carrier_waiting_is_multiplexed() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.direct(echo.addr()).await;
+        let visitors = (0..200_u32).map(|number| async move {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_all(&number.to_be_bytes()).await.unwrap();
+            assert_eq!(visitor.read_u32().await.unwrap(), number);
+            visitor
+        });
+        let visitors = soon("two hundred echoes", join_all(visitors)).await;
+        let direct = bed.server.direct().serving;
+        assert!((1..200).contains(&direct), "{direct} of 200 are direct");
+        assert_eq!(bed.server.streams(), 200);
+        drop(visitors);
+        eventually("all visits to end", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
+fn the_limit_of_streams_counts_direct_ones() {
+    run(async {
+        let mut limits = LimitsConfig::default();
+        limits.max_streams_per_session = 3;
+        let bed = TestBed::with(Carrier::Tls, |server| server.limits(limits)).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.direct(echo.addr()).await;
+        let mut inside = Vec::new();
+        for number in 0..3 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_all(&[number]).await.unwrap();
+            assert_eq!(visitor.read_u8().await.unwrap(), number);
+            inside.push(visitor);
+        }
+        assert!(bed.server.direct().serving > 0);
+        let mut fourth = TcpStream::connect(public).await.unwrap();
+        let end = soon("the refusal", fourth.read(&mut [0])).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        for mut visitor in inside {
+            visitor.write_all(b"y").await.unwrap();
+            assert_eq!(visitor.read_u8().await.unwrap(), b'y');
+        }
+    });
+}
+
+#[test]
+fn carriers_come_back_after_a_cut_and_none_is_left_behind() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Direct);
+        let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        let sent = pattern(100_000);
+        for _ in 0..5 {
+            eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+            let heard = soon("an echo", exchange(public, &sent)).await.unwrap();
+            assert!(heard == sent);
+            let mut events = client.events();
+            link.cut();
+            let ready = async {
+                while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelReady(_)) {}
+            };
+            soon("the tunnel to come back", ready).await;
+        }
+        eventually("one session to remain", || bed.server.sessions() == 1).await;
+        let before = descriptors();
+        drop(client);
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        eventually("its carriers to end", || descriptors() < before - 4).await;
+    });
+}
+
+#[test]
+fn a_shutdown_lets_direct_visitors_finish() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = bed.direct(echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"a").await.unwrap();
+        assert_eq!(visitor.read_u8().await.unwrap(), b'a');
+        assert_eq!(bed.server.direct().serving, 1);
+        let stay = async {
+            eventually("nothing new", || bed.server.direct().waiting == 0).await;
+            visitor.write_all(b"b").await.unwrap();
+            assert_eq!(visitor.read_u8().await.unwrap(), b'b');
+            visitor.shutdown().await.unwrap();
+            assert_eq!(visitor.read(&mut [0]).await.unwrap(), 0);
+        };
+        let (ended, ()) =
+            soon("the shutdown", async { tokio::join!(client.shutdown(), stay) }).await;
+        ended.unwrap();
+    });
+}
+
+/// The subject is time: a carrier of many streams may not hold data that nobody takes for 15 s, the
+/// carrier of one visitor may.
+#[test]
+fn a_visitor_that_stops_reading_keeps_its_direct_stream() {
+    run(async {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let sent = pattern(32 << 20);
+        let service = LocalService::each({
+            let sent = sent.clone();
+            move |mut socket| {
+                let sent = sent.clone();
+                async move { socket.write_all(&sent).await.unwrap() }
+            }
+        })
+        .await;
+        let (_client, public) = bed.direct(service.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.read_u8().await.unwrap();
+        assert_eq!(bed.server.direct().serving, 1);
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let mut heard = vec![sent[0]];
+        soon("the rest", visitor.read_to_end(&mut heard)).await.unwrap();
+        assert!(heard == sent, "{} of {} bytes", heard.len(), sent.len());
+    });
+}
