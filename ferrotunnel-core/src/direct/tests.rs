@@ -1,1 +1,149 @@
-//! Direct carriers.
+//! Direct carriers that wait.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use tokio::io::{DuplexStream, duplex};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::*;
+
+const BEAT: Duration = Duration::from_secs(5);
+
+/// The Ping with which a handshake ends on the server's side, answered.
+fn first_answer() -> BytesMut {
+    BytesMut::from(&Frame::Ping(Ping { ack: true, opaque: [0; 8] }).encode()[..])
+}
+
+fn somewhere() -> SocketAddr {
+    ([192, 0, 2, 7], 50_000).into()
+}
+
+/// A visitor's socket, and what it is connected to.
+async fn visitor() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialling = TcpStream::connect(listener.local_addr().unwrap());
+    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
+    (accepted.unwrap().0, dialled.unwrap())
+}
+
+/// A server's end that waits, and the client's end.
+async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
+    let (ours, theirs) = duplex(1024);
+    let lined_up = pool.waiting();
+    let attending = tokio::spawn({
+        let pool = Arc::clone(pool);
+        async move { attend(ours, first_answer(), &pool, BEAT).await }
+    });
+    while pool.waiting() == lined_up {
+        tokio::task::yield_now().await;
+    }
+    (attending, theirs)
+}
+
+#[tokio::test]
+async fn a_visitor_gets_the_carrier_that_waits() {
+    let pool = Arc::new(Pool::default());
+    let (attending, mut client) = waiting(&pool).await;
+    let (socket, mut outside) = visitor().await;
+    outside.write_all(b"hello").await.unwrap();
+    pool.serve(socket, open(7, somewhere(), somewhere()), |_| unreachable!());
+    let mut input = BytesMut::new();
+    let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
+    assert_eq!((opened.tunnel, opened.visitor), (7, Some(somewhere())));
+    while input.len() < 5 {
+        client.read_buf(&mut input).await.unwrap();
+    }
+    assert_eq!(input, "hello");
+    assert_eq!((pool.waiting(), pool.open()), (0, 1));
+    client.write_all(b"bye").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut heard = String::new();
+    outside.read_to_string(&mut heard).await.unwrap();
+    assert_eq!(heard, "bye");
+    drop(outside);
+    attending.await.unwrap().unwrap();
+    assert_eq!(pool.open(), 0);
+}
+
+#[tokio::test]
+async fn a_carrier_that_died_is_not_handed_out() {
+    let pool = Arc::new(Pool::default());
+    let (attending, client) = waiting(&pool).await;
+    drop(client);
+    // In this very moment the task has not noticed yet.
+    assert_eq!(pool.waiting(), 1);
+    let (socket, outside) = visitor().await;
+    let (give, mut given) = mpsc::unbounded_channel();
+    pool.serve(socket, open(7, somewhere(), somewhere()), move |socket| {
+        give.send(socket).unwrap();
+    });
+    let back = given.recv().await.unwrap();
+    assert_eq!(back.peer_addr().unwrap(), outside.local_addr().unwrap());
+    attending.await.unwrap().unwrap();
+    assert_eq!((pool.waiting(), pool.open()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_carrier_that_does_not_answer_is_given_up() {
+    let pool = Arc::new(Pool::default());
+    let began = Instant::now();
+    let (attending, _client) = waiting(&pool).await;
+    let end = attending.await.unwrap();
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    assert_eq!(began.elapsed(), BEAT * (1 + SILENT_BEATS));
+    assert_eq!(pool.waiting(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_carrier_that_nobody_needs_is_closed_by_the_server() {
+    let pool = Arc::new(Pool::default());
+    let began = Instant::now();
+    let (attending, mut client) = waiting(&pool).await;
+    let mut input = BytesMut::new();
+    assert_eq!(wait(&mut client, &mut input, BEAT).await.unwrap(), None);
+    attending.await.unwrap().unwrap();
+    assert!(began.elapsed() >= LIFE && began.elapsed() <= LIFE + BEAT, "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn the_end_of_the_session_closes_the_carriers_that_wait() {
+    let pool = Arc::new(Pool::default());
+    let (attending, mut client) = waiting(&pool).await;
+    pool.close();
+    attending.await.unwrap().unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    assert!(!pool.has_room());
+    let (late, _client) = duplex(1024);
+    attend(late, first_answer(), &pool, BEAT).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_talks_out_of_turn_is_left() {
+    let pool = Arc::new(Pool::default());
+    let (attending, mut client) = waiting(&pool).await;
+    client.write_all(b"x").await.unwrap();
+    attending.await.unwrap().unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+
+    let (mut ours, mut server) = duplex(1024);
+    let data = Bytes::from_static(&[7, 0, 0, 1, 0, 0, 0, 2, b'x']);
+    server.write_all(&data).await.unwrap();
+    let end = wait(&mut ours, &mut BytesMut::new(), BEAT).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::InvalidData);
+
+    let (mut ours, server) = duplex(1024);
+    drop(server);
+    assert_eq!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap(), None);
+}
+
+#[test]
+fn options_say_how_visitors_travel() {
+    for streams in [Streams::Multiplexed, Streams::Direct, Streams::Auto] {
+        let options: Vec<_> = streams.to_option().into_iter().collect();
+        assert_eq!(Streams::of(&options), streams);
+    }
+    let later = vec![(STREAMS_OPTION.to_owned(), "of a later version".to_owned())];
+    assert_eq!(Streams::of(&later), Streams::Multiplexed);
+}

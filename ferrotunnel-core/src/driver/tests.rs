@@ -49,10 +49,16 @@ async fn pair(buffer: usize) -> (Running, Running) {
     let token = Token::new("secret").unwrap();
     let (authenticator, key) = (Authenticator::shared(&token), ProofKey::derive(&token));
     let (config, binding) = (Config::default(), Binding::Plaintext);
-    let admit = || Ok(());
+    let admit = |_: &handshake::Guest| Ok(());
+    let caller = handshake::Caller {
+        key: &key,
+        client_id: ClientId([1; 16]),
+        software: "test",
+        direct_for: None,
+    };
     let (server, client) = tokio::join!(
         handshake::server(&mut near, config.clone(), &binding, &authenticator, admit),
-        handshake::client(&mut far, config, &binding, &key, ClientId([1; 16]), "test"),
+        handshake::client(&mut far, config, &binding, caller),
     );
     (Running::start(near, server.unwrap().0), Running::start(far, client.unwrap()))
 }
