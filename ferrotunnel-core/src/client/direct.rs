@@ -11,8 +11,8 @@ use ferrotunnel_protocol::frame::Open;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::connect::{AnyCarrier, Link};
 use super::backoff::Backoff;
+use super::connect::{AnyCarrier, Link};
 use super::local;
 use super::state::State;
 use crate::carrier::Carrier;

@@ -20,12 +20,13 @@ fn somewhere() -> SocketAddr {
     ([192, 0, 2, 7], 50_000).into()
 }
 
-/// A visitor's socket, and what it is connected to.
-async fn visitor() -> (TcpStream, TcpStream) {
+/// A visitor from somewhere, and the socket outside.
+async fn visitor() -> (Visitor, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialling = TcpStream::connect(listener.local_addr().unwrap());
     let (dialled, accepted) = tokio::join!(dialling, listener.accept());
-    (accepted.unwrap().0, dialled.unwrap())
+    let visitor = Visitor { socket: accepted.unwrap().0, addr: somewhere(), ingress: somewhere() };
+    (visitor, dialled.unwrap())
 }
 
 /// A server's end that waits, and the client's end.
@@ -46,9 +47,9 @@ async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, 
 async fn a_visitor_gets_the_carrier_that_waits() {
     let pool = Arc::new(Pool::default());
     let (attending, mut client) = waiting(&pool).await;
-    let (socket, mut outside) = visitor().await;
+    let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve(socket, open(7, somewhere(), somewhere()), |_| unreachable!());
+    pool.serve(7, visitor, |_| unreachable!());
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.tunnel, opened.visitor), (7, Some(somewhere())));
@@ -74,13 +75,12 @@ async fn a_carrier_that_died_is_not_handed_out() {
     drop(client);
     // In this very moment the task has not noticed yet.
     assert_eq!(pool.waiting(), 1);
-    let (socket, outside) = visitor().await;
+    let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::unbounded_channel();
-    pool.serve(socket, open(7, somewhere(), somewhere()), move |socket| {
-        give.send(socket).unwrap();
-    });
+    pool.serve(7, visitor, move |visitor| give.send(visitor).unwrap());
     let back = given.recv().await.unwrap();
-    assert_eq!(back.peer_addr().unwrap(), outside.local_addr().unwrap());
+    assert_eq!(back.addr, somewhere());
+    assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
     attending.await.unwrap().unwrap();
     assert_eq!((pool.waiting(), pool.open()), (0, 0));
 }
