@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::multiplexed::InFlight;
+use crate::in_flight::InFlight;
 
 pub(crate) struct Body {
     source: Source,

@@ -14,11 +14,14 @@ use tokio::time::timeout;
 use tracing::debug;
 
 use crate::{
-    answer::{Form, Refusal, is_grpc},
+    answer::{Form, answer},
     body::Body,
-    forwarded, headers,
+    forwarded,
+    grpc::is_grpc,
+    headers,
     host::Asked,
     ingress::HttpIngress,
+    refusal::Refusal,
     sending::{Sending, Via},
     upgrade::Wish,
     visitor::Visitor,
@@ -50,7 +53,7 @@ impl HttpIngress {
             };
             Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                refusal.into_response(form)
+                answer(&refusal, form)
             }))
         }
     }

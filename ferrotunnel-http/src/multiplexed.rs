@@ -19,7 +19,10 @@ use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tracing::debug;
 
-use crate::{answer::Refusal, body::Body, connector::TunnelIo, tasks::Tasks, visitor::Visitor};
+use crate::{
+    body::Body, connector::TunnelIo, in_flight::InFlight, refusal::Refusal, tasks::Tasks,
+    visitor::Visitor,
+};
 
 /// The connections to the local service of one tunnel. Each leaves the list when it ends.
 pub(crate) struct Multiplexed {
@@ -37,9 +40,6 @@ struct Shared {
     limit: Arc<AtomicUsize>,
     broke: Arc<OnceLock<StreamError>>,
 }
-
-/// One exchange that a connection is busy with, until dropped.
-pub(crate) struct InFlight(Arc<AtomicUsize>);
 
 impl Multiplexed {
     pub(crate) fn new(tunnel: Arc<Tunnel>, tasks: Tasks) -> Self {
@@ -132,19 +132,6 @@ impl Shared {
     /// h2 does not hand on the error of its connection, so the stream itself is asked.
     fn refusal(&self, error: &hyper::Error) -> Refusal {
         self.broke.get().map_or_else(|| Refusal::of(error), Refusal::from)
-    }
-}
-
-impl InFlight {
-    fn one_more(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count.clone())
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -11,10 +11,10 @@ use http::{Method, Request, Response};
 use hyper_util::client::legacy;
 
 use crate::{
-    answer::Refusal,
     body::Body,
     connector::{OPENING, Opening},
     local::Connections,
+    refusal::Refusal,
     visitor::Visitor,
 };
 

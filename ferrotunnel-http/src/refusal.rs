@@ -1,0 +1,107 @@
+//! Why a visitor gets an answer of ours. What that answer says is in [`crate::answer`].
+
+use std::{error::Error, io};
+
+use ferrotunnel_core::{OpenError, ResetCode, StreamError};
+
+use crate::host::BadHost;
+
+/// Why a visitor gets an answer of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The request does not say, or not clearly, whom it is for.
+    BadHost(BadHost),
+    /// CONNECT: this is no forward proxy.
+    Connect,
+    /// No tunnel has the host that was asked for.
+    NoSuchTunnel(Box<str>),
+    /// The local service refused the connection.
+    LocalUnreachable,
+    /// The local service broke off, or what it said is no HTTP.
+    BadAnswer,
+    /// The session broke while the local service was working.
+    SessionLost,
+    /// The session or its client has all the streams it may have.
+    OverLimit,
+    /// The session finishes what is open and takes nothing new.
+    Draining,
+    /// The tunnel closed between routing and opening; its client is likely to be back soon.
+    TunnelClosed,
+    /// The local service took too long.
+    Timeout,
+}
+
+impl Refusal {
+    /// Reads the cause out of an error of hyper's client.
+    pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(open) = error.downcast_ref::<OpenError>() {
+                return Self::from(*open);
+            }
+            let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
+            if let Some(stream) = of_stream {
+                return Self::from(stream);
+            }
+            next = error.source();
+        }
+        Self::BadAnswer
+    }
+}
+
+impl From<BadHost> for Refusal {
+    fn from(bad: BadHost) -> Self {
+        Self::BadHost(bad)
+    }
+}
+
+impl From<OpenError> for Refusal {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::LimitReached => Self::OverLimit,
+            OpenError::Draining => Self::Draining,
+            _ => Self::TunnelClosed,
+        }
+    }
+}
+
+impl From<&StreamError> for Refusal {
+    fn from(error: &StreamError) -> Self {
+        match error {
+            StreamError::Reset { code, .. } => match code {
+                ResetCode::LocalUnreachable => Self::LocalUnreachable,
+                ResetCode::Timeout => Self::Timeout,
+                ResetCode::LimitExceeded => Self::OverLimit,
+                ResetCode::UnknownTunnel => Self::TunnelClosed,
+                _ => Self::BadAnswer,
+            },
+            StreamError::SessionClosed => Self::SessionLost,
+            _ => Self::BadAnswer,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_found_however_deep_it_lies() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] io::Error);
+
+        let reset = |code| StreamError::Reset { code, reason: String::new() };
+        let cases = [
+            (reset(ResetCode::LocalUnreachable), Refusal::LocalUnreachable),
+            (reset(ResetCode::Timeout), Refusal::Timeout),
+            (reset(ResetCode::LimitExceeded), Refusal::OverLimit),
+            (reset(ResetCode::LocalFailed), Refusal::BadAnswer),
+            (StreamError::SessionClosed, Refusal::SessionLost),
+        ];
+        for (error, expected) in cases {
+            assert_eq!(Refusal::of(&Outer(io::Error::other(error))), expected);
+        }
+        assert_eq!(Refusal::of(&Outer(io::ErrorKind::BrokenPipe.into())), Refusal::BadAnswer);
+    }
+}

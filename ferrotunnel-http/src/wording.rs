@@ -1,0 +1,104 @@
+//! What our answers say: one status, one word for programs, and one sentence for people each.
+
+use http::StatusCode;
+
+use crate::refusal::Refusal;
+
+/// What is said about one [`Refusal`], in whatever form.
+pub(crate) struct Wording {
+    pub(crate) status: StatusCode,
+    /// Value of `FerroTunnel-Error`; part of the public interface.
+    pub(crate) kind: &'static str,
+    pub(crate) title: &'static str,
+    /// What differs from request to request.
+    pub(crate) detail: Option<String>,
+    pub(crate) advice: &'static str,
+}
+
+impl Wording {
+    pub(crate) fn of(refusal: &Refusal) -> Self {
+        let (status, kind, title, advice) = match refusal {
+            Refusal::BadHost(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad-host",
+                "Bad request",
+                "Send exactly one Host header that names the tunnel you want.",
+            ),
+            Refusal::Connect => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "connect-refused",
+                "Not a forward proxy",
+                "This server publishes tunnels; it opens no connections to other places. Remove \
+                 it from the proxy settings of your client.",
+            ),
+            Refusal::NoSuchTunnel(_) => (
+                StatusCode::NOT_FOUND,
+                "no-such-tunnel",
+                "No such tunnel",
+                "Check the address. If the tunnel is yours, check that its client is running and \
+                 connected.",
+            ),
+            Refusal::LocalUnreachable => (
+                StatusCode::BAD_GATEWAY,
+                "local-unreachable",
+                "Local service unreachable",
+                "The tunnel is up, but the service behind it refuses connections. If it is \
+                 yours, start it, or correct the local address given to the tunnel's client.",
+            ),
+            Refusal::BadAnswer => (
+                StatusCode::BAD_GATEWAY,
+                "bad-answer",
+                "Bad answer from the local service",
+                "The service behind this tunnel broke off before it had answered, or does not \
+                 speak the expected version of HTTP. If it is yours, look at its log.",
+            ),
+            Refusal::SessionLost => (
+                StatusCode::BAD_GATEWAY,
+                "session-lost",
+                "The tunnel was interrupted",
+                "The connection to the tunnel's client broke while your request was being worked \
+                 on. The client reconnects by itself; try again, if asking twice does no harm.",
+            ),
+            Refusal::OverLimit => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "over-limit",
+                "Too many visitors",
+                "This tunnel has as many open connections as it may have. Try again in a moment.",
+            ),
+            Refusal::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "draining",
+                "The tunnel is going away",
+                "It finishes what is open and takes nothing new, usually for a restart. Try \
+                 again in a moment.",
+            ),
+            Refusal::TunnelClosed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "tunnel-closed",
+                "The tunnel has just closed",
+                "Its client is likely to reconnect at once. Try again in a moment.",
+            ),
+            Refusal::Timeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                "timeout",
+                "The local service is too slow",
+                "The service behind this tunnel did not answer in time. Try again later.",
+            ),
+        };
+        let detail = match refusal {
+            Refusal::BadHost(bad) => Some(bad.to_string()),
+            Refusal::NoSuchTunnel(host) => Some(format!("No tunnel is registered for \"{host}\".")),
+            _ => None,
+        };
+        Self { status, kind, title, detail, advice }
+    }
+
+    /// For programs, and for people at a terminal.
+    pub(crate) fn text(&self) -> String {
+        let Self { title, advice, .. } = self;
+        match &self.detail {
+            Some(detail) => format!("{title}: {detail}\n{advice}\n"),
+            None => format!("{title}\n{advice}\n"),
+        }
+    }
+}
