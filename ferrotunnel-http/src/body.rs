@@ -19,6 +19,8 @@ pub(crate) struct Body {
 
 enum Source {
     Passing(Incoming),
+    /// Broke off; the error is told at the next turn.
+    Broken(Option<hyper::Error>),
     Ours(Option<Bytes>),
 }
 
@@ -44,6 +46,11 @@ impl From<Bytes> for Body {
 
 /// Sizes, ends and errors are those of the source: a body that breaks off on one side is an error
 /// on the other side, never a clean end.
+///
+/// An error comes one turn late. hyper drops what it has not written yet when a body fails, and a
+/// local service that breaks off at once would take the head of its answer with it. The turn
+/// between is when hyper writes; over HTTP/2 a task of its own does, which on one thread comes
+/// first and on several nearly always.
 impl http_body::Body for Body {
     type Data = Bytes;
     type Error = hyper::Error;
@@ -53,7 +60,15 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         match &mut self.source {
-            Source::Passing(incoming) => Pin::new(incoming).poll_frame(cx),
+            Source::Passing(incoming) => match Pin::new(incoming).poll_frame(cx) {
+                Poll::Ready(Some(Err(error))) => {
+                    self.source = Source::Broken(Some(error));
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                }
+                other => other,
+            },
+            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
             Source::Ours(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         }
     }
@@ -61,6 +76,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Passing(incoming) => incoming.is_end_stream(),
+            Source::Broken(error) => error.is_none(),
             Source::Ours(bytes) => bytes.is_none(),
         }
     }
@@ -68,6 +84,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing(incoming) => incoming.size_hint(),
+            Source::Broken(_) => SizeHint::default(),
             Source::Ours(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

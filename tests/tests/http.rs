@@ -420,7 +420,14 @@ fn truncated_response_is_not_a_clean_eof() {
             let _client = bed.http("app", service.addr()).await;
             for http2 in [false, true] {
                 let visitor = reqwest_for(&bed, "app", http2);
-                let response = visitor.get(url(&bed, "app", "/")).send().await.unwrap();
+                let response = match visitor.get(url(&bed, "app", "/")).send().await {
+                    Ok(response) => response,
+                    // Where several threads are at work, the reset may overtake the head.
+                    Err(error) => {
+                        assert!(http2, "the head did not come: {error}");
+                        continue;
+                    }
+                };
                 assert_eq!(response.status(), 200);
                 let body = soon("the end of the body", response.bytes()).await;
                 assert!(body.is_err(), "http2 {http2}: a cut body came as whole: {body:?}");
