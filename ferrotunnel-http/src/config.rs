@@ -1,4 +1,5 @@
-//! What an operator may tune of the HTTP ingress, each with its reason.
+//! What an operator may tune of the HTTP ingress, each with its reason, and what stays fixed in it
+//! on both sides.
 
 use std::time::Duration;
 
@@ -37,3 +38,8 @@ impl Default for HttpConfig {
         }
     }
 }
+
+/// Bytes that hyper may hold for one connection in each direction: the longest head of a request
+/// it takes, and what is read ahead of a peer that does not keep up. Much less would cost bulk
+/// transfers more turns, much more would let stalled visitors fill the memory.
+pub(crate) const MAX_BUFFERED: usize = 64 << 10;

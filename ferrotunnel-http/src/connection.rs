@@ -3,6 +3,7 @@
 use std::{
     pin::pin,
     sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use ferrotunnel_core::splice::Socket;
@@ -15,22 +16,24 @@ use tokio::sync::watch;
 use tracing::debug;
 
 use crate::{
-    config::HttpConfig,
+    config::{HttpConfig, MAX_BUFFERED},
     cut::CutUnlessShut,
     detect::{Prefixed, Version, detect},
-    ingress::HttpIngress,
+    forward::Forwarder,
     tasks::Tasks,
     visitor::Visitor,
 };
 
 /// How visitors' connections are served; made once.
-pub(crate) struct Builders {
+pub(crate) struct Serving {
     http1: http1::Builder,
     http2: http2::Builder<Tasks>,
+    header_read_timeout: Duration,
+    forwarder: Arc<Forwarder>,
 }
 
-impl Builders {
-    pub(crate) fn new(config: &HttpConfig, tasks: Tasks) -> Self {
+impl Serving {
+    pub(crate) fn new(config: &HttpConfig, tasks: Tasks, forwarder: Forwarder) -> Self {
         let mut http1 = http1::Builder::new();
         // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
         // next request are waiting, which would stop event streams and early answers.
@@ -50,14 +53,13 @@ impl Builders {
             .max_header_list_size(MAX_HTTP2_HEADERS)
             .keep_alive_interval(config.header_read_timeout)
             .keep_alive_timeout(config.header_read_timeout);
-        Self { http1, http2 }
+        let header_read_timeout = config.header_read_timeout;
+        Self { http1, http2, header_read_timeout, forwarder: Arc::new(forwarder) }
     }
-}
 
-impl HttpIngress {
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
     /// finished and nothing new is taken.
-    pub(crate) async fn serve_connection<T>(
+    pub(crate) async fn serve<T>(
         self: Arc<Self>,
         io: T,
         visitor: Visitor,
@@ -66,7 +68,7 @@ impl HttpIngress {
         T: Socket + 'static,
     {
         let detected = tokio::select! {
-            detected = tokio::time::timeout(self.config.header_read_timeout, detect(io)) => detected,
+            detected = tokio::time::timeout(self.header_read_timeout, detect(io)) => detected,
             () = asked_to_stop(&mut shutdown) => return,
         };
         let Ok(Ok(Some((version, io)))) = detected else {
@@ -87,7 +89,7 @@ impl HttpIngress {
     }
 
     async fn serve_http1<T>(
-        self: &Arc<Self>,
+        &self,
         io: Prefixed<T>,
         visitor: &Arc<Visitor>,
         mut shutdown: watch::Receiver<bool>,
@@ -95,9 +97,9 @@ impl HttpIngress {
     where
         T: Socket + 'static,
     {
-        let service = service_fn(|request| self.answer(visitor, request));
+        let service = service_fn(|request| self.forwarder.answer(visitor, request));
         let io = CutUnlessShut::new(io, visitor.clone());
-        let connection = self.builders.http1.serve_connection(TokioIo::new(io), service);
+        let connection = self.http1.serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection.with_upgrades());
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
@@ -112,7 +114,7 @@ impl HttpIngress {
     }
 
     async fn serve_http2<T>(
-        self: &Arc<Self>,
+        &self,
         io: Prefixed<T>,
         visitor: &Arc<Visitor>,
         mut shutdown: watch::Receiver<bool>,
@@ -120,8 +122,8 @@ impl HttpIngress {
     where
         T: Socket + 'static,
     {
-        let service = service_fn(|request| self.answer(visitor, request));
-        let mut connection = pin!(self.builders.http2.serve_connection(TokioIo::new(io), service));
+        let service = service_fn(|request| self.forwarder.answer(visitor, request));
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
         tokio::select! {
             ended = connection.as_mut() => return ended,
             () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
@@ -134,11 +136,6 @@ impl HttpIngress {
 pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
-
-/// Bytes that hyper may hold for one connection in each direction: the longest head of a request
-/// it takes, and what is read ahead of a peer that does not keep up. Much less would cost bulk
-/// transfers more turns, much more would let stalled visitors fill the memory.
-pub(crate) const MAX_BUFFERED: usize = 64 << 10;
 
 /// Requests at once on one visitor's HTTP/2 connection. Browsers do not go beyond 100, and each
 /// may hold [`MAX_BUFFERED`].

@@ -1,8 +1,8 @@
 //! One request from a visitor to a local service, and the response back.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc};
+use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use ferrotunnel_core::Tunnel;
+use ferrotunnel_core::{Routes, Tunnel};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
     header::{HOST, UPGRADE},
@@ -16,13 +16,15 @@ use tracing::debug;
 use crate::{
     answer::{Form, answer},
     body::Body,
+    config::HttpConfig,
     forwarded,
     grpc::is_grpc,
     headers,
     host::Asked,
-    ingress::HttpIngress,
+    local::Local,
     refusal::Refusal,
     sending::{Sending, Via},
+    tasks::Tasks,
     upgrade::Wish,
     visitor::Visitor,
 };
@@ -33,7 +35,19 @@ struct Exchange {
     wish: Option<Wish>,
 }
 
-impl HttpIngress {
+/// Takes requests to the tunnels that their hosts name.
+pub(crate) struct Forwarder {
+    routes: Arc<dyn Routes>,
+    local: Local,
+    response_timeout: Option<Duration>,
+}
+
+impl Forwarder {
+    pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
+        let local = Local::new(routes.clone(), config, tasks);
+        Self { routes, local, response_timeout: config.response_timeout }
+    }
+
     /// Answers one request, with the local service's response or with an answer of ours.
     ///
     /// The request is worked on before the future begins, and not inside: hyper keeps room for
@@ -45,10 +59,10 @@ impl HttpIngress {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
         let begun = self.forward(visitor, request);
-        let (ingress, visitor) = (self.clone(), visitor.clone());
+        let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
             let response = match begun {
-                Ok(exchange) => ingress.finish(exchange, &visitor).await,
+                Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
             Ok(response.unwrap_or_else(|refusal| {
@@ -93,7 +107,7 @@ impl HttpIngress {
         visitor: &Visitor,
     ) -> Result<Response<Body>, Refusal> {
         let response = pin!(exchange.sending.response(visitor));
-        let response = match self.config.response_timeout {
+        let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     sync::Arc,
     task::Poll,
+    time::Duration,
 };
 
 use ferrotunnel_core::{Routes, Shards, accept::accept_loop};
@@ -14,8 +15,8 @@ use tracing::debug;
 
 use crate::{
     config::HttpConfig,
-    connection::{Builders, asked_to_stop},
-    local::Local,
+    connection::{Serving, asked_to_stop},
+    forward::Forwarder,
     tasks::Tasks,
     visitor::Visitor,
 };
@@ -27,10 +28,8 @@ use crate::{
 /// Every path belongs to the tunnels. Answers that are the ingress's own carry a
 /// `FerroTunnel-Error` header. CONNECT is refused with 405: this is no forward proxy.
 pub struct HttpIngress {
-    pub(crate) routes: Arc<dyn Routes>,
-    pub(crate) config: HttpConfig,
-    pub(crate) builders: Builders,
-    pub(crate) local: Local,
+    serving: Arc<Serving>,
+    drain_grace: Duration,
     /// What hyper starts by itself ends with the ingress.
     tasks: Tasks,
     shards: Shards,
@@ -40,14 +39,9 @@ impl HttpIngress {
     /// An ingress that looks tunnels up in `routes`, and serves its visitors on `shards`.
     pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: HttpConfig) -> Self {
         let tasks = Tasks::default();
-        Self {
-            builders: Builders::new(&config, tasks.clone()),
-            local: Local::new(routes.clone(), &config, tasks.clone()),
-            routes,
-            config,
-            tasks,
-            shards,
-        }
+        let forwarder = Forwarder::new(routes, &config, tasks.clone());
+        let serving = Arc::new(Serving::new(&config, tasks.clone(), forwarder));
+        Self { serving, drain_grace: config.drain_grace, tasks, shards }
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -63,13 +57,13 @@ impl HttpIngress {
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
                 let visitor = Visitor::new(peer, address);
-                let (ingress, shutdown) = (self.clone(), shutdown.clone());
-                let serve = move |io| ingress.serve_connection(io, visitor, shutdown);
+                let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
+                let serve = move |io| serving.serve(io, visitor, shutdown);
                 self.shards.serve(&mut connections.lock(), io, serve);
             }) => {}
             () = forget_finished(&connections) => {}
         }
-        drain(connections.into_inner(), &self.config).await;
+        drain(connections.into_inner(), self.drain_grace).await;
     }
 }
 
@@ -90,9 +84,8 @@ async fn forget_finished(connections: &Mutex<JoinSet<()>>) {
     .await;
 }
 
-async fn drain(mut connections: JoinSet<()>, config: &HttpConfig) {
-    let finished =
-        timeout(config.drain_grace, async { while connections.join_next().await.is_some() {} });
+async fn drain(mut connections: JoinSet<()>, grace: Duration) {
+    let finished = timeout(grace, async { while connections.join_next().await.is_some() {} });
     if finished.await.is_err() {
         debug!(connections = connections.len(), "the grace is over, cutting what is open");
         connections.shutdown().await;

@@ -14,8 +14,11 @@ use hyper_util::{
 use parking_lot::RwLock;
 
 use crate::{
-    body::Body, config::HttpConfig, connection::MAX_BUFFERED, connector::Connector,
-    multiplexed::Multiplexed, tasks::Tasks,
+    body::Body,
+    config::{HttpConfig, MAX_BUFFERED},
+    connector::Connector,
+    multiplexed::Multiplexed,
+    tasks::Tasks,
 };
 
 /// The connections of all tunnels that requests have gone to.
