@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::splice::Socket;
+use ferrotunnel_core::{splice::Socket, tasks::Tasks};
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -17,17 +17,17 @@ use tracing::debug;
 
 use crate::{
     config::{HttpConfig, MAX_BUFFERED},
-    cut::CutUnlessShut,
-    detect::{Prefixed, Version, detect},
+    detect::{Version, detect},
+    executor::Executor,
     forward::Forwarder,
-    tasks::Tasks,
     visitor::Visitor,
+    visitor_io::VisitorIo,
 };
 
 /// How visitors' connections are served; made once.
 pub(crate) struct Serving {
     http1: http1::Builder,
-    http2: http2::Builder<Tasks>,
+    http2: http2::Builder<Executor>,
     header_read_timeout: Duration,
     forwarder: Arc<Forwarder>,
 }
@@ -41,7 +41,7 @@ impl Serving {
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_read_timeout)
             .max_buf_size(MAX_BUFFERED);
-        let mut http2 = http2::Builder::new(tasks);
+        let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
         // may open and then let lie.
         http2
@@ -61,23 +61,29 @@ impl Serving {
     /// finished and nothing new is taken.
     pub(crate) async fn serve<T>(
         self: Arc<Self>,
-        io: T,
+        mut io: T,
         visitor: Visitor,
         mut shutdown: watch::Receiver<bool>,
     ) where
         T: Socket + 'static,
     {
         let detected = tokio::select! {
-            detected = tokio::time::timeout(self.header_read_timeout, detect(io)) => detected,
+            detected = tokio::time::timeout(self.header_read_timeout, detect(&mut io)) => detected,
             () = asked_to_stop(&mut shutdown) => return,
         };
-        let Ok(Ok(Some((version, io)))) = detected else {
+        let Ok(Ok(Some((version, read_ahead)))) = detected else {
             return;
         };
         let visitor = Arc::new(visitor);
         let ended = match version {
-            Version::Http1 => self.serve_http1(io, &visitor, shutdown).await,
-            Version::Http2 => self.serve_http2(io, &visitor, shutdown).await,
+            Version::Http1 => {
+                let io = VisitorIo::http1(io, read_ahead, visitor.clone());
+                self.serve_http1(io, &visitor, shutdown).await
+            }
+            Version::Http2 => {
+                let io = VisitorIo::http2(io, read_ahead);
+                self.serve_http2(io, &visitor, shutdown).await
+            }
         };
         if let Err(error) = ended {
             debug!(visitor = %visitor.address, %error, "a visitor's connection broke");
@@ -90,7 +96,7 @@ impl Serving {
 
     async fn serve_http1<T>(
         &self,
-        io: Prefixed<T>,
+        io: VisitorIo<T>,
         visitor: &Arc<Visitor>,
         mut shutdown: watch::Receiver<bool>,
     ) -> hyper::Result<()>
@@ -98,7 +104,6 @@ impl Serving {
         T: Socket + 'static,
     {
         let service = service_fn(|request| self.forwarder.answer(visitor, request));
-        let io = CutUnlessShut::new(io, visitor.clone());
         let connection = self.http1.serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection.with_upgrades());
         let ended = tokio::select! {
@@ -115,7 +120,7 @@ impl Serving {
 
     async fn serve_http2<T>(
         &self,
-        io: Prefixed<T>,
+        io: VisitorIo<T>,
         visitor: &Arc<Visitor>,
         mut shutdown: watch::Receiver<bool>,
     ) -> hyper::Result<()>

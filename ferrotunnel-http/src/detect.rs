@@ -1,13 +1,9 @@
 //! Tells HTTP/2 with prior knowledge from HTTP/1.1 by the first bytes of a connection.
 
-use std::{
-    io::{self, IoSlice},
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::io;
 
-use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -15,15 +11,9 @@ pub(crate) enum Version {
     Http2,
 }
 
-/// A connection whose first bytes were read ahead.
-pub(crate) struct Prefixed<T> {
-    prefix: Bytes,
-    io: T,
-}
-
-/// Reads until the first bytes tell the version. `None`: closed before any byte came, as probes
-/// and browsers that open a connection in advance do.
-pub(crate) async fn detect<T>(mut io: T) -> io::Result<Option<(Version, Prefixed<T>)>>
+/// Reads until the first bytes tell the version, and returns what it has read. `None`: closed
+/// before any byte came, as probes and browsers that open a connection in advance do.
+pub(crate) async fn detect<T>(io: &mut T) -> io::Result<Option<(Version, Bytes)>>
 where
     T: AsyncRead + Unpin,
 {
@@ -41,63 +31,7 @@ where
         } else {
             continue;
         };
-        return Ok(Some((version, Prefixed { prefix: read.freeze(), io })));
-    }
-}
-
-impl<T> Prefixed<T> {
-    pub(crate) fn connection(&self) -> &T {
-        &self.io
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Prefixed<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.prefix.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
-        }
-        let len = self.prefix.len().min(buf.remaining());
-        buf.put_slice(&self.prefix[..len]);
-        self.prefix.advance(len);
-        if self.prefix.is_empty() {
-            // Frees the read-ahead buffer for the rest of the connection's life.
-            self.prefix = Bytes::new();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Prefixed<T> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        return Ok(Some((version, read.freeze())));
     }
 }
 
@@ -113,10 +47,9 @@ mod tests {
     use super::*;
 
     async fn detected(bytes: &[u8]) -> Option<Version> {
-        let (version, mut io) = detect(bytes).await.unwrap()?;
-        let mut again = Vec::new();
-        io.read_to_end(&mut again).await.unwrap();
-        assert_eq!(again, bytes, "not a byte is lost");
+        let mut rest = bytes;
+        let (version, read_ahead) = detect(&mut rest).await.unwrap()?;
+        assert_eq!([&read_ahead, rest].concat(), bytes, "not a byte is lost");
         Some(version)
     }
 
@@ -143,11 +76,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_preface_that_comes_byte_by_byte_is_recognised() {
-        let (mut visitor, server) = tokio::io::duplex(1);
+        let (mut visitor, mut server) = tokio::io::duplex(1);
         let writer = tokio::spawn(async move {
             tokio::io::AsyncWriteExt::write_all(&mut visitor, PREFACE).await.unwrap();
         });
-        let (version, _) = detect(server).await.unwrap().unwrap();
+        let (version, _) = detect(&mut server).await.unwrap().unwrap();
         assert_eq!(version, Version::Http2);
         writer.await.unwrap();
     }

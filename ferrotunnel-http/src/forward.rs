@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
 
-use ferrotunnel_core::{Routes, Tunnel};
+use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
     header::{HOST, UPGRADE},
@@ -24,7 +24,6 @@ use crate::{
     local::Local,
     refusal::Refusal,
     sending::{Sending, Via},
-    tasks::Tasks,
     upgrade::Wish,
     visitor::Visitor,
 };

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Shards, accept::accept_loop};
+use ferrotunnel_core::{Routes, Shards, accept::accept_loop, tasks::Tasks};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 use tracing::debug;
@@ -17,7 +17,6 @@ use crate::{
     config::HttpConfig,
     connection::{Serving, asked_to_stop},
     forward::Forwarder,
-    tasks::Tasks,
     visitor::Visitor,
 };
 
@@ -37,10 +36,10 @@ pub struct HttpIngress {
 
 impl HttpIngress {
     /// An ingress that looks tunnels up in `routes`, and serves its visitors on `shards`.
-    pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: HttpConfig) -> Self {
+    pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: &HttpConfig) -> Self {
         let tasks = Tasks::default();
-        let forwarder = Forwarder::new(routes, &config, tasks.clone());
-        let serving = Arc::new(Serving::new(&config, tasks.clone(), forwarder));
+        let forwarder = Forwarder::new(routes, config, tasks.clone());
+        let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         Self { serving, drain_grace: config.drain_grace, tasks, shards }
     }
 

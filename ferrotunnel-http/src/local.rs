@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, TunnelUid};
+use ferrotunnel_core::{Routes, Tunnel, TunnelUid, tasks::Tasks};
 use hyper_util::{
     client::legacy::{self, Client},
     rt::TokioTimer,
@@ -17,8 +17,8 @@ use crate::{
     body::Body,
     config::{HttpConfig, MAX_BUFFERED},
     connector::Connector,
+    executor::Executor,
     multiplexed::Multiplexed,
-    tasks::Tasks,
 };
 
 /// The connections of all tunnels that requests have gone to.
@@ -47,7 +47,7 @@ pub(crate) struct Connections {
 
 impl Local {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
-        let mut builder = Client::builder(tasks.clone());
+        let mut builder = Client::builder(Executor(tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use ferrotunnel_core::{StreamError, Tunnel};
+use ferrotunnel_core::{StreamError, Tunnel, tasks::Tasks};
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tracing::debug;
 
 use crate::{
-    body::Body, connector::TunnelIo, in_flight::InFlight, refusal::Refusal, tasks::Tasks,
+    body::Body, connector::TunnelIo, executor::Executor, in_flight::InFlight, refusal::Refusal,
     visitor::Visitor,
 };
 
@@ -28,7 +28,7 @@ use crate::{
 pub(crate) struct Multiplexed {
     tunnel: Arc<Tunnel>,
     connections: Arc<Mutex<Vec<Shared>>>,
-    builder: http2::Builder<Tasks>,
+    builder: http2::Builder<Executor>,
     tasks: Tasks,
 }
 
@@ -43,7 +43,7 @@ struct Shared {
 
 impl Multiplexed {
     pub(crate) fn new(tunnel: Arc<Tunnel>, tasks: Tasks) -> Self {
-        let mut builder = http2::Builder::new(tasks.clone());
+        let mut builder = http2::Builder::new(Executor(tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)

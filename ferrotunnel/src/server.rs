@@ -288,7 +288,7 @@ impl Server {
         let http = http.map(|(listener, addr)| {
             let mut config = HttpConfig::default();
             config.drain_grace = settings.drain_grace;
-            let ingress = Arc::new(HttpIngress::new(engine.routes(), shards, config));
+            let ingress = Arc::new(HttpIngress::new(engine.routes(), shards, &config));
             let stop = watch::Sender::new(false);
             let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
             RunningHttp { addr, stop, task }
