@@ -123,6 +123,8 @@ pub(crate) struct ServerArgs {
     pub(crate) threads: Option<u16>,
     #[command(flatten)]
     pub(crate) limits: LimitsArgs,
+    #[command(flatten)]
+    pub(crate) timeouts: HttpTimeoutArgs,
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.
@@ -141,9 +143,31 @@ pub(crate) struct LimitsArgs {
     /// Connections on the tunnel port that have not proven the token yet
     #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N")]
     pub(crate) max_handshakes: Option<usize>,
+    /// Visitors of HTTP tunnels connected at once, over all clients
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N")]
+    pub(crate) max_visitors: Option<usize>,
+    /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
+    /// start with smaller windows
+    #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_receive_memory: Option<u64>,
     /// How long a connection may take to prove the token, like 10s or 500ms
     #[arg(long, env = "FERROTUNNEL_HANDSHAKE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
     pub(crate) handshake_timeout: Option<Duration>,
+}
+
+/// How long the HTTP side of a server waits; unset ones keep the library's defaults. Times are like 10s or 500ms.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Timeouts of HTTP")]
+pub(crate) struct HttpTimeoutArgs {
+    /// How long a visitor may take to send the head of a request, or may rest between two [default: 30s]
+    #[arg(long, env = "FERROTUNNEL_HTTP_HEADER_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) http_header_timeout: Option<Duration>,
+    /// How long a local service may take to begin its answer; beyond it visitors get a 504 [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_HTTP_RESPONSE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) http_response_timeout: Option<Duration>,
+    /// How long a connection to a local service is kept between two requests [default: 4s]
+    #[arg(long, env = "FERROTUNNEL_HTTP_POOL_IDLE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) http_pool_idle_timeout: Option<Duration>,
 }
 
 /// How a client finds its server and what it does when that fails.

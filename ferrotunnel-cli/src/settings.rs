@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use ferrotunnel::{Client, LimitsConfig, Retry, Server, Tunnel};
 
-use crate::args::{ClientArgs, ConnectArgs, HttpArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg};
+use crate::args::{
+    ClientArgs, ConnectArgs, HttpArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg,
+};
 use crate::failure::Failure;
 use crate::runtime::server_threads;
 use crate::value::{Secret, ServerAddr};
@@ -31,6 +33,7 @@ pub(crate) struct ServerSettings {
     encryption: Encryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
+    timeouts: HttpTimeoutArgs,
     threads: usize,
 }
 
@@ -48,6 +51,15 @@ impl ServerSettings {
         }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
+        }
+        if let Some(timeout) = self.timeouts.http_header_timeout {
+            builder = builder.http_header_timeout(timeout);
+        }
+        if let Some(timeout) = self.timeouts.http_response_timeout {
+            builder = builder.http_response_timeout(timeout);
+        }
+        if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
+            builder = builder.http_pool_idle_timeout(timeout);
         }
         builder = match self.encryption {
             Encryption::SelfSigned => builder,
@@ -70,6 +82,7 @@ impl TryFrom<ServerArgs> for ServerSettings {
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             limits: limits(&args.limits),
+            timeouts: args.timeouts,
             threads: server_threads(args.threads.map(usize::from)),
         })
     }
@@ -188,6 +201,8 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_handshakes_in_flight =
         args.max_handshakes.unwrap_or(limits.max_handshakes_in_flight);
     limits.handshake_deadline = args.handshake_timeout.unwrap_or(limits.handshake_deadline);
+    limits.max_visitors = args.max_visitors.unwrap_or(limits.max_visitors);
+    limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }
 
@@ -222,11 +237,15 @@ mod tests {
         let typed = LimitsArgs {
             max_streams: Some(7),
             handshake_timeout: Some(Duration::from_secs(3)),
+            max_visitors: Some(8),
+            max_receive_memory: Some(9 << 20),
             ..LimitsArgs::default()
         };
         let limits = limits(&typed);
         assert_eq!(limits.max_streams_per_session, 7);
         assert_eq!(limits.handshake_deadline, Duration::from_secs(3));
+        assert_eq!(limits.max_visitors, 8);
+        assert_eq!(limits.max_receive_memory, 9 << 20);
         assert_eq!(limits.max_sessions, LimitsConfig::default().max_sessions);
     }
 

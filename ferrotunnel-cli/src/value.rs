@@ -112,6 +112,26 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     if time.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(time) }
 }
 
+/// A number of bytes: `65536`, `64KiB`, `256MiB`, `1GiB`.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let wrong = || "give a number and a unit, like 512KiB, 256MiB or 1GiB".to_owned();
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let factor = match unit {
+        "" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err(wrong()),
+    };
+    match number.checked_mul(factor) {
+        Some(0) => Err("must be more than nothing".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err("is more than any machine has".to_owned()),
+    }
+}
+
 /// Splits at the port, if there is one; brackets around an IPv6 address stay.
 fn split_host_port(text: &str) -> Result<(&str, Option<u16>), String> {
     let (host, rest) = match text.strip_prefix('[').and_then(|inner| inner.find(']')) {
@@ -239,6 +259,17 @@ mod tests {
         assert_eq!(listen_addr("localhost:80").unwrap(), "127.0.0.1:80".parse().unwrap());
         assert!(listen_addr("99999").unwrap_err().contains("not a port"));
         assert!(listen_addr("example.com:80").unwrap_err().contains("IP:PORT"));
+    }
+
+    #[test]
+    fn sizes_carry_their_unit() {
+        assert_eq!(size("65536").unwrap(), 65_536);
+        assert_eq!(size("64KiB").unwrap(), 64 << 10);
+        assert_eq!(size("256MiB").unwrap(), 256 << 20);
+        assert_eq!(size("1GiB").unwrap(), 1 << 30);
+        for wrong in ["", "MiB", "-1", "1.5GiB", "1MB", "0", "18446744073709551615GiB"] {
+            assert!(size(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

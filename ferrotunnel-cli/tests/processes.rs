@@ -289,6 +289,22 @@ fn a_public_port_that_is_taken_is_refused_with_its_number() {
 }
 
 #[test]
+fn limits_and_timeouts_of_http_visitors_take_effect() {
+    let server = server_with(&["--max-visitors", "1", "--http-response-timeout", "200ms"]);
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let local = silent.local_addr().unwrap().to_string();
+    let client = Running::start(&["http", &local, "--server", &server.tunnel, "--token", "secret"]);
+    let url = client.line();
+    let mut visitor = visit(server.http);
+    write!(visitor, "GET / HTTP/1.1\r\nhost: {}\r\n\r\n", authority(&url)).unwrap();
+    let mut answer = [0; 12];
+    visitor.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 504");
+    // The first one's connection stays, so there is no place for another.
+    assert_eq!(visit(server.http).read(&mut answer).unwrap(), 0);
+}
+
+#[test]
 fn a_server_drains_on_either_signal() {
     for name in ["INT", "TERM"] {
         let mut server = server();

@@ -19,6 +19,9 @@ pub struct LimitsConfig {
     pub max_handshakes_in_flight: usize,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,
+    /// Visitors of HTTP tunnels connected at once, over all tunnels. More are closed at once: each
+    /// costs a descriptor and some 10 KiB, so 100,000 stay within about a GiB.
+    pub max_visitors: usize,
     /// Receive windows granted over all sessions, in bytes. When nearly spent, new streams start
     /// with a smaller window (see the protocol's budget).
     pub max_receive_memory: u64,
@@ -32,6 +35,7 @@ impl Default for LimitsConfig {
             max_streams_per_session: 65_536,
             max_handshakes_in_flight: 1_024,
             handshake_deadline: Duration::from_secs(10),
+            max_visitors: 100_000,
             max_receive_memory: 256 << 20,
         }
     }

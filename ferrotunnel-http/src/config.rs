@@ -16,6 +16,9 @@ pub struct HttpConfig {
     /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
     /// a 504.
     pub response_timeout: Option<Duration>,
+    /// Visitors connected at once, over all listeners. More are closed at once, without an answer:
+    /// what they cost then is one accept.
+    pub max_visitors: usize,
     /// How long requests in progress may go on after shutdown was asked for, before they are cut.
     pub drain_grace: Duration,
     /// How long a connection to a local service is kept between two requests. A new one costs no
@@ -32,6 +35,7 @@ impl Default for HttpConfig {
         Self {
             header_read_timeout: Duration::from_secs(30),
             response_timeout: None,
+            max_visitors: 100_000,
             drain_grace: Duration::from_secs(10),
             pool_idle_timeout: Duration::from_secs(4),
             pool_max_idle_per_tunnel: 256,

@@ -12,7 +12,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tracing::debug;
 
 use crate::{
@@ -58,11 +58,12 @@ impl Serving {
     }
 
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
-    /// finished and nothing new is taken.
+    /// finished and nothing new is taken. The place is free again when all of it has ended.
     pub(crate) async fn serve<T>(
         self: Arc<Self>,
         mut io: T,
         visitor: Visitor,
+        _place: OwnedSemaphorePermit,
         mut shutdown: watch::Receiver<bool>,
     ) where
         T: Socket + 'static,

@@ -10,7 +10,12 @@ use std::{
 
 use ferrotunnel_core::{Routes, Shards, accept::accept_loop, tasks::Tasks};
 use parking_lot::Mutex;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+    time::timeout,
+};
 use tracing::debug;
 
 use crate::{
@@ -32,6 +37,8 @@ pub struct HttpIngress {
     /// What hyper starts by itself ends with the ingress.
     tasks: Tasks,
     shards: Shards,
+    /// What is left of [`HttpConfig::max_visitors`].
+    places: Arc<Semaphore>,
 }
 
 impl HttpIngress {
@@ -40,7 +47,8 @@ impl HttpIngress {
         let tasks = Tasks::default();
         let forwarder = Forwarder::new(routes, config, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
-        Self { serving, drain_grace: config.drain_grace, tasks, shards }
+        let places = Arc::new(Semaphore::new(config.max_visitors.min(Semaphore::MAX_PERMITS)));
+        Self { serving, drain_grace: config.drain_grace, tasks, shards, places }
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -55,9 +63,12 @@ impl HttpIngress {
             biased;
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
+                let Ok(place) = self.places.clone().try_acquire_owned() else {
+                    return debug!(visitor = %peer, "closed at once: the ingress is full");
+                };
                 let visitor = Visitor::new(peer, address);
                 let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
-                let serve = move |io| serving.serve(io, visitor, shutdown);
+                let serve = move |io| serving.serve(io, visitor, place, shutdown);
                 self.shards.serve(&mut connections.lock(), io, serve);
             }) => {}
             () = forget_finished(&connections) => {}

@@ -22,7 +22,12 @@ use support::{
     PATIENCE, Public, Settings, echo, get, hear, hear_head, local, nobody, parts, request, rest,
     say,
 };
-use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+    time::timeout,
+};
 
 #[tokio::test]
 async fn a_request_reaches_the_tunnel_its_host_names() {
@@ -425,6 +430,44 @@ async fn visitors_that_dawdle_over_a_head_are_cut() {
     for start in ["", "PRI * HT", "GET / HTTP/1.1\r\nHost: ap"] {
         assert_eq!(public.ask(start).await, "", "after {start:?}");
     }
+}
+
+#[tokio::test]
+async fn a_visitor_over_the_limit_is_closed_at_once() {
+    let mut http = HttpConfig::default();
+    http.max_visitors = 2;
+    let settings = Settings { http, ..Settings::default() };
+    let public = Public::with(echo().await, settings).await;
+    let asking = request("GET / HTTP/1.1", "");
+    let mut inside = Vec::new();
+    for _ in 0..2 {
+        let mut visitor = public.connect().await;
+        say(&mut visitor, &asking).await;
+        hear(&mut visitor, "\r\n\r\n").await;
+        inside.push(visitor);
+    }
+    for _ in 0..10 {
+        assert_eq!(rest(&mut public.connect().await).await, "", "not even an answer");
+    }
+    for visitor in &mut inside {
+        say(visitor, &asking).await;
+        hear(visitor, "GET / HTTP/1.1").await;
+    }
+    // The next one comes in when one has left.
+    inside.pop();
+    let comes_in = timeout(PATIENCE, async {
+        loop {
+            let mut visitor = public.connect().await;
+            // It may be closed before all of this is written.
+            let _ = visitor.write_all(get("/").as_bytes()).await;
+            let mut answer = Vec::new();
+            let _ = visitor.read_to_end(&mut answer).await;
+            if answer.starts_with(b"HTTP/1.1 200 ") {
+                return;
+            }
+        }
+    });
+    assert!(comes_in.await.is_ok(), "the place of one that left stays taken");
 }
 
 #[tokio::test]

@@ -42,6 +42,7 @@ struct Settings {
     encryption: Encryption,
     tcp_ip: IpAddr,
     limits: LimitsConfig,
+    http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
 }
@@ -93,6 +94,7 @@ pub struct ServerBuilder {
     encryption: Encryption,
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
+    http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
 }
@@ -107,6 +109,7 @@ impl Default for ServerBuilder {
             encryption: Encryption::SelfSigned,
             tcp_ip: None,
             limits: LimitsConfig::default(),
+            http: HttpConfig::default(),
             threads: 0,
             drain_grace: DRAIN_GRACE,
         }
@@ -181,6 +184,30 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a visitor over HTTP may take to send the head of a request, and how long its
+    /// connection may rest between two requests; 30 s by default.
+    #[must_use]
+    pub fn http_header_timeout(mut self, timeout: Duration) -> Self {
+        self.http.header_read_timeout = timeout;
+        self
+    }
+
+    /// How long a local service may take until the head of its response; beyond it the visitor
+    /// gets a 504. By default there is no limit: long polling is legitimate.
+    #[must_use]
+    pub fn http_response_timeout(mut self, timeout: Duration) -> Self {
+        self.http.response_timeout = Some(timeout);
+        self
+    }
+
+    /// How long a connection to a local service is kept between two requests; 4 s by default,
+    /// below the 5 s after which many a local service hangs up by itself.
+    #[must_use]
+    pub fn http_pool_idle_timeout(mut self, timeout: Duration) -> Self {
+        self.http.pool_idle_timeout = timeout;
+        self
+    }
+
     /// Threads of the server's own; connections spread over them, and each session stays on one
     /// with all its visitors, which is cheaper than a work-stealing runtime. With 0, the default,
     /// everything runs on the caller's runtime.
@@ -202,6 +229,7 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
+        let http = self.http_config()?;
         let token = self.token.ok_or_else(|| {
             Error::config("token is not set: choose a secret that server and clients share")
         })?;
@@ -218,10 +246,22 @@ impl ServerBuilder {
             encryption: self.encryption,
             tcp_ip: self.tcp_ip.unwrap_or(bind.ip()),
             limits: self.limits,
+            http,
             threads: self.threads,
             drain_grace: self.drain_grace,
         };
         Ok(Server { settings, stop: watch::Sender::new(false) })
+    }
+
+    /// The settings of the HTTP ingress, among them those that are the whole server's.
+    fn http_config(&self) -> Result<HttpConfig, Error> {
+        let mut http = self.http.clone();
+        check_time("http_header_timeout", http.header_read_timeout)?;
+        check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
+        check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
+        http.max_visitors = self.limits.max_visitors;
+        http.drain_grace = self.drain_grace;
+        Ok(http)
     }
 }
 
@@ -286,9 +326,8 @@ impl Server {
             heartbeat: HEARTBEAT,
         })?;
         let http = http.map(|(listener, addr)| {
-            let mut config = HttpConfig::default();
-            config.drain_grace = settings.drain_grace;
-            let ingress = Arc::new(HttpIngress::new(engine.routes(), shards, &config));
+            let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
+            let ingress = Arc::new(ingress);
             let stop = watch::Sender::new(false);
             let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
             RunningHttp { addr, stop, task }
@@ -298,27 +337,37 @@ impl Server {
     }
 }
 
-/// A limit of nothing makes a server that nobody can use, and a deadline beyond a day is a mistake
-/// of its unit.
+/// A limit of nothing makes a server that nobody can use.
 fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
     let zero = [
         ("max_sessions", limits.max_sessions == 0),
         ("max_tunnels_per_session", limits.max_tunnels_per_session == 0),
         ("max_streams_per_session", limits.max_streams_per_session == 0),
         ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
-        ("handshake_deadline", limits.handshake_deadline.is_zero()),
+        ("max_visitors", limits.max_visitors == 0),
     ];
     if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
         return Err(Error::config(format!("{name} is 0: nobody could use the server")));
     }
-    if limits.handshake_deadline > Duration::from_secs(24 * 60 * 60) {
-        return Err(Error::config("handshake_deadline is longer than a day"));
-    }
+    check_time("handshake_deadline", limits.handshake_deadline)?;
     if limits.max_handshakes_in_flight > MOST_HANDSHAKES {
         return Err(Error::config("max_handshakes_in_flight is above 1,000,000"));
     }
     Ok(())
 }
+
+/// A time of nothing leaves none to anybody, and one beyond a day is a mistake of its unit.
+fn check_time(name: &str, time: Duration) -> Result<(), Error> {
+    if time.is_zero() {
+        return Err(Error::config(format!("{name} is 0: nobody could use the server")));
+    }
+    if time > A_DAY {
+        return Err(Error::config(format!("{name} is longer than a day")));
+    }
+    Ok(())
+}
+
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// More than any machine has descriptors for.
 const MOST_HANDSHAKES: usize = 1_000_000;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Tunnel};
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, Stranger, TestBed, eventually, over_both, soon,
+    Carrier, LocalService, Site, Stranger, TestBed, eventually, over_both, raw, read_head, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -119,6 +119,67 @@ fn an_http_visitor_over_the_limit_gets_a_503() {
         assert!(held.iter().all(|answer| answer.body == "released"), "{held:?}");
         assert_eq!(bed.get("app", "/hello").await.body, "hello");
     });
+}
+
+#[test]
+fn http_visitors_over_the_limit_of_the_server_are_closed_at_once() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors = 1).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let mut inside = TcpStream::connect(bed.http_addr()).await.unwrap();
+        let asking = format!("GET /hello HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host("app"));
+        for _ in 0..3 {
+            inside.write_all(asking.as_bytes()).await.unwrap();
+            assert!(soon("a head", read_head(&mut inside)).await.starts_with("HTTP/1.1 200"));
+            let mut body = [0; 5];
+            soon("a body", inside.read_exact(&mut body)).await.unwrap();
+            assert_eq!(&body, b"hello");
+            let mut late = TcpStream::connect(bed.http_addr()).await.unwrap();
+            assert_eq!(soon("the door", late.read(&mut [0])).await.unwrap(), 0);
+        }
+    });
+}
+
+#[test]
+fn the_timeouts_of_http_are_those_that_were_set() {
+    over_both(async |carrier| {
+        let moment = Duration::from_millis(200);
+        let bed = TestBed::with(carrier, |server| {
+            server
+                .http_header_timeout(moment)
+                .http_response_timeout(moment)
+                .http_pool_idle_timeout(moment)
+        })
+        .await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        assert_eq!(bed.get("app", "/held").await.ferrotunnel_error(), Some("timeout"));
+        let silent = soon("the door", raw(bed.http_addr(), b"GET / HT")).await.unwrap();
+        assert_eq!(silent, b"");
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        eventually("the idle connection to go", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
+fn times_and_limits_that_no_server_can_use_are_refused_with_their_name() {
+    let server = || TestBed::server(Carrier::Plaintext);
+    let mut limits = LimitsConfig::default();
+    limits.max_visitors = 0;
+    let day = Duration::from_secs(24 * 60 * 60);
+    for (name, builder) in [
+        ("max_visitors", server().limits(limits)),
+        ("http_header_timeout", server().http_header_timeout(Duration::ZERO)),
+        ("http_header_timeout", server().http_header_timeout(Duration::MAX)),
+        ("http_response_timeout", server().http_response_timeout(Duration::ZERO)),
+        ("http_pool_idle_timeout", server().http_pool_idle_timeout(day * 2)),
+    ] {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+        assert!(error.to_string().contains(name), "{error}");
+    }
+    assert!(server().http_response_timeout(day).build().is_ok());
 }
 
 #[test]

@@ -43,7 +43,8 @@ fn the_documented_ports_are_the_library_s() {
 fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
-                --handshake-timeout 5s";
+                --handshake-timeout 5s --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
+                --http-response-timeout 7s --http-pool-idle-timeout 8s";
     let Command::Server(server) = command(line) else { panic!("another command") };
     assert_eq!(server.bind, "[::]:1".parse().unwrap());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().unwrap());
@@ -56,6 +57,11 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.limits.max_streams, Some(3));
     assert_eq!(server.limits.max_handshakes, Some(4));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
+    assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
+    assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
 }
 
 #[test]

@@ -91,7 +91,8 @@ impl Public {
         let (tunnel, _) = client.add(spec).await.unwrap();
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let ingress = Arc::new(HttpIngress::new(server.routes(), Shards::inherit(), &settings.http));
+        let ingress =
+            Arc::new(HttpIngress::new(server.routes(), Shards::inherit(), &settings.http));
         let (stop, stopped) = watch::channel(false);
         let serving = tokio::spawn(ingress.serve(listener, stopped));
         Self { addr, stop, serving, server, client, _tunnel: tunnel }
