@@ -1,7 +1,9 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferrotunnel::{Client, LimitsConfig, Retry, Server, Tunnel};
 
@@ -63,7 +65,11 @@ impl ServerSettings {
         }
         builder = match self.encryption {
             Encryption::SelfSigned => builder,
-            Encryption::Identity { cert, key } => builder.tls_identity_files(cert, key),
+            Encryption::Identity { cert, key } => {
+                check_readable("--tls-cert", &cert)?;
+                check_readable("--tls-key", &key)?;
+                builder.tls_identity_files(cert, key)
+            }
             Encryption::Plaintext => builder.plaintext(),
         };
         Ok(builder.build()?)
@@ -190,6 +196,18 @@ fn encryption(
         (true, ..) => Err(Failure::usage(
             "--plaintext has no use for --tls-cert and --tls-key; drop one or the other",
         )),
+    }
+}
+
+/// The library names the file; who types has a flag that may be wrong.
+fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
+    // A directory can be opened, but not read.
+    match File::open(path).and_then(|mut file| file.read(&mut [0])) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::failed(format!(
+            "{flag}: cannot read {}: {error}; give the path of a PEM file that this user may read",
+            path.display()
+        ))),
     }
 }
 

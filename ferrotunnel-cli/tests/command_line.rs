@@ -95,6 +95,26 @@ fn half_a_tls_identity_is_a_usage_error() {
 }
 
 #[test]
+fn a_certificate_or_key_that_cannot_be_read_is_refused_with_its_flag() {
+    let dir = std::env::temp_dir().join(format!("ferrotunnel-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (missing, other) = (file("missing.pem"), file("other.txt"));
+    std::fs::write(&other, "no certificate").unwrap();
+    let start = |cert: &str, key: &str| {
+        let addrs = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"];
+        let files = ["--tls-cert", cert, "--tls-key", key];
+        ferrotunnel(&[&["server", "--token", "s"][..], &addrs, &files].concat())
+    };
+    assert_refused(&start(&missing, &other), 1, &["--tls-cert", &missing, "give the path"]);
+    assert_refused(&start(&other, &missing), 1, &["--tls-key", &missing, "give the path"]);
+    let directory = dir.to_str().unwrap();
+    assert_refused(&start(directory, &other), 1, &["--tls-cert", directory, "give the path"]);
+    assert_refused(&start(&other, &other), 1, &["--tls-cert", &other, "certificate", "PEM"]);
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
+#[test]
 fn settings_from_the_environment_are_checked_like_arguments() {
     let output = command(&["http", "3000"])
         .env("FERROTUNNEL_SERVER", "http://example.com")
