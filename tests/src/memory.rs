@@ -2,8 +2,25 @@
 
 /// Resident memory of a process in bytes; `None` where the system does not tell.
 pub fn resident_bytes(process: Process) -> Option<u64> {
+    field(process, "VmRSS:")
+}
+
+/// The most that [`resident_bytes`] of this process has been since [`restart_peak`].
+pub fn peak_bytes() -> Option<u64> {
+    field(Process::This, "VmHWM:")
+}
+
+/// Lets [`peak_bytes`] begin with what this process has now, and says how much that is; `None`
+/// where the system does not do so.
+pub fn restart_peak() -> Option<u64> {
+    // 5 is "reset the peak" (proc_pid_clear_refs(5)).
+    std::fs::write("/proc/self/clear_refs", "5").ok()?;
+    peak_bytes()
+}
+
+fn field(process: Process, name: &str) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find(|line| line.starts_with("VmRSS:"))?;
+    let line = status.lines().find(|line| line.starts_with(name))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kib << 10)
 }

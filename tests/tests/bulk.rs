@@ -5,7 +5,7 @@
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use axum::body::Body;
 use ferrotunnel::Tunnel;
-use ferrotunnel_tests::memory::{Process, resident_bytes};
+use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, pattern_stream, public_addr, run_for, send,
 };
@@ -15,7 +15,6 @@ use hyper::Request;
 use hyper::body::Incoming;
 use hyper::header::HOST;
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -55,25 +54,14 @@ async fn digest_of(mut body: Incoming) -> (u64, Digest) {
     (bytes, digest.finish())
 }
 
-/// Runs a transfer and looks at the memory of this process all the while.
+/// Runs a transfer and looks at the most memory that this process had meanwhile.
 fn flat(transfer: impl AsyncFnOnce()) {
     let _alone = ALONE.lock();
     run_for(PATIENCE, async {
-        let most = AtomicU64::new(0);
-        let before = resident_bytes(Process::This);
-        let watching = async {
-            while let Some(now) = resident_bytes(Process::This) {
-                most.fetch_max(now, Ordering::Relaxed);
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = transfer() => {}
-            () = watching => {}
-        }
-        if let Some(before) = before {
-            let growth = most.load(Ordering::Relaxed).saturating_sub(before);
+        let before = restart_peak();
+        transfer().await;
+        if let (Some(before), Some(most)) = (before, peak_bytes()) {
+            let growth = most.saturating_sub(before);
             println!("grew by {} MiB", growth >> 20);
             assert!(growth < MOST_GROWTH, "grew by {} MiB", growth >> 20);
         }

@@ -5,9 +5,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
-use std::time::Duration;
 
 use ferrotunnel_tests::{LocalService, TestBed, over_both, soon};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::process::{Child, Command};
 
 /// Where a program is, if it is.
@@ -20,25 +21,29 @@ fn installed(program: &str) -> Option<PathBuf> {
     found
 }
 
-/// A program that runs until it is dropped.
-fn running(command: &mut Command) -> Child {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.kill_on_drop(true).spawn().unwrap()
+/// A database that runs until it is dropped, once it has said that it takes queries.
+async fn running(command: &mut Command) -> Child {
+    let (heard, said) = std::io::pipe().unwrap();
+    command.kill_on_drop(true).stdin(Stdio::null()).stdout(said.try_clone().unwrap()).stderr(said);
+    let child = command.spawn().unwrap();
+    let heard = pipe::Receiver::from_owned_fd(heard.into()).unwrap();
+    let mut lines = BufReader::new(heard).lines();
+    soon("the database to be ready", async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.to_lowercase().contains("ready to accept connections") {
+                return;
+            }
+        }
+    })
+    .await;
+    // What else it says is read too, so that it never waits for us.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    child
 }
 
 async fn output(what: &str, command: &mut Command) -> Output {
     command.stdin(Stdio::null()).kill_on_drop(true);
     soon(what, command.output()).await.unwrap()
-}
-
-/// Waits until a database says that it takes queries; it listens before that.
-async fn answering(probe: impl Fn() -> Command) {
-    soon("the database to answer", async {
-        while !output("a probe", &mut probe()).await.status.success() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 #[test]
@@ -52,13 +57,7 @@ fn redis_answers_through_a_tunnel() {
         let (ip, port) = (local.ip().to_string(), local.port().to_string());
         let mut redis = Command::new(&server);
         redis.args(["--port", &port, "--bind", &ip, "--save", "", "--dir"]).arg(dir.path());
-        let _redis = running(&mut redis);
-        answering(|| {
-            let mut ping = Command::new(&cli);
-            ping.args(["-h", &ip, "-p", &port, "ping"]);
-            ping
-        })
-        .await;
+        let _redis = running(&mut redis).await;
 
         let bed = TestBed::start(carrier).await;
         let (_client, public) = bed.tcp(local).await;
@@ -96,20 +95,16 @@ fn postgres_answers_through_a_tunnel() {
         user.give(dir.path()).await;
         let data = dir.path().join("data");
         let mut init = user.command(&programs.join("initdb"));
-        init.args(["--username=tester", "--auth=trust", "--no-sync", "-D"]).arg(&data);
+        // What it says is looked at, so it speaks English.
+        init.args(["--username=tester", "--auth=trust", "--no-sync", "--no-locale", "-D"]);
+        init.arg(&data);
         let made = output("initdb", &mut init).await;
         assert!(made.status.success(), "{made:?}");
         let local = LocalService::nobody().await;
         let (ip, port) = (local.ip().to_string(), local.port().to_string());
         let mut command = user.command(&programs.join("postgres"));
         command.args(["-h", &ip, "-p", &port, "-k", "", "-F", "-D"]).arg(&data);
-        let mut server = running(&mut command);
-        answering(|| {
-            let mut ready = Command::new(programs.join("pg_isready"));
-            ready.args(["-h", &ip, "-p", &port]);
-            ready
-        })
-        .await;
+        let mut server = running(&mut command).await;
 
         let bed = TestBed::start(carrier).await;
         let (_client, public) = bed.tcp(local).await;
