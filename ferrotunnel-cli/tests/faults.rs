@@ -18,8 +18,8 @@ use bytes::Bytes;
 use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::memory::{Process, raise_descriptor_limit, resident_bytes};
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, Stranger, TOKEN, client_of, get, public_addr, read_head,
-    run, run_for, soon,
+    Answer, Carrier, LocalService, Site, Stranger, TOKEN, begin, client_of, get, public_addr, run,
+    run_for, soon, until_still,
 };
 use futures_util::FutureExt as _;
 use support::Running;
@@ -138,10 +138,7 @@ fn kill_minus_nine_client_leaves_its_name_to_the_next() {
         for _ in 0..3 {
             let mut client = http_client(&server, "app", site.addr());
             assert_eq!(server.get("app", "/hello").await.body, "hello");
-            let mut visitor = TcpStream::connect(server.http).await.unwrap();
-            let asking = format!("GET /held-body HTTP/1.1\r\nhost: {}\r\n\r\n", host("app"));
-            visitor.write_all(asking.as_bytes()).await.unwrap();
-            assert!(soon("a head", read_head(&mut visitor)).await.starts_with("HTTP/1.1 200"));
+            let mut visitor = begin(server.http, &host("app"), "/held-body").await;
             client.signal("KILL");
             client.ended();
             let mut rest = Vec::new();
@@ -280,37 +277,29 @@ fn strangers_cost_the_server_no_memory() {
 
 #[test]
 fn a_stalled_download_costs_the_server_no_more_than_its_window() {
-    run(async {
-        let site = Site::start().await;
-        let server = Server::start();
-        let _client = server.http_tunnel("app", site.addr()).await;
-        assert_eq!(server.get("app", "/hello").await.body, "hello");
-        let before = server.memory();
-        let stalled = stall(&server, 1).await;
-        until_stalled(&server, &site).await;
-        let growth = server.memory().saturating_sub(before);
-        println!("one stalled download: grew by {} KiB", growth >> 10);
-        // The largest window, and something for the connection and the requests beside it.
-        assert!(growth < (16 << 20) + (4 << 20), "grew by {} KiB", growth >> 10);
-        drop(stalled);
-    });
+    // The largest window, and something for the connection and the requests beside it.
+    stalled_downloads_fit(1, (16 << 20) + (4 << 20));
 }
 
 #[test]
 fn fifty_stalled_downloads_stay_within_the_sessions_memory() {
+    // What windows may grow by in one session, and as much again for buffers around them and what the allocator
+    // keeps of them.
+    stalled_downloads_fit(50, 2 * (32 << 20));
+}
+
+fn stalled_downloads_fit(count: usize, allowed: u64) {
     run(async {
         let site = Site::start().await;
         let server = Server::start();
         let _client = server.http_tunnel("app", site.addr()).await;
         assert_eq!(server.get("app", "/hello").await.body, "hello");
         let before = server.memory();
-        let stalled = stall(&server, 50).await;
-        until_stalled(&server, &site).await;
+        let stalled = stall(&server, count).await;
+        let ask = async || assert_eq!(server.get("app", "/hello").await.body, "hello");
+        until_still(|| site.produced(), ask).await;
         let growth = server.memory().saturating_sub(before);
-        println!("fifty stalled downloads: grew by {} KiB", growth >> 10);
-        // What windows may grow by in one session, and as much again for buffers around them and what the allocator
-        // keeps of them.
-        let allowed = 2 * (32 << 20);
+        println!("{count} stalled downloads: grew by {} KiB", growth >> 10);
         assert!(growth < allowed, "grew by {} KiB", growth >> 10);
         drop(stalled);
     });
@@ -371,29 +360,9 @@ async fn with_small_window(server: SocketAddr) -> TcpStream {
 async fn stall(server: &Server, count: usize) -> Vec<TcpStream> {
     let mut visitors = Vec::new();
     for _ in 0..count {
-        let mut visitor = TcpStream::connect(server.http).await.unwrap();
-        let asking = format!("GET /endless HTTP/1.1\r\nhost: {}\r\n\r\n", host("app"));
-        visitor.write_all(asking.as_bytes()).await.unwrap();
-        assert!(soon("a head", read_head(&mut visitor)).await.starts_with("HTTP/1.1 200"));
-        visitors.push(visitor);
+        visitors.push(begin(server.http, &host("app"), "/endless").await);
     }
     visitors
-}
-
-/// Others are served until what the stalled ones are owed no longer grows.
-async fn until_stalled(server: &Server, site: &Site) {
-    soon("the downloads to stall", async {
-        loop {
-            let produced = site.produced();
-            for _ in 0..20 {
-                assert_eq!(server.get("app", "/hello").await.body, "hello");
-            }
-            if site.produced() == produced {
-                return;
-            }
-        }
-    })
-    .await;
 }
 
 #[test]

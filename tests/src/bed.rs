@@ -84,10 +84,12 @@ impl TestBed {
 
     /// A client with one TCP tunnel, and where visitors reach it.
     pub async fn tcp(&self, local: SocketAddr) -> (Client, SocketAddr) {
-        let tunnel = Tunnel::tcp().local_addr(local.to_string());
-        let client = self.client().tunnel(tunnel).build().unwrap();
-        let info = client.start().await.unwrap();
-        (client, public_addr(&info.public_url))
+        tcp_of(self.client(), local).await
+    }
+
+    /// The same by way of a link.
+    pub async fn tcp_over(&self, link: &Link, local: SocketAddr) -> (Client, SocketAddr) {
+        tcp_of(self.client_over(link), local).await
     }
 
     /// A client with one TCP tunnel whose visitors get carriers of their own, when one waits already.
@@ -113,6 +115,13 @@ impl TestBed {
     pub async fn get(&self, name: &str, path: &str) -> Answer {
         visitor::get(self.http_addr(), &self.host(name), path).await
     }
+}
+
+async fn tcp_of(client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
+    let tunnel = Tunnel::tcp().local_addr(local.to_string());
+    let client = client.tunnel(tunnel).build().unwrap();
+    let info = client.start().await.unwrap();
+    (client, public_addr(&info.public_url))
 }
 
 /// A client of any server here.

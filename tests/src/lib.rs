@@ -21,8 +21,10 @@ mod visitor;
 
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr};
 pub use link::Link;
-pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon};
+pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;
-pub use visitor::{Answer, abort_on_close, collect, get, loopback, open, raw, send};
+pub use visitor::{
+    Answer, abort_on_close, begin, collect, get, loopback, open, raw, says_and_hears, send,
+};

@@ -54,6 +54,23 @@ pub async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
+/// Goes on asking until a count stands still meanwhile, and returns it: those who do not read have stalled, and others
+/// are served all the same.
+pub async fn until_still(count: impl Fn() -> u64, ask: impl AsyncFn()) -> u64 {
+    soon("the stalled ones to stall", async {
+        loop {
+            let before = count();
+            for _ in 0..20 {
+                ask().await;
+            }
+            if count() == before {
+                return before;
+            }
+        }
+    })
+    .await
+}
+
 /// For a whole test: several steps, and those that wait for a dead peer (15 s by design).
 const WHOLE_TEST: Duration = Duration::from_secs(90);
 

@@ -14,6 +14,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::patience::soon;
+use crate::service::read_head;
+
 /// A whole answer.
 #[derive(Debug)]
 pub struct Answer {
@@ -80,6 +83,24 @@ pub async fn raw(server: SocketAddr, request: &[u8]) -> std::io::Result<Vec<u8>>
     let mut answer = Vec::new();
     socket.read_to_end(&mut answer).await?;
     Ok(answer)
+}
+
+/// Asks for something, reads the head of the answer, and then nothing more until told to.
+pub async fn begin(server: SocketAddr, host: &str, path: &str) -> TcpStream {
+    let mut visitor = TcpStream::connect(server).await.unwrap();
+    let asking = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+    visitor.write_all(asking.as_bytes()).await.unwrap();
+    let head = soon("the head", read_head(&mut visitor)).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    visitor
+}
+
+/// Says a word and waits for its echo: the connection lives.
+pub async fn says_and_hears(visitor: &mut TcpStream) {
+    visitor.write_all(b"ping").await.unwrap();
+    let mut echo = [0; 4];
+    soon("the echo", visitor.read_exact(&mut echo)).await.unwrap();
+    assert_eq!(&echo, b"ping");
 }
 
 /// A port of loopback.

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use ferrotunnel::Tunnel;
-use ferrotunnel_tests::{LocalService, Site, TestBed, over_both, public_addr, read_head, soon};
+use ferrotunnel_tests::{
+    LocalService, Site, TestBed, begin, over_both, public_addr, send, soon, until_still,
+};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::header::HOST;
@@ -18,29 +20,23 @@ use tokio::net::TcpStream;
 const MOST_IN_FLIGHT: u64 = 64 << 20;
 
 /// A visitor that asks for a body without end, reads the head and then nothing more.
-async fn stalled(bed: &TestBed, name: &str) -> TcpStream {
-    let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
-    let asking = format!("GET /endless HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host(name));
-    visitor.write_all(asking.as_bytes()).await.unwrap();
-    let head = soon("the head", read_head(&mut visitor)).await;
-    assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
-    visitor
+async fn stalled(bed: &TestBed) -> TcpStream {
+    begin(bed.http_addr(), &bed.host("app"), "/endless").await
 }
 
 /// Others are served until what the stalled ones are owed no longer grows.
-async fn until_stalled(bed: &TestBed, name: &str, produced: impl Fn() -> u64) -> u64 {
-    soon("the stalled visitors to stall", async {
-        loop {
-            let before = produced();
-            for _ in 0..20 {
-                assert_eq!(soon("an answer", bed.get(name, "/hello")).await.body, "hello");
-            }
-            if produced() == before {
-                return before;
-            }
-        }
-    })
-    .await
+async fn until_stalled(bed: &TestBed, produced: impl Fn() -> u64) -> u64 {
+    let ask = async || assert_eq!(soon("an answer", bed.get("app", "/hello")).await.body, "hello");
+    until_still(produced, ask).await
+}
+
+/// One that reads gets all it asked for, and that is more than any buffer holds.
+async fn downloads(bed: &TestBed) {
+    let asking = Request::get("/bytes/20000000").header(HOST, bed.host("app"));
+    let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+    let response = send(bed.http_addr(), asking).await.unwrap();
+    let body = soon("a download beside", response.into_body().collect()).await.unwrap();
+    assert_eq!(body.to_bytes().len(), 20_000_000);
 }
 
 #[test]
@@ -58,20 +54,16 @@ fn slow_visitor_does_not_stall_others() {
             .unwrap();
         let public = public_addr(&client.start().await.unwrap().public_url);
 
-        let mut slow = stalled(&bed, "app").await;
-        let in_flight = until_stalled(&bed, "app", || site.produced()).await;
+        let mut slow = stalled(&bed).await;
+        let in_flight = until_stalled(&bed, || site.produced()).await;
         assert!(
             in_flight < MOST_IN_FLIGHT,
             "{in_flight} bytes wait for a visitor that does not read"
         );
 
-        // Downloads larger than any buffer, and a conversation.
+        // Downloads, and a conversation.
         for _ in 0..3 {
-            let asking = Request::get("/bytes/20000000").header(HOST, bed.host("app"));
-            let asking = asking.body(Empty::<Bytes>::new()).unwrap();
-            let response = ferrotunnel_tests::send(bed.http_addr(), asking).await.unwrap();
-            let body = soon("a download beside", response.into_body().collect()).await.unwrap();
-            assert_eq!(body.to_bytes().len(), 20_000_000);
+            downloads(&bed).await;
         }
         let mut quick = TcpStream::connect(public).await.unwrap();
         for round in 0..100_u32 {
@@ -93,14 +85,10 @@ fn many_stalled_visitors_leave_room_for_one_more() {
         let _client = bed.http("app", site.addr()).await;
         let mut slow = Vec::new();
         for _ in 0..50 {
-            slow.push(stalled(&bed, "app").await);
+            slow.push(stalled(&bed).await);
         }
-        until_stalled(&bed, "app", || site.produced()).await;
-        let asking = Request::get("/bytes/20000000").header(HOST, bed.host("app"));
-        let asking = asking.body(Empty::<Bytes>::new()).unwrap();
-        let response = ferrotunnel_tests::send(bed.http_addr(), asking).await.unwrap();
-        let body = soon("a download beside", response.into_body().collect()).await.unwrap();
-        assert_eq!(body.to_bytes().len(), 20_000_000);
+        until_stalled(&bed, || site.produced()).await;
+        downloads(&bed).await;
     });
 }
 
@@ -133,7 +121,7 @@ fn a_local_service_that_does_not_read_stalls_its_own_visitor_only() {
                 }
             })
         };
-        let in_flight = until_stalled(&bed, "app", || sent.load(Ordering::Relaxed)).await;
+        let in_flight = until_stalled(&bed, || sent.load(Ordering::Relaxed)).await;
         assert!(
             in_flight < MOST_IN_FLIGHT,
             "{in_flight} bytes wait for a service that does not read"
@@ -185,13 +173,9 @@ fn a_stalled_grpc_like_exchange_leaves_others_of_the_local_connection_alone() {
         // All visitors share a few HTTP/2 connections to the local service.
         let mut slow = Vec::new();
         for _ in 0..20 {
-            slow.push(stalled(&bed, "app").await);
+            slow.push(stalled(&bed).await);
         }
-        until_stalled(&bed, "app", || site.produced()).await;
-        let asking = Request::get("/bytes/20000000").header(HOST, bed.host("app"));
-        let asking = asking.body(Empty::<Bytes>::new()).unwrap();
-        let response = ferrotunnel_tests::send(bed.http_addr(), asking).await.unwrap();
-        let body = soon("a download beside", response.into_body().collect()).await.unwrap();
-        assert_eq!(body.to_bytes().len(), 20_000_000);
+        until_stalled(&bed, || site.produced()).await;
+        downloads(&bed).await;
     });
 }

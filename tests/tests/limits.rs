@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Tunnel};
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, Stranger, TestBed, eventually, over_both, raw, read_head, soon,
+    Carrier, LocalService, Site, Stranger, TestBed, eventually, over_both, raw, read_head,
+    says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -15,14 +16,6 @@ async fn bed_with(carrier: Carrier, set: impl FnOnce(&mut LimitsConfig)) -> Test
     let mut limits = LimitsConfig::default();
     set(&mut limits);
     TestBed::with(carrier, |server| server.limits(limits)).await
-}
-
-/// Says a word and waits for its echo: the connection lives.
-async fn says_and_hears(visitor: &mut TcpStream) {
-    visitor.write_all(b"ping").await.unwrap();
-    let mut echo = [0; 4];
-    soon("the echo", visitor.read_exact(&mut echo)).await.unwrap();
-    assert_eq!(&echo, b"ping");
 }
 
 #[test]

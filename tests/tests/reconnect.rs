@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Tunnel, TunnelInfo};
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr, run,
-    soon,
+    Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, eventually, over_both,
+    public_addr, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,18 +24,19 @@ async fn ready(events: &mut Receiver<ClientEvent>) -> TunnelInfo {
     }
 }
 
+/// Waits until the client has noticed that its session is lost.
+async fn disconnected(events: &mut Receiver<ClientEvent>) {
+    soon("the client to notice", async {
+        while !matches!(events.recv().await.unwrap(), ClientEvent::Disconnected { .. }) {}
+    })
+    .await;
+}
+
 async fn http_over(bed: &TestBed, link: &Link, name: &str, site: &Site) -> Client {
     let tunnel = Tunnel::http(name).local_addr(site.addr().to_string());
     let client = bed.client_over(link).tunnel(tunnel).build().unwrap();
     client.start().await.unwrap();
     client
-}
-
-/// Says a word and waits for its echo: the connection lives.
-async fn says_and_hears(visitor: &mut TcpStream) {
-    visitor.write_all(b"ping").await.unwrap();
-    let mut echo = [0; 4];
-    soon("the echo", visitor.read_exact(&mut echo)).await.unwrap();
 }
 
 #[test]
@@ -296,9 +297,7 @@ fn visitors_of_a_lost_session_are_told_at_once() {
         let bed = TestBed::start(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
         let echo = LocalService::echo().await;
-        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
-        let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
-        let public = public_addr(&client.start().await.unwrap().public_url);
+        let (_client, public) = bed.tcp_over(&link, echo.addr()).await;
         let mut visitor = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visitor).await;
         link.cut();
@@ -317,9 +316,7 @@ async fn blackhole(carrier: Carrier) {
     let bed = TestBed::alone(carrier).await;
     let link = Link::to(bed.server.tunnel_addr()).await;
     let echo = LocalService::echo().await;
-    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
-    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
-    let public = public_addr(&client.start().await.unwrap().public_url);
+    let (client, public) = bed.tcp_over(&link, echo.addr()).await;
     let mut events = client.events();
     let mut visitor = TcpStream::connect(public).await.unwrap();
     says_and_hears(&mut visitor).await;
@@ -327,17 +324,10 @@ async fn blackhole(carrier: Carrier) {
     link.blackhole();
     let began = Instant::now();
     // The client's side, the server's side, and the visitor in between.
-    let client_notices = async {
-        loop {
-            let event = soon("the client to notice", events.recv()).await.unwrap();
-            if let ClientEvent::Disconnected { reason, .. } = event {
-                return reason;
-            }
-        }
-    };
+    let client_notices = disconnected(&mut events);
     let server_notices = eventually("the server to notice", || bed.server.sessions() == 0);
     let visitor_notices = soon("the visitor to be told", visitor.read_u8());
-    let (_, (), told) = tokio::join!(client_notices, server_notices, visitor_notices);
+    let ((), (), told) = tokio::join!(client_notices, server_notices, visitor_notices);
     assert_eq!(told.unwrap_err().kind(), ErrorKind::ConnectionReset);
     // 15 s by design; the rest is for a machine that is busy.
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
@@ -360,9 +350,7 @@ async fn dark_download(carrier: Carrier) {
     let site = Site::start().await;
     let client = http_over(&bed, &link, "app", &site).await;
     let mut events = client.events();
-    let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
-    let asking = format!("GET /endless HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host("app"));
-    visitor.write_all(asking.as_bytes()).await.unwrap();
+    let mut visitor = begin(bed.http_addr(), &bed.host("app"), "/endless").await;
     let mut some = vec![0; 1 << 20];
     soon("a megabyte", visitor.read_exact(&mut some)).await.unwrap();
     link.blackhole();
@@ -379,15 +367,7 @@ async fn dark_download(carrier: Carrier) {
         });
         end.await
     };
-    let client_notices = async {
-        loop {
-            let event = soon("the client to notice", events.recv()).await.unwrap();
-            if matches!(event, ClientEvent::Disconnected { .. }) {
-                return;
-            }
-        }
-    };
-    tokio::join!(visitor_notices, client_notices);
+    tokio::join!(visitor_notices, disconnected(&mut events));
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     link.resume();
     ready(&mut events).await;
@@ -472,9 +452,7 @@ async fn slow_link(carrier: Carrier) {
     let bed = TestBed::start(carrier).await;
     let link = Link::to(bed.server.tunnel_addr()).await;
     let echo = LocalService::echo().await;
-    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
-    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
-    let public = public_addr(&client.start().await.unwrap().public_url);
+    let (_client, public) = bed.tcp_over(&link, echo.addr()).await;
     link.slow_down(100_000);
     let (mut read, mut write) = TcpStream::connect(public).await.unwrap().into_split();
     let speaking = async {
@@ -505,9 +483,7 @@ async fn quiet(carrier: Carrier) {
     let bed = TestBed::start(carrier).await;
     let link = Link::to(bed.server.tunnel_addr()).await;
     let echo = LocalService::echo().await;
-    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
-    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
-    let public = public_addr(&client.start().await.unwrap().public_url);
+    let (_client, public) = bed.tcp_over(&link, echo.addr()).await;
     let mut visitor = TcpStream::connect(public).await.unwrap();
     says_and_hears(&mut visitor).await;
     tokio::time::sleep(Duration::from_secs(18)).await;
