@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel_common::{Token, TokenError};
+use ferrotunnel_common::Token;
 use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Event, Registration, Retry, Target,
     TunnelHandle, TunnelSpec,
@@ -12,6 +12,7 @@ use tokio::sync::{Mutex, broadcast};
 
 use crate::error::Error;
 use crate::listener::TunnelListener;
+use crate::settings::{DRAIN_GRACE, TokenSetting};
 use crate::tunnel::Tunnel;
 
 /// A tunnel client. It connects with the first [`start`](Self::start) or
@@ -61,7 +62,7 @@ struct Running {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     server: Option<String>,
-    token: Option<Result<Token, TokenError>>,
+    token: TokenSetting,
     local_addr: Option<String>,
     tunnels: Vec<Tunnel>,
     plaintext: bool,
@@ -80,7 +81,7 @@ impl ClientBuilder {
     /// The secret that the server and its clients share. It never travels.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(Token::new(token));
+        self.token = TokenSetting::given(token.into());
         self
     }
 
@@ -131,10 +132,7 @@ impl ClientBuilder {
             Error::config("server_addr is not set: give the server's address as host:port")
         })?;
         check_server(&server)?;
-        let token = self.token.ok_or_else(|| {
-            Error::config("token is not set: give the secret that the server was started with")
-        })?;
-        let token = token.map_err(|error| Error::config(error.to_string()))?;
+        let token = self.token.resolve("give the secret that the server was started with")?;
         if self.tunnels.is_empty() && self.local_addr.is_some() {
             self.tunnels.push(Tunnel::http(""));
         }
@@ -277,9 +275,6 @@ impl Client {
         Ok(())
     }
 }
-
-/// Long enough for a page to load, short enough for a restart to feel like one.
-const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// From dialling until the session is established; twice what three retransmitted SYNs take.
 const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);

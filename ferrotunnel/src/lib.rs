@@ -4,6 +4,7 @@ mod client;
 mod error;
 mod listener;
 mod server;
+mod settings;
 mod tunnel;
 
 pub use client::{Client, ClientBuilder};

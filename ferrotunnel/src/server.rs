@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::{
-    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token, TokenError,
+    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{DirectCarriers, Shards, TlsIdentity};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::error::Error;
+use crate::settings::{DRAIN_GRACE, TokenSetting};
 
 /// A tunnel server that has not started. Its settings are valid.
 ///
@@ -89,7 +90,7 @@ impl BindAddr {
 pub struct ServerBuilder {
     bind: BindAddr,
     http_bind: Option<BindAddr>,
-    token: Option<Result<Token, TokenError>>,
+    token: TokenSetting,
     domain: Option<String>,
     encryption: Encryption,
     tcp_ip: Option<IpAddr>,
@@ -104,7 +105,7 @@ impl Default for ServerBuilder {
         Self {
             bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT)).into(),
             http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
-            token: None,
+            token: TokenSetting::default(),
             domain: None,
             encryption: Encryption::SelfSigned,
             tcp_ip: None,
@@ -141,7 +142,7 @@ impl ServerBuilder {
     /// The secret that this server and its clients share. It never travels.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(Token::new(token));
+        self.token = TokenSetting::given(token.into());
         self
     }
 
@@ -230,10 +231,7 @@ impl ServerBuilder {
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
         let http = self.http_config()?;
-        let token = self.token.ok_or_else(|| {
-            Error::config("token is not set: choose a secret that server and clients share")
-        })?;
-        let token = token.map_err(|error| Error::config(error.to_string()))?;
+        let token = self.token.resolve("choose a secret that server and clients share")?;
         check_limits(&self.limits)?;
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
@@ -437,9 +435,6 @@ impl RunningServer {
         Ok(())
     }
 }
-
-/// Long enough for a page to load, short enough for a restart to feel like one.
-const DRAIN_GRACE: Duration = Duration::from_secs(10);
 
 /// A dead client is noticed within three of these; NAT mappings stay alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);

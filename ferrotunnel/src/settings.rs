@@ -1,0 +1,28 @@
+//! What clients and servers are set up with alike.
+
+use std::time::Duration;
+
+use ferrotunnel_common::{Token, TokenError};
+
+use crate::error::Error;
+
+/// A token as a builder was given it; nothing is wrong before [`resolve`](Self::resolve).
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TokenSetting(Option<Result<Token, TokenError>>);
+
+impl TokenSetting {
+    pub(crate) fn given(token: String) -> Self {
+        Self(Some(Token::new(token)))
+    }
+
+    /// The token, or an error that says what to do if there is none.
+    pub(crate) fn resolve(self, advice: &str) -> Result<Token, Error> {
+        match self.0 {
+            Some(token) => token.map_err(|error| Error::config(error.to_string())),
+            None => Err(Error::config(format!("token is not set: {advice}"))),
+        }
+    }
+}
+
+/// Long enough for a page to load, short enough for a restart to feel like one.
+pub(crate) const DRAIN_GRACE: Duration = Duration::from_secs(10);
