@@ -115,7 +115,7 @@ pub(crate) struct ServerArgs {
     /// Private key of --tls-cert, PEM
     #[arg(long, env = "FERROTUNNEL_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
-    /// The address on which TCP tunnels get their ports [default: that of --bind]
+    /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
     /// Threads that carry traffic [default: half of the processors]

@@ -171,7 +171,8 @@ impl ServerBuilder {
         self
     }
 
-    /// The address on which TCP tunnels listen; by default the one clients connect to.
+    /// The address on which TCP tunnels listen; by default the one on which visitors of HTTP
+    /// tunnels come in, or without an HTTP ingress the one clients connect to.
     #[must_use]
     pub fn tcp_bind_ip(mut self, ip: IpAddr) -> Self {
         self.tcp_ip = Some(ip);
@@ -242,7 +243,7 @@ impl ServerBuilder {
             token,
             domain,
             encryption: self.encryption,
-            tcp_ip: self.tcp_ip.unwrap_or(bind.ip()),
+            tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
             limits: self.limits,
             http,
             threads: self.threads,

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a test that is skipped, or measures, says so")]
 
 use ferrotunnel::Tunnel;
-use ferrotunnel_tests::{Site, TOKEN, TestBed, over_both, public_addr, soon};
+use ferrotunnel_tests::{LocalService, Site, TOKEN, TestBed, over_both, own_ip, public_addr, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -104,5 +104,23 @@ fn a_local_address_may_be_a_bare_port_or_ipv6() {
             soon("the local service", serving).await.unwrap();
             drop(visitor);
         }
+    });
+}
+
+#[test]
+fn tcp_tunnels_listen_where_http_visitors_come_in() {
+    over_both(async |carrier| {
+        let (for_clients, for_visitors) = (own_ip(), own_ip());
+        let bed = TestBed::with(carrier, |server| {
+            let at = |ip| std::net::SocketAddr::new(ip, 0);
+            server.bind(at(for_clients)).http_bind(at(for_visitors))
+        })
+        .await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        assert!(TcpStream::connect((for_clients, public.port())).await.is_err());
+        let mut visitor = TcpStream::connect((for_visitors, public.port())).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        assert_eq!(soon("an echo", visitor.read_u8()).await.unwrap(), b'x');
     });
 }

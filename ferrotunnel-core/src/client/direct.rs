@@ -66,6 +66,7 @@ struct Keeper {
 }
 
 /// What became of a carrier.
+#[derive(Clone, Copy)]
 enum Ended {
     /// A visitor has it.
     Used,

@@ -76,8 +76,8 @@ async fn a_carrier_that_died_is_not_handed_out() {
     // In this very moment the task has not noticed yet.
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
-    let (give, mut given) = mpsc::unbounded_channel();
-    pool.serve(7, visitor, move |visitor| give.send(visitor).unwrap());
+    let (give, mut given) = mpsc::channel(1);
+    pool.serve(7, visitor, move |visitor| give.try_send(visitor).unwrap());
     let back = given.recv().await.unwrap();
     assert_eq!(back.addr, somewhere());
     assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
