@@ -226,8 +226,9 @@ pub(crate) struct TcpArgs {
     /// The public port; without one the server picks a free one
     #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) remote_port: Option<u16>,
-    /// How visitors travel: all over one connection to the server, each over one of its own, or a few of them
-    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "multiplexed", value_parser = value::streams)]
+    /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
+    /// they are ready (direct), or a few of them, more when the server is far away (auto)
+    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
 }
 

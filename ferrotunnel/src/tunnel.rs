@@ -21,7 +21,7 @@ pub struct Tunnel {
     hosts: Vec<String>,
     port: u16,
     http2: bool,
-    streams: Streams,
+    streams: Option<Streams>,
     local_addr: Option<String>,
 }
 
@@ -45,7 +45,7 @@ impl Tunnel {
             hosts: Vec::new(),
             port: 0,
             http2: false,
-            streams: Streams::default(),
+            streams: None,
             local_addr: None,
         }
     }
@@ -74,11 +74,11 @@ impl Tunnel {
     }
 
     /// How visitors of a TCP tunnel travel between server and client: all over one carrier, or each
-    /// over one of its own. Tunnels of other kinds, and those that this process serves itself, know
-    /// the first only.
+    /// over one of its own; by default [`Streams::Auto`]. Tunnels of other kinds, and those that this
+    /// process serves itself, know the first only.
     #[must_use]
     pub fn streams(mut self, streams: Streams) -> Self {
-        self.streams = streams;
+        self.streams = Some(streams);
         self
     }
 
@@ -110,12 +110,17 @@ impl Tunnel {
     /// The tunnel to any target.
     pub(crate) fn into_target(self, target: Target) -> Result<TunnelSpec, Error> {
         let is_able = self.kind == TunnelKind::Tcp && !matches!(target, Target::InProcess(_));
-        if self.streams != Streams::Multiplexed && !is_able {
-            let text = "streams: only TCP tunnels to a local address can have direct streams";
-            return Err(Error::config(text));
-        }
+        let streams = match self.streams {
+            None if is_able => Streams::Auto,
+            None => Streams::Multiplexed,
+            Some(streams) if is_able || streams == Streams::Multiplexed => streams,
+            Some(_) => {
+                let text = "streams: only TCP tunnels to a local address can have direct streams";
+                return Err(Error::config(text));
+            }
+        };
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
-        let options = h2c.into_iter().chain(self.streams.to_option()).collect();
+        let options = h2c.into_iter().chain(streams.to_option()).collect();
         Ok(TunnelSpec {
             kind: self.kind,
             name: self.name,

@@ -118,7 +118,8 @@ impl TestBed {
 }
 
 async fn tcp_of(client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
-    let tunnel = Tunnel::tcp().local_addr(local.to_string());
+    // What is tested here is the one carrier that all share.
+    let tunnel = Tunnel::tcp().local_addr(local.to_string()).streams(Streams::Multiplexed);
     let client = client.tunnel(tunnel).build().unwrap();
     let info = client.start().await.unwrap();
     (client, public_addr(&info.public_url))

@@ -4,7 +4,7 @@
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 use axum::body::Body;
-use ferrotunnel::Tunnel;
+use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, pattern_stream, public_addr, run_for, send,
@@ -97,7 +97,9 @@ async fn echo_over_http(carrier: Carrier) {
 async fn echo_over_tcp(carrier: Carrier) {
     let bed = TestBed::start(carrier).await;
     let echo = LocalService::echo().await;
-    let client = bed.client().tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()));
+    let client = bed
+        .client()
+        .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Multiplexed));
     let client = client.build().unwrap();
     let public = public_addr(&client.start().await.unwrap().public_url);
     let (mut read, mut write) = TcpStream::connect(public).await.unwrap().into_split();

@@ -125,6 +125,28 @@ fn who_finds_no_carrier_waiting_is_multiplexed() {
 }
 
 #[test]
+fn by_default_one_carrier_waits_for_a_visitor_of_a_near_server() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        eventually("a direct carrier to wait", || bed.server.direct().waiting == 1).await;
+        let mut inside = Vec::new();
+        for number in 0..10 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_u8(number).await.unwrap();
+            assert_eq!(visitor.read_u8().await.unwrap(), number);
+            inside.push(visitor);
+        }
+        let direct = bed.server.direct();
+        assert!((1..10).contains(&direct.serving) && direct.waiting <= 2, "{direct:?}");
+        assert_eq!(bed.server.streams(), 10);
+    });
+}
+
+#[test]
 fn the_limit_of_streams_counts_direct_ones() {
     run(async {
         let mut limits = LimitsConfig::default();

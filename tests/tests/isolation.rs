@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use ferrotunnel::Tunnel;
+use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::{
     LocalService, Site, TestBed, begin, over_both, public_addr, send, soon, until_still,
 };
@@ -48,7 +48,7 @@ fn slow_visitor_does_not_stall_others() {
         // One session carries them all.
         let client = bed
             .client()
-            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()))
+            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Multiplexed))
             .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
             .build()
             .unwrap();
@@ -104,7 +104,7 @@ fn a_local_service_that_does_not_read_stalls_its_own_visitor_only() {
         let site = Site::start().await;
         let client = bed
             .client()
-            .tunnel(Tunnel::tcp().local_addr(deaf.addr().to_string()))
+            .tunnel(Tunnel::tcp().local_addr(deaf.addr().to_string()).streams(Streams::Multiplexed))
             .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
             .build()
             .unwrap();

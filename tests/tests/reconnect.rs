@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Tunnel, TunnelInfo};
+use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Streams, Tunnel, TunnelInfo};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, eventually, over_both,
     public_addr, run, says_and_hears, soon,
@@ -50,7 +50,7 @@ fn reconnect_takes_over_its_name() {
         let client = bed
             .client_over(&link)
             .tunnel(Tunnel::http("").local_addr(site.addr().to_string()))
-            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()))
+            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Multiplexed))
             .build()
             .unwrap();
         let mut events = client.events();

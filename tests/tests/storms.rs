@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use ferrotunnel::{ErrorKind, Tunnel};
+use ferrotunnel::{ErrorKind, Streams, Tunnel};
 use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Site, TestBed, abort_on_close, eventually, over_both, public_addr,
@@ -112,7 +112,7 @@ fn cuts_under_load_mix_nothing_up_and_leave_nothing_behind() {
         let site = Site::start().await;
         let client = bed
             .client_over(&link)
-            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()))
+            .tunnel(Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Multiplexed))
             .tunnel(Tunnel::http("app").local_addr(site.addr().to_string()))
             .build()
             .unwrap();
