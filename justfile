@@ -64,6 +64,10 @@ bench *ARGS:
 fuzz-smoke seconds="20":
     ferrotunnel-protocol/fuzz/smoke {{ seconds }}
 
+# Load on a tunnel of its own, or with `--target` on anything; ARGS like `bulk --direction up`, `http --help`.
+loadgen *ARGS:
+    {{ cargo }} run --locked --release --quiet --package ferrotunnel-loadgen -- {{ ARGS }}
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

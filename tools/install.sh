@@ -23,12 +23,13 @@ install_crate() {
 install_crate just just "$just_version"
 install_crate cargo-deny cargo-deny "$cargo_deny_version"
 
-# Real peers for the end-to-end tests of TCP tunnels, and a C++ compiler for libFuzzer.
+# Real peers for the end-to-end tests of TCP tunnels, what the load tool is compared with, and a C++ compiler for libFuzzer.
 wanted=()
 command -v redis-server >/dev/null 2>&1 || wanted+=(redis-server)
 command -v redis-cli >/dev/null 2>&1 || wanted+=(redis-tools)
 command -v psql >/dev/null 2>&1 || wanted+=(postgresql-client)
 command -v curl >/dev/null 2>&1 || wanted+=(curl)
+command -v wrk >/dev/null 2>&1 || wanted+=(wrk)
 command -v c++ >/dev/null 2>&1 || wanted+=(g++)
 
 if [[ ${#wanted[@]} -gt 0 ]]; then
