@@ -60,6 +60,22 @@ bench-smoke:
 bench *ARGS:
     {{ cargo }} bench --locked --workspace --bench '*' -- {{ ARGS }}
 
+# Saves what the benchmarks measure now, for `bench-compare`.
+bench-save NAME="before" *ARGS:
+    {{ cargo }} bench --locked --workspace --bench '*' -- --save-baseline {{ NAME }} {{ ARGS }}
+
+# Benchmarks again, against what `bench-save` saved on this machine.
+bench-compare NAME="before" *ARGS:
+    {{ cargo }} bench --locked --workspace --bench '*' -- --baseline-lenient {{ NAME }} {{ ARGS }}
+
+# Counts the instructions of the hot paths and holds them to `benches/instructions.json`.
+instructions:
+    CARGO_INCREMENTAL=0 {{ cargo }} run --locked --profile instructions --quiet --package ferrotunnel-benches --bin instructions
+
+# Writes `benches/instructions.json` anew.
+instructions-update:
+    CARGO_INCREMENTAL=0 {{ cargo }} run --locked --profile instructions --quiet --package ferrotunnel-benches --bin instructions -- update
+
 # Every fuzz target for some seconds.
 fuzz-smoke seconds="20":
     ferrotunnel-protocol/fuzz/smoke {{ seconds }}

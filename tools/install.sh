@@ -23,7 +23,8 @@ install_crate() {
 install_crate just just "$just_version"
 install_crate cargo-deny cargo-deny "$cargo_deny_version"
 
-# Real peers for the end-to-end tests of TCP tunnels, what the load tool is compared with, and a C++ compiler for libFuzzer.
+# Real peers for the end-to-end tests of TCP tunnels, what the load tool is compared with, a C++ compiler for
+# libFuzzer, and what counts instructions.
 wanted=()
 command -v redis-server >/dev/null 2>&1 || wanted+=(redis-server)
 command -v redis-cli >/dev/null 2>&1 || wanted+=(redis-tools)
@@ -31,6 +32,7 @@ command -v psql >/dev/null 2>&1 || wanted+=(postgresql-client)
 command -v curl >/dev/null 2>&1 || wanted+=(curl)
 command -v wrk >/dev/null 2>&1 || wanted+=(wrk)
 command -v c++ >/dev/null 2>&1 || wanted+=(g++)
+command -v valgrind >/dev/null 2>&1 || wanted+=(valgrind)
 
 if [[ ${#wanted[@]} -gt 0 ]]; then
     if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
@@ -38,9 +40,9 @@ if [[ ${#wanted[@]} -gt 0 ]]; then
         if ! { DEBIAN_FRONTEND=noninteractive timeout 120 apt-get -qq update \
             && DEBIAN_FRONTEND=noninteractive timeout 240 apt-get -qq install --yes --no-install-recommends "${wanted[@]}"; } \
             </dev/null >/dev/null; then
-            echo "tools: could not install ${wanted[*]}; the tests that talk to these programs will say that they are skipped" >&2
+            echo "tools: could not install ${wanted[*]}; what needs them will say that it is skipped" >&2
         fi
     else
-        echo "tools: missing ${wanted[*]}; install them to run the tests that talk to these programs" >&2
+        echo "tools: missing ${wanted[*]}; install them to run what needs them" >&2
     fi
 fi

@@ -30,16 +30,7 @@ fn churn(c: &mut Criterion) {
         b.iter(|| {
             let ids = pair.open(1);
             pair.round(&ids, &chunk);
-            for id in ids {
-                pair.server.finish(id);
-                pair.client.finish(id);
-                pair.to_client();
-                pair.to_server();
-                while pair.client.poll_event().is_some() {}
-                while pair.server.poll_event().is_some() {}
-                pair.server.forget(id);
-                pair.client.forget(id);
-            }
+            pair.close(ids);
         });
         assert_eq!(pair.server.stats().streams, 0);
     });
