@@ -76,6 +76,10 @@ instructions:
 instructions-update:
     CARGO_INCREMENTAL=0 {{ cargo }} run --locked --profile instructions --quiet --package ferrotunnel-benches --bin instructions -- update
 
+# This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
+bench-rivals *ARGS:
+    tools/bench-rivals {{ ARGS }}
+
 # Every fuzz target for some seconds.
 fuzz-smoke seconds="20":
     ferrotunnel-protocol/fuzz/smoke {{ seconds }}
