@@ -418,6 +418,7 @@ impl World {
                 nonce: [2; PROOF_LEN],
                 proof: [3; PROOF_LEN],
                 software: String::new(),
+                direct_for: None,
             }),
             Event::HelloReceived(_) => {
                 end.session
