@@ -148,6 +148,42 @@ fn kill_minus_nine_client_leaves_its_name_to_the_next() {
     });
 }
 
+/// Where nothing is encrypted, the end of a process looks like the end of what it had to say.
+#[test]
+fn kill_minus_nine_client_is_no_clean_end_for_anybody() {
+    run(async {
+        let echo = LocalService::echo().await;
+        let args = Server::args("127.0.0.1:0", "127.0.0.1:0");
+        let server = Server::spawn(support::command(&[&args[..], &["--plaintext"]].concat()));
+        let (local, dial) = (echo.addr().to_string(), server.tunnel.to_string());
+        let mut client = Running::start(&[
+            "tcp",
+            &local,
+            "--server",
+            &dial,
+            "--token",
+            TOKEN,
+            "--plaintext",
+            "--streams",
+            "direct",
+        ]);
+        let public = public_addr(client.line().trim());
+        let mut visitors = Vec::new();
+        for number in 0..8 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_u8(number).await.unwrap();
+            assert_eq!(soon("an echo", visitor.read_u8()).await.unwrap(), number);
+            visitors.push(visitor);
+        }
+        client.signal("KILL");
+        client.ended();
+        for mut visitor in visitors {
+            let end = soon("the end of a visit", visitor.read(&mut [0])).await;
+            assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    });
+}
+
 #[test]
 fn a_client_that_sleeps_comes_back() {
     run(async {

@@ -32,7 +32,7 @@ impl Carrier for TcpStream {
     }
 
     fn into_end(self) -> impl End {
-        SocketEnd::new(self)
+        SocketEnd::aborting(self)
     }
 }
 

@@ -216,6 +216,7 @@ impl Drop for ClientEngine {
     fn drop(&mut self) {
         self.main.abort();
         self.state.finish(ConnectError::Shutdown);
+        self.state.streams.abort_all();
     }
 }
 

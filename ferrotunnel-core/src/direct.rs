@@ -87,8 +87,12 @@ pub struct DirectCarriers {
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
     waiting: Mutex<Waiting>,
+    /// Carriers that serve nobody yet, in line or not.
+    kept: Arc<AtomicUsize>,
     /// Visitors served at present.
     open: Arc<AtomicUsize>,
+    /// The same over all sessions, those that have ended included.
+    all_open: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, Default)]
@@ -114,17 +118,33 @@ impl std::fmt::Debug for Visit {
 }
 
 impl Visit {
+    /// What the client is told of the visitor.
+    fn open(&self) -> Open {
+        Open {
+            tunnel: self.tunnel,
+            kind: TunnelKind::Tcp,
+            visitor: Some(self.addr),
+            ingress: Some(self.ingress),
+            send_window: 0,
+            receive_window: 0,
+        }
+    }
+
     fn fall_back(self) {
         let Self { socket, addr, ingress, otherwise, .. } = self;
         match TcpStream::from_std(socket) {
-            Ok(socket) => otherwise(Visitor { socket, addr, ingress }),
+            Ok(socket) => {
+                socket::close_in_peace(&socket);
+                otherwise(Visitor { socket, addr, ingress });
+            }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
     }
 }
 
-/// Counts one visitor.
-struct Seat(Arc<AtomicUsize>);
+/// Counts one carrier.
+#[derive(Debug)]
+pub(crate) struct Seat(Arc<AtomicUsize>);
 
 impl Seat {
     fn take(count: &Arc<AtomicUsize>) -> Self {
@@ -140,6 +160,11 @@ impl Drop for Seat {
 }
 
 impl Pool {
+    /// `all_open` counts the visitors of this pool too.
+    pub(crate) fn new(all_open: Arc<AtomicUsize>) -> Self {
+        Self { all_open, ..Self::default() }
+    }
+
     /// Visitors served at present.
     pub(crate) fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
@@ -150,10 +175,16 @@ impl Pool {
         self.waiting.lock().carriers.iter().filter(|carrier| !carrier.is_closed()).count()
     }
 
-    /// Whether one more carrier may wait.
-    pub(crate) fn has_room(&self) -> bool {
-        let waiting = self.waiting.lock();
-        !waiting.closed && waiting.carriers.len() < MOST_WAITING
+    /// A place for one more carrier, unless there are enough or the session is about to end.
+    pub(crate) fn reserve(&self) -> Result<Seat, &'static str> {
+        let seat = Seat::take(&self.kept);
+        if self.waiting.lock().closed {
+            Err("the session takes nothing new")
+        } else if self.kept.load(Ordering::Relaxed) > MOST_WAITING {
+            Err("enough direct carriers are waiting")
+        } else {
+            Ok(seat)
+        }
     }
 
     /// The session takes nothing new: carriers that wait are closed, visitors inside stay.
@@ -174,6 +205,8 @@ impl Pool {
     ) {
         let Some(carrier) = self.take() else { return otherwise(visitor) };
         let Visitor { socket, addr, ingress } = visitor;
+        // Whatever happens on the way: it must not look like an end that was meant.
+        socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
@@ -229,6 +262,7 @@ pub(crate) async fn attend<C: Carrier>(
     mut carrier: C,
     input: BytesMut,
     pool: &Pool,
+    seat: Seat,
     heartbeat: Duration,
 ) -> io::Result<()> {
     hear(&mut carrier, input, heartbeat).await?;
@@ -247,7 +281,10 @@ pub(crate) async fn attend<C: Carrier>(
                 return Ok(());
             }
             visit = &mut line => return match visit {
-                Ok(visit) => serve(carrier, visit, &pool.open).await,
+                Ok(visit) => {
+                    drop(seat);
+                    serve(carrier, visit, pool).await
+                }
                 // The session is over.
                 Err(_) => Ok(()),
             },
@@ -256,7 +293,8 @@ pub(crate) async fn attend<C: Carrier>(
         line.close();
         // Somebody may have come in the meantime.
         if let Ok(visit) = line.try_recv() {
-            return serve(carrier, visit, &pool.open).await;
+            drop(seat);
+            return serve(carrier, visit, pool).await;
         }
         if Instant::now() >= retire_at {
             return Ok(());
@@ -287,34 +325,22 @@ async fn hear<C: Carrier>(
     }
 }
 
-async fn serve<C: Carrier>(
-    mut carrier: C,
-    visit: Visit,
-    count: &Arc<AtomicUsize>,
-) -> io::Result<()> {
-    let Visit { socket, addr, ingress, tunnel, .. } = visit;
-    let open = Open {
-        tunnel,
-        kind: TunnelKind::Tcp,
-        visitor: Some(addr),
-        ingress: Some(ingress),
-        send_window: 0,
-        receive_window: 0,
-    };
-    let _seat = Seat::take(count);
-    let visitor = TcpStream::from_std(socket)?;
+async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
+    let _seats = [Seat::take(&pool.open), Seat::take(&pool.all_open)];
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
     }
+    let open = Frame::Open(STREAM, visit.open()).encode();
     let opening = async {
-        carrier.write_all(&Frame::Open(STREAM, open).encode()).await?;
+        carrier.write_all(&open).await?;
         carrier.flush().await
     };
     if let Err(error) = opening.await {
-        socket::abort_on_close(&visitor);
+        visit.fall_back();
         return Err(error);
     }
-    let spliced = splice(SocketEnd::new(visitor), carrier.into_end(), None).await;
+    let visitor = SocketEnd::aborting(TcpStream::from_std(visit.socket)?);
+    let spliced = splice(visitor, carrier.into_end(), None).await;
     spliced.map(drop).map_err(io::Error::other)
 }
 
@@ -341,6 +367,8 @@ pub(crate) async fn wait<C: Carrier>(
                 carrier.write_all(&Frame::Ping(Ping { ack: true, ..ping }).encode()).await?;
                 carrier.flush().await?;
             }
+            // Announced together with the Welcome when memory is short; it concerns no one here.
+            Frame::WindowUpdate(StreamId::SESSION, _) => {}
             Frame::Open(STREAM, open) => {
                 *input = talk.input;
                 return Ok(Some(open));
@@ -386,7 +414,7 @@ fn out_of_turn() -> io::Error {
 /// The one stream of a direct carrier, opened by the server.
 const STREAM: StreamId = StreamId(2);
 
-/// Carriers of one session that may wait; more are refused. One costs a descriptor and a few KiB.
+/// Carriers of one session that may wait for visitors; more are refused. One costs a descriptor and a few KiB.
 pub(crate) const MOST_WAITING: usize = 64;
 
 /// Heartbeats without a sign of life after which the other end counts as gone, as in a session.

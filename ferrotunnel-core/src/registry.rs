@@ -298,7 +298,7 @@ impl Maps {
     /// A tunnel of which something was taken over leaves when nothing is left of it; `true` if its
     /// owner is to be told.
     fn forget_if_lost(&mut self, old: &Tunnel) -> bool {
-        if self.hosts.values().any(|tunnel| tunnel.uid == old.uid) {
+        if old.kind == TunnelKind::Http && self.hosts.values().any(|tunnel| tunnel.uid == old.uid) {
             return false;
         }
         self.tunnels.remove(&old.uid);

@@ -22,7 +22,7 @@ use crate::carrier::Carrier;
 use crate::direct::{self, DirectCarriers};
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, StartError};
-use crate::handshake::{self, Guest, HandshakeError};
+use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
 use crate::session::Session;
 use crate::shards::Shards;
@@ -122,6 +122,7 @@ impl ServerEngine {
             shards: config.shards,
             admitted: AtomicUsize::new(0),
             sessions: Mutex::default(),
+            direct_visitors: Arc::default(),
         });
         let connections = Tasks::default();
         let door = {
@@ -149,18 +150,18 @@ impl ServerEngine {
 
     /// Streams open at present, over all sessions.
     pub fn streams(&self) -> usize {
-        self.hall.sessions.lock().values().map(|owner| owner.streams()).sum()
+        let sessions = self.hall.sessions.lock();
+        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
+        multiplexed + self.hall.direct_visitors.load(Ordering::Relaxed)
     }
 
     /// Direct carriers, over all sessions.
     pub fn direct(&self) -> DirectCarriers {
         let sessions = self.hall.sessions.lock();
-        let mut all = DirectCarriers::default();
-        for owner in sessions.values() {
-            all.waiting += owner.direct.waiting();
-            all.serving += owner.direct.open();
+        DirectCarriers {
+            waiting: sessions.values().map(|owner| owner.direct.waiting()).sum(),
+            serving: self.hall.direct_visitors.load(Ordering::Relaxed),
         }
-        all
     }
 
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
@@ -227,6 +228,8 @@ struct Hall {
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: AtomicUsize,
     sessions: Mutex<HashMap<u64, Arc<Owner>>>,
+    /// Visitors with carriers of their own; they may outlive their session.
+    direct_visitors: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Hall {
@@ -298,7 +301,7 @@ async fn serve<C: Carrier>(
     deadline: Instant,
     peer: SocketAddr,
 ) {
-    let (mut seat, mut direct) = (None, None);
+    let (mut seat, mut direct, mut is_direct) = (None, None, false);
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
@@ -310,12 +313,10 @@ async fn serve<C: Carrier>(
     };
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
-            direct = hall.owner_of(session_id, guest);
-            return match &direct {
-                Some(owner) if owner.direct.has_room() => Ok(()),
-                Some(_) => Err("enough direct carriers are waiting"),
-                None => Err("there is no such session"),
-            };
+            is_direct = true;
+            let owner = hall.owner_of(session_id, guest).ok_or("there is no such session")?;
+            direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
+            return Ok(());
         }
         let before = hall.admitted.fetch_add(1, Ordering::Relaxed);
         seat = Some(Seat(&hall.admitted));
@@ -329,11 +330,18 @@ async fn serve<C: Carrier>(
         Err(HandshakeError::WrongToken) => {
             return refused(peer, &"wrong token");
         }
+        // A session that is about to end is no reason to worry.
+        Err(error) if is_direct => {
+            return tracing::debug!(%peer, %error, "direct carrier refused");
+        }
         Err(error) => return refused(peer, &error),
     };
     let session_id = greeted.session_id;
-    if let Some(owner) = direct {
-        let attending = direct::attend(carrier, greeted.input, &owner.direct, hall.heartbeat);
+    if let Some((seat, pool)) = direct {
+        // It is a session only up to here.
+        let Greeted { machine, input, .. } = greeted;
+        drop(machine);
+        let attending = direct::attend(carrier, input, &pool, seat, hall.heartbeat);
         if let Err(error) = attending.await {
             tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
         }
@@ -348,6 +356,7 @@ async fn serve<C: Carrier>(
         guest.client_id,
         guest.principal,
         hall.limits.max_streams_per_session,
+        Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
     let presence = Presence { hall, owner: Arc::clone(&owner) };

@@ -44,12 +44,20 @@ pub(crate) fn tune_direct(socket: &TcpStream) {
         let _ = socket.set_tcp_notsent_lowat(0);
         let _ = socket.set_tcp_user_timeout(None);
     }
-    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER);
+    #[cfg(target_os = "linux")]
+    let keepalive = keepalive.with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TIMES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
 /// Closes with RST instead of FIN when it is dropped: what the peer has so far is not all.
 pub(crate) fn abort_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes `abort_on_close` back: all that was to be said has been.
+pub(crate) fn close_in_peace(socket: &TcpStream) {
+    let _ = SockRef::from(socket).set_linger(None);
 }
 
 /// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again.
@@ -94,6 +102,12 @@ const USER_TIMEOUT: Duration = Duration::from_secs(15);
 /// Silence after which the kernel asks a visitor's machine whether it is still there; a connection
 /// that is alive costs one empty packet in that time.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+
+/// How often it is asked before the answer is given up.
+#[cfg(target_os = "linux")]
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+#[cfg(target_os = "linux")]
+const KEEPALIVE_TIMES: u32 = 3;
 
 /// Per address. Two lost SYNs are forgiven (retries after 1 s and 3 s).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -140,6 +140,12 @@ impl<A: End, B: End> Splice<A, B> {
         self.poll_parting(cx)
     }
 
+    fn finish(&mut self) {
+        self.finished = true;
+        self.a.complete();
+        self.b.complete();
+    }
+
     fn poll_parting(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
         let Some(mut parting) = self.parting.take() else { return Poll::Pending };
         let parted = match parting.side {
@@ -150,7 +156,9 @@ impl<A: End, B: End> Splice<A, B> {
             self.parting = Some(parting);
             return Poll::Pending;
         };
-        self.finished = matches!(parted, Parted::Orderly);
+        if let Parted::Orderly = parted {
+            self.finish();
+        }
         Poll::Ready(Err(parting.error))
     }
 }
@@ -160,7 +168,9 @@ impl<A: End, B: End> Future for Splice<A, B> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let result = ready!(self.poll_both(cx));
-        self.finished |= result.is_ok();
+        if result.is_ok() {
+            self.finish();
+        }
         Poll::Ready(result)
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt: dial, TLS, handshake.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ pub enum ClientTransport {
     Plaintext,
 }
 
-/// Makes sessions, one after the other.
+/// Makes sessions, one after the other, and the direct carriers that go with them.
 pub(super) struct Connector {
     server: String,
     tls: Option<TlsConnector>,
@@ -50,6 +51,8 @@ impl std::fmt::Debug for Connector {
 pub(super) struct Link {
     pub(super) carrier: AnyCarrier,
     pub(super) greeted: Greeted,
+    /// Where it leads.
+    pub(super) peer: Option<SocketAddr>,
 }
 
 pub(super) enum AnyCarrier {
@@ -116,23 +119,35 @@ impl Connector {
     }
 
     pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
-        self.dial(None).await
+        self.dial(&self.server, None).await
     }
 
-    /// A direct carrier of a session.
-    pub(super) async fn connect_direct(&self, session: SessionId) -> Result<Link, ConnectError> {
-        self.dial(Some(session)).await
+    /// A direct carrier of a session, to the address that the session has reached.
+    pub(super) async fn connect_direct(
+        &self,
+        session: SessionId,
+        server: Option<SocketAddr>,
+    ) -> Result<Link, ConnectError> {
+        match server {
+            Some(addr) => self.dial(&addr.to_string(), Some(session)).await,
+            None => self.dial(&self.server, Some(session)).await,
+        }
     }
 
-    async fn dial(&self, direct_for: Option<SessionId>) -> Result<Link, ConnectError> {
-        let socket = socket::dial(&self.server)
+    async fn dial(
+        &self,
+        server: &str,
+        direct_for: Option<SessionId>,
+    ) -> Result<Link, ConnectError> {
+        let socket = socket::dial(server)
             .await
             .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
         socket::tune_carrier(&socket);
+        let peer = socket.peer_addr().ok();
         let Some(connector) = &self.tls else {
             let mut carrier = socket;
             let greeted = self.greet(&mut carrier, &Binding::Plaintext, direct_for).await?;
-            return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted });
+            return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted, peer });
         };
         let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
         let handshake = connector.connect(tls::server_name(), socket);
@@ -143,7 +158,7 @@ impl Connector {
         let mut carrier = TlsStream::Client(stream);
         let binding = tls::binding(&carrier).map_err(|error| failed(io::Error::other(error)))?;
         let greeted = self.greet(&mut carrier, &binding, direct_for).await?;
-        Ok(Link { carrier: AnyCarrier::Tls(Box::new(carrier)), greeted })
+        Ok(Link { carrier: AnyCarrier::Tls(Box::new(carrier)), greeted, peer })
     }
 
     async fn greet<C: Carrier>(

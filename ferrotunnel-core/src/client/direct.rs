@@ -1,6 +1,7 @@
 //! Keeps direct carriers waiting at the server, as many as the visitors of late have needed.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use bytes::BytesMut;
 use ferrotunnel_common::SessionId;
 use ferrotunnel_protocol::frame::Open;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::connect::{AnyCarrier, Link};
@@ -17,6 +18,7 @@ use super::local;
 use super::state::State;
 use crate::carrier::Carrier;
 use crate::direct::{self, Streams};
+use crate::handshake::Greeted;
 use crate::session::Session;
 use crate::socket;
 use crate::splice::{End, Prefixed};
@@ -26,23 +28,28 @@ pub(super) async fn keep(
     state: &Arc<State>,
     session: &Session,
     session_id: SessionId,
+    server: Option<SocketAddr>,
 ) -> Infallible {
     let mut keeper = Keeper {
+        session_id,
+        server,
         carriers: JoinSet::new(),
         waiting: Arc::default(),
         wanted: 0,
         backoff: Backoff::default(),
-        dial_after: Instant::now(),
+        // Long enough ago for a first burst.
+        dial_after: Instant::now().checked_sub(PAUSE * 60).unwrap_or_else(Instant::now),
     };
     loop {
         let now = Instant::now();
         let appetite = Appetite::of(state.streams_wanted(), session.round_trip());
-        keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most);
+        keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most as usize);
+        // A burst of as many as may wait, then one after each pause.
+        let burst_began = now.checked_sub(appetite.pause * appetite.most).unwrap_or(now);
+        keeper.dial_after = keeper.dial_after.max(burst_began);
         while keeper.dial_after <= now && keeper.carriers.len() < keeper.wanted {
-            keeper.dial(state, session_id);
-            if keeper.carriers.len() >= appetite.least {
-                keeper.dial_after = now + appetite.pause;
-            }
+            keeper.dial(state);
+            keeper.dial_after += appetite.pause;
         }
         let is_short = keeper.carriers.len() < keeper.wanted;
         tokio::select! {
@@ -51,17 +58,22 @@ pub(super) async fn keep(
             }
             () = sleep_until(keeper.dial_after), if is_short => {}
             () = state.tunnels_changed.notified() => {}
+            () = sleep(LOOK_AGAIN), if session.round_trip().is_none() => {}
         }
     }
 }
 
 struct Keeper {
+    session_id: SessionId,
+    /// Where the session is: a name may lead to several servers.
+    server: Option<SocketAddr>,
     /// Carriers that are dialled or wait.
     carriers: JoinSet<Ended>,
     /// Those that wait.
     waiting: Arc<AtomicUsize>,
     wanted: usize,
     backoff: Backoff,
+    /// Moves on by a pause with each dial; how far it lies in the past is how many are still free.
     dial_after: Instant,
 }
 
@@ -78,8 +90,8 @@ enum Ended {
 /// How many carriers to keep.
 struct Appetite {
     least: usize,
-    most: usize,
-    /// Between two dials beyond the least.
+    most: u32,
+    /// Between two dials, in the long run.
     pause: Duration,
 }
 
@@ -88,7 +100,7 @@ impl Appetite {
         match streams {
             Streams::Multiplexed => Self { least: 0, most: 0, pause: Duration::ZERO },
             Streams::Direct => {
-                Self { least: 4, most: direct::MOST_WAITING / 2, pause: Duration::ZERO }
+                Self { least: 4, most: direct::MOST_WAITING as u32 / 2, pause: Duration::ZERO }
             }
             // Where a loss would hold up every stream of one carrier, most visitors get their own.
             Streams::Auto if round_trip.is_some_and(|time| time >= FAR) => {
@@ -100,19 +112,27 @@ impl Appetite {
 }
 
 impl Keeper {
-    fn dial(&mut self, state: &Arc<State>, session_id: SessionId) {
+    fn dial(&mut self, state: &Arc<State>) {
         let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
+        let (session_id, server) = (self.session_id, self.server);
         self.carriers.spawn(async move {
-            let Link { carrier, greeted } = match state.connector.connect_direct(session_id).await {
+            let link = state.connector.connect_direct(session_id, server).await;
+            let Link { carrier, greeted, .. } = match link {
                 Ok(link) => link,
                 Err(error) => {
                     tracing::debug!(%error, "no direct carrier");
                     return Ended::Failed;
                 }
             };
-            let (input, heartbeat) = (greeted.input, greeted.heartbeat);
+            // It is a session only up to here.
+            let Greeted { machine, input, heartbeat, .. } = greeted;
+            drop(machine);
             match carrier {
-                AnyCarrier::Tcp(carrier) => wait(carrier, input, heartbeat, &state, &waiting).await,
+                AnyCarrier::Tcp(carrier) => {
+                    // The server could take the end of this process for that of a visitor's answer.
+                    socket::abort_on_close(&carrier);
+                    wait(carrier, input, heartbeat, &state, &waiting).await
+                }
                 AnyCarrier::Tls(carrier) => {
                     wait(*carrier, input, heartbeat, &state, &waiting).await
                 }
@@ -129,7 +149,12 @@ impl Keeper {
                     self.wanted = self.wanted.saturating_mul(2).max(1);
                 }
             }
-            Ended::Closed => self.wanted /= 2,
+            Ended::Closed => {
+                self.wanted /= 2;
+                self.dial_after = self.dial_after.max(Instant::now() + PAUSE);
+            }
+            // Those that were dialled at the same time fail for the same reason.
+            Ended::Failed if self.dial_after > Instant::now() => {}
             Ended::Failed => {
                 self.dial_after = Instant::now() + PAUSE.max(self.backoff.next(false));
             }
@@ -172,6 +197,9 @@ fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
 
 /// A round trip from which on loss has to be reckoned with: no local network has that.
 const FAR: Duration = Duration::from_millis(5);
+
+/// Until it is known how far away the server is.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// After a failure. The visitors travel over the session meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -78,7 +78,7 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
         () = stopped(&mut stop) => return ConnectError::Shutdown,
         connected = state.connector.connect() => connected,
     };
-    let Link { carrier, greeted } = match connected {
+    let Link { carrier, greeted, peer } = match connected {
         Ok(link) => link,
         Err(error) => return error,
     };
@@ -97,7 +97,7 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
         };
         let mut driving = std::pin::pin!(carrier.drive(shared, greeted.input, on_incoming));
         // To the end: a carrier that is closed here may be one that a visitor is just given.
-        let mut keeping = std::pin::pin!(direct::keep(state, &session, session_id));
+        let mut keeping = std::pin::pin!(direct::keep(state, &session, session_id, peer));
         tokio::select! {
             end = &mut driving => end,
             never = &mut keeping => match never {},

@@ -212,6 +212,9 @@ impl State {
 
     /// What the tunnels want of direct carriers.
     pub(super) fn streams_wanted(&self) -> Streams {
+        if *self.stop.borrow() {
+            return Streams::Multiplexed;
+        }
         let tunnels = self.tunnels.lock();
         let wants = |streams| {
             tunnels.wanted.values().any(|wanted| {

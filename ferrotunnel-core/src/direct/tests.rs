@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::Bytes;
+use ferrotunnel_protocol::frame::WindowUpdate;
 use tokio::io::{DuplexStream, duplex};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -34,8 +35,8 @@ async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, 
     let (ours, theirs) = duplex(1024);
     let lined_up = pool.waiting();
     let attending = tokio::spawn({
-        let pool = Arc::clone(pool);
-        async move { attend(ours, first_answer(), &pool, BEAT).await }
+        let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
+        async move { attend(ours, first_answer(), &pool, seat, BEAT).await }
     });
     while pool.waiting() == lined_up {
         tokio::task::yield_now().await;
@@ -114,9 +115,8 @@ async fn the_end_of_the_session_closes_the_carriers_that_wait() {
     pool.close();
     attending.await.unwrap().unwrap();
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
-    assert!(!pool.has_room());
-    let (late, _client) = duplex(1024);
-    attend(late, first_answer(), &pool, BEAT).await.unwrap();
+    assert!(pool.reserve().is_err());
+    assert_eq!(pool.kept.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
@@ -146,4 +146,28 @@ fn options_say_how_visitors_travel() {
     }
     let later = vec![(STREAMS_OPTION.to_owned(), "of a later version".to_owned())];
     assert_eq!(Streams::of(&later), Streams::Multiplexed);
+}
+
+#[tokio::test]
+async fn carriers_are_counted_until_they_serve() {
+    let pool = Arc::new(Pool::default());
+    let seats: Vec<_> = (0..MOST_WAITING - 1).map(|_| pool.reserve().unwrap()).collect();
+    let (attending, mut client) = waiting(&pool).await;
+    assert!(pool.reserve().is_err(), "whether in line or not");
+    let (visitor, outside) = visitor().await;
+    pool.serve(7, visitor, |_| unreachable!());
+    wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
+    assert!(pool.reserve().is_ok());
+    drop((client, outside, seats));
+    attending.await.unwrap().unwrap();
+    assert_eq!((pool.open(), pool.kept.load(Ordering::Relaxed)), (0, 0));
+}
+
+#[tokio::test]
+async fn a_window_announced_with_the_welcome_is_no_concern() {
+    let (mut ours, mut server) = duplex(1024);
+    let update = WindowUpdate { credit: 16 << 10 };
+    server.write_all(&Frame::WindowUpdate(StreamId::SESSION, update).encode()).await.unwrap();
+    drop(server);
+    assert_eq!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap(), None);
 }

@@ -21,7 +21,7 @@ pub(crate) struct Owner {
     pub(crate) principal: Principal,
     max_streams: u32,
     /// Carriers for single visitors of its tunnels.
-    pub(crate) direct: direct::Pool,
+    pub(crate) direct: Arc<direct::Pool>,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
     pub(super) tunnels: Mutex<HashMap<u32, Registration>>,
 }
@@ -43,6 +43,7 @@ impl Owner {
         client_id: ClientId,
         principal: Principal,
         max_streams: u32,
+        direct: Arc<direct::Pool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             session,
@@ -50,7 +51,7 @@ impl Owner {
             client_id,
             principal,
             max_streams,
-            direct: direct::Pool::default(),
+            direct,
             tunnels: Mutex::default(),
         })
     }
@@ -68,7 +69,7 @@ impl Owner {
     }
 
     /// Visitors of its tunnels at present.
-    pub(crate) fn streams(&self) -> usize {
+    fn streams(&self) -> usize {
         self.session.stats().streams + self.direct.open()
     }
 

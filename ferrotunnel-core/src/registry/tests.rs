@@ -36,7 +36,8 @@ impl Guest {
         let machine = Machine::server(Config::default(), [0; 32], Instant::now());
         let shared = Arc::new(Shared::new(machine));
         let session = Session::new(Arc::clone(&shared));
-        let owner = Owner::new(session, SessionId(id), client_id, Principal::shared(), 100);
+        let owner =
+            Owner::new(session, SessionId(id), client_id, Principal::shared(), 100, Arc::default());
         Self { owner, shared }
     }
 

@@ -57,6 +57,9 @@ pub trait End: Unpin + Send {
         None
     }
 
+    /// Both directions have ended well: to drop it is no abort any more.
+    fn complete(&mut self) {}
+
     /// Something broke: the peer must not take what it has for the whole. Where nothing else can be
     /// done, dropping the pipe without an end to its direction has to say it.
     fn abort(&mut self) {}

@@ -1,10 +1,16 @@
 //! Bytes from socket to socket inside the kernel, by splice(2): no copy of ours between them.
+//!
+//! A splice into a socket that is broken raises SIGPIPE, which Rust programs ignore unless told
+//! otherwise.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
-use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use rustix::pipe::{
+    PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice,
+};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -14,18 +20,42 @@ pub(super) struct KernelPipe {
     read: OwnedFd,
     write: OwnedFd,
     held: usize,
+    _place: Place,
+}
+
+/// One of the pipes that this process may have.
+struct Place;
+
+impl Place {
+    fn take() -> io::Result<Self> {
+        if PIPES.fetch_add(1, Ordering::Relaxed) < MOST_PIPES {
+            return Ok(Self);
+        }
+        drop(Self);
+        Err(io::ErrorKind::QuotaExceeded.into())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        PIPES.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl KernelPipe {
     /// Two descriptors.
     ///
     /// # Errors
-    /// There are none left.
+    /// There are none left, or no memory for a pipe that is worth it.
     pub(super) fn new() -> io::Result<Self> {
+        let place = Place::take()?;
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
-        // A user has a share of pipe memory; beyond it the pipe stays small, and works as well.
+        // A user has a share of pipe memory; what is left beyond it is slower than copying.
         let _ = fcntl_setpipe_size(&write, CAPACITY);
-        Ok(Self { read, write, held: 0 })
+        if fcntl_getpipe_size(&write)? < LEAST_CAPACITY {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        Ok(Self { read, write, held: 0, _place: place })
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -86,5 +116,14 @@ fn take(from: impl AsFd, to: impl AsFd, most: usize) -> io::Result<usize> {
     }
 }
 
-/// What a pipe may hold without privileges.
-const CAPACITY: usize = 1 << 20;
+/// As much as a read of our own: more grows cold before it is written.
+const CAPACITY: usize = 256 << 10;
+
+/// What a pipe has when nobody asks for more.
+const LEAST_CAPACITY: usize = 64 << 10;
+
+/// Pipes of this process at once; what stalls in them is outside every other limit. Beyond it
+/// bytes are copied.
+const MOST_PIPES: usize = 1_024;
+
+static PIPES: AtomicUsize = AtomicUsize::new(0);

@@ -91,6 +91,10 @@ impl Parting {
         if Y::KEEPS_WORDS {
             return Poll::Ready(Parted::Cut);
         }
+        // The grace below is for what the other end still holds back, too.
+        if let Poll::Ready(Err(_)) = other.poll_flush(cx) {
+            return Poll::Ready(Parted::Cut);
+        }
         let whole = words.state == Flow::Finished;
         if !whole && self.silent_since == Some(words.moved) {
             return Poll::Ready(Parted::Cut);
@@ -110,7 +114,7 @@ impl Parting {
             }
         }
         if !self.other_ended {
-            cx.waker().wake_by_ref();
+            crate::yielding::behind_new_events(cx);
         }
         self.poll_deadline(cx, grace)
     }

@@ -12,12 +12,13 @@ use super::end::{End, Room};
 #[derive(Debug)]
 pub(crate) struct Prefixed<E> {
     prefix: Bytes,
+    unreleased: usize,
     end: E,
 }
 
 impl<E> Prefixed<E> {
     pub(crate) fn new(prefix: Bytes, end: E) -> Self {
-        Self { prefix, end }
+        Self { unreleased: prefix.len(), prefix, end }
     }
 }
 
@@ -58,7 +59,14 @@ impl<E: End> End for Prefixed<E> {
     }
 
     fn release(&mut self, bytes: usize) {
-        self.end.release(bytes);
+        // The prefix was not read from the end.
+        let of_prefix = bytes.min(self.unreleased);
+        self.unreleased -= of_prefix;
+        self.end.release(bytes - of_prefix);
+    }
+
+    fn complete(&mut self) {
+        self.end.complete();
     }
 
     fn tcp(&self) -> Option<&TcpStream> {

@@ -18,6 +18,8 @@ use crate::socket;
 pub struct SocketEnd<T> {
     socket: T,
     read_size: ReadSize,
+    /// Whatever becomes of this process: without a good end it is closed with RST.
+    aborts_when_dropped: bool,
 }
 
 /// What sockets have beyond `AsyncRead` and `AsyncWrite`.
@@ -27,6 +29,9 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
 
     /// Itself, where it is one.
     fn tcp(&self) -> Option<&TcpStream>;
+
+    /// The next close is an orderly one again.
+    fn close_in_peace(&self);
 
     /// The next close sends RST where the socket knows it.
     fn abort_on_close(&self);
@@ -39,6 +44,10 @@ impl Socket for TcpStream {
 
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    fn close_in_peace(&self) {
+        socket::close_in_peace(self);
     }
 
     fn abort_on_close(&self) {
@@ -56,13 +65,22 @@ impl Socket for UnixStream {
         None
     }
 
+    fn close_in_peace(&self) {}
+
     fn abort_on_close(&self) {}
 }
 
 impl<T: Socket> SocketEnd<T> {
     /// Takes a connected socket.
     pub fn new(socket: T) -> Self {
-        Self { socket, read_size: ReadSize::default() }
+        Self { socket, read_size: ReadSize::default(), aborts_when_dropped: false }
+    }
+
+    /// Takes a socket whose peer cannot tell a whole from a part but by how it ends: even when this
+    /// process is killed it must not look whole.
+    pub fn aborting(socket: T) -> Self {
+        socket.abort_on_close();
+        Self { aborts_when_dropped: true, ..Self::new(socket) }
     }
 }
 
@@ -103,6 +121,12 @@ impl<T: Socket> End for SocketEnd<T> {
 
     fn tcp(&self) -> Option<&TcpStream> {
         self.socket.tcp()
+    }
+
+    fn complete(&mut self) {
+        if self.aborts_when_dropped {
+            self.socket.close_in_peace();
+        }
     }
 
     fn abort(&mut self) {
