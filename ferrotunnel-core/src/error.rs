@@ -7,8 +7,6 @@ use std::path::PathBuf;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal};
 
-use crate::registry::MAX_DOMAIN_LEN;
-
 /// A setting cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,9 +26,14 @@ pub enum BuildError {
     },
     /// The domain of HTTP tunnels is no host name.
     #[error(
-        "domain {0:?} is no host name: give one like example.com, at most {MAX_DOMAIN_LEN} bytes long"
+        "domain {domain:?} is no host name: give one like example.com, at most {most} bytes long"
     )]
-    Domain(String),
+    Domain {
+        /// As it was given.
+        domain: String,
+        /// Bytes that it may have.
+        most: usize,
+    },
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
     Target(String),

@@ -18,7 +18,6 @@ use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
 
-pub(crate) use self::names::MAX_DOMAIN_LEN;
 pub use self::names::parse_domain;
 pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};

@@ -40,11 +40,11 @@ pub fn parse_domain(text: &str) -> Result<String, BuildError> {
     check_host(text.trim_matches('.'))
         .ok()
         .filter(|domain| domain.len() <= MAX_DOMAIN_LEN)
-        .ok_or_else(|| BuildError::Domain(text.to_owned()))
+        .ok_or_else(|| BuildError::Domain { domain: text.to_owned(), most: MAX_DOMAIN_LEN })
 }
 
 /// A host name without the longest label and its dot.
-pub(crate) const MAX_DOMAIN_LEN: usize = 253 - 64;
+const MAX_DOMAIN_LEN: usize = 253 - 64;
 
 /// A readable random name that is not taken. `unique` makes it so where chance does not.
 pub(super) fn pick(unique: u64, is_taken: impl Fn(&str) -> bool) -> String {
