@@ -414,7 +414,8 @@ fn out_of_turn() -> io::Error {
 /// The one stream of a direct carrier, opened by the server.
 const STREAM: StreamId = StreamId(2);
 
-/// Carriers of one session that may wait for visitors; more are refused. One costs a descriptor and a few KiB.
+/// Carriers of one session that may wait for visitors; more are refused. One costs a descriptor and
+/// a few KiB.
 pub(crate) const MOST_WAITING: usize = 64;
 
 /// Heartbeats without a sign of life after which the other end counts as gone, as in a session.

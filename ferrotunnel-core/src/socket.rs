@@ -23,9 +23,8 @@ pub(crate) fn tune(socket: &TcpStream) {
     }
 }
 
-/// Options of a carrier.
+/// Options of a carrier, beside those of every socket.
 pub(crate) fn tune_carrier(socket: &TcpStream) {
-    tune(socket);
     #[cfg(target_os = "linux")]
     {
         let socket = SockRef::from(socket);

@@ -128,10 +128,8 @@ impl Connector {
         session: SessionId,
         server: Option<SocketAddr>,
     ) -> Result<Link, ConnectError> {
-        match server {
-            Some(addr) => self.dial(&addr.to_string(), Some(session)).await,
-            None => self.dial(&self.server, Some(session)).await,
-        }
+        let server = server.map_or_else(|| self.server.clone(), |addr| addr.to_string());
+        self.dial(&server, Some(session)).await
     }
 
     async fn dial(
@@ -142,6 +140,7 @@ impl Connector {
         let socket = socket::dial(server)
             .await
             .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
+        socket::tune(&socket);
         socket::tune_carrier(&socket);
         let peer = socket.peer_addr().ok();
         let Some(connector) = &self.tls else {
