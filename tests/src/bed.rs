@@ -3,10 +3,14 @@
 use std::net::SocketAddr;
 
 use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Streams, Tunnel};
+use http_body_util::Full;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
 
 use crate::link::Link;
-use crate::patience::eventually;
+use crate::patience::{eventually, soon};
 use crate::service::own_ip;
+use crate::site::Site;
 use crate::visitor::{self, Answer};
 
 /// What lies between client and server.
@@ -109,6 +113,19 @@ impl TestBed {
     /// The host of the tunnel of that name, as a visitor writes it.
     pub fn host(&self, name: &str) -> String {
         format!("{name}.localhost:{}", self.http_addr().port())
+    }
+
+    /// Uploads to a local service that answers 413 `too much` before it has read them: each visitor
+    /// gets that answer.
+    pub async fn uploads_are_too_much(&self, name: &str) {
+        for round in 0..20 {
+            let body = Full::from(Site::pattern());
+            let asking = Request::post("/").header(HOST, self.host(name)).body(body).unwrap();
+            let answer = soon("an answer", visitor::send(self.http_addr(), asking)).await.unwrap();
+            let answer = visitor::collect(answer).await;
+            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "round {round}: {answer:?}");
+            assert_eq!(answer.body, "too much");
+        }
     }
 
     /// One request over a connection of its own.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -41,6 +42,17 @@ pub async fn get(server: SocketAddr, host: &str, path: &str) -> Answer {
     let mut connection = open(server).await;
     let response = connection.send_request(request).await.unwrap();
     collect(response).await
+}
+
+/// So many visitors of an echo at once, each of which got its own number back. They stay.
+pub async fn numbered_visitors(public: SocketAddr, count: u32) -> Vec<TcpStream> {
+    let visitors = (0..count).map(|number| async move {
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(&number.to_be_bytes()).await.unwrap();
+        assert_eq!(visitor.read_u32().await.unwrap(), number);
+        visitor
+    });
+    soon("an echo for everybody", join_all(visitors)).await
 }
 
 /// One request over a connection of its own; the body of the answer is yet to come.

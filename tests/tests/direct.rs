@@ -8,10 +8,9 @@ use std::time::Duration;
 use ferrotunnel::{ClientEvent, LimitsConfig, Streams, Tunnel};
 use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, TestBed, abort_on_close, eventually, over_both, public_addr, run,
-    soon,
+    Carrier, Link, LocalService, TestBed, abort_on_close, eventually, numbered_visitors, over_both,
+    public_addr, run, soon,
 };
-use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -109,13 +108,7 @@ fn who_finds_no_carrier_waiting_is_multiplexed() {
         let bed = TestBed::start(carrier).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.direct(echo.addr()).await;
-        let visitors = (0..200_u32).map(|number| async move {
-            let mut visitor = TcpStream::connect(public).await.unwrap();
-            visitor.write_all(&number.to_be_bytes()).await.unwrap();
-            assert_eq!(visitor.read_u32().await.unwrap(), number);
-            visitor
-        });
-        let visitors = soon("two hundred echoes", join_all(visitors)).await;
+        let visitors = numbered_visitors(public, 200).await;
         let direct = bed.server.direct().serving;
         assert!((1..200).contains(&direct), "{direct} of 200 are direct");
         assert_eq!(bed.server.streams(), 200);

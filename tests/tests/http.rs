@@ -619,14 +619,7 @@ fn an_early_answer_outlives_the_reset_behind_it() {
         )
         .await;
         let _client = bed.http("app", service.addr()).await;
-        for round in 0..20 {
-            let body = Full::from(Site::pattern());
-            let asking = Request::post("/").header(HOST, bed.host("app")).body(body).unwrap();
-            let answer = soon("an answer", send(bed.http_addr(), asking)).await.unwrap();
-            let answer = collect(answer).await;
-            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "round {round}: {answer:?}");
-            assert_eq!(answer.body, "too much");
-        }
+        bed.uploads_are_too_much("app").await;
         eventually("the streams to end", || bed.server.streams() == 0).await;
     });
 }

@@ -9,7 +9,7 @@ use ferrotunnel::Tunnel;
 use ferrotunnel_tests::{
     LocalService, Site, TestBed, collect, eventually, open, over_both, raw, read_head, send, soon,
 };
-use http_body_util::{Empty, Full};
+use http_body_util::Empty;
 use hyper::header::{CONTENT_LENGTH, HOST};
 use hyper::{Method, Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -83,14 +83,7 @@ fn an_early_answer_to_an_upload_reaches_the_visitor() {
         })
         .await;
         let _client = bed.http("app", service.addr()).await;
-        for round in 0..20 {
-            let body = Full::from(Site::pattern());
-            let asking = Request::post("/").header(HOST, bed.host("app")).body(body).unwrap();
-            let answer = soon("an answer", send(bed.http_addr(), asking)).await.unwrap();
-            let answer = collect(answer).await;
-            assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE, "round {round}: {answer:?}");
-            assert_eq!(answer.body, "too much");
-        }
+        bed.uploads_are_too_much("app").await;
         eventually("the streams to end", || bed.server.streams() == 0).await;
     });
 }

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use ferrotunnel::{ErrorKind, Streams, Tunnel};
 use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, Site, TestBed, abort_on_close, eventually, over_both, public_addr,
-    soon,
+    Carrier, Link, LocalService, Site, TestBed, abort_on_close, eventually, numbered_visitors,
+    over_both, public_addr, soon,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -27,13 +27,7 @@ fn a_burst_of_visitors_is_served() {
         let bed = TestBed::start(carrier).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
-        let visitors = (0..1_000_u32).map(|number| async move {
-            let mut visitor = TcpStream::connect(public).await.unwrap();
-            visitor.write_all(&number.to_be_bytes()).await.unwrap();
-            assert_eq!(visitor.read_u32().await.unwrap(), number);
-            visitor
-        });
-        let visitors = soon("a thousand echoes", join_all(visitors)).await;
+        let visitors = numbered_visitors(public, 1_000).await;
         assert_eq!(bed.server.streams(), 1_000);
         drop(visitors);
         eventually("all streams to end", || bed.server.streams() == 0).await;
