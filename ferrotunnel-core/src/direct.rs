@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
+use crate::options;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
 use crate::tcp_ingress::Visitor;
@@ -42,9 +43,10 @@ pub enum Streams {
 impl Streams {
     /// What a tunnel's options say.
     pub(crate) fn of(options: &[(String, String)]) -> Self {
-        let value = options.iter().find(|(name, _)| name == STREAMS_OPTION);
         // A value of a later version falls back to what always works.
-        value.and_then(|(_, value)| value.parse().ok()).unwrap_or_default()
+        options::value(options, options::STREAMS)
+            .and_then(|value| value.parse().ok())
+            .unwrap_or_default()
     }
 
     /// The option that says so at registration.
@@ -54,7 +56,7 @@ impl Streams {
             Self::Direct => "direct",
             Self::Auto => "auto",
         };
-        Some((STREAMS_OPTION.to_owned(), value.to_owned()))
+        Some((options::STREAMS.to_owned(), value.to_owned()))
     }
 }
 
@@ -70,8 +72,6 @@ impl FromStr for Streams {
         }
     }
 }
-
-const STREAMS_OPTION: &str = "streams";
 
 /// How many carriers there are for single visitors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +173,11 @@ impl Pool {
     /// Carriers in line.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.lock().carriers.iter().filter(|carrier| !carrier.is_closed()).count()
+    }
+
+    /// Whether a carrier is in line, unless it has just died.
+    pub(crate) fn is_ready(&self) -> bool {
+        !self.waiting.lock().carriers.is_empty()
     }
 
     /// A place for one more carrier, unless there are enough or the session is about to end.

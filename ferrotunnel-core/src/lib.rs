@@ -13,7 +13,7 @@ mod direct;
 mod driver;
 mod error;
 mod handshake;
-mod preference;
+mod options;
 mod registry;
 pub mod server;
 mod session;

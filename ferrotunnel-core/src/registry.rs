@@ -3,6 +3,7 @@
 //! A registration is a guard: it leaves the registry on every exit path. The newest authenticated
 //! session of the same principal takes over a name at once; the old one is told and does not fight
 //! back. A name or port that is only preferred is taken over within one client, from nobody else.
+//! Several carriers of one client share its tunnels.
 
 mod names;
 mod owner;
@@ -13,7 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ferrotunnel_common::TunnelKind;
+use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -22,9 +23,9 @@ pub use self::names::parse_domain;
 pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};
 use self::port::Port;
+use self::tunnel::Member;
 pub use self::tunnel::{Tunnel, TunnelUid};
-use crate::direct::Streams;
-use crate::preference::is_preferred;
+use crate::options::{CarrierNumber, is_preferred};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 
@@ -115,24 +116,33 @@ impl Registry {
         if maps.closed {
             return Err((RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
         }
+        let carrier = CarrierNumber::of(&wanted);
+        let member = Member { carrier, owner: Arc::clone(owner), number };
         let entered = match wanted.kind {
-            TunnelKind::Http => self.register_http(&mut maps, owner, number, wanted)?,
-            TunnelKind::Tcp => self.register_tcp(&mut maps, owner, number, wanted)?,
+            TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
+            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
                 return Err((RefusalCode::UnsupportedKind, reason));
             }
         };
-        let Entered { tunnel, place, address, mut replaced } = entered;
+        let Entered { tunnel, place, address, replaced, joined } = entered;
         maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
-        let registration =
-            Registration { registry: Arc::downgrade(&self.0), uid: tunnel.uid, place: Some(place) };
+        let registration = Registration {
+            registry: Arc::downgrade(&self.0),
+            uid: tunnel.uid,
+            session: owner.session_id,
+            number,
+            place: Some(place),
+        };
         owner.tunnels.lock().insert(number, registration);
-        replaced.retain(|old| maps.forget_if_lost(old));
+        let mut lost: Vec<Member> =
+            replaced.iter().flat_map(|old| maps.forget_if_lost(old)).collect();
+        lost.extend(joined.filter(|before| before.owner.lose(tunnel.uid, before.number)));
         drop(maps);
-        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name, kind = %tunnel.kind, "registered");
-        for old in replaced {
-            old.owner.superseded(old.number);
+        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
+        for member in lost {
+            member.owner.superseded(member.number);
         }
         Ok(address)
     }
@@ -140,9 +150,8 @@ impl Registry {
     fn register_http(
         &self,
         maps: &mut Maps,
-        owner: &Arc<Owner>,
-        number: u32,
-        wanted: Register,
+        member: Member,
+        mut wanted: Register,
     ) -> Result<Entered, (RefusalCode, String)> {
         let config = &self.0.config;
         let Some(http_port) = config.http_port else {
@@ -158,13 +167,12 @@ impl Registry {
         } else {
             let name = names::check_label(&wanted.name)?;
             let holder = maps.hosts.get(&host(&name)).filter(|_| is_preferred(&wanted));
-            if holder.is_some_and(|holder| !owner.is_same_client(&holder.owner)) {
-                pick()
-            } else {
-                name
-            }
+            if holder.is_some_and(|holder| !holder.is_of(&member.owner)) { pick() } else { name }
         };
         let mut hosts = vec![host(&name)];
+        let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
+        let address = format!("http://{name}.{}{port}/", config.domain);
+        wanted.name = name;
         for host in &wanted.hosts {
             hosts.push(names::check_host(host)?);
         }
@@ -174,34 +182,39 @@ impl Registry {
                 replaced.push(Arc::clone(old));
             }
         }
-        refuse_strangers(&replaced, owner)?;
-        let tunnel = self.tunnel(owner, number, name, wanted);
+        refuse_strangers(&replaced, &member.owner)?;
+        if let [one] = replaced.as_slice()
+            && one.takes_in(&member, &wanted, &hosts)
+        {
+            return Ok(Entered::joining(Arc::clone(one), member, Place::Hosts(hosts), address));
+        }
+        let tunnel = self.tunnel(member, wanted, hosts.clone());
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
-        let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
-        let address = format!("http://{}.{}{port}/", tunnel.name, config.domain);
-        Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced })
+        Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced, joined: None })
     }
 
     fn register_tcp(
         &self,
         maps: &mut Maps,
-        owner: &Arc<Owner>,
-        number: u32,
-        wanted: Register,
+        member: Member,
+        mut wanted: Register,
     ) -> Result<Entered, (RefusalCode, String)> {
         let preferred = is_preferred(&wanted);
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
-            && (!preferred || owner.is_same_client(&old.owner))
+            && (!preferred || old.is_of(&member.owner))
         {
-            let port = wanted.port;
-            refuse_strangers(std::slice::from_ref(&old), owner)?;
-            let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
+            refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
+            wanted.name = wanted.port.to_string();
+            let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
+            if old.takes_in(&member, &wanted, &[]) {
+                return Ok(Entered::joining(old, member, place, address));
+            }
+            let tunnel = self.tunnel(member, wanted, Vec::new());
             taken.replace(Arc::clone(&tunnel));
-            let (place, address) = (Place::Port(port), format!(":{port}"));
-            return Ok(Entered { tunnel, place, address, replaced: vec![old] });
+            return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
         let bound = match bind(wanted.port) {
@@ -213,29 +226,17 @@ impl Registry {
             (RefusalCode::PortUnavailable, reason)
         })?;
         let port = bound.port();
-        let tunnel = self.tunnel(owner, number, port.to_string(), wanted);
+        wanted.name = port.to_string();
+        let tunnel = self.tunnel(member, wanted, Vec::new());
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(port, Port::open(bound, Arc::clone(&tunnel), visitors, listeners));
         let (place, address) = (Place::Port(port), format!(":{port}"));
-        Ok(Entered { tunnel, place, address, replaced: Vec::new() })
+        Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: None })
     }
 
-    fn tunnel(
-        &self,
-        owner: &Arc<Owner>,
-        number: u32,
-        name: String,
-        wanted: Register,
-    ) -> Arc<Tunnel> {
-        Arc::new(Tunnel {
-            uid: TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed)),
-            number,
-            kind: wanted.kind,
-            name,
-            streams: Streams::of(&wanted.options),
-            options: wanted.options,
-            owner: Arc::clone(owner),
-        })
+    fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
+        let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
+        Arc::new(Tunnel::new(uid, member, wanted, hosts))
     }
 
     /// Everything leaves for good: listeners close, streams of visitors go on.
@@ -259,22 +260,35 @@ struct Entered {
     place: Place,
     /// Public, for the client to show.
     address: String,
-    /// Tunnels that had some of that place, each once.
+    /// Other tunnels that had some of that place, each once.
     replaced: Vec<Arc<Tunnel>>,
+    /// Who had the carrier's place in a tunnel that was there already.
+    joined: Option<Member>,
+}
+
+impl Entered {
+    fn joining(tunnel: Arc<Tunnel>, member: Member, place: Place, address: String) -> Self {
+        let joined = tunnel.join(member);
+        Self { tunnel, place, address, replaced: Vec::new(), joined }
+    }
 }
 
 fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), (RefusalCode, String)> {
-    match holders.iter().find(|old| old.owner.principal != owner.principal) {
+    match holders.iter().find(|old| *old.principal() != owner.principal) {
         None => Ok(()),
         Some(old) => {
-            Err((RefusalCode::NameTaken, format!("{} belongs to somebody else", old.name)))
+            Err((RefusalCode::NameTaken, format!("{} belongs to somebody else", old.name())))
         }
     }
 }
 
 impl Inner {
-    fn remove(&self, uid: TunnelUid, place: &Place) {
+    /// A session gives a tunnel up; the tunnel leaves with its last one.
+    fn remove(&self, uid: TunnelUid, (session, number): (SessionId, u32), place: &Place) {
         let mut maps = self.maps.write();
+        if maps.tunnels.get(&uid).is_some_and(|tunnel| !tunnel.leave(session, number)) {
+            return;
+        }
         maps.tunnels.remove(&uid);
         match place {
             Place::Hosts(hosts) => {
@@ -294,18 +308,21 @@ impl Inner {
 }
 
 impl Maps {
-    /// A tunnel of which something was taken over leaves when nothing is left of it; `true` if its
-    /// owner is to be told.
-    fn forget_if_lost(&mut self, old: &Tunnel) -> bool {
-        if old.kind == TunnelKind::Http && self.hosts.values().any(|tunnel| tunnel.uid == old.uid) {
-            return false;
+    /// A tunnel of which something was taken over leaves when nothing is left of it. Returns whom to
+    /// tell.
+    fn forget_if_lost(&mut self, old: &Tunnel) -> Vec<Member> {
+        if old.kind() == TunnelKind::Http && self.hosts.values().any(|tunnel| tunnel.uid == old.uid)
+        {
+            return Vec::new();
         }
         self.tunnels.remove(&old.uid);
-        old.owner.lose(old)
+        let mut members = old.members();
+        members.retain(|member| member.owner.lose(old.uid, member.number));
+        members
     }
 
     fn only_http(&self) -> Option<&Arc<Tunnel>> {
-        let mut all = self.tunnels.values().filter(|tunnel| tunnel.kind == TunnelKind::Http);
+        let mut all = self.tunnels.values().filter(|tunnel| tunnel.kind() == TunnelKind::Http);
         let only = all.next();
         if all.next().is_some() { None } else { only }
     }

@@ -122,7 +122,7 @@ impl Forwarder {
 /// gRPC over HTTP/2 needs HTTP/2 all the way; otherwise the tunnel's option says what the local
 /// service speaks.
 fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
-    tunnel.options().iter().any(|(name, value)| name == "h2c" && value == "true")
+    tunnel.option("h2c") == Some("true")
         || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 

@@ -14,7 +14,7 @@ use super::connect::Connector;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
-use crate::preference::prefer;
+use crate::options::prefer;
 use crate::session::Session;
 use crate::tasks::Tasks;
 

@@ -144,7 +144,7 @@ fn options_say_how_visitors_travel() {
         let options: Vec<_> = streams.to_option().into_iter().collect();
         assert_eq!(Streams::of(&options), streams);
     }
-    let later = vec![(STREAMS_OPTION.to_owned(), "of a later version".to_owned())];
+    let later = vec![(options::STREAMS.to_owned(), "of a later version".to_owned())];
     assert_eq!(Streams::of(&later), Streams::Multiplexed);
 }
 

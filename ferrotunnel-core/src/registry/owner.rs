@@ -1,4 +1,4 @@
-//! The client that owns tunnels, and the guards that keep them registered.
+//! The session that owns tunnels, and the guards that keep them registered.
 
 use std::sync::{Arc, Weak};
 
@@ -8,12 +8,12 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 
-use super::{Inner, SHUTTING_DOWN, Tunnel, TunnelUid};
+use super::{Inner, SHUTTING_DOWN, TunnelUid};
 use crate::auth::Principal;
 use crate::direct;
 use crate::session::Session;
 
-/// The client that owns tunnels: one per session.
+/// A session of a client, and the tunnels registered over it.
 pub(crate) struct Owner {
     pub(crate) session: Session,
     pub(crate) session_id: SessionId,
@@ -65,12 +65,13 @@ impl Owner {
 
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
-        self.streams() < self.max_streams as usize
+        self.session.stats().streams + self.direct.open() < self.max_streams as usize
     }
 
-    /// Visitors of its tunnels at present.
-    fn streams(&self) -> usize {
-        self.session.stats().streams + self.direct.open()
+    /// How busy the carrier is: open streams, then bytes that wait for it.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let stats = self.session.stats();
+        (stats.streams, stats.queued_bytes)
     }
 
     pub(crate) fn unregister(&self, number: u32) {
@@ -84,16 +85,16 @@ impl Owner {
         self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
     }
 
-    /// Whether both are sessions of one running client.
-    pub(super) fn is_same_client(&self, other: &Self) -> bool {
-        self.client_id == other.client_id && self.principal == other.principal
+    /// Whose session it is.
+    pub(super) fn client(&self) -> (ClientId, Principal) {
+        (self.client_id, self.principal.clone())
     }
 
     /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
-    pub(super) fn lose(&self, tunnel: &Tunnel) -> bool {
+    pub(super) fn lose(&self, tunnel: TunnelUid, number: u32) -> bool {
         let mut tunnels = self.tunnels.lock();
-        match tunnels.entry(tunnel.number) {
-            Entry::Occupied(mut held) if held.get().uid == tunnel.uid => {
+        match tunnels.entry(number) {
+            Entry::Occupied(mut held) if held.get().uid == tunnel => {
                 // Its place in the registry is no longer its own to give up.
                 held.get_mut().place = None;
                 held.remove();
@@ -127,13 +128,15 @@ pub(super) enum Place {
 pub(super) struct Registration {
     pub(super) registry: Weak<Inner>,
     pub(super) uid: TunnelUid,
+    pub(super) session: SessionId,
+    pub(super) number: u32,
     pub(super) place: Option<Place>,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         if let (Some(registry), Some(place)) = (self.registry.upgrade(), self.place.take()) {
-            registry.remove(self.uid, &place);
+            registry.remove(self.uid, (self.session, self.number), &place);
         }
     }
 }

@@ -67,7 +67,7 @@ fn tcp(port: u16) -> Register {
 }
 
 fn preferred(mut wanted: Register) -> Register {
-    crate::preference::prefer(&mut wanted);
+    crate::options::prefer(&mut wanted);
     wanted
 }
 
@@ -76,7 +76,8 @@ fn register(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -
 }
 
 fn number_at(registry: &Registry, host: &str) -> Option<(SessionId, u32)> {
-    registry.http(host).map(|tunnel| (tunnel.owner.session_id, tunnel.number))
+    let first = registry.http(host)?.members().into_iter().next()?;
+    Some((first.owner.session_id, first.number))
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn a_tunnel_that_was_given_up_meanwhile_is_not_lost() {
     let tunnel = registry.http("app.localhost").unwrap();
     old.owner.unregister(0);
     register(&registry, &old, 0, http("again", &[]));
-    assert!(!old.owner.lose(&tunnel));
+    assert!(!old.owner.lose(tunnel.uid(), 0));
     assert_eq!(old.numbers(), [0]);
 }
 
@@ -186,4 +187,86 @@ fn nothing_is_registered_once_it_is_closed() {
     let refused = registry.try_register(&guest.owner, 1, http("late", &[])).unwrap_err();
     assert_eq!(refused, (RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
     assert!(registry.http("app.localhost").is_none() && guest.numbers() == [0]);
+}
+
+fn over(carrier: u8, mut wanted: Register) -> Register {
+    CarrierNumber(carrier).mark(&mut wanted);
+    wanted
+}
+
+fn carriers_at(registry: &Registry, host: &str) -> Vec<(u8, SessionId, u32)> {
+    let tunnel = registry.http(host);
+    let members = tunnel.map(|tunnel| tunnel.members()).unwrap_or_default();
+    members.iter().map(|one| (one.carrier.0, one.owner.session_id, one.number)).collect()
+}
+
+#[test]
+fn carriers_of_one_client_share_a_tunnel() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    let address = register(&registry, &first, 7, http("app", &["a.example"]));
+    assert_eq!(register(&registry, &second, 7, over(1, http("app", &["a.example"]))), address);
+    let both = [(0, SessionId(1), 7), (1, SessionId(2), 7)];
+    assert_eq!(carriers_at(&registry, "app.localhost"), both);
+    assert_eq!(carriers_at(&registry, "a.example"), both);
+    assert!(!first.is_closed() && !second.is_closed());
+    first.owner.leave();
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(2), 7)]);
+    second.owner.unregister(7);
+    assert!(registry.http("app.localhost").is_none() && registry.http("a.example").is_none());
+}
+
+#[tokio::test]
+async fn carriers_of_one_client_share_a_port() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    let address = register(&registry, &first, 1, tcp(0));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    assert_eq!(register(&registry, &second, 1, over(1, preferred(tcp(port)))), address);
+    assert!(!first.is_closed());
+    first.owner.leave();
+    let stranger = Guest::of(3, ClientId([3; 16]));
+    assert_ne!(register(&registry, &stranger, 1, preferred(tcp(port))), address);
+    second.owner.leave();
+    assert_eq!(register(&registry, &stranger, 2, preferred(tcp(port))), address);
+}
+
+#[test]
+fn a_carrier_that_comes_back_takes_its_own_place_only() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &first, 0, http("app", &[]));
+    register(&registry, &second, 0, over(1, http("app", &[])));
+    let uid = registry.http("app.localhost").unwrap().uid();
+    let back = Guest::new(3);
+    register(&registry, &back, 0, over(1, http("app", &[])));
+    assert_eq!(
+        carriers_at(&registry, "app.localhost"),
+        [(0, SessionId(1), 0), (1, SessionId(3), 0)]
+    );
+    assert_eq!(registry.http("app.localhost").unwrap().uid(), uid);
+    assert!(second.is_closed() && second.numbers().is_empty());
+    assert!(!first.is_closed() && !back.is_closed());
+    // What the old session gives up is no longer its own.
+    second.owner.leave();
+    assert_eq!(carriers_at(&registry, "app.localhost").len(), 2);
+}
+
+#[test]
+fn a_takeover_takes_all_carriers() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &first, 0, http("app", &[]));
+    register(&registry, &second, 0, over(1, http("app", &[])));
+    let newer = Guest::of(3, ClientId([3; 16]));
+    register(&registry, &newer, 0, over(1, http("app", &[])));
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(3), 0)]);
+    assert!(first.is_closed() && second.is_closed() && !newer.is_closed());
+}
+
+#[test]
+fn a_carrier_with_another_wish_does_not_join_in() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &first, 0, http("app", &[]));
+    let mut wanted = over(1, http("app", &[]));
+    wanted.options.push(("h2c".to_owned(), "true".to_owned()));
+    register(&registry, &second, 0, wanted);
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(2), 0)]);
+    assert!(first.is_closed());
 }

@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ferrotunnel_common::TunnelKind;
+use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_protocol::frame::{Register, TunnelOptions};
 use ferrotunnel_protocol::{OpenError, OpenRequest};
+use parking_lot::Mutex;
 
 use super::Owner;
+use crate::auth::Principal;
 use crate::direct::Streams;
+use crate::options::{self, CarrierNumber};
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 
@@ -21,20 +25,46 @@ impl std::fmt::Display for TunnelUid {
     }
 }
 
-/// A public name or port, bound to a session. Used as `Arc<Tunnel>`: whoever holds one may open
-/// streams for as long as the session lives.
+/// A public name or port, bound to one client. Used as `Arc<Tunnel>`: whoever holds one may open
+/// streams for as long as a session of that client lives.
 #[derive(Debug)]
 pub struct Tunnel {
     pub(super) uid: TunnelUid,
-    pub(super) number: u32,
-    pub(super) kind: TunnelKind,
-    pub(super) name: String,
-    pub(super) options: Vec<(String, String)>,
-    pub(super) streams: Streams,
+    kind: TunnelKind,
+    name: String,
+    /// Where it stands, if it is routed by host.
+    hosts: Vec<String>,
+    options: TunnelOptions,
+    streams: Streams,
+    client: (ClientId, Principal),
+    /// The carriers of the client over which it is registered, by number.
+    carriers: Mutex<Vec<Member>>,
+}
+
+/// One carrier of the client that has a tunnel.
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) carrier: CarrierNumber,
     pub(super) owner: Arc<Owner>,
+    /// The tunnel's number in that session.
+    pub(super) number: u32,
 }
 
 impl Tunnel {
+    /// `wanted` with the name and port as they are registered, and all `hosts` it stands under.
+    pub(super) fn new(uid: TunnelUid, first: Member, wanted: Register, hosts: Vec<String>) -> Self {
+        Self {
+            uid,
+            kind: wanted.kind,
+            name: wanted.name,
+            hosts,
+            streams: Streams::of(&wanted.options),
+            options: options::lasting(wanted.options),
+            client: first.owner.client(),
+            carriers: Mutex::new(vec![first]),
+        }
+    }
+
     /// Unique per registration.
     pub fn uid(&self) -> TunnelUid {
         self.uid
@@ -50,26 +80,31 @@ impl Tunnel {
         self.kind
     }
 
-    /// Settings given at registration.
-    pub fn options(&self) -> &[(String, String)] {
-        &self.options
+    /// The value of a setting given at registration.
+    pub fn option(&self, key: &str) -> Option<&str> {
+        options::value(&self.options, key)
     }
 
-    /// Opens a stream to the tunnel's local service: no round trip, never waits.
+    /// Opens a stream to the tunnel's local service: no round trip, never waits. Of several
+    /// carriers it takes the one with the fewest streams.
     ///
     /// # Errors
-    /// The session takes no new streams.
+    /// The client takes no new streams.
     pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
-        // The session counts its own, and knows nothing of those with a carrier to themselves.
-        if self.owner.direct.open() > 0 && !self.owner.has_room() {
-            return Err(OpenError::LimitReached);
+        let carriers = self.carriers.lock();
+        if let [only] = carriers.as_slice() {
+            return only.open(self.kind, visitor, ingress);
         }
-        self.owner.session.open(OpenRequest {
-            tunnel: self.number,
-            kind: self.kind,
-            visitor: Some(visitor),
-            ingress: Some(ingress),
-        })
+        let mut by_load: Vec<_> = carriers.iter().map(|one| (one.owner.load(), one)).collect();
+        by_load.sort_by_key(|(load, one)| (*load, one.carrier));
+        let mut refused = OpenError::SessionClosed;
+        for (_, one) in by_load {
+            match one.open(self.kind, visitor, ingress) {
+                Ok(stream) => return Ok(stream),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// Gives a visitor of a TCP tunnel a carrier of its own, or does `otherwise` when none is waiting
@@ -79,10 +114,77 @@ impl Tunnel {
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor) + Send + 'static,
     ) {
-        if self.streams == Streams::Multiplexed || !self.owner.has_room() {
-            otherwise(visitor);
-        } else {
-            self.owner.direct.serve(self.number, visitor, otherwise);
+        let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
+        let found = match self.streams {
+            Streams::Multiplexed => None,
+            _ => self.carriers.lock().iter().find(ready).cloned(),
+        };
+        match found {
+            Some(one) => one.owner.direct.serve(one.number, visitor, otherwise),
+            None => otherwise(visitor),
         }
+    }
+
+    pub(super) fn is_of(&self, owner: &Owner) -> bool {
+        self.client == owner.client()
+    }
+
+    pub(super) fn principal(&self) -> &Principal {
+        &self.client.1
+    }
+
+    /// Whether `owner` may join in: it is a further carrier of the same client, which wants the
+    /// very same tunnel there. What has no other carrier is taken over as a whole instead.
+    pub(super) fn takes_in(&self, member: &Member, wanted: &Register, hosts: &[String]) -> bool {
+        self.is_of(&member.owner)
+            && self.kind == wanted.kind
+            && self.name == wanted.name
+            && self.hosts == hosts
+            && self.options == options::lasting(wanted.options.clone())
+            && self.carriers.lock().iter().any(|one| one.carrier != member.carrier)
+    }
+
+    /// Joins in. Returns who had that carrier's number before.
+    pub(super) fn join(&self, member: Member) -> Option<Member> {
+        let mut carriers = self.carriers.lock();
+        match carriers.binary_search_by_key(&member.carrier, |one| one.carrier) {
+            Ok(at) => carriers.get_mut(at).map(|one| std::mem::replace(one, member)),
+            Err(at) => {
+                carriers.insert(at, member);
+                None
+            }
+        }
+    }
+
+    /// A session gives the tunnel up. Returns whether no carrier is left.
+    pub(super) fn leave(&self, session: SessionId, number: u32) -> bool {
+        let mut carriers = self.carriers.lock();
+        carriers.retain(|one| one.owner.session_id != session || one.number != number);
+        carriers.is_empty()
+    }
+
+    /// Who has it now.
+    pub(super) fn members(&self) -> Vec<Member> {
+        self.carriers.lock().clone()
+    }
+}
+
+impl Member {
+    fn open(
+        &self,
+        kind: TunnelKind,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<Stream, OpenError> {
+        // The session counts its own, and knows nothing of those with a carrier to themselves.
+        if self.owner.direct.open() > 0 && !self.owner.has_room() {
+            return Err(OpenError::LimitReached);
+        }
+        self.owner.session.open(OpenRequest {
+            tunnel: self.number,
+            kind,
+            visitor: Some(visitor),
+            ingress: Some(ingress),
+        })
     }
 }

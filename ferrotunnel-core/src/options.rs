@@ -1,0 +1,84 @@
+//! The options of a tunnel, by key. PROTOCOL.md says what each means.
+
+use ferrotunnel_protocol::frame::{Register, TunnelOptions};
+
+/// How visitors travel: see [`Streams`](crate::direct::Streams).
+pub(crate) const STREAMS: &str = "streams";
+
+/// Another name or port will do.
+///
+/// What the server once picked is asked for again at a reconnect, so that visitors find it. Nobody
+/// chose it, so nobody else is to lose it for that.
+const PREFERRED: &str = "preferred";
+
+/// Which of the client's carriers the tunnel is registered over.
+const CARRIER: &str = "carrier";
+
+const YES: &str = "true";
+
+/// The value of an option, if it is set.
+pub(crate) fn value<'a>(options: &'a [(String, String)], key: &str) -> Option<&'a str> {
+    options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+}
+
+/// Whether another name or port will do.
+pub(crate) fn is_preferred(wanted: &Register) -> bool {
+    value(&wanted.options, PREFERRED) == Some(YES)
+}
+
+/// Says that another name or port will do.
+pub(crate) fn prefer(wanted: &mut Register) {
+    wanted.options.push((PREFERRED.to_owned(), YES.to_owned()));
+}
+
+/// One of the carriers that a client has to a server; the first is 0. Each carries a session of its
+/// own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct CarrierNumber(pub(crate) u8);
+
+impl CarrierNumber {
+    pub(crate) const FIRST: Self = Self(0);
+
+    /// Says over which carrier the tunnel is asked for.
+    pub(crate) fn mark(self, wanted: &mut Register) {
+        if self != Self::FIRST {
+            wanted.options.push((CARRIER.to_owned(), self.0.to_string()));
+        }
+    }
+
+    /// Over which carrier the tunnel is asked for.
+    pub(crate) fn of(wanted: &Register) -> Self {
+        // A number beyond ours joins nobody: it takes over like any other session.
+        let number = value(&wanted.options, CARRIER).and_then(|value| value.parse().ok());
+        number.map_or(Self::FIRST, Self)
+    }
+}
+
+/// What describes the tunnel itself, and not how it was asked for this time.
+pub(crate) fn lasting(options: TunnelOptions) -> TunnelOptions {
+    options.into_iter().filter(|(key, _)| key != PREFERRED && key != CARRIER).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrotunnel_common::TunnelKind;
+
+    use super::*;
+
+    #[test]
+    fn how_a_tunnel_was_asked_for_is_no_part_of_it() {
+        let options = vec![("h2c".to_owned(), "true".to_owned())];
+        let mut wanted = Register {
+            kind: TunnelKind::Http,
+            name: String::new(),
+            hosts: Vec::new(),
+            port: 0,
+            options: options.clone(),
+        };
+        assert!(!is_preferred(&wanted) && CarrierNumber::of(&wanted) == CarrierNumber::FIRST);
+        prefer(&mut wanted);
+        CarrierNumber(3).mark(&mut wanted);
+        assert!(is_preferred(&wanted) && CarrierNumber::of(&wanted) == CarrierNumber(3));
+        assert_eq!(lasting(wanted.options), options);
+    }
+}
