@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, Token, TunnelKind};
 use ferrotunnel_core::client::{
-    ClientConfig, ClientEngine, ClientTransport, Retry, TunnelHandle, TunnelSpec,
+    ClientConfig, ClientEngine, ClientTransport, Connections, Retry, TunnelHandle, TunnelSpec,
 };
 use ferrotunnel_core::server::{ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{Routes, Shards};
@@ -75,6 +75,8 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         software: "bench".to_owned(),
         retry: Retry::Never,
         handshake_deadline: Duration::from_secs(10),
+        connections: Connections::Exactly(1),
+        shards: Shards::inherit(),
     };
     let client = ClientEngine::start(config, broadcast::channel(1).0).unwrap();
     let mut tunnels = Vec::new();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::Streams;
+use ferrotunnel::{Connections, Streams};
 
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
@@ -184,6 +184,10 @@ pub(crate) struct ConnectArgs {
     /// End with an error instead of trying again when the server cannot be reached or goes away
     #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) exit_on_first_failure: bool,
+    /// Connections to keep to the server, over which visitors are spread: a number up to 16, or auto for one and up to
+    /// eight while visitors compete for it on a long way
+    #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", default_value = "auto", value_parser = value::connections)]
+    pub(crate) connections: Connections,
 }
 
 #[derive(Debug, Args)]

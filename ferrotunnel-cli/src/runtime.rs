@@ -2,14 +2,15 @@
 
 use std::future::Future;
 
+use ferrotunnel::Connections;
 use tokio::runtime::Builder;
 
 use crate::failure::Failure;
 
 /// Runs a command to its end, on one thread.
 ///
-/// A client has one session, and a session is fastest on one thread (the library's `Shards` say
-/// why); a server gets further threads from [`server_threads`].
+/// A session is fastest on one thread (the library's `Shards` say why); what has several gets further
+/// threads from [`server_threads`] and [`client_threads`].
 pub(crate) fn block_on<F>(command: F) -> Result<(), Failure>
 where
     F: Future<Output = Result<(), Failure>>,
@@ -28,9 +29,23 @@ where
 /// Threads of a server's own: half of the processors, since the kernel's network stack needs about
 /// as much time as we do. With one, everything stays on the main thread.
 pub(crate) fn server_threads(wanted: Option<usize>) -> usize {
-    let half = || std::thread::available_parallelism().map_or(1, |count| count.get() / 2);
-    match wanted.unwrap_or_else(half) {
-        0 | 1 => 0,
-        count => count,
+    one_is_none(wanted.unwrap_or_else(half_of_processors))
+}
+
+/// Threads of a client's own: one for each of the connections that it was told to keep, up to half of
+/// the processors. More of them come by themselves only where the network is what limits them.
+pub(crate) fn client_threads(connections: Connections) -> usize {
+    match connections {
+        Connections::Exactly(count) => one_is_none(half_of_processors().min(count.into())),
+        _ => 0,
     }
+}
+
+fn half_of_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |count| count.get() / 2)
+}
+
+/// The main thread is one already.
+fn one_is_none(count: usize) -> usize {
+    if count == 1 { 0 } else { count }
 }

@@ -5,13 +5,13 @@ use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use ferrotunnel::{Client, LimitsConfig, Retry, Server, Tunnel};
+use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
 
 use crate::args::{
     ClientArgs, ConnectArgs, HttpArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg,
 };
 use crate::failure::Failure;
-use crate::runtime::server_threads;
+use crate::runtime::{client_threads, server_threads};
 use crate::value::{Secret, ServerAddr};
 
 /// How client and server speak with each other.
@@ -101,6 +101,7 @@ pub(crate) struct ClientSettings {
     token: Secret,
     plaintext: bool,
     retry: Retry,
+    connections: Connections,
     tunnel: Tunnel,
 }
 
@@ -116,6 +117,8 @@ impl ClientSettings {
             .server_addr(self.server.to_string())
             .token(self.token.reveal())
             .retry(self.retry)
+            .connections(self.connections)
+            .threads(client_threads(self.connections))
             .tunnel(self.tunnel);
         if self.plaintext {
             builder = builder.plaintext();
@@ -129,6 +132,7 @@ impl ClientSettings {
             token: token(connect.token)?,
             plaintext: connect.plaintext,
             retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
+            connections: connect.connections,
             tunnel,
         })
     }

@@ -3,6 +3,7 @@
 mod backoff;
 mod connect;
 mod direct;
+mod growth;
 mod life;
 mod local;
 mod state;
@@ -11,6 +12,7 @@ mod target;
 pub use connect::ClientTransport;
 pub use target::{Acceptor, Target, Visit};
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -22,6 +24,7 @@ use self::connect::Connector;
 use self::state::State;
 use crate::auth;
 use crate::error::{BuildError, ConnectError};
+use crate::shards::Shards;
 
 /// Settings of a client's engine.
 #[derive(Debug)]
@@ -38,6 +41,40 @@ pub struct ClientConfig {
     pub retry: Retry,
     /// How long TLS, and after it the handshake of the session, may take each.
     pub handshake_deadline: Duration,
+    /// How many carriers to keep.
+    pub connections: Connections,
+    /// The threads that they live on.
+    pub shards: Shards,
+}
+
+/// How many carriers a client keeps to its server, each with a session of its own. Visitors are
+/// spread over them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Connections {
+    /// One, and more while streams compete for it on a long way.
+    #[default]
+    Auto,
+    /// That many, from 1 to [`MOST`](Self::MOST).
+    Exactly(u8),
+}
+
+impl Connections {
+    /// Carriers at most. Each costs both ends a descriptor and some 20 KiB, and what several are for,
+    /// processors and losses, is well spread over sixteen.
+    pub const MOST: u8 = 16;
+}
+
+impl FromStr for Connections {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.parse() {
+            _ if text == "auto" => Ok(Self::Auto),
+            Ok(count) if (1..=Self::MOST).contains(&count) => Ok(Self::Exactly(count)),
+            _ => Err(format!("{text:?} is neither auto nor a number from 1 to {}", Self::MOST)),
+        }
+    }
 }
 
 /// Whether a client tries again.
@@ -134,9 +171,15 @@ impl ClientEngine {
     ) -> Result<Self, BuildError> {
         let client_id: ClientId =
             auth::random_client_id().map_err(|error| BuildError::Tls(error.to_string()))?;
-        let retry = config.retry;
-        let state = Arc::new(State::new(Connector::new(config, client_id)?, retry, events));
-        let main = tokio::spawn(life::run(Arc::clone(&state)));
+        let (retry, connections, shards) =
+            (config.retry, config.connections, config.shards.clone());
+        let carriers = match connections {
+            Connections::Auto => 1,
+            Connections::Exactly(count) => count.clamp(1, Connections::MOST).into(),
+        };
+        let connector = Connector::new(config, client_id)?;
+        let state = Arc::new(State::new(connector, retry, carriers, events));
+        let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards));
         Ok(Self { state, main })
     }
 

@@ -1,7 +1,7 @@
 //! The handle on a running session.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_protocol as protocol;
 use ferrotunnel_protocol::frame::{GoAwayCode, Register, Registered};
@@ -64,6 +64,11 @@ impl Session {
     /// Smoothed round trip to the peer.
     pub fn round_trip(&self) -> Option<Duration> {
         self.shared.lock(|inner| inner.machine.round_trip())
+    }
+
+    /// Whether streams stand in each other's way; the next call tells with a fresh round trip.
+    pub(crate) fn contention(&self, now: Instant, span: Duration) -> protocol::Contention {
+        self.shared.command(|inner| inner.machine.contention(now, span))
     }
 
     /// A snapshot of the counters.

@@ -40,7 +40,7 @@ impl Shards {
         Self(Arc::new(Inner { threads: Vec::new(), next: AtomicUsize::new(0) }))
     }
 
-    /// That many threads, each with a runtime of its own.
+    /// That many threads, each with a runtime of its own; with 0 as by [`inherit`](Self::inherit).
     ///
     /// # Errors
     /// The system gives no more threads or descriptors.
@@ -58,9 +58,7 @@ impl Shards {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
-        let thread = turn.checked_rem(self.0.threads.len()).and_then(|at| self.0.threads.get(at));
-        let Some(thread) = thread else {
+        let Some(thread) = self.thread(self.0.next.fetch_add(1, Ordering::Relaxed)) else {
             tasks.spawn(serve(socket));
             return;
         };
@@ -76,6 +74,25 @@ impl Shards {
             }
         };
         tasks.spawn_on(moved, &thread.handle);
+    }
+}
+
+impl Shards {
+    /// Adds a task to `tasks` that runs on the thread of that turn.
+    pub(crate) fn spawn<T: Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<T>,
+        turn: usize,
+        task: impl Future<Output = T> + Send + 'static,
+    ) {
+        match self.thread(turn) {
+            Some(thread) => tasks.spawn_on(task, &thread.handle),
+            None => tasks.spawn(task),
+        };
+    }
+
+    fn thread(&self, turn: usize) -> Option<&Thread> {
+        turn.checked_rem(self.0.threads.len()).and_then(|at| self.0.threads.get(at))
     }
 }
 

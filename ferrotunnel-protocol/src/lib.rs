@@ -15,8 +15,8 @@ pub use codec::{Decoded, Decoder};
 pub use error::{FrameError, Violation};
 pub use frame::Frame;
 pub use session::{
-    Accept, Config, Event, HelloRequest, OpenError, OpenRequest, OutFrame, Read, Session, Side,
-    State, Stats, StreamError, WriteError,
+    Accept, Config, Contention, Event, HelloRequest, OpenError, OpenRequest, OutFrame, Read,
+    Session, Side, State, Stats, StreamError, WriteError,
 };
 
 /// The protocol version this crate speaks. A peer offers a range and the client picks.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::Token;
+use ferrotunnel_core::Shards;
 use ferrotunnel_core::client::{
-    Acceptor, ClientConfig, ClientEngine, ClientTransport, Event, Registration, Retry, Target,
-    TunnelHandle, TunnelSpec,
+    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, Registration, Retry,
+    Target, TunnelHandle, TunnelSpec,
 };
 use tokio::sync::{Mutex, broadcast};
 
@@ -49,6 +50,8 @@ struct Settings {
     transport: ClientTransport,
     retry: Retry,
     drain_grace: Duration,
+    connections: Connections,
+    threads: usize,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,8 @@ pub struct ClientBuilder {
     plaintext: bool,
     retry: Retry,
     drain_grace: Option<Duration>,
+    connections: Connections,
+    threads: usize,
 }
 
 impl ClientBuilder {
@@ -116,6 +121,24 @@ impl ClientBuilder {
         self
     }
 
+    /// How many connections to keep to the server; visitors are spread over them. By default one,
+    /// and up to eight while streams compete for it on a long way, where a lost packet would hold
+    /// up all of them. Several near ones, with as many [`threads`](Self::threads), put encryption on
+    /// more than one processor.
+    #[must_use]
+    pub fn connections(mut self, connections: Connections) -> Self {
+        self.connections = connections;
+        self
+    }
+
+    /// Threads of the client's own, over which its connections are spread; with 0, the default,
+    /// everything runs on the caller's runtime.
+    #[must_use]
+    pub fn threads(mut self, count: usize) -> Self {
+        self.threads = count;
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -132,6 +155,12 @@ impl ClientBuilder {
             Error::config("server_addr is not set: give the server's address as host:port")
         })?;
         check_server(&server)?;
+        if let Connections::Exactly(count) = self.connections
+            && !(1..=Connections::MOST).contains(&count)
+        {
+            let most = Connections::MOST;
+            return Err(Error::config(format!("connections: {count} is not from 1 to {most}")));
+        }
         let token = self.token.resolve("give the secret that the server was started with")?;
         if self.tunnels.is_empty() && self.local_addr.is_some() {
             self.tunnels.push(Tunnel::http(""));
@@ -151,6 +180,8 @@ impl ClientBuilder {
                 transport,
                 retry: self.retry,
                 drain_grace: self.drain_grace.unwrap_or(DRAIN_GRACE),
+                connections: self.connections,
+                threads: self.threads,
             },
             running: Mutex::default(),
             events: broadcast::Sender::new(EVENTS_KEPT),
@@ -238,6 +269,8 @@ impl Client {
                 software: concat!("ferrotunnel/", env!("CARGO_PKG_VERSION")).to_owned(),
                 retry: settings.retry,
                 handshake_deadline: HANDSHAKE_DEADLINE,
+                connections: settings.connections,
+                shards: Shards::threads(settings.threads)?,
             },
             self.events.clone(),
         )?;

@@ -12,7 +12,9 @@ pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, TunnelKind,
 };
-pub use ferrotunnel_core::client::{Event as ClientEvent, Registration as TunnelInfo, Retry};
+pub use ferrotunnel_core::client::{
+    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
+};
 pub use ferrotunnel_core::{DirectCarriers, Stream, Streams};
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -293,10 +293,7 @@ impl Server {
     /// A port or certificate cannot be used.
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
-        let shards = match settings.threads {
-            0 => Shards::inherit(),
-            count => Shards::threads(count)?,
-        };
+        let shards = Shards::threads(settings.threads)?;
         let transport = match &settings.encryption {
             Encryption::SelfSigned => Transport::Tls(TlsIdentity::self_signed()?),
             Encryption::Files { cert, key } => {

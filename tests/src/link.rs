@@ -2,8 +2,8 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,7 @@ use crate::visitor::abort_on_close;
 pub struct Link {
     addr: SocketAddr,
     weather: watch::Sender<Weather>,
-    accepted: Arc<AtomicUsize>,
+    carried: Arc<Mutex<Vec<Arc<AtomicUsize>>>>,
     task: JoinHandle<()>,
 }
 
@@ -29,8 +29,12 @@ struct Weather {
     black: bool,
     /// How often all connections were cut.
     cuts: usize,
+    /// The connection that was cut last, in the order in which they came.
+    cut_one: Option<usize>,
     /// Bytes a second in each direction of each connection; 0: as many as come.
     speed: u32,
+    /// How long bytes take in each direction.
+    delay: Duration,
 }
 
 impl Link {
@@ -39,19 +43,24 @@ impl Link {
         let listener = TcpListener::bind((target.ip(), 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
         let weather = watch::Sender::new(Weather::default());
-        let accepted = Arc::<AtomicUsize>::default();
+        let carried = Arc::<Mutex<Vec<Arc<AtomicUsize>>>>::default();
         let task = {
-            let (weather, accepted) = (weather.subscribe(), Arc::clone(&accepted));
+            let (weather, carried) = (weather.subscribe(), Arc::clone(&carried));
             tokio::spawn(async move {
                 let mut connections = JoinSet::new();
                 loop {
                     let (near, _) = listener.accept().await.unwrap();
-                    accepted.fetch_add(1, Ordering::Relaxed);
-                    connections.spawn(connection(near, target, weather.clone()));
+                    let bytes = Arc::<AtomicUsize>::default();
+                    let number = {
+                        let mut carried = carried.lock().unwrap();
+                        carried.push(Arc::clone(&bytes));
+                        carried.len() - 1
+                    };
+                    connections.spawn(connection(near, number, target, weather.clone(), bytes));
                 }
             })
         };
-        Self { addr, weather, accepted, task }
+        Self { addr, weather, carried, task }
     }
 
     /// Where to connect.
@@ -61,12 +70,28 @@ impl Link {
 
     /// Connections that came so far.
     pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::Relaxed)
+        self.carried.lock().unwrap().len()
+    }
+
+    /// Bytes that each of them has carried, both ways together.
+    pub fn carried(&self) -> Vec<usize> {
+        let carried = self.carried.lock().unwrap();
+        carried.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect()
     }
 
     /// Resets every connection there is. New ones are passed on.
     pub fn cut(&self) {
         self.weather.send_modify(|weather| weather.cuts += 1);
+    }
+
+    /// Resets one connection, the first being 0.
+    pub fn cut_only(&self, number: usize) {
+        self.weather.send_modify(|weather| weather.cut_one = Some(number));
+    }
+
+    /// Bytes take that long in each direction, and no more than 64 KiB of them travel at a time.
+    pub fn delay(&self, delay: Duration) {
+        self.weather.send_modify(|weather| weather.delay = delay);
     }
 
     /// From now on nothing passes in either direction, not even the end of a connection: what a NAT does that forgot
@@ -92,7 +117,13 @@ impl Drop for Link {
     }
 }
 
-async fn connection(near: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn connection(
+    near: TcpStream,
+    number: usize,
+    target: SocketAddr,
+    mut weather: watch::Receiver<Weather>,
+    carried: Arc<AtomicUsize>,
+) {
     // A connection that begins in the dark waits for light.
     let Ok(cuts) = weather.wait_for(|weather| !weather.black).await.map(|weather| weather.cuts)
     else {
@@ -105,12 +136,14 @@ async fn connection(near: TcpStream, target: SocketAddr, mut weather: watch::Rec
     let went_well = {
         let (near_read, near_write) = near.split();
         let (far_read, far_write) = far.split();
-        let forth = copy(near_read, far_write, weather.clone());
-        let back = copy(far_read, near_write, weather.clone());
+        let forth = copy(near_read, far_write, weather.clone(), &carried);
+        let back = copy(far_read, near_write, weather.clone(), &carried);
         let both = async { tokio::try_join!(forth, back) };
         tokio::select! {
             both = both => both.is_ok(),
-            () = changed(&mut weather, |weather| weather.cuts > cuts) => false,
+            () = changed(&mut weather, |weather| {
+                weather.cuts > cuts || weather.cut_one == Some(number)
+            }) => false,
         }
     };
     if !went_well {
@@ -124,6 +157,7 @@ async fn copy(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut weather: watch::Receiver<Weather>,
+    carried: &AtomicUsize,
 ) -> io::Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -137,7 +171,12 @@ async fn copy(
             None => return std::future::pending().await,
             Some(0) => return to.shutdown().await,
             Some(count) => {
+                let delay = weather.borrow().delay;
+                if !delay.is_zero() {
+                    tokio::time::sleep(delay).await;
+                }
                 to.write_all(&buffer[..count]).await?;
+                carried.fetch_add(count, Ordering::Relaxed);
                 let speed = f64::from(weather.borrow().speed);
                 if speed > 0.0 {
                     tokio::time::sleep(Duration::from_secs_f64(count as f64 / speed)).await;

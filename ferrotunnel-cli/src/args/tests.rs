@@ -143,3 +143,18 @@ fn the_help_promises_no_wildcard_hosts() {
     assert!(help.contains("without wildcards"), "{help}");
     assert!(!help.contains("*."), "{help}");
 }
+
+#[test]
+fn connections_are_a_number_or_auto() {
+    let of = |line: &str| match command(line) {
+        Command::Tcp(tcp) => tcp.connect.connections,
+        _ => panic!("another command"),
+    };
+    assert_eq!(of("tcp 1 --server s"), Connections::Auto);
+    assert_eq!(of("tcp 1 --server s --connections auto"), Connections::Auto);
+    assert_eq!(of("tcp 1 --server s --connections 16"), Connections::Exactly(16));
+    for wrong in ["0", "17", "some"] {
+        let complaint = complaint(&format!("tcp 1 --server s --connections {wrong}"));
+        assert!(complaint.contains("from 1 to 16"), "{complaint}");
+    }
+}

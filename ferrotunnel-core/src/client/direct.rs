@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::connect::{AnyCarrier, Link};
+use super::growth::FAR;
 use super::local;
 use super::state::State;
 use crate::carrier::Carrier;
@@ -194,9 +195,6 @@ fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
         None => carrier.abort(),
     }
 }
-
-/// A round trip from which on loss has to be reckoned with: no local network has that.
-const FAR: Duration = Duration::from_millis(5);
 
 /// Until it is known how far away the server is.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -1,60 +1,129 @@
-//! Connects, serves and comes back until the end.
+//! Connects, serves and comes back until the end, over each carrier.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, ResetCode};
 use tokio::sync::watch;
+use tokio::task::{JoinError, JoinSet};
 
 use super::backoff::Backoff;
 use super::connect::{self, Link};
 use super::direct;
+use super::growth::{Growth, LOOK_EVERY};
 use super::local;
 use super::state::{Next, State};
 use super::target::Target;
-use super::{Event, Retry};
+use super::{Connections, Event, Retry};
 use crate::driver::Incoming;
 use crate::error::ConnectError;
+use crate::options::CarrierNumber;
 use crate::session::Session;
+use crate::shards::Shards;
 use crate::stream::Stream;
 use crate::tasks::Tasks;
 
-/// Connects, serves and comes back until the end.
-pub(super) async fn run(state: Arc<State>) {
-    let mut past = Past::default();
-    let mut stop = state.stop.subscribe();
+/// Keeps as many carriers as are wanted until the end.
+pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Shards) {
+    let mut wanted = state.carriers_wanted.subscribe();
+    let (mut carriers, mut running) = (JoinSet::new(), BTreeSet::new());
+    let mut growth = match connections {
+        Connections::Auto => Some(Growth::new(Instant::now())),
+        Connections::Exactly(_) => None,
+    };
+    let mut looks = tokio::time::interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        let error = live(&state, &mut past).await;
-        state.leave();
-        if *state.stop.borrow() {
-            return state.finish(ConnectError::Shutdown);
+        for number in 0..*wanted.borrow_and_update() as u8 {
+            let number = CarrierNumber(number);
+            if running.insert(number) {
+                shards.spawn(&mut carriers, number.0.into(), carry(Arc::clone(&state), number));
+            }
         }
-        if state.retry == Retry::Never || !past.may_pass(&error) {
-            return state.finish(error);
-        }
-        let pause = past.backoff.next(error.is_cheap());
-        state.tell(Event::Disconnected { reason: reason(&error), retry_in: pause });
         tokio::select! {
-            () = stopped(&mut stop) => return state.finish(ConnectError::Shutdown),
-            () = tokio::time::sleep(pause) => {}
+            Some(ended) = carriers.join_next() => match ended {
+                Ok((number, Ended::Unwanted)) => drop(running.remove(&number)),
+                Ok((_, Ended::Stopped)) if !carriers.is_empty() => {}
+                ended => return state.finish(reason_to_end(ended)),
+            },
+            _ = wanted.changed() => {}
+            _ = looks.tick(), if growth.is_some() => {
+                let now = Instant::now();
+                let seen = state.contention(now);
+                if let Some(growth) = &mut growth {
+                    let count = growth.look(now, &seen);
+                    state.carriers_wanted.send_if_modified(|wanted| {
+                        std::mem::replace(wanted, count) != count
+                    });
+                }
+            }
         }
     }
 }
 
-/// What a client has been through.
-#[derive(Default)]
-struct Past {
-    backoff: Backoff,
-    /// There was a session: the server took this token, and proved that it knows it.
-    token_was_right: bool,
+fn reason_to_end(ended: Result<(CarrierNumber, Ended), JoinError>) -> ConnectError {
+    match ended {
+        Ok((_, Ended::ForGood(error))) => error,
+        Ok((_, Ended::Stopped | Ended::Unwanted)) => ConnectError::Shutdown,
+        Err(error) => ConnectError::System(error.to_string()),
+    }
 }
 
-impl Past {
-    /// Whether trying again may help. Before there is a session anybody on the way can say that the
-    /// token is wrong, so a token that was right is not given up for that.
-    fn may_pass(&self, error: &ConnectError) -> bool {
-        error.is_retryable() || (self.token_was_right && error.is_distrust())
+/// Why a carrier is there no more.
+enum Ended {
+    /// Fewer are wanted.
+    Unwanted,
+    /// The client was told to stop.
+    Stopped,
+    /// Trying again would not help.
+    ForGood(ConnectError),
+}
+
+/// One carrier: connects, serves and comes back until it is not wanted any more.
+async fn carry(state: Arc<State>, number: CarrierNumber) -> (CarrierNumber, Ended) {
+    let mut backoff = Backoff::default();
+    loop {
+        tokio::select! {
+            biased;
+            () = unwanted(&state, number) => return (number, Ended::Unwanted),
+            () = stopped(&state) => return (number, Ended::Stopped),
+            () = turn_to_dial(&state, number) => {}
+        }
+        let error = live(&state, number, &mut backoff).await;
+        state.leave(number);
+        if *state.stop.borrow() {
+            return (number, Ended::Stopped);
+        }
+        let is_last = *state.sessions.borrow() == 0;
+        if (state.retry == Retry::Never && is_last) || !may_pass(&state, &error) {
+            return (number, Ended::ForGood(error));
+        }
+        let pause = backoff.next(error.is_cheap());
+        if is_last {
+            state.tell(Event::Disconnected { reason: reason(&error), retry_in: pause });
+        } else {
+            tracing::info!(
+                carrier = number.0,
+                error = reason(&error),
+                "one of several carriers was lost"
+            );
+        }
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stopped(&state) => {}
+            // Nobody else is left to wait for.
+            () = alone(&state), if !is_last => {}
+        }
     }
+}
+
+/// Whether trying again may help. Before there is a session anybody on the way can say that the
+/// token is wrong, so a token that was right is not given up for that.
+fn may_pass(state: &State, error: &ConnectError) -> bool {
+    let was_right = state.token_was_right.load(Ordering::Relaxed);
+    error.is_retryable() || (was_right && error.is_distrust())
 }
 
 fn reason(error: &ConnectError) -> String {
@@ -65,17 +134,34 @@ fn reason(error: &ConnectError) -> String {
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
+async fn until<T>(value: &watch::Sender<T>, is_so: impl Fn(&T) -> bool) {
     // The sender lives as long as the client.
-    let _ = stop.wait_for(|stop| *stop).await;
+    let _ = value.subscribe().wait_for(is_so).await;
+}
+
+async fn stopped(state: &State) {
+    until(&state.stop, |stop| *stop).await;
+}
+
+async fn unwanted(state: &State, number: CarrierNumber) {
+    until(&state.carriers_wanted, |wanted| usize::from(number.0) >= *wanted).await;
+}
+
+/// The first carrier finds out whether there is a server, and says so; the others follow.
+async fn turn_to_dial(state: &State, number: CarrierNumber) {
+    until(&state.sessions, |sessions| number == CarrierNumber::FIRST || *sessions > 0).await;
+}
+
+/// There is no session.
+async fn alone(state: &State) {
+    until(&state.sessions, |sessions| *sessions == 0).await;
 }
 
 /// One session, from dialling to its end.
-async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
-    let mut stop = state.stop.subscribe();
+async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) -> ConnectError {
     let connected = tokio::select! {
         biased;
-        () = stopped(&mut stop) => return ConnectError::Shutdown,
+        () = stopped(state) => return ConnectError::Shutdown,
         connected = state.connector.connect() => connected,
     };
     let Link { carrier, greeted, peer } = match connected {
@@ -83,26 +169,36 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
         Err(error) => return error,
     };
     let since = Instant::now();
-    past.token_was_right = true;
+    state.token_was_right.store(true, Ordering::Relaxed);
     let session_id = greeted.session_id;
     let (session, shared) = connect::session(greeted.machine);
-    state.tell(Event::Connected { session_id });
-    state.enter(&session, session_id);
+    state.enter(number, &session, session_id);
     let mut farewell = None;
     // They end with the session.
     let questions = Tasks::default();
     let end = {
         let on_incoming = |incoming| {
-            handle(state, &session, &questions, &mut farewell, incoming);
+            handle(state, number, &session, &questions, &mut farewell, incoming);
         };
         let mut driving = std::pin::pin!(carrier.drive(shared, greeted.input, on_incoming));
         // To the end: a carrier that is closed here may be one that a visitor is just given.
-        let mut keeping = std::pin::pin!(direct::keep(state, &session, session_id, peer));
-        tokio::select! {
-            end = &mut driving => end,
+        let mut keeping = std::pin::pin!(async {
+            match number {
+                CarrierNumber::FIRST => direct::keep(state, &session, session_id, peer).await,
+                // One pool is enough for all.
+                _ => std::future::pending().await,
+            }
+        });
+        let goodbye = tokio::select! {
+            end = &mut driving => Err(end),
             never = &mut keeping => match never {},
-            () = stopped(&mut stop) => {
-                session.drain(GoAwayCode::ShuttingDown, "the client is shutting down");
+            () = stopped(state) => Ok((GoAwayCode::ShuttingDown, "the client is shutting down")),
+            () = unwanted(state, number) => Ok((GoAwayCode::Drain, "fewer carriers will do")),
+        };
+        match goodbye {
+            Err(end) => end,
+            Ok((code, reason)) => {
+                session.drain(code, reason);
                 tokio::select! {
                     end = driving => end,
                     never = keeping => match never {},
@@ -110,12 +206,13 @@ async fn live(state: &Arc<State>, past: &mut Past) -> ConnectError {
             }
         }
     };
-    past.backoff.lived(since.elapsed());
+    backoff.lived(since.elapsed());
     farewell.unwrap_or_else(|| state.connector.ended(end))
 }
 
 fn handle(
     state: &Arc<State>,
+    number: CarrierNumber,
     session: &Session,
     questions: &Tasks,
     farewell: &mut Option<ConnectError>,
@@ -123,13 +220,13 @@ fn handle(
 ) {
     match incoming {
         Incoming::Opened(stream, open) => serve(state, stream, &open),
-        Incoming::Registered(number, answer) => match state.answered(number, *answer) {
+        Incoming::Registered(tunnel, answer) => match state.answered(number, tunnel, *answer) {
             Next::GoOn => {}
             Next::AskAgain(pause) => {
-                let (state, session) = (Arc::clone(state), session.clone());
+                let state = Arc::clone(state);
                 questions.spawn(async move {
                     tokio::time::sleep(pause).await;
-                    state.ask_again(&session, number);
+                    state.ask_again(tunnel);
                 });
             }
             Next::End(error) => {

@@ -1,9 +1,12 @@
-//! What a client wants, and the session it has for it.
+//! What a client wants, and the sessions it has for it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
+use ferrotunnel_protocol::Contention;
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -11,10 +14,11 @@ use tokio::sync::{Notify, broadcast, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
+use super::growth::LOOK_EVERY;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
-use crate::options::prefer;
+use crate::options::{CarrierNumber, prefer};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -30,13 +34,20 @@ pub(super) struct State {
     pub(super) streams: Tasks,
     /// A tunnel came or went.
     pub(super) tunnels_changed: Notify,
+    /// How many carriers there should be.
+    pub(super) carriers_wanted: watch::Sender<usize>,
+    /// How many of them have a session.
+    pub(super) sessions: watch::Sender<usize>,
+    /// There was a session: the server took this token, and proved that it knows it.
+    pub(super) token_was_right: AtomicBool,
 }
 
 #[derive(Default)]
 struct Tunnels {
     next_number: u32,
     wanted: HashMap<u32, Wanted>,
-    session: Option<(Session, SessionId)>,
+    /// By carrier.
+    sessions: BTreeMap<CarrierNumber, (Session, SessionId)>,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -53,6 +64,33 @@ struct Wanted {
     picked: Option<String>,
     /// Set while the server refuses what it had registered before.
     refused: Option<Refused>,
+    /// Carriers it is registered over.
+    held: BTreeSet<CarrierNumber>,
+    /// Carriers over which it was asked for, without an answer yet.
+    asked: BTreeSet<CarrierNumber>,
+}
+
+impl Wanted {
+    fn new(spec: TunnelSpec, first: oneshot::Sender<Result<Registration, ConnectError>>) -> Self {
+        let (held, asked) = <_>::default();
+        let spec = Arc::new(spec);
+        Self { spec, first: Some(first), picked: None, refused: None, held, asked }
+    }
+
+    /// Asks for it over every carrier that it is missing from. The first to ask goes alone: what it
+    /// gets is what the others ask for.
+    fn ask(&mut self, number: u32, sessions: &BTreeMap<CarrierNumber, (Session, SessionId)>) {
+        for (carrier, (session, _)) in sessions {
+            if self.held.is_empty() && !self.asked.is_empty() {
+                return;
+            }
+            if !self.held.contains(carrier) && self.asked.insert(*carrier) {
+                let mut register = to_register(self);
+                carrier.mark(&mut register);
+                session.register(number, register);
+            }
+        }
+    }
 }
 
 #[derive(Default)]
@@ -75,6 +113,7 @@ impl State {
     pub(super) fn new(
         connector: Connector,
         retry: Retry,
+        carriers: usize,
         events: broadcast::Sender<Event>,
     ) -> Self {
         Self {
@@ -86,6 +125,9 @@ impl State {
             end: watch::Sender::new(None),
             streams: Tasks::default(),
             tunnels_changed: Notify::new(),
+            carriers_wanted: watch::Sender::new(carriers),
+            sessions: watch::Sender::new(0),
+            token_was_right: AtomicBool::new(false),
         }
     }
 
@@ -97,11 +139,8 @@ impl State {
         let mut tunnels = self.tunnels.lock();
         tunnels.next_number += 1;
         let number = tunnels.next_number;
-        let wanted =
-            Wanted { spec: Arc::new(spec), first: Some(first), picked: None, refused: None };
-        if let Some((session, _)) = &tunnels.session {
-            session.register(number, to_register(&wanted));
-        }
+        let mut wanted = Wanted::new(spec, first);
+        wanted.ask(number, &tunnels.sessions);
         tunnels.wanted.insert(number, wanted);
         self.tunnels_changed.notify_one();
         number
@@ -109,33 +148,41 @@ impl State {
 
     pub(super) fn remove(&self, number: u32) {
         let mut tunnels = self.tunnels.lock();
-        let known = tunnels.wanted.remove(&number).is_some();
+        let known = tunnels.wanted.remove(&number);
         self.tunnels_changed.notify_one();
-        if let (true, Some((session, _))) = (known, &tunnels.session) {
-            session.unregister(number);
-        }
-    }
-
-    /// A new session: everything wanted is asked for again.
-    pub(super) fn enter(&self, session: &Session, session_id: SessionId) {
-        let mut tunnels = self.tunnels.lock();
-        tunnels.session = Some((session.clone(), session_id));
-        let mut numbers: Vec<u32> = tunnels.wanted.keys().copied().collect();
-        numbers.sort_unstable();
-        for number in numbers {
-            if let Some(wanted) = tunnels.wanted.get(&number) {
-                session.register(number, to_register(wanted));
+        for carrier in known.iter().flat_map(|known| known.held.union(&known.asked)) {
+            if let Some((session, _)) = tunnels.sessions.get(carrier) {
+                session.unregister(number);
             }
         }
     }
 
-    /// Asks `session` for a tunnel that it refused, unless nobody wants it any more.
-    pub(super) fn ask_again(&self, session: &Session, number: u32) {
-        let tunnels = self.tunnels.lock();
-        if let Some(wanted) = tunnels.wanted.get(&number)
+    /// A new session: everything wanted is asked for over it.
+    pub(super) fn enter(&self, carrier: CarrierNumber, session: &Session, session_id: SessionId) {
+        let mut tunnels = self.tunnels.lock();
+        let tunnels = &mut *tunnels;
+        tunnels.sessions.insert(carrier, (session.clone(), session_id));
+        self.sessions.send_replace(tunnels.sessions.len());
+        if tunnels.sessions.len() == 1 {
+            self.tell(Event::Connected { session_id });
+        }
+        let mut numbers: Vec<u32> = tunnels.wanted.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            if let Some(wanted) = tunnels.wanted.get_mut(&number) {
+                wanted.ask(number, &tunnels.sessions);
+            }
+        }
+    }
+
+    /// Asks again for a tunnel that was refused, unless nobody wants it any more.
+    pub(super) fn ask_again(&self, number: u32) {
+        let mut tunnels = self.tunnels.lock();
+        let tunnels = &mut *tunnels;
+        if let Some(wanted) = tunnels.wanted.get_mut(&number)
             && !*self.stop.borrow()
         {
-            session.register(number, to_register(wanted));
+            wanted.ask(number, &tunnels.sessions);
         }
     }
 
@@ -143,8 +190,26 @@ impl State {
         self.tunnels.lock().wanted.is_empty()
     }
 
-    pub(super) fn leave(&self) {
-        self.tunnels.lock().session = None;
+    /// The carrier's session is over. What nobody has asked for over another one is asked for now.
+    pub(super) fn leave(&self, carrier: CarrierNumber) {
+        let mut tunnels = self.tunnels.lock();
+        let tunnels = &mut *tunnels;
+        tunnels.sessions.remove(&carrier);
+        self.sessions.send_replace(tunnels.sessions.len());
+        for (number, wanted) in &mut tunnels.wanted {
+            wanted.asked.remove(&carrier);
+            wanted.held.remove(&carrier);
+            if wanted.asked.is_empty() && wanted.held.is_empty() {
+                wanted.ask(*number, &tunnels.sessions);
+            }
+        }
+    }
+
+    /// What goes on on each carrier.
+    pub(super) fn contention(&self, now: Instant) -> Vec<Contention> {
+        let tunnels = self.tunnels.lock();
+        let sessions = tunnels.sessions.values();
+        sessions.map(|(session, _)| session.contention(now, LOOK_EVERY)).collect()
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -152,44 +217,54 @@ impl State {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn answered(&self, number: u32, answer: Registered) -> Next {
+    pub(super) fn answered(&self, carrier: CarrierNumber, number: u32, answer: Registered) -> Next {
         match answer {
             Registered::Ok { address } => {
-                self.registered(number, &address);
+                self.registered(carrier, number, &address);
                 Next::GoOn
             }
-            Registered::Refused(refusal) => self.refused(number, refusal),
+            Registered::Refused(refusal) => self.refused(carrier, number, refusal),
         }
     }
 
-    fn registered(&self, number: u32, address: &str) {
+    fn registered(&self, carrier: CarrierNumber, number: u32, address: &str) {
         let mut tunnels = self.tunnels.lock();
-        let Some((_, session_id)) = tunnels.session else { return };
-        let Some(wanted) = tunnels.wanted.get_mut(&number) else { return };
-        let registration = self.connector.place(session_id, &wanted.spec, address);
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let Some((_, session_id)) = sessions.get(&carrier) else { return };
+        let Some(wanted) = wanted.get_mut(&number) else { return };
+        let registration = self.connector.place(*session_id, &wanted.spec, address);
+        let is_new = wanted.held.is_empty();
+        wanted.asked.remove(&carrier);
+        wanted.held.insert(carrier);
         if is_left_open(&wanted.spec) {
             wanted.picked = Some(registration.name.clone());
         }
         wanted.refused = None;
+        wanted.ask(number, sessions);
         let first = wanted.first.take();
         drop(tunnels);
-        self.tell(Event::TunnelReady(registration.clone()));
+        if is_new {
+            self.tell(Event::TunnelReady(registration.clone()));
+        }
         first.map(|first| first.send(Ok(registration)));
     }
 
-    fn refused(&self, number: u32, refusal: Refusal) -> Next {
+    fn refused(&self, carrier: CarrierNumber, number: u32, refusal: Refusal) -> Next {
         let mut tunnels = self.tunnels.lock();
         let Some(wanted) = tunnels.wanted.get_mut(&number) else { return Next::GoOn };
-        let (name, first) = (label(wanted), wanted.first.take());
+        wanted.asked.remove(&carrier);
+        wanted.held.remove(&carrier);
+        let is_reachable = !wanted.held.is_empty();
         let is_superseded = refusal.code == RefusalCode::Superseded;
-        if first.is_none() && !is_superseded && self.retry == Retry::Forever {
+        let (name, first) = (label(wanted), wanted.first.take());
+        if first.is_none() && !is_superseded && (is_reachable || self.retry == Retry::Forever) {
             // It was ours before: whatever is in the way may pass.
             let refused = wanted.refused.get_or_insert_default();
             let is_known = refused.reason == refusal.reason;
             refused.reason.clone_from(&refusal.reason);
             let pause = refused.backoff.next(false);
             drop(tunnels);
-            if !is_known {
+            if !is_known && !is_reachable {
                 let reason = format!("{}; the client asks for it again", refusal.reason);
                 self.tell(Event::TunnelLost { name, reason });
             }
@@ -243,10 +318,9 @@ impl State {
             unset
         });
         if first_time {
-            self.leave();
             // Listeners of this process hold their handles: without this they would wait for ever.
-            let wanted = std::mem::take(&mut self.tunnels.lock().wanted);
-            drop(wanted);
+            let Tunnels { wanted, sessions, .. } = std::mem::take(&mut *self.tunnels.lock());
+            drop((wanted, sessions));
             self.tell(Event::Ended { reason });
         }
     }
@@ -264,6 +338,7 @@ pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
     if is_left_open(spec) {
         prefer(&mut asked);
     }
+    CarrierNumber(u8::MAX).mark(&mut asked);
     asked.is_within_caps()
 }
 

@@ -133,6 +133,11 @@ impl ReceiveWindow {
             < round_trip.as_nanos() * 2 * u128::from(self.free())
     }
 
+    /// Whether the peer was granted more after `then`: half a window has gone through since.
+    pub(super) fn granted_after(&self, then: Instant) -> bool {
+        self.last_grant.is_some_and(|last| last > then)
+    }
+
     pub(super) fn check(&self) {
         assert!(
             self.credit as u64 + self.held as u64 <= self.window as u64,

@@ -2,6 +2,7 @@
 
 mod commands;
 mod config;
+mod contention;
 mod event;
 mod flow;
 mod handle;
@@ -17,6 +18,7 @@ mod tests;
 
 pub use commands::{Accept, HelloRequest, OpenRequest};
 pub use config::Config;
+pub use contention::Contention;
 pub use event::{Event, OpenError, OutFrame, Read, StreamError, WriteError};
 
 use std::collections::VecDeque;

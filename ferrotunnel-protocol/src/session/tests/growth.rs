@@ -162,3 +162,29 @@ fn memory_of_a_session_that_is_dropped_goes_back() {
     drop(pair);
     assert_eq!(budget.used_bytes(), 0);
 }
+
+#[test]
+fn contention_tells_who_competes_for_the_carrier() {
+    let mut pair = long_link(Config::default());
+    let span = Duration::from_secs(1);
+    let ids = [pair.open(Side::Server), pair.open(Side::Server)];
+    bulk(&mut pair, &ids, Duration::from_secs(4));
+    let now = pair.now;
+    let sender = pair.server.session.contention(now, span);
+    assert_eq!((sender.sending, sender.receiving), (2, 0), "{sender:?}");
+    let receiver = pair.client.session.contention(now, span);
+    assert_eq!((receiver.queued, receiver.sending, receiver.receiving), (0, 0, 2), "{receiver:?}");
+    // The sender grants nothing, so nothing but the look made it measure the way under load.
+    bulk(&mut pair, &ids, span);
+    let (now, before) = (pair.now, sender.round_trip);
+    assert_ne!(pair.server.session.contention(now, span).round_trip, before);
+    // Half a minute later nothing competes any more.
+    pair.run(Duration::from_secs(30), |pair| {
+        for id in ids {
+            let _ = pair.client.read_all(id);
+        }
+    });
+    let now = pair.now;
+    assert_eq!(pair.client.session.contention(now, span).receiving, 0);
+    assert_eq!(pair.server.session.contention(now, span).queued, 0);
+}
