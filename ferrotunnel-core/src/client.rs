@@ -158,6 +158,8 @@ pub enum Event {
 pub struct ClientEngine {
     state: Arc<State>,
     main: tokio::task::JoinHandle<()>,
+    /// Streams that drain need their threads until the end.
+    _shards: Shards,
 }
 
 impl ClientEngine {
@@ -179,8 +181,8 @@ impl ClientEngine {
         };
         let connector = Connector::new(config, client_id)?;
         let state = Arc::new(State::new(connector, retry, carriers, events));
-        let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards));
-        Ok(Self { state, main })
+        let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
+        Ok(Self { state, main, _shards: shards })
     }
 
     /// Adds a tunnel and waits until the server has registered it.
@@ -247,18 +249,25 @@ impl ClientEngine {
             let _ = end.wait_for(Option::is_some).await;
         };
         if tokio::time::timeout(grace, ended).await.is_err() {
-            self.main.abort();
-            self.state.finish(ConnectError::Shutdown);
+            self.abort();
         }
         // Direct streams outlive the session.
         self.state.streams.finish(grace.saturating_sub(began.elapsed())).await;
     }
 }
 
+impl ClientEngine {
+    fn abort(&self) {
+        self.main.abort();
+        self.state.carriers.abort_all();
+        self.state.finish(ConnectError::Shutdown);
+    }
+}
+
 impl Drop for ClientEngine {
     fn drop(&mut self) {
-        self.main.abort();
-        self.state.finish(ConnectError::Shutdown);
+        // In this order: visitors should hear that the session was lost, not that it broke them off.
+        self.abort();
         self.state.streams.abort_all();
     }
 }

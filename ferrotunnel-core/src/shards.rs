@@ -1,7 +1,8 @@
 //! The threads that sessions live on.
 //!
-//! A session, the listeners of its TCP tunnels and their visitors live on one thread (after a takeover
-//! a listener stays where it was; visitors of HTTP tunnels take turns over all threads). A chunk
+//! A session, the listeners of its TCP tunnels and their visitors live on one thread (a listener stays
+//! where it was when another session takes the port over or shares it, and visitors are handed over;
+//! those of HTTP tunnels take turns over all threads). A chunk
 //! then goes from socket to socket while it is in that processor's cache, nobody is woken across
 //! threads, and the session's lock is never contended: measured, a request costs about two thirds
 //! of what it costs on a work-stealing runtime with two workers. Several sessions spread over
@@ -11,11 +12,14 @@ use std::future::Future;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::ThreadId;
 
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+
+use crate::tasks::Tasks;
 
 /// Where new connections are served, in turn. A cheap handle; the threads end with the last clone.
 #[derive(Clone, Debug)]
@@ -62,28 +66,42 @@ impl Shards {
             tasks.spawn(serve(socket));
             return;
         };
-        // The socket leaves the reactor of the thread that accepted it for that of its own.
-        let socket = match socket.into_std() {
-            Ok(socket) => socket,
-            Err(error) => return tracing::warn!(%error, "cannot hand a connection over"),
-        };
-        let moved = async move {
-            match TcpStream::from_std(socket) {
-                Ok(socket) => serve(socket).await,
-                Err(error) => tracing::warn!(%error, "cannot take a connection over"),
-            }
-        };
-        tasks.spawn_on(moved, &thread.handle);
+        if let Some(moved) = moved(socket, serve) {
+            tasks.spawn_on(moved, &thread.handle);
+        }
     }
+}
+
+/// A task for another thread that serves `socket` there: it leaves the reactor of this one.
+pub(crate) fn moved<F>(
+    socket: TcpStream,
+    serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+) -> Option<impl Future<Output = ()> + Send + 'static>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let socket = match socket.into_std() {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "cannot hand a connection over");
+            return None;
+        }
+    };
+    Some(async move {
+        match TcpStream::from_std(socket) {
+            Ok(socket) => serve(socket).await,
+            Err(error) => tracing::warn!(%error, "cannot take a connection over"),
+        }
+    })
 }
 
 impl Shards {
     /// Adds a task to `tasks` that runs on the thread of that turn.
-    pub(crate) fn spawn<T: Send + 'static>(
+    pub(crate) fn spawn(
         &self,
-        tasks: &mut JoinSet<T>,
+        tasks: &Tasks,
         turn: usize,
-        task: impl Future<Output = T> + Send + 'static,
+        task: impl Future<Output = ()> + Send + 'static,
     ) {
         match self.thread(turn) {
             Some(thread) => tasks.spawn_on(task, &thread.handle),
@@ -93,6 +111,27 @@ impl Shards {
 
     fn thread(&self, turn: usize) -> Option<&Thread> {
         turn.checked_rem(self.0.threads.len()).and_then(|at| self.0.threads.get(at))
+    }
+}
+
+/// The thread that a session lives on, where sessions have threads to themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    thread: ThreadId,
+    runtime: Handle,
+}
+
+impl Home {
+    /// Of the calling task; `None` where tasks move between threads.
+    pub(crate) fn here() -> Option<Self> {
+        let runtime = Handle::try_current().ok()?;
+        let stays = runtime.runtime_flavor() == RuntimeFlavor::CurrentThread;
+        stays.then(|| Self { thread: std::thread::current().id(), runtime })
+    }
+
+    /// Its runtime, unless the caller is there already.
+    pub(crate) fn elsewhere(&self) -> Option<&Handle> {
+        (self.thread != std::thread::current().id()).then_some(&self.runtime)
     }
 }
 

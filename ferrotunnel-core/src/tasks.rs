@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::shards::Shards;
@@ -27,6 +28,17 @@ impl Tasks {
         let mut set = self.0.lock();
         while set.try_join_next().is_some() {}
         set.spawn(task)
+    }
+
+    /// Starts a task on that runtime.
+    pub(crate) fn spawn_on(
+        &self,
+        task: impl Future<Output = ()> + Send + 'static,
+        runtime: &Handle,
+    ) -> AbortHandle {
+        let mut set = self.0.lock();
+        while set.try_join_next().is_some() {}
+        set.spawn_on(task, runtime)
     }
 
     /// Serves a connection on the thread whose turn it is.

@@ -8,9 +8,11 @@ use std::task::{Context, Poll};
 use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::accept::accept_from;
+use crate::shards::moved;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
 use crate::stream::Stream;
@@ -83,21 +85,29 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// Serves the visitor over a stream of the session, in a task of its own.
-    pub(crate) fn multiplex(self, opened: Result<Stream, OpenError>, visitors: &Tasks) {
+    /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
+    pub(crate) fn multiplex(
+        self,
+        opened: Result<(Stream, Option<Handle>), OpenError>,
+        visitors: &Tasks,
+    ) {
         let Self { socket, addr, ingress } = self;
-        let stream = match opened {
-            Ok(stream) => stream,
+        let (stream, home) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 tracing::debug!(visitor = %addr, %ingress, %error, "visitor turned away");
                 return socket::abort_on_close(&socket);
             }
         };
-        visitors.spawn(async move {
+        let serve = move |socket| async move {
             let id = stream.id();
             if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
                 tracing::debug!(visitor = %addr, stream = %id, %error, "visitor's connection broke");
             }
-        });
+        };
+        match home {
+            None => drop(visitors.spawn(serve(socket))),
+            Some(home) => drop(moved(socket, serve).map(|task| visitors.spawn_on(task, &home))),
+        }
     }
 }

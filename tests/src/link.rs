@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -52,7 +53,7 @@ impl Link {
                     let (near, _) = listener.accept().await.unwrap();
                     let bytes = Arc::<AtomicUsize>::default();
                     let number = {
-                        let mut carried = carried.lock().unwrap();
+                        let mut carried = carried.lock();
                         carried.push(Arc::clone(&bytes));
                         carried.len() - 1
                     };
@@ -70,12 +71,12 @@ impl Link {
 
     /// Connections that came so far.
     pub fn accepted(&self) -> usize {
-        self.carried.lock().unwrap().len()
+        self.carried.lock().len()
     }
 
     /// Bytes that each of them has carried, both ways together.
     pub fn carried(&self) -> Vec<usize> {
-        let carried = self.carried.lock().unwrap();
+        let carried = self.carried.lock();
         carried.iter().map(|bytes| bytes.load(Ordering::Relaxed)).collect()
     }
 

@@ -33,8 +33,8 @@ async fn two_each(public: SocketAddr, link: &Link) -> Vec<TcpStream> {
             let mut visitors = numbered_visitors(public, before.len() as u32).await;
             for visitor in &mut visitors {
                 // More than a heartbeat or a registration has.
-                visitor.write_all(&[7; SOME]).await.unwrap();
-                visitor.read_exact(&mut [0; SOME]).await.unwrap();
+                visitor.write_all(&vec![7; SOME]).await.unwrap();
+                visitor.read_exact(&mut vec![0; SOME]).await.unwrap();
             }
             let after = link.carried();
             if before.iter().zip(&after).all(|(before, after)| after - before > SOME) {
@@ -174,6 +174,25 @@ fn a_client_that_stops_lets_all_its_carriers_finish() {
         drop(visitors);
         soon("the end", stopping).await.unwrap().unwrap();
         eventually("all sessions to end", || bed.server.sessions() == 0).await;
+    });
+}
+
+#[test]
+fn carriers_on_several_threads_carry_visitors() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| server.threads(2)).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let client = bed.client_over(&link).threads(2);
+        let (client, public) = three(&bed, client, echo.addr()).await;
+        let mut visitors = two_each(public, &link).await;
+        assert_eq!(alive(&mut visitors).await, 6);
+        // They outlive the sessions' last word, and their threads with them.
+        let stopping = tokio::spawn(async move { client.shutdown().await });
+        eventually("the door to be closed", || std::net::TcpStream::connect(public).is_err()).await;
+        assert_eq!(alive(&mut visitors).await, 6);
+        drop(visitors);
+        soon("the end", stopping).await.unwrap().unwrap();
     });
 }
 

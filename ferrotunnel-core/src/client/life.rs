@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, ResetCode};
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 
 use super::backoff::Backoff;
 use super::connect::{self, Link};
@@ -28,26 +28,38 @@ use crate::tasks::Tasks;
 /// Keeps as many carriers as are wanted until the end.
 pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Shards) {
     let mut wanted = state.carriers_wanted.subscribe();
-    let (mut carriers, mut running) = (JoinSet::new(), BTreeSet::new());
+    let mut running = BTreeSet::new();
+    let (report, mut reports) = mpsc::channel(Connections::MOST.into());
     let mut growth = match connections {
         Connections::Auto => Some(Growth::new(Instant::now())),
         Connections::Exactly(_) => None,
     };
     let mut looks = tokio::time::interval(LOOK_EVERY);
-    looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         for number in 0..*wanted.borrow_and_update() as u8 {
             let number = CarrierNumber(number);
             if running.insert(number) {
-                shards.spawn(&mut carriers, number.0.into(), carry(Arc::clone(&state), number));
+                let (state, report) = (Arc::clone(&state), report.clone());
+                shards.spawn(&state.carriers.clone(), number.0.into(), async move {
+                    let mut last_words = LastWords { report, number, ended: None };
+                    last_words.ended = Some(carry(state, number).await);
+                });
             }
         }
         tokio::select! {
-            Some(ended) = carriers.join_next() => match ended {
-                Ok((number, Ended::Unwanted)) => drop(running.remove(&number)),
-                Ok((_, Ended::Stopped)) if !carriers.is_empty() => {}
-                ended => return state.finish(reason_to_end(ended)),
-            },
+            // This end of the channel keeps it open.
+            Some((number, ended)) = reports.recv() => {
+                running.remove(&number);
+                let error = match ended {
+                    Ended::Unwanted => continue,
+                    Ended::Stopped if !running.is_empty() => continue,
+                    Ended::Stopped => ConnectError::Shutdown,
+                    Ended::ForGood(error) => error,
+                };
+                state.carriers.abort_all();
+                return state.finish(error);
+            }
             _ = wanted.changed() => {}
             _ = looks.tick(), if growth.is_some() => {
                 let now = Instant::now();
@@ -63,14 +75,6 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
     }
 }
 
-fn reason_to_end(ended: Result<(CarrierNumber, Ended), JoinError>) -> ConnectError {
-    match ended {
-        Ok((_, Ended::ForGood(error))) => error,
-        Ok((_, Ended::Stopped | Ended::Unwanted)) => ConnectError::Shutdown,
-        Err(error) => ConnectError::System(error.to_string()),
-    }
-}
-
 /// Why a carrier is there no more.
 enum Ended {
     /// Fewer are wanted.
@@ -81,24 +85,40 @@ enum Ended {
     ForGood(ConnectError),
 }
 
+/// Reports the end of a carrier, also when its task panics.
+struct LastWords {
+    report: mpsc::Sender<(CarrierNumber, Ended)>,
+    number: CarrierNumber,
+    ended: Option<Ended>,
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        let panicked = || Ended::ForGood(ConnectError::System("a task of ours failed".to_owned()));
+        let ended = self.ended.take().unwrap_or_else(panicked);
+        // There is room for all of them; nobody listens once the client has ended.
+        let _ = self.report.try_send((self.number, ended));
+    }
+}
+
 /// One carrier: connects, serves and comes back until it is not wanted any more.
-async fn carry(state: Arc<State>, number: CarrierNumber) -> (CarrierNumber, Ended) {
+async fn carry(state: Arc<State>, number: CarrierNumber) -> Ended {
     let mut backoff = Backoff::default();
     loop {
         tokio::select! {
             biased;
-            () = unwanted(&state, number) => return (number, Ended::Unwanted),
-            () = stopped(&state) => return (number, Ended::Stopped),
+            () = unwanted(&state, number) => return Ended::Unwanted,
+            () = stopped(&state) => return Ended::Stopped,
             () = turn_to_dial(&state, number) => {}
         }
         let error = live(&state, number, &mut backoff).await;
         state.leave(number);
         if *state.stop.borrow() {
-            return (number, Ended::Stopped);
+            return Ended::Stopped;
         }
         let is_last = *state.sessions.borrow() == 0;
         if (state.retry == Retry::Never && is_last) || !may_pass(&state, &error) {
-            return (number, Ended::ForGood(error));
+            return Ended::ForGood(error);
         }
         let pause = backoff.next(error.is_cheap());
         if is_last {

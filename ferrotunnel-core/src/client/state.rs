@@ -31,6 +31,8 @@ pub(super) struct State {
     /// `true`: drain and end.
     pub(super) stop: watch::Sender<bool>,
     pub(super) end: watch::Sender<Option<Arc<ConnectError>>>,
+    /// The tasks of the carriers, which drive their sessions.
+    pub(super) carriers: Tasks,
     pub(super) streams: Tasks,
     /// A tunnel came or went.
     pub(super) tunnels_changed: Notify,
@@ -123,6 +125,7 @@ impl State {
             events,
             stop: watch::Sender::new(false),
             end: watch::Sender::new(None),
+            carriers: Tasks::default(),
             streams: Tasks::default(),
             tunnels_changed: Notify::new(),
             carriers_wanted: watch::Sender::new(carriers),

@@ -12,6 +12,7 @@ use super::{Inner, SHUTTING_DOWN, TunnelUid};
 use crate::auth::Principal;
 use crate::direct;
 use crate::session::Session;
+use crate::shards::Home;
 
 /// A session of a client, and the tunnels registered over it.
 pub(crate) struct Owner {
@@ -20,6 +21,8 @@ pub(crate) struct Owner {
     pub(crate) client_id: ClientId,
     pub(crate) principal: Principal,
     max_streams: u32,
+    /// Where its driver runs.
+    pub(super) home: Option<Home>,
     /// Carriers for single visitors of its tunnels.
     pub(crate) direct: Arc<direct::Pool>,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
@@ -37,6 +40,7 @@ impl std::fmt::Debug for Owner {
 }
 
 impl Owner {
+    /// To be called where the session's driver runs.
     pub(crate) fn new(
         session: Session,
         session_id: SessionId,
@@ -51,6 +55,7 @@ impl Owner {
             client_id,
             principal,
             max_streams,
+            home: Home::here(),
             direct,
             tunnels: Mutex::default(),
         })

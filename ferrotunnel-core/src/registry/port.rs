@@ -31,7 +31,7 @@ impl Port {
                 let multiplex = {
                     let tunnel = Arc::clone(&tunnel);
                     move |visitor: Visitor| {
-                        let opened = tunnel.open(visitor.addr, visitor.ingress);
+                        let opened = tunnel.open_on(visitor.addr, visitor.ingress);
                         visitor.multiplex(opened, &visitors);
                     }
                 };

@@ -7,6 +7,7 @@ use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
 use ferrotunnel_protocol::{OpenError, OpenRequest};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::Owner;
 use crate::auth::Principal;
@@ -91,6 +92,15 @@ impl Tunnel {
     /// # Errors
     /// The client takes no new streams.
     pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
+        self.open_on(visitor, ingress).map(|(stream, _)| stream)
+    }
+
+    /// The same, and the runtime that the stream's session lives on if that is not here.
+    pub(super) fn open_on(
+        &self,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
         let carriers = self.carriers.lock();
         if let [only] = carriers.as_slice() {
             return only.open(self.kind, visitor, ingress);
@@ -100,7 +110,7 @@ impl Tunnel {
         let mut refused = OpenError::SessionClosed;
         for (_, one) in by_load {
             match one.open(self.kind, visitor, ingress) {
-                Ok(stream) => return Ok(stream),
+                Ok(opened) => return Ok(opened),
                 Err(error) => refused = error,
             }
         }
@@ -175,16 +185,17 @@ impl Member {
         kind: TunnelKind,
         visitor: SocketAddr,
         ingress: SocketAddr,
-    ) -> Result<Stream, OpenError> {
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
             return Err(OpenError::LimitReached);
         }
-        self.owner.session.open(OpenRequest {
+        let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
-        })
+        })?;
+        Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
     }
 }

@@ -13,7 +13,8 @@ use ferrotunnel_common::{LimitsConfig, Token, TunnelKind};
 use ferrotunnel_core::{
     Shards,
     client::{
-        ClientConfig, ClientEngine, ClientTransport, Retry, Target, TunnelHandle, TunnelSpec,
+        ClientConfig, ClientEngine, ClientTransport, Connections, Retry, Target, TunnelHandle,
+        TunnelSpec,
     },
     server::{ServerConfig, ServerEngine, Transport},
 };
@@ -77,6 +78,8 @@ impl Public {
             software: "test".into(),
             retry: Retry::Never,
             handshake_deadline: PATIENCE,
+            connections: Connections::default(),
+            shards: Shards::inherit(),
         };
         let client = ClientEngine::start(config, broadcast::Sender::new(16)).unwrap();
         let options = settings.h2c.then(|| ("h2c".to_owned(), "true".to_owned()));
