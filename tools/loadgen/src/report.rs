@@ -33,6 +33,11 @@ impl Report {
         self.put(name, json!(per_second), format!("{per_second:.1}"));
     }
 
+    /// A number that may be small.
+    pub fn exact(&mut self, name: &str, number: f64) {
+        self.put(name, json!(number), format!("{number:.3}"));
+    }
+
     /// Bytes per second.
     pub fn throughput(&mut self, name: &str, per_second: f64) {
         let text = format!("{:.1} MiB/s  {:.2} Gbit/s", per_second / MIB, per_second * 8.0 / 1e9);

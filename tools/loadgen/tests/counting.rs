@@ -30,7 +30,7 @@ fn open(per_second: u32) -> Rhythm {
 }
 
 fn tunnel(carrier: Carrier, kind: TunnelKind) -> Tunnelled {
-    Tunnelled { carrier, kind, origin_http2: false, server_threads: 0 }
+    Tunnelled { carrier, kind, origin_http2: false, server_threads: 0, binary: None }
 }
 
 fn tcp() -> Place {
@@ -132,7 +132,7 @@ fn the_bytes_of_a_bulk_transfer_are_those_that_arrived() {
 #[test]
 fn idle_streams_are_open_and_stay_so() {
     let stage = Stage::set(&tcp(), Service::Echo).unwrap();
-    let outcome = idle::run(stage.addr(), 50, 10, Duration::from_millis(100)).unwrap();
+    let outcome = idle::run(stage.addr(), 50, 10, Duration::from_millis(100), None).unwrap();
     assert_eq!((outcome.opened, outcome.alive), (50, 50));
     assert_eq!(stage.counters().unwrap().connections(), 50);
     assert_eq!(stage.counters().unwrap().received(), 100);
