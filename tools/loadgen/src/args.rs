@@ -34,6 +34,9 @@ pub(crate) struct Args {
     /// The ferrotunnel command to run as server and client [default: the one beside this]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) binary: Option<PathBuf>,
+    /// How visitors of a TCP tunnel travel between server and client
+    #[arg(long, global = true, value_enum, default_value_t = Visitors::Auto)]
+    pub(crate) visitors: Visitors,
     /// Threads of the server's own; with 0 it has one
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 0)]
     pub(crate) server_threads: usize,
@@ -165,6 +168,9 @@ pub(crate) struct Sessions {
     /// Connections that may be in their handshake at the server; without it the server's own limit
     #[arg(long, value_name = "COUNT", value_parser = count)]
     pub(crate) max_handshakes: Option<usize>,
+    /// Ask for ports, instead of having the server pick them
+    #[arg(long)]
+    pub(crate) ask_for_ports: bool,
     /// Leave the server alone
     #[arg(long)]
     pub(crate) no_restart: bool,
@@ -196,6 +202,17 @@ pub(crate) enum Tunnel {
     Http,
     /// By port: bytes pass untouched
     Tcp,
+}
+
+/// How visitors of a TCP tunnel travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Visitors {
+    /// All over one connection
+    Multiplexed,
+    /// Each over one of its own, as far as they are ready
+    Direct,
+    /// A few over connections of their own
+    Auto,
 }
 
 /// What an origin does.

@@ -1,16 +1,18 @@
 //! From arguments to a result.
 
-use ferrotunnel::TunnelKind;
+use ferrotunnel::{Streams, TunnelKind};
 use ferrotunnel_loadgen::bulk::{self, BulkLoad, Direction};
 use ferrotunnel_loadgen::connect::{self, Farewell};
 use ferrotunnel_loadgen::http::{self, HttpLoad, HttpVersion};
-use ferrotunnel_loadgen::sessions::{self, SessionsLoad};
+use ferrotunnel_loadgen::sessions::{self, Ports, SessionsLoad};
 use ferrotunnel_loadgen::{
     Binary, Carrier, Costs, Failure, Load, Origin, Outcome, Place, Report, Rhythm, Service, Stage,
     Tunnelled, idle, pingpong,
 };
 
-use crate::args::{Answer, Args, Command, Http, OriginKind, Repeated, Sessions, Tunnel, Way};
+use crate::args::{
+    Answer, Args, Command, Http, OriginKind, Repeated, Sessions, Tunnel, Visitors, Way,
+};
 
 /// What is printed, and whether anything went wrong.
 #[derive(Debug, Default)]
@@ -91,6 +93,7 @@ fn run_sessions(args: &Args, given: &Sessions) -> Result<Measured, Failure> {
         server_threads: args.server_threads,
         max_handshakes: given.max_handshakes,
         rest: args.duration,
+        ports: if given.ask_for_ports { Ports::Asked } else { Ports::Picked },
         restart: !given.no_restart,
         patience: args.patience,
     };
@@ -165,8 +168,14 @@ impl Args {
             true => Some(Binary::find(self.binary.as_deref())?),
             false => None,
         };
-        let (carrier, server_threads) = (self.carrier(), self.server_threads);
-        Ok(Place::Tunnel(Tunnelled { carrier, kind, origin_http2, server_threads, binary }))
+        Ok(Place::Tunnel(Tunnelled {
+            carrier: self.carrier(),
+            kind,
+            visitors: self.visitors.into(),
+            origin_http2,
+            server_threads: self.server_threads,
+            binary,
+        }))
     }
 
     fn carrier(&self) -> Carrier {
@@ -233,6 +242,16 @@ impl OriginKind {
             Self::Source => Service::Bulk(Direction::Down),
             Self::Both => Service::Bulk(Direction::Both),
             Self::Http => answer.service(),
+        }
+    }
+}
+
+impl From<Visitors> for Streams {
+    fn from(visitors: Visitors) -> Self {
+        match visitors {
+            Visitors::Multiplexed => Self::Multiplexed,
+            Visitors::Direct => Self::Direct,
+            Visitors::Auto => Self::Auto,
         }
     }
 }

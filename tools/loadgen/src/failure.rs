@@ -53,6 +53,16 @@ pub enum Failure {
     /// The system does not tell what a process costs.
     #[error("cannot read what {0} cost: {1}; only Linux tells")]
     Usage(&'static str, io::Error),
+    /// Too few ports are free.
+    #[error(
+        "this takes {needed} ports below those for outgoing connections, and {free} are free; ask for less"
+    )]
+    Ports {
+        /// As many as there would be.
+        needed: usize,
+        /// As many as there are.
+        free: usize,
+    },
     /// Of so many tunnels some would come back unseen.
     #[error(
         "the return of more than {0} tunnels of one client cannot be watched; ask for less, or give --no-restart"

@@ -47,6 +47,8 @@ pub struct SessionsLoad {
     pub at_once: usize,
     /// Tunnels that have to carry an echo.
     pub checks: usize,
+    /// Who chooses the ports of the tunnels.
+    pub ports: Ports,
     /// Threads that the clients live on.
     pub threads: usize,
     /// Threads of the server's own.
@@ -59,6 +61,17 @@ pub struct SessionsLoad {
     pub restart: bool,
     /// How long an arrival or a return may stand still: without one more tunnel it is over.
     pub patience: Duration,
+}
+
+/// Who chooses a tunnel's port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ports {
+    /// The server has the system pick one, from those for outgoing connections. With thousands in
+    /// use the system takes milliseconds to find one that is free, the more so as the clients of
+    /// one machine use them too.
+    Picked,
+    /// The client, from those below.
+    Asked,
 }
 
 /// Does all of it.
@@ -75,7 +88,7 @@ pub fn run(load: &SessionsLoad) -> Result<SessionsOutcome, Failure> {
         true => {
             let down = sessions.kill_server();
             sessions.start_server()?;
-            let returned = sessions.come_back(down)?;
+            let returned = sessions.come_back(&down)?;
             Some((returned, sessions.knock(load.checks)?))
         }
         false => None,
@@ -104,6 +117,8 @@ pub struct Sessions {
     clients: Vec<OwnThread>,
     server: Option<Process>,
     addr: SocketAddr,
+    /// Those that the clients ask for, if they do.
+    ports: Vec<u16>,
     origin: Origin,
     server_before: Usage,
     own_before: Option<Usage>,
@@ -118,12 +133,22 @@ impl Sessions {
         check_restart(load)?;
         check_open_files(load)?;
         let origin = Origin::start(Service::Echo, LOOPBACK)?;
+        let asked = match load.ports {
+            Ports::Picked => 0,
+            Ports::Asked => load.count * load.tunnels,
+        };
+        let mut ports = port::free(1 + asked);
+        if ports.len() < 1 + asked {
+            return Err(Failure::Ports { needed: 1 + asked, free: ports.len() });
+        }
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.pop().unwrap_or_default()));
         let mut sessions = Self {
             load: load.clone(),
             roster: Arc::new(Roster::new(load.count)),
             clients: Vec::new(),
             server: None,
-            addr: SocketAddr::from((Ipv4Addr::LOCALHOST, port::free())),
+            addr,
+            ports,
             origin,
             server_before: Usage::default(),
             own_before: Usage::own(),
@@ -183,7 +208,7 @@ impl Sessions {
         let threads = self.load.threads.clamp(1, self.load.count.max(1));
         for thread in 0..threads {
             let indices = (thread..self.load.count).step_by(threads);
-            let clients = indices.map(|index| Ok((index, self.client()?)));
+            let clients = indices.map(|index| Ok((index, self.client(index)?)));
             let clients = clients.collect::<Result<Vec<_>, Failure>>()?;
             let (roster, permits) = (Arc::clone(&self.roster), Arc::clone(&permits));
             let (thread, ()) = OwnThread::start("clients", async move || {
@@ -208,10 +233,12 @@ impl Sessions {
         self.load.count * self.load.tunnels
     }
 
-    fn client(&self) -> Result<Client, Failure> {
+    fn client(&self, index: usize) -> Result<Client, Failure> {
         let mut client = Client::builder().server_addr(self.addr.to_string()).token(TOKEN);
-        for _ in 0..self.load.tunnels {
-            let tunnel = Tunnel::tcp().streams(Streams::Multiplexed);
+        for number in 0..self.load.tunnels {
+            let port = self.ports.get(index * self.load.tunnels + number);
+            let tunnel = Tunnel::tcp().remote_port(port.copied().unwrap_or_default());
+            let tunnel = tunnel.streams(Streams::Multiplexed);
             client = client.tunnel(tunnel.local_addr(self.origin.addr().to_string()));
         }
         if self.load.carrier == Carrier::Plaintext {
@@ -260,7 +287,7 @@ impl Sessions {
     ///
     /// # Errors
     /// The server has ended.
-    pub fn come_back(&self, down: Down) -> Result<Return, Failure> {
+    pub fn come_back(&self, down: &Down) -> Result<Return, Failure> {
         let up = Instant::now();
         let ready = self.roster.wait(self.tunnels(), self.load.patience);
         let server = self.server_usage()?;

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use ferrotunnel::{Client, Server, Tunnel, TunnelKind};
+use ferrotunnel::{Client, Server, Streams, Tunnel, TunnelKind};
 use tokio::net::lookup_host;
 
 use crate::binary::{Binary, PATIENCE, ServerSettings};
@@ -29,6 +29,8 @@ pub struct Tunnelled {
     pub carrier: Carrier,
     /// By what visitors find the tunnel.
     pub kind: TunnelKind,
+    /// How the visitors of a TCP tunnel travel.
+    pub visitors: Streams,
     /// Whether the client speaks HTTP/2 with the origin of an HTTP tunnel.
     pub origin_http2: bool,
     /// Threads of the server's own; with 0 it has the one it was started on.
@@ -164,12 +166,17 @@ impl Tunnelled {
             patience: PATIENCE,
         })?;
         let origin = origin.to_string();
+        // A tunnel without the option has them multiplexed.
+        let visitors =
+            self.visitors.to_option().map_or("multiplexed".to_owned(), |(_, value)| value);
         let (arguments, http_addr) = match self.kind {
             TunnelKind::Http if self.origin_http2 => {
                 (vec!["http", &origin, "--name", NAME, "--http2"], Some(http_addr))
             }
             TunnelKind::Http => (vec!["http", &origin, "--name", NAME], Some(http_addr)),
-            TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Tls => (vec!["tcp", &origin], None),
+            TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Tls => {
+                (vec!["tcp", &origin, "--streams", &visitors], None)
+            }
         };
         let (client, url) = binary.client(tunnel_addr, self.carrier, arguments)?;
         Ok((Running::Processes(Processes::new(server, client)), http_addr, url))
@@ -196,7 +203,9 @@ impl Tunnelled {
 
         let tunnel = match self.kind {
             TunnelKind::Http => Tunnel::http(NAME),
-            TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Tls => Tunnel::tcp(),
+            TunnelKind::Tcp | TunnelKind::Udp | TunnelKind::Tls => {
+                Tunnel::tcp().streams(self.visitors)
+            }
         };
         let mut tunnel = tunnel.local_addr(origin.to_string());
         if self.origin_http2 {

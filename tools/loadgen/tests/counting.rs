@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ferrotunnel::TunnelKind;
+use ferrotunnel::{Streams, TunnelKind};
 use ferrotunnel_loadgen::bulk::{self, BulkLoad, Direction};
 use ferrotunnel_loadgen::connect::{self, Farewell};
 use ferrotunnel_loadgen::http::{self, HttpLoad, HttpVersion};
@@ -30,7 +30,14 @@ fn open(per_second: u32) -> Rhythm {
 }
 
 fn tunnel(carrier: Carrier, kind: TunnelKind) -> Tunnelled {
-    Tunnelled { carrier, kind, origin_http2: false, server_threads: 0, binary: None }
+    Tunnelled {
+        carrier,
+        kind,
+        visitors: Streams::Auto,
+        origin_http2: false,
+        server_threads: 0,
+        binary: None,
+    }
 }
 
 fn tcp() -> Place {
