@@ -105,6 +105,7 @@ pub fn run(load: &SessionsLoad) -> Result<SessionsOutcome, Failure> {
         rest_cpu,
         returned,
         faults: sessions.roster.faults(),
+        setbacks: sessions.roster.setbacks(),
     })
 }
 

@@ -32,6 +32,8 @@ pub struct SessionsOutcome {
     pub returned: Option<(Return, Knocks)>,
     /// What clients had to complain about, and how often.
     pub faults: BTreeMap<String, u64>,
+    /// Why clients had to try again, and how often; of the server's death each of them learns.
+    pub setbacks: BTreeMap<String, u64>,
 }
 
 /// The first time.
@@ -121,7 +123,8 @@ impl SessionsOutcome {
             report.count("restart_echoes_asked", knocks.asked as u64);
             report.count("restart_echoes_carried", knocks.carried as u64);
         }
-        report.faults(&self.faults);
+        report.counts("setbacks", &self.setbacks);
+        report.counts("faults", &self.faults);
     }
 
     fn report_arrival(&self, report: &mut Report) {

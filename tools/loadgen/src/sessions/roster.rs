@@ -22,6 +22,7 @@ struct State {
     clients: Vec<Vec<Ready>>,
     ready: usize,
     faults: BTreeMap<String, u64>,
+    setbacks: BTreeMap<String, u64>,
 }
 
 impl State {
@@ -33,9 +34,7 @@ impl State {
     }
 
     fn fault(&mut self, text: String) {
-        if self.faults.len() < FAULTS || self.faults.contains_key(&text) {
-            *self.faults.entry(text).or_default() += 1;
-        }
+        add(&mut self.faults, text);
     }
 
     fn all(&self) -> impl Iterator<Item = Ready> {
@@ -43,9 +42,20 @@ impl State {
     }
 }
 
+fn add(counts: &mut BTreeMap<String, u64>, text: String) {
+    if counts.len() < KINDS || counts.contains_key(&text) {
+        *counts.entry(text).or_default() += 1;
+    }
+}
+
 impl Roster {
     pub(super) fn new(clients: usize) -> Self {
-        let state = State { clients: vec![Vec::new(); clients], ready: 0, faults: BTreeMap::new() };
+        let state = State {
+            clients: vec![Vec::new(); clients],
+            ready: 0,
+            faults: BTreeMap::new(),
+            setbacks: BTreeMap::new(),
+        };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -66,7 +76,10 @@ impl Roster {
                 self.changed.notify_all();
             }
             // A session that comes and goes begins anew.
-            ClientEvent::Disconnected { .. } => state.clear(client),
+            ClientEvent::Disconnected { reason, .. } => {
+                state.clear(client);
+                add(&mut state.setbacks, reason);
+            }
             ClientEvent::TunnelLost { reason, .. } => state.fault(reason),
             ClientEvent::Ended { reason } => {
                 state.clear(client);
@@ -82,6 +95,11 @@ impl Roster {
 
     pub(super) fn faults(&self) -> BTreeMap<String, u64> {
         self.state.lock().faults.clone()
+    }
+
+    /// Why sessions ended, or did not begin, and were tried again.
+    pub(super) fn setbacks(&self) -> BTreeMap<String, u64> {
+        self.state.lock().setbacks.clone()
     }
 
     /// From now on no tunnel is there; says where they were.
@@ -120,5 +138,5 @@ impl Roster {
     }
 }
 
-/// Kinds of faults told apart.
-const FAULTS: usize = 16;
+/// Kinds told apart.
+const KINDS: usize = 16;
