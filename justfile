@@ -80,6 +80,10 @@ instructions-update:
 bench-rivals *ARGS:
     tools/bench-rivals {{ ARGS }}
 
+# What sessions, tunnels, streams, requests and bytes cost at several sizes; writes the tables of `docs/scaling.md`. Wants a quiet machine.
+scaling *ARGS:
+    tools/scaling {{ ARGS }}
+
 # Every fuzz target for some seconds.
 fuzz-smoke seconds="20":
     ferrotunnel-protocol/fuzz/smoke {{ seconds }}

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
@@ -9,7 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 /// Put load on a tunnel, or on anything else, and say what went through.
 ///
 /// Without --target a server, a client and an origin are started in this process, each on a
-/// thread of its own, and the load goes through them.
+/// thread of its own, and the load goes through them. With --processes, server and client are
+/// processes, and the result says what each of them cost.
 #[derive(Debug, Parser)]
 #[command(name = "ferrotunnel-loadgen", version, arg_required_else_help = true)]
 pub(crate) struct Args {
@@ -18,14 +20,23 @@ pub(crate) struct Args {
     pub(crate) json: bool,
     /// Measure what runs there already
     #[arg(long, global = true, value_name = "HOST:PORT")]
-    #[arg(conflicts_with_all = ["direct", "plaintext"])]
+    #[arg(conflicts_with_all = ["direct", "plaintext", "processes", "binary"])]
     pub(crate) target: Option<String>,
     /// Measure the origin alone, without a tunnel before it
-    #[arg(long, global = true, conflicts_with = "plaintext")]
+    #[arg(long, global = true, conflicts_with_all = ["plaintext", "processes", "binary"])]
     pub(crate) direct: bool,
     /// A tunnel without encryption between server and client
     #[arg(long, global = true)]
     pub(crate) plaintext: bool,
+    /// Run server and client as processes, and say what processor time and memory each takes
+    #[arg(long, global = true)]
+    pub(crate) processes: bool,
+    /// The ferrotunnel command to run as server and client [default: the one beside this]
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) binary: Option<PathBuf>,
+    /// How visitors of a TCP tunnel travel between server and client
+    #[arg(long, global = true, value_enum, default_value_t = Visitors::Auto)]
+    pub(crate) visitors: Visitors,
     /// Threads of the server's own; with 0 it has one
     #[arg(long, global = true, value_name = "COUNT", default_value_t = 0)]
     pub(crate) server_threads: usize,
@@ -81,6 +92,8 @@ pub(crate) enum Command {
     },
     /// HTTP requests over connections that stay
     Http(Http),
+    /// Many clients of one server process, which is then killed and started again
+    Sessions(Sessions),
     /// Run an origin, as the other commands start it, for a tunnel that runs elsewhere
     Origin {
         /// What it does
@@ -137,6 +150,32 @@ pub(crate) struct Http {
     pub(crate) path: String,
 }
 
+/// Many clients of one server process, which is then killed and started again
+#[derive(Debug, clap::Args)]
+pub(crate) struct Sessions {
+    /// How many
+    #[arg(long, default_value_t = 100, value_parser = count)]
+    pub(crate) count: usize,
+    /// TCP tunnels of each
+    #[arg(long, default_value_t = 1, value_parser = count)]
+    pub(crate) tunnels: usize,
+    /// How many connect at once at first; after the restart all do
+    #[arg(long, value_name = "COUNT", default_value_t = 256, value_parser = count)]
+    pub(crate) at_once: usize,
+    /// How many tunnels have to carry an echo, before and after the restart
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    pub(crate) checks: usize,
+    /// Connections that may be in their handshake at the server; without it the server's own limit
+    #[arg(long, value_name = "COUNT", value_parser = count)]
+    pub(crate) max_handshakes: Option<usize>,
+    /// Ask for ports, instead of having the server pick them
+    #[arg(long)]
+    pub(crate) ask_for_ports: bool,
+    /// Leave the server alone
+    #[arg(long)]
+    pub(crate) no_restart: bool,
+}
+
 /// How our origin answers HTTP.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Answer {
@@ -163,6 +202,17 @@ pub(crate) enum Tunnel {
     Http,
     /// By port: bytes pass untouched
     Tcp,
+}
+
+/// How visitors of a TCP tunnel travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Visitors {
+    /// All over one connection
+    Multiplexed,
+    /// Each over one of its own, as far as they are ready
+    Direct,
+    /// A few over connections of their own
+    Auto,
 }
 
 /// What an origin does.
@@ -259,6 +309,9 @@ mod tests {
             "x pingpong --rate 0",
             "x pingpong --connections 0",
             "x http --streams 4",
+            "x http --direct --processes",
+            "x sessions --count 0",
+            "x sessions --target a:1 --binary b",
             "x http --duration 0s",
             "x http --duration 5h",
         ] {

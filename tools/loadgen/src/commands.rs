@@ -1,15 +1,18 @@
 //! From arguments to a result.
 
-use ferrotunnel::TunnelKind;
+use ferrotunnel::{Streams, TunnelKind};
 use ferrotunnel_loadgen::bulk::{self, BulkLoad, Direction};
 use ferrotunnel_loadgen::connect::{self, Farewell};
 use ferrotunnel_loadgen::http::{self, HttpLoad, HttpVersion};
+use ferrotunnel_loadgen::sessions::{self, Ports, SessionsLoad};
 use ferrotunnel_loadgen::{
-    Carrier, Failure, Load, Origin, Outcome, Place, Report, Rhythm, Service, Stage, Tunnelled,
-    idle, pingpong,
+    Binary, Carrier, Costs, Failure, Load, Origin, Outcome, Place, Report, Rhythm, Service, Stage,
+    Tunnelled, idle, pingpong,
 };
 
-use crate::args::{Answer, Args, Command, Http, OriginKind, Repeated, Tunnel, Way};
+use crate::args::{
+    Answer, Args, Command, Http, OriginKind, Repeated, Sessions, Tunnel, Visitors, Way,
+};
 
 /// What is printed, and whether anything went wrong.
 #[derive(Debug, Default)]
@@ -26,27 +29,31 @@ pub(crate) fn run(args: &Args) -> Result<Measured, Failure> {
             let mut measured = args.begin("pingpong", &stage);
             measured.report.count("connections", repeated.connections as u64);
             measured.report.count("message_bytes", *size as u64);
-            let outcome = pingpong::run(stage.addr(), *size, &args.load(repeated))?;
-            Ok(measured.with(repeated, &outcome, "messages"))
+            let run = || pingpong::run(stage.addr(), *size, &args.load(repeated));
+            let (outcome, costs) = metered(&stage, run)?;
+            Ok(measured.with(repeated, &outcome, "message", costs))
         }
         Command::Connect { repeated, reset } => {
             let stage = args.stage(Service::Echo)?;
             let mut measured = args.begin("connect", &stage);
             measured.report.count("at_once", repeated.connections as u64);
             let farewell = if *reset { Farewell::Reset } else { Farewell::Orderly };
-            let outcome = connect::run(stage.addr(), farewell, &args.load(repeated))?;
-            Ok(measured.with(repeated, &outcome, "connections"))
+            let run = || connect::run(stage.addr(), farewell, &args.load(repeated));
+            let (outcome, costs) = metered(&stage, run)?;
+            Ok(measured.with(repeated, &outcome, "connection", costs))
         }
         Command::Idle { streams, at_once } => {
             let stage = args.stage(Service::Echo)?;
             let mut measured = args.begin("idle", &stage);
             measured.report.count("streams", *streams as u64);
-            let outcome = idle::run(stage.addr(), *streams, *at_once, args.duration)?;
+            let (addr, processes) = (stage.addr(), stage.processes());
+            let outcome = idle::run(addr, *streams, *at_once, args.duration, processes)?;
             outcome.report(&mut measured.report);
             measured.failed = outcome.alive < *streams;
             Ok(measured)
         }
         Command::Http(http) => run_http(args, http),
+        Command::Sessions(sessions) => run_sessions(args, sessions),
         Command::Origin { kind, listen, answer } => {
             serve(&Origin::start(kind.service(answer), *listen)?)
         }
@@ -64,9 +71,38 @@ fn run_bulk(args: &Args, direction: Direction, streams: usize) -> Result<Measure
         patience: args.patience,
         threads: args.threads,
     };
-    let outcome = bulk::run(stage.addr(), &load)?;
+    let (outcome, costs) = metered(&stage, || bulk::run(stage.addr(), &load))?;
     outcome.report(&mut measured.report);
+    if let Some(costs) = costs {
+        costs.report(&mut measured.report);
+        costs.report_bytes(&mut measured.report, outcome.up() + outcome.down());
+    }
     measured.failed = outcome.failed() > 0;
+    Ok(measured)
+}
+
+fn run_sessions(args: &Args, given: &Sessions) -> Result<Measured, Failure> {
+    let load = SessionsLoad {
+        binary: Binary::find(args.binary.as_deref())?,
+        carrier: args.carrier(),
+        count: given.count,
+        tunnels: given.tunnels,
+        at_once: given.at_once,
+        checks: given.checks,
+        threads: args.threads,
+        server_threads: args.server_threads,
+        max_handshakes: given.max_handshakes,
+        rest: args.duration,
+        ports: if given.ask_for_ports { Ports::Asked } else { Ports::Picked },
+        restart: !given.no_restart,
+        patience: args.patience,
+    };
+    let mut measured = Measured::default();
+    measured.report.text("command", "sessions");
+    measured.report.text("path", if args.plaintext { "plaintext" } else { "TLS" });
+    let outcome = sessions::run(&load)?;
+    outcome.report(&mut measured.report);
+    measured.failed = !outcome.is_complete();
     Ok(measured)
 }
 
@@ -75,7 +111,7 @@ fn run_http(args: &Args, http: &Http) -> Result<Measured, Failure> {
         Tunnel::Http => TunnelKind::Http,
         Tunnel::Tcp => TunnelKind::Tcp,
     };
-    let place = args.place(kind, http.origin_http2);
+    let place = args.place(kind, http.origin_http2)?;
     let stage = Stage::set(&place, http.answer.service())?;
     let mut measured = args.begin("http", &stage);
     let version = match http.http2 {
@@ -91,8 +127,19 @@ fn run_http(args: &Args, http: &Http) -> Result<Measured, Failure> {
         version,
         load: args.load(&http.repeated),
     };
-    let outcome = http::run(stage.addr(), &settings)?;
-    Ok(measured.with(&http.repeated, &outcome, "requests"))
+    let (outcome, costs) = metered(&stage, || http::run(stage.addr(), &settings))?;
+    Ok(measured.with(&http.repeated, &outcome, "request", costs))
+}
+
+/// Does something, and says what server and client have spent on it.
+fn metered<T>(
+    stage: &Stage,
+    run: impl FnOnce() -> Result<T, Failure>,
+) -> Result<(T, Option<Costs>), Failure> {
+    let Some(processes) = stage.processes() else { return Ok((run()?, None)) };
+    let before = processes.costs()?;
+    let outcome = run()?;
+    Ok((outcome, Some(processes.costs()?.since(&before))))
 }
 
 /// Until the process is stopped.
@@ -107,19 +154,32 @@ fn serve(origin: &Origin) -> ! {
 impl Args {
     /// What is measured, with a TCP tunnel.
     fn stage(&self, service: Service) -> Result<Stage, Failure> {
-        Stage::set(&self.place(TunnelKind::Tcp, false), service)
+        Stage::set(&self.place(TunnelKind::Tcp, false)?, service)
     }
 
-    fn place(&self, kind: TunnelKind, origin_http2: bool) -> Place {
+    fn place(&self, kind: TunnelKind, origin_http2: bool) -> Result<Place, Failure> {
         if let Some(target) = &self.target {
-            return Place::Target(target.clone());
+            return Ok(Place::Target(target.clone()));
         }
         if self.direct {
-            return Place::Direct;
+            return Ok(Place::Direct);
         }
-        let carrier = if self.plaintext { Carrier::Plaintext } else { Carrier::Tls };
-        let server_threads = self.server_threads;
-        Place::Tunnel(Tunnelled { carrier, kind, origin_http2, server_threads })
+        let binary = match self.processes || self.binary.is_some() {
+            true => Some(Binary::find(self.binary.as_deref())?),
+            false => None,
+        };
+        Ok(Place::Tunnel(Tunnelled {
+            carrier: self.carrier(),
+            kind,
+            visitors: self.visitors.into(),
+            origin_http2,
+            server_threads: self.server_threads,
+            binary,
+        }))
+    }
+
+    fn carrier(&self) -> Carrier {
+        if self.plaintext { Carrier::Plaintext } else { Carrier::Tls }
     }
 
     fn load(&self, repeated: &Repeated) -> Load {
@@ -146,11 +206,23 @@ impl Args {
 }
 
 impl Measured {
-    fn with(mut self, repeated: &Repeated, outcome: &Outcome, unit: &str) -> Self {
+    /// `unit` is what an exchange is called.
+    fn with(
+        mut self,
+        repeated: &Repeated,
+        outcome: &Outcome,
+        unit: &str,
+        costs: Option<Costs>,
+    ) -> Self {
         if let Some(rate) = repeated.rate {
             self.report.count("asked_per_second", rate.get().into());
         }
-        outcome.report(&mut self.report, unit);
+        outcome.report(&mut self.report, &format!("{unit}s"));
+        if let Some(costs) = costs {
+            costs.report(&mut self.report);
+            // What warmed up is among both.
+            costs.report_each(&mut self.report, unit, outcome.answered as f64);
+        }
         self.failed = outcome.failed + outcome.unanswered > 0;
         self
     }
@@ -170,6 +242,16 @@ impl OriginKind {
             Self::Source => Service::Bulk(Direction::Down),
             Self::Both => Service::Bulk(Direction::Both),
             Self::Http => answer.service(),
+        }
+    }
+}
+
+impl From<Visitors> for Streams {
+    fn from(visitors: Visitors) -> Self {
+        match visitors {
+            Visitors::Multiplexed => Self::Multiplexed,
+            Visitors::Direct => Self::Direct,
+            Visitors::Auto => Self::Auto,
         }
     }
 }

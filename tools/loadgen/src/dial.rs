@@ -1,7 +1,8 @@
-//! How every visitor connects.
+//! How every visitor connects, and sees that somebody is there.
 
 use std::net::SocketAddr;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::failure::Fault;
@@ -11,4 +12,13 @@ pub(crate) async fn dial(addr: SocketAddr) -> Result<TcpStream, Fault> {
     let socket = TcpStream::connect(addr).await?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+/// A byte to an echo and back.
+pub(crate) async fn knock(socket: &mut TcpStream) -> Result<(), Fault> {
+    socket.write_all(b"x").await?;
+    match socket.read_u8().await? {
+        b'x' => Ok(()),
+        _ => Err(Fault::Echo),
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use hdrhistogram::{AdditionError, CreationError};
 use hyper::StatusCode;
@@ -34,6 +35,49 @@ pub enum Failure {
     /// The tunnel has come up with a URL that is none of ours.
     #[error("the tunnel's URL {0:?} has no address")]
     Url(String),
+    /// The `ferrotunnel` command is not where it should be.
+    #[error("there is no {}; `cargo build --release` makes it, or give its path with --binary", .0.display())]
+    NoBinary(PathBuf),
+    /// The path of the program that runs is not known.
+    #[error("cannot tell where this program is: {0}; give --binary")]
+    Itself(io::Error),
+    /// A process does not start.
+    #[error("cannot start {0}: {1}")]
+    Process(&'static str, io::Error),
+    /// A process ended before it was ready.
+    #[error("{0} ended: {1}")]
+    ProcessEnded(&'static str, String),
+    /// A process does not say that it is ready.
+    #[error("{0} was not ready in time")]
+    NotReady(&'static str),
+    /// The system does not tell what a process costs.
+    #[error("cannot read what {0} cost: {1}; only Linux tells")]
+    Usage(&'static str, io::Error),
+    /// Too few ports are free.
+    #[error(
+        "this takes {needed} ports below those for outgoing connections, and {free} are free; ask for less"
+    )]
+    Ports {
+        /// As many as there would be.
+        needed: usize,
+        /// As many as there are.
+        free: usize,
+    },
+    /// Of so many tunnels some would come back unseen.
+    #[error(
+        "the return of more than {0} tunnels of one client cannot be watched; ask for less, or give --no-restart"
+    )]
+    UnseenTunnels(usize),
+    /// This user may not open as many files.
+    #[error(
+        "this takes {needed} open files in one process, and the limit is {limit}; ask for less, or raise it (ulimit -n)"
+    )]
+    OpenFiles {
+        /// As many as there would be.
+        needed: u64,
+        /// As many as there may be.
+        limit: u64,
+    },
     /// The request cannot be built from these settings.
     #[error("no request can be made of these settings: {0}")]
     Request(#[from] hyper::http::Error),

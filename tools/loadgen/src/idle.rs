@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::dial::dial;
+use crate::cost::{Costs, Processes, Usage};
+use crate::dial::{dial, knock};
 use crate::failure::{Failure, Fault};
 use crate::own_thread;
 use crate::report::Report;
@@ -21,25 +21,33 @@ pub struct IdleOutcome {
     pub opened: usize,
     /// How long opening all of them took.
     pub opening: Duration,
+    /// How long they were silent.
+    pub silence: Duration,
     /// Those of them that sent back a byte after the silence.
     pub alive: usize,
     /// Resident memory of this process before and with all of them, where the system tells.
     pub memory: Option<(u64, u64)>,
+    /// The same of server and client, where they are processes of their own, and what their silence
+    /// took.
+    pub costs: Option<(Costs, Costs)>,
 }
 
 /// Opens `streams` connections, `at_once` at a time, holds them in silence for `hold`, and looks
-/// which still work. Whatever listens there must send back what it gets.
+/// which still work. Whatever listens there must send back what it gets. With `processes`, what the
+/// streams cost them is measured too.
 ///
 /// # Errors
-/// There is no thread to be had.
+/// There is no thread to be had, or a process has ended.
 pub fn run(
     addr: SocketAddr,
     streams: usize,
     at_once: usize,
     hold: Duration,
+    processes: Option<&Processes>,
 ) -> Result<IdleOutcome, Failure> {
     own_thread::single()?.block_on(async {
-        let before = resident();
+        let before = Usage::own();
+        let costs_before = processes.map(Processes::costs).transpose()?;
         let began = Instant::now();
         let opened: Vec<_> = each(0..streams, at_once, async |_| {
             let mut socket = dial(addr).await?;
@@ -48,8 +56,12 @@ pub fn run(
         })
         .await;
         let opening = began.elapsed();
+        let costs_opened = processes.map(Processes::costs).transpose()?;
         sleep(hold).await;
-        let memory = before.zip(resident());
+        let memory =
+            before.zip(Usage::own()).map(|(before, with)| (before.resident, with.resident));
+        let costs_with = processes.map(Processes::costs).transpose()?;
+        let silence = costs_with.zip(costs_opened).map(|(with, opened)| with.since(&opened));
         let count = opened.len();
         let alive = each(opened, at_once, async |mut socket| {
             knock(&mut socket).await?;
@@ -57,7 +69,8 @@ pub fn run(
         })
         .await
         .len();
-        Ok(IdleOutcome { opened: count, opening, alive, memory })
+        let costs = costs_before.zip(silence);
+        Ok(IdleOutcome { opened: count, opening, silence: hold, alive, memory, costs })
     })
 }
 
@@ -72,22 +85,6 @@ async fn each<T>(
     done.filter_map(async |done| done.ok().and_then(Result::ok)).collect().await
 }
 
-async fn knock(socket: &mut TcpStream) -> Result<(), Fault> {
-    socket.write_all(b"x").await?;
-    match socket.read_u8().await? {
-        b'x' => Ok(()),
-        _ => Err(Fault::Echo),
-    }
-}
-
-/// Bytes of this process in memory, as Linux tells.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib << 10)
-}
-
 impl IdleOutcome {
     /// Writes it down.
     pub fn report(&self, report: &mut Report) {
@@ -99,6 +96,11 @@ impl IdleOutcome {
             report.count("memory_before_bytes", before);
             report.count("memory_with_all_bytes", with);
             report.count("memory_each_bytes", each);
+        }
+        if let Some((before, with)) = &self.costs {
+            let stream_seconds = self.opened as f64 * self.silence.as_secs_f64();
+            with.report_each(report, "stream_and_second", stream_seconds);
+            with.report_memory(report, before, "stream", self.opened);
         }
     }
 }

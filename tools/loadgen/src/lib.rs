@@ -1,8 +1,9 @@
 //! Load on a tunnel, and what it did: bytes per second, latencies, connections per second.
 //!
 //! [`Stage`] sets up what is measured: a real server and client with an origin behind them, the
-//! origin alone, or something that runs already. Each kind of work has a file: [`bulk`],
-//! [`pingpong`], [`connect`], [`idle`], [`http`]. Work that is done over and over goes through
+//! origin alone, or something that runs already. Server and client are threads of this process, or
+//! processes of their own ([`Binary`]) whose processor time and memory are reported too. Each kind of work has a file: [`bulk`],
+//! [`pingpong`], [`connect`], [`idle`], [`http`]; [`sessions`] are many clients and their return. Work that is done over and over goes through
 //! one loop (`load.rs`), closed or at a fixed rate, and is recorded in a histogram.
 //!
 //! Nothing here judges a number; the self-tests judge the counting.
@@ -12,7 +13,10 @@ pub mod connect;
 pub mod http;
 pub mod idle;
 pub mod pingpong;
+pub mod sessions;
 
+mod binary;
+mod cost;
 mod crew;
 mod dial;
 mod failure;
@@ -22,10 +26,13 @@ mod load;
 mod origin;
 mod own_thread;
 mod pace;
+mod process;
 mod report;
 mod stage;
 mod tally;
 
+pub use binary::Binary;
+pub use cost::{Costs, Processes, Usage};
 pub use failure::{Failure, Fault};
 pub use latency::Latencies;
 pub use load::{Load, Rhythm};

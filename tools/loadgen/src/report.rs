@@ -33,6 +33,11 @@ impl Report {
         self.put(name, json!(per_second), format!("{per_second:.1}"));
     }
 
+    /// A number that may be small.
+    pub fn exact(&mut self, name: &str, number: f64) {
+        self.put(name, json!(number), format!("{number:.3}"));
+    }
+
     /// Bytes per second.
     pub fn throughput(&mut self, name: &str, per_second: f64) {
         let text = format!("{:.1} MiB/s  {:.2} Gbit/s", per_second / MIB, per_second * 8.0 / 1e9);
@@ -52,14 +57,15 @@ impl Report {
         }
     }
 
-    /// What went wrong, if anything did.
-    pub fn faults(&mut self, faults: &BTreeMap<String, u64>) {
-        if faults.is_empty() {
+    /// What happened how often, if anything did; the name is a plural.
+    pub fn counts(&mut self, name: &str, counts: &BTreeMap<String, u64>) {
+        if counts.is_empty() {
             return;
         }
-        self.json.insert("faults".to_owned(), json!(faults));
-        for (text, count) in faults {
-            self.lines.push(("fault".to_owned(), format!("{count} times: {text}")));
+        self.json.insert(name.to_owned(), json!(counts));
+        let one = name.strip_suffix('s').unwrap_or(name);
+        for (text, count) in counts {
+            self.lines.push((one.to_owned(), format!("{count} times: {text}")));
         }
     }
 

@@ -121,7 +121,7 @@ impl Outcome {
         report.count("failed", self.failed);
         report.count("unanswered", self.unanswered);
         report.latencies(&self.latencies);
-        report.faults(&self.faults);
+        report.counts("faults", &self.faults);
     }
 }
 

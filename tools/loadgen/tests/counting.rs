@@ -4,7 +4,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use ferrotunnel::TunnelKind;
+use ferrotunnel::{Streams, TunnelKind};
 use ferrotunnel_loadgen::bulk::{self, BulkLoad, Direction};
 use ferrotunnel_loadgen::connect::{self, Farewell};
 use ferrotunnel_loadgen::http::{self, HttpLoad, HttpVersion};
@@ -30,7 +30,14 @@ fn open(per_second: u32) -> Rhythm {
 }
 
 fn tunnel(carrier: Carrier, kind: TunnelKind) -> Tunnelled {
-    Tunnelled { carrier, kind, origin_http2: false, server_threads: 0 }
+    Tunnelled {
+        carrier,
+        kind,
+        visitors: Streams::Auto,
+        origin_http2: false,
+        server_threads: 0,
+        binary: None,
+    }
 }
 
 fn tcp() -> Place {
@@ -132,7 +139,7 @@ fn the_bytes_of_a_bulk_transfer_are_those_that_arrived() {
 #[test]
 fn idle_streams_are_open_and_stay_so() {
     let stage = Stage::set(&tcp(), Service::Echo).unwrap();
-    let outcome = idle::run(stage.addr(), 50, 10, Duration::from_millis(100)).unwrap();
+    let outcome = idle::run(stage.addr(), 50, 10, Duration::from_millis(100), None).unwrap();
     assert_eq!((outcome.opened, outcome.alive), (50, 50));
     assert_eq!(stage.counters().unwrap().connections(), 50);
     assert_eq!(stage.counters().unwrap().received(), 100);
