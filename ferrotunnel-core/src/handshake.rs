@@ -187,7 +187,7 @@ impl<'a, C: Carrier> Talk<'a, C> {
         let (carrier, input) = (&mut *self.carrier, &mut self.input);
         let read = async {
             // Wait first, borrow then: a stranger that says nothing costs no buffer.
-            std::future::poll_fn(|cx| carrier.poll_readable(cx, false)).await?;
+            std::future::poll_fn(|cx| carrier.poll_readable(cx)).await?;
             input.reserve(READ_BYTES);
             carrier.read_buf(input).await
         };
