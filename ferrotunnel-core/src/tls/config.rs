@@ -71,6 +71,12 @@ fn provider() -> Arc<CryptoProvider> {
     })
 }
 
+/// For tests that make configurations of their own.
+#[cfg(test)]
+pub(super) fn any_certificate() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(TokenBound { algorithms: provider().signature_verification_algorithms })
+}
+
 /// Accepts any certificate whose key signed the handshake. What makes that safe is the proof over
 /// the exporter, which the handshake of the session demands right after.
 #[derive(Debug)]

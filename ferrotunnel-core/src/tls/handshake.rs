@@ -157,27 +157,29 @@ impl<G: Greeter> Handshake<G> {
     fn step(&mut self) -> Result<Step, rustls::Error> {
         let shown = self.input.get_mut(..self.shown).unwrap_or_default();
         let UnbufferedStatus { discard, state } = self.greeter.process(shown);
-        let step = match state? {
+        let step = state.and_then(|state| match state {
             ConnectionState::EncodeTlsData(encoder) => {
                 encode(encoder, &mut self.output);
-                Step::Again
+                Ok(Step::Again)
             }
             ConnectionState::TransmitTlsData(transmit) => {
                 // It is, before anything else is read.
                 transmit.done();
-                Step::Again
+                Ok(Step::Again)
             }
-            ConnectionState::BlockedHandshake => Step::Read,
-            // A server may talk before the client has answered; ours does not.
-            ConnectionState::WriteTraffic(_) => Step::Done,
-            _ => return Err(rustls::Error::HandshakeNotComplete),
-        };
+            ConnectionState::BlockedHandshake => Ok(Step::Read),
+            ConnectionState::WriteTraffic(_) => Ok(Step::Done),
+            _ => Err(rustls::Error::HandshakeNotComplete),
+        });
+        // In any case: rustls counts on being shown the rest of what it has kept, at its place.
         self.input.advance(discard);
         self.shown = self.shown.saturating_sub(discard);
-        Ok(match step {
-            Step::Done if self.greeter.is_handshaking() => Step::Read,
-            step => step,
-        })
+        match step? {
+            // A server may talk before the client has answered; ours does not.
+            Step::Done if self.greeter.is_handshaking() => Ok(Step::Read),
+            Step::Done if self.shown > 0 => Err(rustls::Error::HandshakeNotComplete),
+            step => Ok(step),
+        }
     }
 
     /// Shows one record more, once it is there and what we have to say has been written.
@@ -209,12 +211,8 @@ impl<G: Greeter> Handshake<G> {
 
     /// Tells the peer what is wrong, as far as it listens.
     async fn complain(&mut self) {
-        while let Ok(state) = self.greeter.process(&mut []).state {
-            match state {
-                ConnectionState::EncodeTlsData(encoder) => encode(encoder, &mut self.output),
-                _ => break,
-            }
-        }
+        // Once: behind the alert rustls would look at the same records again.
+        let _ = self.step();
         let _ = self.socket.write_all(&self.output).await;
     }
 }

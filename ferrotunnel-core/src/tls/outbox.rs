@@ -51,6 +51,11 @@ impl Outbox {
         self.buffer.get_mut(start..self.filled).unwrap_or_default()
     }
 
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
     /// Gives the memory back, if all was sent.
     pub(super) fn release(&mut self) {
         if self.is_empty() {

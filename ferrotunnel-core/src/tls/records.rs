@@ -219,3 +219,6 @@ const UPDATE_REQUESTED: u8 = 1;
 
 const WARNING: u8 = 1;
 const FATAL: u8 = 2;
+
+#[cfg(test)]
+mod tests;

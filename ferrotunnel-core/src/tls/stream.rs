@@ -42,7 +42,7 @@ impl TlsStream {
         Self {
             socket,
             records: Box::new(records),
-            input,
+            input: if input.is_empty() { BytesMut::new() } else { input },
             plain: BytesMut::new(),
             outbox: Outbox::new(output),
             is_finished: false,
@@ -147,6 +147,17 @@ impl TlsStream {
     #[cfg(test)]
     pub(super) fn records(&mut self) -> &mut Records {
         &mut self.records
+    }
+
+    #[cfg(test)]
+    pub(super) fn into_parts(self) -> (Records, Outbox) {
+        (*self.records, self.outbox)
+    }
+
+    /// Bytes of buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.input.capacity() + self.plain.capacity() + self.outbox.held()
     }
 }
 
