@@ -273,7 +273,9 @@ fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: Socke
         let Some(tls) = &hall.tls else {
             return serve(&hall, socket, Binding::Plaintext, permit, deadline, peer).await;
         };
-        match tokio::time::timeout_at(deadline, tls::accept(tls, socket)).await {
+        // Its state is larger than that of the session behind it, and not to stay as long.
+        let accepting = Box::pin(tls::accept(tls, socket));
+        match tokio::time::timeout_at(deadline, accepting).await {
             Ok(Ok(Secured { stream, binding, .. })) => {
                 serve(&hall, stream, binding, permit, deadline, peer).await;
             }

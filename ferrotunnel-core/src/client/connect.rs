@@ -149,7 +149,8 @@ impl Connector {
             return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted, peer });
         };
         let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
-        let secured = tokio::time::timeout(self.deadline, tls::connect(tls, socket))
+        let connecting = Box::pin(tls::connect(tls, socket));
+        let secured = tokio::time::timeout(self.deadline, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;

@@ -24,6 +24,25 @@ impl<'a> Gather<'a> {
         self.left
     }
 
+    /// How many of the next bytes go well into one record of at most `most`: pieces that are worth
+    /// one each, since they need not be copied for it, and others joined.
+    pub(super) fn next_len(&mut self, most: usize) -> usize {
+        while self.front.is_empty() {
+            let Some(next) = self.behind.next() else { return 0 };
+            self.front = next;
+        }
+        let mut len = self.front.len();
+        if len < ALONE {
+            for slice in self.behind.clone().take_while(|slice| slice.len() < ALONE) {
+                len += slice.len();
+                if len >= most {
+                    break;
+                }
+            }
+        }
+        len.min(most).min(self.left)
+    }
+
     /// The next `count` bytes, if they lie together.
     pub(super) fn together(&mut self, count: usize) -> Option<&'a [u8]> {
         while self.front.is_empty() {
@@ -46,6 +65,9 @@ impl<'a> Gather<'a> {
     }
 }
 
+/// To copy less than this costs less than one record more.
+const ALONE: usize = 8 << 10;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,5 +83,18 @@ mod tests {
         assert_eq!(&copied, b"abcd");
         assert_eq!(gather.together(3), Some(&b"efg"[..]));
         assert_eq!(gather.left(), 0);
+    }
+    #[test]
+    fn large_pieces_go_alone_and_small_ones_together() {
+        let (small, large) = ([1; 100], [2; 20_000]);
+        let slices = [&small[..], &large, &small, &[], &small, &large].map(IoSlice::new);
+        let mut gather = Gather::new(&slices, 40_250);
+        let mut lens = Vec::new();
+        while gather.left() > 0 {
+            let len = gather.next_len(16_384);
+            lens.push(len);
+            gather.copy_to(&mut vec![0; len]);
+        }
+        assert_eq!(lens, [100, 16_384, 3_816, 16_384, 3_566]);
     }
 }

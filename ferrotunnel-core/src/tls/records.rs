@@ -163,9 +163,10 @@ impl Records {
         plain: &[IoSlice<'_>],
         outbox: &mut Outbox,
     ) -> Result<usize, Fault> {
+        let slices = plain.len();
         let mut plain = Gather::new(plain, MOST_AT_ONCE);
         let taken = plain.left();
-        outbox.reserve(seal::sealed_len(taken));
+        outbox.reserve(seal::sealed_len(taken, slices));
         while plain.left() > 0 {
             if self.owes_key_update || self.sealer.is_spent() {
                 self.update_key(outbox)?;

