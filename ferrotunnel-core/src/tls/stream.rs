@@ -141,7 +141,15 @@ impl TlsStream {
         if std::mem::replace(&mut self.is_finished, true) {
             return Ok(());
         }
-        self.records.seal_alert(alert, &mut self.outbox)
+        self.records.seal_alert(alert, &mut self.outbox).map_err(|fault| self.break_off(fault))
+    }
+
+    /// Sealing failed: what lies half-sealed must not leave.
+    fn break_off(&mut self, fault: Fault) -> Fault {
+        self.outbox = Outbox::default();
+        self.is_finished = true;
+        self.records.fail(fault.clone());
+        fault
     }
 
     #[cfg(test)]
@@ -204,8 +212,13 @@ impl AsyncWrite for TlsStream {
         if this.is_finished {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
-        ready!(this.poll_drain(cx))?;
-        let taken = this.records.seal(bufs, &mut this.outbox)?;
+        if this.outbox.unsent().len() > MOST_JOINED {
+            ready!(this.poll_drain(cx))?;
+        }
+        let taken = match this.records.seal(bufs, &mut this.outbox) {
+            Ok(taken) => taken,
+            Err(fault) => return Poll::Ready(Err(this.break_off(fault).into())),
+        };
         if let Poll::Ready(Err(error)) = this.poll_drain(cx) {
             return Poll::Ready(Err(error));
         }
@@ -264,3 +277,7 @@ impl Carrier for TlsStream {
         TlsEnd::new(self)
     }
 }
+
+/// Sealed bytes that wait for what is written next, to leave with it: a ticket is smaller, and not
+/// worth a packet.
+const MOST_JOINED: usize = 1 << 10;
