@@ -172,7 +172,7 @@ impl<G: Greeter> Handshake<G> {
             _ => Err(rustls::Error::HandshakeNotComplete),
         });
         // In any case: rustls counts on being shown the rest of what it has kept, at its place.
-        self.input.advance(discard);
+        self.input.advance(discard.min(self.input.len()));
         self.shown = self.shown.saturating_sub(discard);
         match step? {
             // A server may talk before the client has answered; ours does not.
