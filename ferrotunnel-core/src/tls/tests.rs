@@ -433,7 +433,7 @@ async fn a_peer_that_does_not_read_is_noticed_by_the_writer() {
         taken += count.unwrap();
     }
     // What the sockets hold, and one write.
-    assert!(near.held() < 100_000, "{} of {taken}", near.held());
+    assert!(near.held() < 150_000, "{} of {taken}", near.held());
     let flush = tokio::time::timeout(Duration::from_millis(50), near.flush()).await;
     assert!(flush.is_err(), "what was taken has not left");
 }
