@@ -30,6 +30,7 @@ pub(crate) type Nonce = [u8; PROOF_LEN];
 
 /// What ties a proof to one connection: the TLS exporter, or nothing on plaintext.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) enum Binding {
     Exporter([u8; 32]),
     Plaintext,

@@ -1,8 +1,9 @@
-//! How much to read at once.
+//! How much to read at once, and what was read.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncRead;
@@ -20,11 +21,7 @@ impl Default for ReadSize {
 }
 
 impl ReadSize {
-    pub(crate) fn bytes(self) -> usize {
-        self.0
-    }
-
-    pub(crate) fn learn(&mut self, offered: usize, read: usize) {
+    fn learn(&mut self, offered: usize, read: usize) {
         if read == offered && offered >= self.0 {
             self.0 = (self.0 * 4).min(MOST_READ);
         } else if read < self.0 / 8 {
@@ -46,19 +43,85 @@ impl ReadSize {
         let offered = self.0.min(limit);
         let mut buffer = BytesMut::with_capacity(offered);
         let mut limited = bytes::BufMut::limit(&mut buffer, offered);
-        let read = std::task::ready!(poll_read_buf(Pin::new(io), cx, &mut limited))?;
+        let read = ready!(poll_read_buf(Pin::new(io), cx, &mut limited))?;
         self.learn(offered, read);
         if read == 0 {
             return Poll::Ready(Ok(false));
         }
-        // A few bytes must not keep a large buffer alive while they wait for a slow reader.
-        chunks.push(if read <= COPY_BELOW && read < offered / 2 {
-            Bytes::copy_from_slice(&buffer)
-        } else {
-            buffer.freeze()
-        });
+        chunks.push(if read < offered / 2 { unpinned(buffer) } else { buffer.freeze() });
         Poll::Ready(Ok(true))
     }
+
+    /// Reads once, behind what is in `buffer`. 0: the end.
+    ///
+    /// To be called when `io` is ready: room is made before the read.
+    pub(crate) fn poll_read_more<R: AsyncRead + Unpin>(
+        &mut self,
+        io: &mut R,
+        cx: &mut Context<'_>,
+        buffer: &mut BytesMut,
+    ) -> Poll<io::Result<usize>> {
+        let spare = buffer.capacity() - buffer.len();
+        if spare < self.0 / 2 || spare < LEAST_SPARE {
+            buffer.reserve(self.0);
+        }
+        let offered = buffer.capacity() - buffer.len();
+        let read = ready!(poll_read_buf(Pin::new(io), cx, buffer))?;
+        self.learn(offered, read);
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// What was read from a carrier and is not decoded yet: the bytes in turn, and pieces that join them
+/// one after the other, without a copy where nothing was left over.
+#[derive(Debug, Default)]
+pub(crate) struct Input {
+    bytes: BytesMut,
+    behind: VecDeque<BytesMut>,
+}
+
+impl Input {
+    pub(crate) fn new(bytes: BytesMut) -> Self {
+        Self { bytes, behind: VecDeque::new() }
+    }
+
+    /// The bytes in turn.
+    pub(crate) fn bytes(&mut self) -> &mut BytesMut {
+        &mut self.bytes
+    }
+
+    /// Adds a piece.
+    pub(crate) fn push(&mut self, piece: BytesMut) {
+        self.behind.push_back(piece);
+    }
+
+    /// Lets the next piece join the bytes in turn. `false`: there is none.
+    pub(crate) fn join_next(&mut self) -> bool {
+        let Some(piece) = self.behind.pop_front() else { return false };
+        if self.bytes.is_empty() {
+            self.bytes = piece;
+        } else {
+            self.bytes.extend_from_slice(&piece);
+        }
+        true
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.behind.clear();
+    }
+
+    /// Gives the memory back, if nothing is left.
+    pub(crate) fn release(&mut self) {
+        if self.bytes.is_empty() && self.behind.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
+
+/// A few bytes must not keep a large buffer alive while they wait for a slow reader.
+pub(crate) fn unpinned(piece: BytesMut) -> Bytes {
+    if piece.len() <= COPY_BELOW { Bytes::copy_from_slice(&piece) } else { piece.freeze() }
 }
 
 /// Fills `slices` from `chunks`; returns how many are used.
@@ -95,6 +158,9 @@ const LEAST_READ: usize = 4 << 10;
 /// cache and gets slower.
 const MOST_READ: usize = 4 * 65_535;
 
+/// Below this much free space a buffer is not worth a read.
+const LEAST_SPARE: usize = 1 << 10;
+
 /// Below this, copying costs less than what a pinned buffer may.
 const COPY_BELOW: usize = 2 << 10;
 
@@ -106,13 +172,26 @@ mod tests {
     fn the_read_size_follows_the_traffic() {
         let mut size = ReadSize::default();
         for _ in 0..5 {
-            size.learn(size.bytes(), size.bytes());
+            size.learn(size.0, size.0);
         }
-        assert_eq!(size.bytes(), MOST_READ);
+        assert_eq!(size.0, MOST_READ);
         for _ in 0..10 {
-            size.learn(size.bytes(), 100);
+            size.learn(size.0, 100);
         }
-        assert_eq!(size.bytes(), LEAST_READ);
+        assert_eq!(size.0, LEAST_READ);
+    }
+
+    #[test]
+    fn pieces_join_what_was_left_over() {
+        let mut input = Input::new(BytesMut::from("ab"));
+        input.push(BytesMut::from("cd"));
+        input.push(BytesMut::from("ef"));
+        assert!(input.join_next());
+        assert_eq!(input.bytes(), "abcd");
+        input.bytes().clear();
+        assert!(input.join_next());
+        assert_eq!(input.bytes(), "ef");
+        assert!(!input.join_next());
     }
 
     #[test]

@@ -5,15 +5,25 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
 
-use crate::splice::{End, Io, SocketEnd};
+use crate::buffer::{Input, ReadSize};
+use crate::splice::{End, SocketEnd};
 
-/// What the driver needs beyond reading and writing: to know that a read would find something
-/// before it borrows a buffer for it.
+/// What the driver needs beyond writing: to know that a read would find something before it borrows
+/// a buffer for it, and to have what was read without a copy.
 pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
-    /// Ready when a read may find something. `exhausted` tells that the last read found nothing.
-    fn poll_readable(&self, cx: &mut Context<'_>, exhausted: bool) -> Poll<io::Result<()>>;
+    /// Ready when a read may find something.
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Reads once, about as much as `size` says, behind what is in `input`. 0: the end.
+    ///
+    /// To be called when it is readable.
+    fn poll_read_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: &mut ReadSize,
+        input: &mut Input,
+    ) -> Poll<io::Result<usize>>;
 
     /// The socket that the bytes travel over.
     fn socket(&self) -> Option<&TcpStream>;
@@ -23,8 +33,17 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
 }
 
 impl Carrier for TcpStream {
-    fn poll_readable(&self, cx: &mut Context<'_>, _exhausted: bool) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
+    }
+
+    fn poll_read_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: &mut ReadSize,
+        input: &mut Input,
+    ) -> Poll<io::Result<usize>> {
+        size.poll_read_more(self, cx, input.bytes())
     }
 
     fn socket(&self) -> Option<&TcpStream> {
@@ -36,27 +55,19 @@ impl Carrier for TcpStream {
     }
 }
 
-impl Carrier for TlsStream<TcpStream> {
-    /// The TLS library may hold decrypted bytes that the socket knows nothing of, until a read
-    /// has found none.
-    fn poll_readable(&self, cx: &mut Context<'_>, exhausted: bool) -> Poll<io::Result<()>> {
-        if exhausted { self.get_ref().0.poll_read_ready(cx) } else { Poll::Ready(Ok(())) }
-    }
-
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
-    }
-
-    /// What ends without TLS's own goodbye was cut off, so dropping it is enough to abort it.
-    fn into_end(self) -> impl End {
-        Io::new(self)
-    }
-}
-
 #[cfg(test)]
 impl Carrier for tokio::io::DuplexStream {
-    fn poll_readable(&self, _cx: &mut Context<'_>, _exhausted: bool) -> Poll<io::Result<()>> {
+    fn poll_readable(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: &mut ReadSize,
+        input: &mut Input,
+    ) -> Poll<io::Result<usize>> {
+        size.poll_read_more(self, cx, input.bytes())
     }
 
     fn socket(&self) -> Option<&TcpStream> {
@@ -64,6 +75,6 @@ impl Carrier for tokio::io::DuplexStream {
     }
 
     fn into_end(self) -> impl End {
-        Io::new(self)
+        crate::splice::Io::new(self)
     }
 }

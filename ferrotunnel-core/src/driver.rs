@@ -17,9 +17,8 @@ use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::frame::{GoAway, Open, Register, Registered};
 use ferrotunnel_protocol::{Event, OutFrame, State, Violation};
 use tokio::time::Sleep;
-use tokio_util::io::poll_read_buf;
 
-use crate::buffer::ReadSize;
+use crate::buffer::{Input, ReadSize};
 use crate::carrier::Carrier;
 use crate::shared::{Inner, Shared};
 use crate::stream::Stream;
@@ -50,10 +49,8 @@ pub(crate) struct Driver<C, F> {
     carrier: C,
     shared: Arc<Shared>,
     on_incoming: F,
-    input: BytesMut,
+    input: Input,
     read_size: ReadSize,
-    /// The last read found nothing.
-    exhausted: bool,
     output: Output,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -73,9 +70,8 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             carrier,
             shared,
             on_incoming,
-            input,
+            input: Input::new(input),
             read_size: ReadSize::default(),
-            exhausted: false,
             output: Output::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
@@ -149,28 +145,20 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
 
     /// Reads once. `false`: there is nothing to read now.
     fn read(&mut self, cx: &mut Context<'_>) -> Result<bool, End> {
-        match self.carrier.poll_readable(cx, self.exhausted) {
+        match self.carrier.poll_readable(cx) {
             Poll::Pending => {
-                self.rest();
+                self.input.release();
                 return Ok(false);
             }
             Poll::Ready(ready) => ready.map_err(End::Carrier)?,
         }
-        let spare = self.input.capacity() - self.input.len();
-        if spare < self.read_size.bytes() / 2 || spare < LEAST_SPARE {
-            self.input.reserve(self.read_size.bytes());
-        }
-        let offered = self.input.capacity() - self.input.len();
-        match poll_read_buf(Pin::new(&mut self.carrier), cx, &mut self.input) {
+        match self.carrier.poll_read_input(cx, &mut self.read_size, &mut self.input) {
             Poll::Pending => {
-                self.exhausted = true;
-                self.rest();
+                self.input.release();
                 Ok(false)
             }
             Poll::Ready(Ok(0)) => Err(End::Closed),
-            Poll::Ready(Ok(read)) => {
-                self.exhausted = false;
-                self.read_size.learn(offered, read);
+            Poll::Ready(Ok(_)) => {
                 if self.closing {
                     // Nobody looks at it any more, and a peer could send for ever.
                     self.input.clear();
@@ -181,21 +169,13 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         }
     }
 
-    /// A quiet session holds no buffer.
-    fn rest(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
-    }
-
     /// Everything that happens under the lock, once.
     fn turn(&mut self, cx: &Context<'_>, expired: bool) -> Turn {
         let now = Instant::now();
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
         let (turn, timeout) = shared.lock(|inner| {
-            // A violation is kept by the machine, with its GoAway queued.
-            let _ = inner.machine.handle_input(now, input);
+            handle_input(inner, now, input);
             if expired {
                 let _ = inner.machine.handle_timeout(now);
             }
@@ -269,7 +249,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let (shared, input) = (&self.shared, &mut self.input);
         let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
         let violation = shared.lock(|inner| {
-            let _ = inner.machine.handle_input(now, input);
+            handle_input(inner, now, input);
             inner.machine.handle_eof();
             inner.driver = None;
             while let Some(event) = inner.machine.poll_event() {
@@ -302,6 +282,17 @@ impl<C, F> Drop for Driver<C, F> {
         });
         for waker in self.wakers.drain(..) {
             waker.wake();
+        }
+    }
+}
+
+/// Applies all that was read.
+fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input) {
+    loop {
+        // A violation is kept by the machine, with its GoAway queued.
+        let handled = inner.machine.handle_input(now, input.bytes());
+        if handled.is_err() || !input.join_next() {
+            return;
         }
     }
 }
@@ -453,9 +444,6 @@ const LEAST_BUDGET: usize = 16 << 10;
 
 /// Bytes staged at most: what one vectored write moves at full speed.
 const MOST_BUDGET: usize = 256 << 10;
-
-/// Below this much free space a buffer is not worth a read.
-const LEAST_SPARE: usize = 1 << 10;
 
 /// How long a closed session tries to write its last frames to a peer that does not read.
 const LINGER: Duration = Duration::from_secs(2);

@@ -187,7 +187,7 @@ impl<'a, C: Carrier> Talk<'a, C> {
         let (carrier, input) = (&mut *self.carrier, &mut self.input);
         let read = async {
             // Wait first, borrow then: a stranger that says nothing costs no buffer.
-            std::future::poll_fn(|cx| carrier.poll_readable(cx, false)).await?;
+            std::future::poll_fn(|cx| carrier.poll_readable(cx)).await?;
             input.reserve(READ_BYTES);
             carrier.read_buf(input).await
         };
@@ -214,10 +214,15 @@ impl<'a, C: Carrier> Talk<'a, C> {
 
     async fn flush(&mut self) -> io::Result<()> {
         self.machine.poll_transmit(Instant::now(), &mut self.output, 0);
-        for frame in self.output.drain(..) {
-            self.carrier.write_all(frame.head()).await?;
-            self.carrier.write_all(frame.body()).await?;
+        if self.output.is_empty() {
+            return Ok(());
         }
+        let mut words = Vec::new();
+        for frame in self.output.drain(..) {
+            words.extend_from_slice(frame.head());
+            words.extend_from_slice(frame.body());
+        }
+        self.carrier.write_all(&words).await?;
         self.carrier.flush().await
     }
 

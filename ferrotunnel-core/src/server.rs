@@ -14,7 +14,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
 
 use crate::accept::accept_loop;
 use crate::auth::{Authenticator, Binding};
@@ -29,7 +28,7 @@ use crate::shards::Shards;
 use crate::shared::Shared;
 use crate::socket;
 use crate::tasks::Tasks;
-use crate::tls::{self, TlsIdentity};
+use crate::tls::{self, Secured, TlsIdentity};
 
 pub use crate::registry::parse_domain;
 
@@ -90,14 +89,14 @@ impl ServerEngine {
             setting: "bind",
             source,
         })?;
-        let acceptor = match config.transport {
+        let tls = match config.transport {
             Transport::Plaintext => {
                 tracing::warn!(
                     "carriers are not encrypted: use plaintext on trusted networks only"
                 );
                 None
             }
-            Transport::Tls(identity) => Some(TlsAcceptor::from(tls::server_config(identity)?)),
+            Transport::Tls(identity) => Some(tls::server_config(identity)?),
         };
         let (visitors, listeners) = (Tasks::default(), Tasks::default());
         let registry = Registry::new(
@@ -113,7 +112,7 @@ impl ServerEngine {
         );
         let hall = Arc::new(Hall {
             registry,
-            acceptor,
+            tls,
             authenticator: Authenticator::shared(&config.token),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes_in_flight)),
@@ -218,7 +217,8 @@ pub fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener, Star
 /// What all connections share.
 struct Hall {
     registry: Registry,
-    acceptor: Option<TlsAcceptor>,
+    /// `None`: carriers are not encrypted.
+    tls: Option<Arc<rustls::ServerConfig>>,
     authenticator: Authenticator,
     budget: ReceiveBudget,
     handshakes: Arc<Semaphore>,
@@ -270,20 +270,17 @@ fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: Socke
     let deadline = Instant::now() + hall.limits.handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
         socket::tune_carrier(&socket);
-        match hall.acceptor.clone() {
-            None => serve(&hall, socket, Binding::Plaintext, permit, deadline, peer).await,
-            Some(acceptor) => {
-                let accepted = tokio::time::timeout_at(deadline, acceptor.accept(socket)).await;
-                let stream = match accepted {
-                    Ok(Ok(stream)) => tokio_rustls::TlsStream::Server(stream),
-                    Ok(Err(error)) => return refused(peer, &error),
-                    Err(_) => return refused(peer, &"TLS handshake deadline passed"),
-                };
-                match tls::binding(&stream) {
-                    Ok(binding) => serve(&hall, stream, binding, permit, deadline, peer).await,
-                    Err(error) => refused(peer, &error),
-                }
+        let Some(tls) = &hall.tls else {
+            return serve(&hall, socket, Binding::Plaintext, permit, deadline, peer).await;
+        };
+        // Its state is larger than that of the session behind it, and not to stay as long.
+        let accepting = Box::pin(tls::accept(tls, socket));
+        match tokio::time::timeout_at(deadline, accepting).await {
+            Ok(Ok(Secured { stream, binding, .. })) => {
+                serve(&hall, stream, binding, permit, deadline, peer).await;
             }
+            Ok(Err(error)) => refused(peer, &error),
+            Err(_) => refused(peer, &"TLS handshake deadline passed"),
         }
     });
 }

@@ -9,7 +9,6 @@ use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol as protocol;
 use tokio::net::TcpStream;
-use tokio_rustls::{TlsConnector, TlsStream};
 
 use super::{ClientConfig, Registration, TunnelSpec};
 use crate::auth::{Binding, ProofKey};
@@ -19,7 +18,8 @@ use crate::error::{BuildError, ConnectError};
 use crate::handshake::{self, Caller, Greeted, HandshakeError};
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::{socket, tls};
+use crate::socket;
+use crate::tls::{self, Secured, TlsStream};
 
 /// How a client reaches its server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub enum ClientTransport {
 /// Makes sessions, one after the other, and the direct carriers that go with them.
 pub(super) struct Connector {
     server: String,
-    tls: Option<TlsConnector>,
+    tls: Option<Arc<rustls::ClientConfig>>,
     key: ProofKey,
     client_id: ClientId,
     software: String,
@@ -57,7 +57,7 @@ pub(super) struct Link {
 
 pub(super) enum AnyCarrier {
     Tcp(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(TlsStream),
 }
 
 impl AnyCarrier {
@@ -69,7 +69,7 @@ impl AnyCarrier {
     ) -> End {
         match self {
             Self::Tcp(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
-            Self::Tls(carrier) => Driver::new(*carrier, shared, input, on_incoming).await,
+            Self::Tls(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
         }
     }
 }
@@ -82,7 +82,7 @@ pub(super) fn session(machine: protocol::Session) -> (Session, Arc<Shared>) {
 impl Connector {
     pub(super) fn new(config: ClientConfig, client_id: ClientId) -> Result<Self, BuildError> {
         let tls = match config.transport {
-            ClientTransport::Tls => Some(TlsConnector::from(tls::client_config()?)),
+            ClientTransport::Tls => Some(tls::client_config()?),
             ClientTransport::Plaintext => {
                 tracing::warn!(
                     "the carrier is not encrypted: use plaintext on trusted networks only"
@@ -143,21 +143,21 @@ impl Connector {
         socket::tune(&socket);
         socket::tune_carrier(&socket);
         let peer = socket.peer_addr().ok();
-        let Some(connector) = &self.tls else {
+        let Some(tls) = &self.tls else {
             let mut carrier = socket;
             let greeted = self.greet(&mut carrier, &Binding::Plaintext, direct_for).await?;
             return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted, peer });
         };
         let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
-        let handshake = connector.connect(tls::server_name(), socket);
-        let stream = tokio::time::timeout(self.deadline, handshake)
+        let connecting = Box::pin(tls::connect(tls, socket));
+        let secured = tokio::time::timeout(self.deadline, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
-        let mut carrier = TlsStream::Client(stream);
-        let binding = tls::binding(&carrier).map_err(|error| failed(io::Error::other(error)))?;
+        let Secured { stream: mut carrier, binding, is_resumed } = secured;
+        tracing::debug!(is_resumed, "TLS handshake done");
         let greeted = self.greet(&mut carrier, &binding, direct_for).await?;
-        Ok(Link { carrier: AnyCarrier::Tls(Box::new(carrier)), greeted, peer })
+        Ok(Link { carrier: AnyCarrier::Tls(carrier), greeted, peer })
     }
 
     async fn greet<C: Carrier>(

@@ -134,9 +134,7 @@ impl Keeper {
                     socket::abort_on_close(&carrier);
                     wait(carrier, input, heartbeat, &state, &waiting).await
                 }
-                AnyCarrier::Tls(carrier) => {
-                    wait(*carrier, input, heartbeat, &state, &waiting).await
-                }
+                AnyCarrier::Tls(carrier) => wait(carrier, input, heartbeat, &state, &waiting).await,
             }
         });
     }

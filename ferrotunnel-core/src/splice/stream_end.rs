@@ -58,5 +58,6 @@ impl End for Stream {
     }
 }
 
-/// Chunks taken at once: four maximal frames are as much as one read of a socket brings.
-const CHUNKS: usize = 4;
+/// Chunks taken at once, as many as one write takes: sixteen full records of TLS are as much as one
+/// read of a socket brings.
+const CHUNKS: usize = 16;

@@ -1,0 +1,125 @@
+//! What both sides offer and accept.
+//!
+//! A client does not check the server's certificate by name or issuer: the token's proof covers
+//! the exporter of the connection, and who does not know the token cannot make it. The signature
+//! of the handshake is checked all the same.
+
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
+};
+use rustls::server::NoServerSessionStorage;
+use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+
+use super::identity::TlsIdentity;
+use crate::error::BuildError;
+
+pub(crate) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, BuildError> {
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .and_then(|builder| {
+            builder.with_no_client_auth().with_single_cert(identity.chain, identity.key)
+        })
+        .map_err(|error| {
+            let settings = "tls_identity_files, --tls-cert, --tls-key";
+            BuildError::Tls(format!("certificate and key cannot be used ({settings}): {error}"))
+        })?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // A client that comes back, or dials a direct carrier, shows its ticket instead of checking a
+    // signature; the state is in the ticket and costs us no memory. One each: every connection
+    // brings the next.
+    config.ticketer =
+        aws_lc_rs::Ticketer::new().map_err(|error| BuildError::Tls(error.to_string()))?;
+    config.send_tls13_tickets = 1;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    // The records are ours.
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+pub(crate) fn client_config() -> Result<Arc<ClientConfig>, BuildError> {
+    let provider = provider();
+    let verifier = TokenBound { algorithms: provider.signature_verification_algorithms };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .map_err(|error| BuildError::Tls(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.enable_sni = false;
+    config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
+    config.enable_secret_extraction = true;
+    Ok(Arc::new(config))
+}
+
+/// AES-128-GCM first: with AES instructions, which every server processor of the last decade has,
+/// it is the fastest of the three, and its 128 bits are not what an attacker would break first.
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(CryptoProvider {
+        cipher_suites: vec![
+            cipher_suite::TLS13_AES_128_GCM_SHA256,
+            cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
+            cipher_suite::TLS13_AES_256_GCM_SHA384,
+        ],
+        ..aws_lc_rs::default_provider()
+    })
+}
+
+/// For tests that make configurations of their own.
+#[cfg(test)]
+pub(super) fn any_certificate() -> Arc<dyn ServerCertVerifier> {
+    Arc::new(TokenBound { algorithms: provider().signature_verification_algorithms })
+}
+
+/// Accepts any certificate whose key signed the handshake. What makes that safe is the proof over
+/// the exporter, which the handshake of the session demands right after.
+#[derive(Debug)]
+struct TokenBound {
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl ServerCertVerifier for TokenBound {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _cert: &CertificateDer<'_>,
+        _dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Err(rustls::PeerIncompatible::Tls13RequiredForQuic.into())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+const ALPN: &[u8] = b"ferrotunnel/1";
+
+/// Servers whose tickets a client remembers: there is one, under one name.
+const SERVERS_REMEMBERED: usize = 1;

@@ -1,0 +1,261 @@
+//! The handshake: rustls' from the first byte to the last key, driven over a socket.
+//!
+//! rustls is shown one record after the other, so that nothing behind the handshake gets into its
+//! hands: the first records of the peer may come in one segment with its last message.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Buf, BytesMut};
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
+use rustls::{ClientConfig, ContentType, ExtractedSecrets, HandshakeKind, KeyLog, ServerConfig};
+use rustls_pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::exporter::Exporter;
+use super::keys::{HEADER_LEN, Secrets};
+use super::records::{RECORDS_PER_KEY, Records};
+use super::stream::TlsStream;
+use crate::auth::Binding;
+
+/// A connection whose handshake is done.
+pub(crate) struct Secured {
+    pub(crate) stream: TlsStream,
+    /// The exporter of the connection.
+    pub(crate) binding: Binding,
+    /// A ticket stood for the certificate.
+    pub(crate) is_resumed: bool,
+}
+
+/// The client's end. How long it may take is the caller's business.
+pub(crate) async fn connect(config: &ClientConfig, socket: TcpStream) -> io::Result<Secured> {
+    let exporter = Arc::new(Exporter::default());
+    let mut config = config.clone();
+    config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
+    let greeter =
+        UnbufferedClientConnection::new(Arc::new(config), server_name()).map_err(invalid)?;
+    let mut secured = Handshake::new(greeter, socket, MOST_FROM_SERVER).run(&exporter).await?;
+    // The server speaks first, and not before it has our last message.
+    secured.stream.flush().await?;
+    Ok(secured)
+}
+
+/// The server's end. Its ticket leaves with whatever is written first.
+pub(crate) async fn accept(config: &ServerConfig, socket: TcpStream) -> io::Result<Secured> {
+    let exporter = Arc::new(Exporter::default());
+    let mut config = config.clone();
+    config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
+    let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
+    Handshake::new(greeter, socket, MOST_FROM_CLIENT).run(&exporter).await
+}
+
+/// A connection of rustls' that is not established yet.
+trait Greeter {
+    type Data;
+
+    fn process<'a, 'i>(&'a mut self, input: &'i mut [u8]) -> UnbufferedStatus<'a, 'i, Self::Data>;
+
+    fn is_handshaking(&self) -> bool;
+
+    fn kind(&self) -> Option<HandshakeKind>;
+
+    fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error>;
+}
+
+impl Greeter for UnbufferedClientConnection {
+    type Data = ClientConnectionData;
+
+    fn process<'a, 'i>(&'a mut self, input: &'i mut [u8]) -> UnbufferedStatus<'a, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        (**self).is_handshaking()
+    }
+
+    fn kind(&self) -> Option<HandshakeKind> {
+        self.handshake_kind()
+    }
+
+    fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error> {
+        let (extracted, kept) = self.dangerous_into_kernel_connection()?;
+        Ok((extracted, Secrets::Client(kept)))
+    }
+}
+
+impl Greeter for UnbufferedServerConnection {
+    type Data = ServerConnectionData;
+
+    fn process<'a, 'i>(&'a mut self, input: &'i mut [u8]) -> UnbufferedStatus<'a, 'i, Self::Data> {
+        self.process_tls_records(input)
+    }
+
+    fn is_handshaking(&self) -> bool {
+        (**self).is_handshaking()
+    }
+
+    fn kind(&self) -> Option<HandshakeKind> {
+        self.handshake_kind()
+    }
+
+    fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error> {
+        let (extracted, kept) = self.dangerous_into_kernel_connection()?;
+        Ok((extracted, Secrets::Server(kept)))
+    }
+}
+
+struct Handshake<G> {
+    greeter: G,
+    socket: TcpStream,
+    input: BytesMut,
+    /// Bytes of `input` that rustls may look at: whole records, and what it keeps of earlier ones.
+    shown: usize,
+    output: Vec<u8>,
+    /// Bytes of `input` at most.
+    limit: usize,
+}
+
+/// What rustls wants next.
+enum Step {
+    Again,
+    Read,
+    Done,
+}
+
+impl<G: Greeter> Handshake<G> {
+    fn new(greeter: G, socket: TcpStream, limit: usize) -> Self {
+        Self { greeter, socket, input: BytesMut::new(), shown: 0, output: Vec::new(), limit }
+    }
+
+    async fn run(mut self, exporter: &Exporter) -> io::Result<Secured> {
+        loop {
+            match self.step() {
+                Ok(Step::Again) => {}
+                Ok(Step::Read) => self.show_more().await?,
+                Ok(Step::Done) => break,
+                Err(error) => {
+                    self.complain().await;
+                    return Err(invalid(error));
+                }
+            }
+        }
+        let Self { greeter, socket, input, output, .. } = self;
+        let exported = exporter.exported().ok_or_else(|| io::Error::other("no exporter"))?;
+        let is_resumed = greeter.kind() == Some(HandshakeKind::Resumed);
+        let (extracted, secrets) = greeter.extract().map_err(invalid)?;
+        let records = Records::new(extracted, secrets, RECORDS_PER_KEY)?;
+        Ok(Secured {
+            stream: TlsStream::new(socket, records, input, output),
+            binding: Binding::Exporter(exported),
+            is_resumed,
+        })
+    }
+
+    fn step(&mut self) -> Result<Step, rustls::Error> {
+        let shown = self.input.get_mut(..self.shown).unwrap_or_default();
+        let UnbufferedStatus { discard, state } = self.greeter.process(shown);
+        let step = state.and_then(|state| match state {
+            ConnectionState::EncodeTlsData(encoder) => {
+                encode(encoder, &mut self.output);
+                Ok(Step::Again)
+            }
+            ConnectionState::TransmitTlsData(transmit) => {
+                // It is, before anything else is read.
+                transmit.done();
+                Ok(Step::Again)
+            }
+            ConnectionState::BlockedHandshake => Ok(Step::Read),
+            ConnectionState::WriteTraffic(_) => Ok(Step::Done),
+            _ => Err(rustls::Error::HandshakeNotComplete),
+        });
+        // In any case: rustls counts on being shown the rest of what it has kept, at its place.
+        self.input.advance(discard.min(self.input.len()));
+        self.shown = self.shown.saturating_sub(discard);
+        match step? {
+            // A server may talk before the client has answered; ours does not.
+            Step::Done if self.greeter.is_handshaking() => Ok(Step::Read),
+            Step::Done if self.shown > 0 => Err(rustls::Error::HandshakeNotComplete),
+            step => Ok(step),
+        }
+    }
+
+    /// Shows one record more, once it is there and what we have to say has been written.
+    async fn show_more(&mut self) -> io::Result<()> {
+        loop {
+            if let Some(len) = next_len(self.input.get(self.shown..).unwrap_or_default()) {
+                self.shown += len;
+                return Ok(());
+            }
+            self.socket.write_all(&self.output).await?;
+            self.output.clear();
+            let room = self.limit.saturating_sub(self.input.len());
+            if room == 0 {
+                let reason = "a handshake that is longer than any";
+                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+            }
+            if self.input.is_empty() {
+                // Wait first, borrow then: a stranger that says nothing costs no buffer.
+                self.input = BytesMut::new();
+                self.socket.readable().await?;
+            }
+            self.input.reserve(room.min(READ_BYTES));
+            let mut limited = bytes::BufMut::limit(&mut self.input, room);
+            if self.socket.read_buf(&mut limited).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Tells the peer what is wrong, as far as it listens.
+    async fn complain(&mut self) {
+        // Once: behind the alert rustls would look at the same records again.
+        let _ = self.step();
+        let _ = self.socket.write_all(&self.output).await;
+    }
+}
+
+fn encode<Data>(mut encoder: EncodeTlsData<'_, Data>, output: &mut Vec<u8>) {
+    if let Err(EncodeError::InsufficientSize(size)) = encoder.encode(&mut []) {
+        let start = output.len();
+        output.resize(start + size.required_size, 0);
+        // The size is what it asked for.
+        let _ = encoder.encode(output.get_mut(start..).unwrap_or_default());
+    }
+}
+
+/// Bytes of the record that `input` begins with, if it is whole. One that rustls will refuse for its
+/// header need not be waited for.
+fn next_len(input: &[u8]) -> Option<usize> {
+    let &[kind, major, _, high, low] = input.first_chunk::<HEADER_LEN>()?;
+    let body_len = usize::from(u16::from_be_bytes([high, low]));
+    let is_known = !matches!(ContentType::from(kind), ContentType::Unknown(_));
+    if !is_known || major != 3 || body_len > MOST_BODY {
+        return Some(HEADER_LEN);
+    }
+    let len = HEADER_LEN + body_len;
+    (len <= input.len()).then_some(len)
+}
+
+fn invalid(error: rustls::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
+}
+
+/// The name a client puts into its handshake; nobody checks it and it is not sent.
+fn server_name() -> ServerName<'static> {
+    ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into())
+}
+
+/// A client's first message has half a KiB, with a post-quantum key share less than two.
+const READ_BYTES: usize = 2 << 10;
+
+/// Body of a record that rustls does not refuse for its length alone.
+const MOST_BODY: usize = (16 << 10) + (2 << 10);
+
+/// What a stranger makes a server hold: one record.
+const MOST_FROM_CLIENT: usize = HEADER_LEN + MOST_BODY;
+
+/// Certificate chains of operators are larger; as much as rustls itself takes.
+const MOST_FROM_SERVER: usize = 64 << 10;

@@ -1,0 +1,65 @@
+//! Sealed records on their way to the socket.
+
+/// A buffer that is sealed into and written from. It is made anew for each burst: initialising it is
+/// cheap beside sealing into it, and a quiet connection holds none.
+#[derive(Default)]
+pub(super) struct Outbox {
+    /// Initialised all of it; what counts is `sent..filled`.
+    buffer: Vec<u8>,
+    sent: usize,
+    filled: usize,
+}
+
+impl Outbox {
+    pub(super) fn new(filled: Vec<u8>) -> Self {
+        Self { filled: filled.len(), buffer: filled, sent: 0 }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.sent == self.filled
+    }
+
+    pub(super) fn unsent(&self) -> &[u8] {
+        self.buffer.get(self.sent..self.filled).unwrap_or_default()
+    }
+
+    pub(super) fn advance(&mut self, count: usize) {
+        self.sent = (self.sent + count).min(self.filled);
+        if self.is_empty() {
+            (self.sent, self.filled) = (0, 0);
+        }
+    }
+
+    /// Room for `bytes` more.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        let needed = self.filled + bytes;
+        if self.buffer.len() >= needed {
+            return;
+        }
+        if self.is_empty() {
+            self.buffer = vec![0; needed];
+        } else {
+            self.buffer.resize(needed, 0);
+        }
+    }
+
+    /// Where the next `bytes` go; they count as filled.
+    pub(super) fn fill(&mut self, bytes: usize) -> &mut [u8] {
+        self.reserve(bytes);
+        let start = self.filled;
+        self.filled += bytes;
+        self.buffer.get_mut(start..self.filled).unwrap_or_default()
+    }
+
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        self.buffer.capacity()
+    }
+
+    /// Gives the memory back, if all was sent.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            *self = Self::default();
+        }
+    }
+}
