@@ -47,6 +47,27 @@ pub(super) struct ReceiveWindow {
     last_grant: Option<Instant>,
 }
 
+/// The widest window of the streams that are busy.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Widest {
+    window: u32,
+    seen: Option<Instant>,
+}
+
+impl Widest {
+    /// Its size; 0 when nobody has been busy of late.
+    fn at(&self, now: Instant) -> u32 {
+        let is_fresh = self.seen.is_some_and(|seen| now.duration_since(seen) <= BUSY);
+        if is_fresh { self.window } else { 0 }
+    }
+
+    fn seen(&mut self, window: u32, now: Instant) {
+        if window >= self.at(now) {
+            *self = Self { window, seen: Some(now) };
+        }
+    }
+}
+
 /// A grant that is due.
 pub(super) struct Grant {
     pub(super) credit: u32,
@@ -97,10 +118,15 @@ impl ReceiveWindow {
     /// window, not the application, may be what limits the sender: it doubles if `reserve`, given
     /// the present size and the next, finds the memory. A stream that nobody reads releases
     /// nothing and so never gets here.
+    ///
+    /// So does one whose reader keeps up, as long as it is smaller than the `widest` of the busy
+    /// streams beside it. Where they share a carrier that is full, each gets what its window is of
+    /// all their windows, and the first to come would keep the largest share for ever.
     pub(super) fn take_grant(
         &mut self,
         now: Instant,
         round_trip: Option<Duration>,
+        widest: &mut Widest,
         reserve: impl FnOnce(u32, u32) -> bool,
     ) -> Option<Grant> {
         if !self.is_grant_due() {
@@ -111,12 +137,16 @@ impl ReceiveWindow {
             if reserve(self.window, MIN_WINDOW) {
                 self.window = MIN_WINDOW;
             }
-        } else if let (Some(last), Some(round_trip)) = (self.last_grant, round_trip)
-            && self.limits_sender(now.duration_since(last), round_trip)
+        } else if let Some(last) = self.last_grant
             && self.window <= MAX_WINDOW / 2
+            && (round_trip.is_some_and(|time| self.limits_sender(now.duration_since(last), time))
+                || (self.is_busy(now) && self.keeps_up() && self.window < widest.at(now)))
             && reserve(self.window, self.window * 2)
         {
             self.window *= 2;
+        }
+        if self.is_busy(now) {
+            widest.seen(self.window, now);
         }
         self.last_grant = Some(now);
         let credit = self.free();
@@ -131,6 +161,16 @@ impl ReceiveWindow {
         let round_trip = round_trip.max(LEAST_ROUND_TRIP);
         elapsed.as_nanos() * u128::from(self.window)
             < round_trip.as_nanos() * 2 * u128::from(self.free())
+    }
+
+    /// Whether half a window went through a moment ago.
+    fn is_busy(&self, now: Instant) -> bool {
+        self.last_grant.is_some_and(|last| now.duration_since(last) <= BUSY)
+    }
+
+    /// Whether the reader leaves little lying, so that it is not what the sender waits for.
+    fn keeps_up(&self) -> bool {
+        self.held <= self.window / 4
     }
 
     /// Whether the peer was granted more after `then`: half a window has gone through since.
@@ -148,6 +188,10 @@ impl ReceiveWindow {
         );
     }
 }
+
+/// Half a window within this time makes a stream a busy one: with the least window that is 2.6
+/// Mbit/s. Over a way so long that it takes longer, windows grow by the round trip alone.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does

@@ -29,6 +29,7 @@ use ferrotunnel_common::StreamId;
 use hashbrown::HashMap;
 
 use self::config::{MIN_WINDOW, TIGHT_WINDOW};
+use self::flow::Widest;
 use self::liveness::Liveness;
 use self::scheduler::Scheduler;
 use self::stream::Stream;
@@ -113,6 +114,7 @@ pub struct Session {
     peer_window: u32,
     /// Window growth beyond the minimum, over all streams.
     grown_bytes: u64,
+    widest: Widest,
     /// Data waiting for the carrier, over all streams.
     queued_bytes: usize,
     /// Datagrams waiting for their readers, over all flows.
@@ -215,6 +217,7 @@ impl Session {
             largest_announced: MIN_WINDOW,
             peer_window: TIGHT_WINDOW,
             grown_bytes: 0,
+            widest: Widest::default(),
             queued_bytes: 0,
             unread_datagram_bytes: 0,
             entry_limit: config.entry_limit(),

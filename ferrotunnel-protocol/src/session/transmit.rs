@@ -90,8 +90,8 @@ impl Session {
             let before = stream.recv.window.bytes();
             let (budget, grown) = (&self.config.budget, self.grown_bytes);
             let allowed = self.config.growth_memory_bytes;
-            let round_trip = self.liveness.least();
-            let grant = stream.recv.window.take_grant(now, round_trip, |from, to| {
+            let (round_trip, widest) = (self.liveness.least(), &mut self.widest);
+            let grant = stream.recv.window.take_grant(now, round_trip, widest, |from, to| {
                 // At most half of what is left, so that the first to grow leave some to the last.
                 let left = allowed.saturating_sub(grown);
                 beyond_minimum(from, to) <= left / 2 && budget.try_reserve(to - from)

@@ -188,3 +188,49 @@ fn contention_tells_who_competes_for_the_carrier() {
     assert_eq!(pair.client.session.contention(now, span).receiving, 0);
     assert_eq!(pair.server.session.contention(now, span).queued, 0);
 }
+
+/// Where a carrier is full, a stream gets what its window is of all windows.
+#[test]
+fn busy_streams_that_come_later_get_windows_as_wide_as_the_first() {
+    for (one_way, speed) in [(50, 1_500_000_000), (500, 200_000_000), (5_000, 100_000_000)] {
+        let mut pair = Pair::with(Setup {
+            one_way: Duration::from_micros(one_way),
+            bytes_per_second: Some(speed),
+            watched: false,
+            ..Setup::default()
+        });
+        let mut ids = vec![pair.open(Side::Server)];
+        let round_trip = Duration::from_micros(2 * one_way).max(Duration::from_millis(1));
+        // The first has the link to itself, and a window for that.
+        bulk(&mut pair, &ids, round_trip * 50);
+        let first = window(&pair.client, ids[0]);
+        assert!(first >= 4 * MIN_WINDOW, "{first}");
+        ids.extend((1..8).map(|_| pair.open(Side::Server)));
+        bulk(&mut pair, &ids, round_trip * 100);
+        let windows: Vec<u32> = ids.iter().map(|id| window(&pair.client, *id)).collect();
+        assert!(windows.iter().all(|one| *one == windows[0]), "{windows:?}");
+    }
+}
+
+#[test]
+fn a_slow_reader_beside_a_busy_stream_keeps_its_window() {
+    let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
+    let (busy, slow) = (pair.open(Side::Server), pair.open(Side::Server));
+    let mut taken = 0;
+    for _ in 0..2_000 {
+        pair.server.write_most(busy, 1 << 20);
+        pair.server.write_most(slow, 1 << 20);
+        pair.pass(Duration::from_micros(100));
+        pair.client.read_all(busy).unwrap();
+        // A socket that takes a little at a time, though often: 10 MB a second.
+        let mut chunks = Vec::new();
+        while taken < 1_000 && pair.client.session.read(slow, &mut chunks, 1) == Ok(Read::Chunks) {
+            taken += std::mem::take(&mut chunks).concat().len();
+        }
+        let released = taken.min(1_000);
+        pair.client.session.release(slow, released);
+        taken -= released;
+    }
+    assert!(window(&pair.client, busy) > MIN_WINDOW);
+    assert_eq!(window(&pair.client, slow), MIN_WINDOW);
+}
