@@ -140,7 +140,7 @@ pub(crate) struct LimitsArgs {
     /// Visitor connections open at once through one client
     #[arg(long, env = "FERROTUNNEL_MAX_STREAMS", value_name = "N")]
     pub(crate) max_streams: Option<u32>,
-    /// Connections on the tunnel port that have not proven the token yet
+    /// Connections on the tunnel port that have not proven the token yet; more wait until one of these is through
     #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N")]
     pub(crate) max_handshakes: Option<usize>,
     /// Visitors of HTTP tunnels connected at once, over all clients

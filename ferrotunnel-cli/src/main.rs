@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     };
     let output = Output::new(cli.common.format());
     logging::start(cli.common.log_level, cli.command.default_log_level());
+    runtime::raise_open_files();
     match commands::run(cli.command, &output) {
         Ok(()) => Exit::Ok.into(),
         Err(failure) => {

@@ -26,6 +26,21 @@ where
     result
 }
 
+/// Lets this process have as many files open as the system allows it. Many systems set the limit that
+/// holds at 1,024, for programs of another age: half that many visitors.
+pub(crate) fn raise_open_files() {
+    #[cfg(unix)]
+    {
+        use rustix::process::{Resource, getrlimit, setrlimit};
+        let mut limit = getrlimit(Resource::Nofile);
+        if limit.current != limit.maximum {
+            limit.current = limit.maximum;
+            // As it was is still enough for some.
+            let _ = setrlimit(Resource::Nofile, limit);
+        }
+    }
+}
+
 /// Threads of a server's own: half of the processors, since the kernel's network stack needs about
 /// as much time as we do. With one, everything stays on the main thread.
 pub(crate) fn server_threads(wanted: Option<usize>) -> usize {

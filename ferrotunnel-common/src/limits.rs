@@ -14,8 +14,9 @@ pub struct LimitsConfig {
     /// Streams that each side of a session may have opened at once. Visitors over the limit are
     /// turned away; those inside are not touched.
     pub max_streams_per_session: u32,
-    /// Connections on the tunnel port that have not authenticated yet. More are closed at once:
-    /// each costs a descriptor and one small buffer.
+    /// Connections on the tunnel port that have not authenticated yet. Each costs a descriptor and
+    /// one small buffer. More wait unaccepted in the kernel's queue, until one of these is through
+    /// or out of time: after an outage all clients come at once.
     pub max_handshakes_in_flight: usize,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,

@@ -3,10 +3,12 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::socket;
 
@@ -24,10 +26,33 @@ pub(crate) async fn accept_from(
     mut on_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
     loop {
-        match poll_fn(&mut poll_accept).await {
+        let (connection, peer) = accept_one(&mut poll_accept).await;
+        on_connection(connection, peer);
+    }
+}
+
+/// The same with a place for every connection. While there is none the next ones wait in the
+/// kernel's queue, where they cost this process nothing.
+pub(crate) async fn accept_into_places(
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+    mut on_connection: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+) {
+    // Nobody closes it; if somebody did, nobody else would come in.
+    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+        let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx)).await;
+        on_connection(connection, peer, place);
+    }
+}
+
+async fn accept_one(
+    poll_accept: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
+) -> (TcpStream, SocketAddr) {
+    loop {
+        match poll_fn(&mut *poll_accept).await {
             Ok((connection, peer)) => {
                 socket::tune(&connection);
-                on_connection(connection, peer);
+                return (connection, peer);
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {

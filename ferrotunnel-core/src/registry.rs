@@ -8,6 +8,7 @@
 mod names;
 mod owner;
 mod port;
+mod ports;
 mod tunnel;
 
 use std::net::{IpAddr, SocketAddr};
@@ -217,9 +218,10 @@ impl Registry {
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
-        let bound = match bind(wanted.port) {
-            Err(_) if preferred => bind(0),
-            bound => bound,
+        let bind_any = || ports::pick(|port| maps.ports.contains_key(&port), bind);
+        let bound = match wanted.port {
+            0 => bind_any(),
+            port => bind(port).or_else(|error| if preferred { bind_any() } else { Err(error) }),
         };
         let bound = bound.map_err(|error| {
             let reason = format!("port {}: {error}; ask for another --remote-port", wanted.port);

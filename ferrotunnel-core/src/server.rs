@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::accept::accept_loop;
+use crate::accept::accept_into_places;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::direct::{self, DirectCarriers};
@@ -115,7 +115,6 @@ impl ServerEngine {
             tls,
             authenticator: Authenticator::shared(&config.token),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
-            handshakes: Arc::new(Semaphore::new(config.limits.max_handshakes_in_flight)),
             limits: config.limits,
             heartbeat: config.heartbeat,
             shards: config.shards,
@@ -126,7 +125,10 @@ impl ServerEngine {
         let connections = Tasks::default();
         let door = {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            accept_loop(listener, move |socket, peer| receive(&hall, &connections, socket, peer))
+            let handshakes = Arc::new(Semaphore::new(hall.limits.max_handshakes_in_flight));
+            accept_into_places(listener, handshakes, move |socket, peer, place| {
+                receive(&hall, &connections, socket, peer, place);
+            })
         };
         let door = listeners.spawn(door);
         Ok(Self { addr, door, hall, connections, visitors, listeners })
@@ -221,7 +223,6 @@ struct Hall {
     tls: Option<Arc<rustls::ServerConfig>>,
     authenticator: Authenticator,
     budget: ReceiveBudget,
-    handshakes: Arc<Semaphore>,
     limits: LimitsConfig,
     heartbeat: Duration,
     shards: Shards,
@@ -260,24 +261,27 @@ impl Drop for Seat<'_> {
     }
 }
 
-/// One connection on the tunnel port: a task of its own, under a limit and a deadline.
-fn receive(hall: &Arc<Hall>, connections: &Tasks, socket: TcpStream, peer: SocketAddr) {
-    let Ok(permit) = Arc::clone(&hall.handshakes).try_acquire_owned() else {
-        tracing::warn!(%peer, "too many handshakes in flight; connection closed");
-        return;
-    };
+/// One connection on the tunnel port: a task of its own under a deadline. It has its place until it
+/// has proven the token.
+fn receive(
+    hall: &Arc<Hall>,
+    connections: &Tasks,
+    socket: TcpStream,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+) {
     let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
     let deadline = Instant::now() + hall.limits.handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
         socket::tune_carrier(&socket);
         let Some(tls) = &hall.tls else {
-            return serve(&hall, socket, Binding::Plaintext, permit, deadline, peer).await;
+            return serve(&hall, socket, Binding::Plaintext, place, deadline, peer).await;
         };
         // Its state is larger than that of the session behind it, and not to stay as long.
         let accepting = Box::pin(tls::accept(tls, socket));
         match tokio::time::timeout_at(deadline, accepting).await {
             Ok(Ok(Secured { stream, binding, .. })) => {
-                serve(&hall, stream, binding, permit, deadline, peer).await;
+                serve(&hall, stream, binding, place, deadline, peer).await;
             }
             Ok(Err(error)) => refused(peer, &error),
             Err(_) => refused(peer, &"TLS handshake deadline passed"),
@@ -294,7 +298,7 @@ async fn serve<C: Carrier>(
     hall: &Arc<Hall>,
     mut carrier: C,
     binding: Binding,
-    permit: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
     deadline: Instant,
     peer: SocketAddr,
 ) {
@@ -321,7 +325,7 @@ async fn serve<C: Carrier>(
     };
     let greeted =
         handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit).await;
-    drop(permit);
+    drop(place);
     let (greeted, guest) = match greeted {
         Ok(greeted) => greeted,
         Err(HandshakeError::WrongToken) => {
