@@ -115,7 +115,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 if violation == Some(Violation::PeerSilent) {
                     return Poll::Ready(self.end(End::Closed));
                 }
-                self.close_soon();
+                self.close_soon(cx);
                 if self.output.is_empty() && !self.shut {
                     // Then on, until the peer closes too: closing with input unread would send a
                     // RST, which may destroy our last frames on their way.
@@ -170,7 +170,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     }
 
     /// Everything that happens under the lock, once.
-    fn turn(&mut self, cx: &Context<'_>, expired: bool) -> Turn {
+    fn turn(&mut self, cx: &mut Context<'_>, expired: bool) -> Turn {
         let now = Instant::now();
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
@@ -198,7 +198,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             };
             (turn, inner.machine.poll_timeout())
         });
-        self.arm(timeout);
+        self.arm(cx, timeout);
         self.deliver();
         turn
     }
@@ -214,14 +214,22 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
 
     /// The timer is only ever moved forward: a deadline that moved back is found out when the
     /// timer fires, which is cheaper than moving it at every turn.
-    fn arm(&mut self, timeout: Option<Instant>) {
+    fn arm(&mut self, cx: &mut Context<'_>, timeout: Option<Instant>) {
         if self.closing {
             return;
         }
         let Some(at) = timeout else { return };
         if self.timer_at.is_none_or(|armed| at < armed) {
-            self.timer_at = Some(at);
-            self.timer.as_mut().reset(at.into());
+            self.set_timer(cx, at);
+        }
+    }
+
+    /// A timer that was set knows nobody to wake until it has been polled.
+    fn set_timer(&mut self, cx: &mut Context<'_>, at: Instant) {
+        self.timer_at = Some(at);
+        self.timer.as_mut().reset(at.into());
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -234,12 +242,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     }
 
     /// A closed session gets a moment to write its last frames.
-    fn close_soon(&mut self) {
+    fn close_soon(&mut self, cx: &mut Context<'_>) {
         if !self.closing {
             self.closing = true;
-            let at = Instant::now() + LINGER;
-            self.timer_at = Some(at);
-            self.timer.as_mut().reset(at.into());
+            self.set_timer(cx, Instant::now() + LINGER);
         }
     }
 

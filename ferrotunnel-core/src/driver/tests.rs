@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ferrotunnel_common::{ClientId, Token, TunnelKind};
 use ferrotunnel_protocol::frame::{GoAwayCode, ResetCode};
-use ferrotunnel_protocol::{Config, OpenRequest, StreamError};
+use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -45,6 +45,12 @@ impl Running {
 
 /// A server and a client, established, over a carrier that takes `buffer` bytes at once.
 async fn pair(buffer: usize) -> (Running, Running) {
+    let ((near, server), (far, client)) = greeted(buffer).await;
+    (Running::start(near, server), Running::start(far, client))
+}
+
+/// The same before their drivers run.
+async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Greeted)) {
     let (mut near, mut far) = tokio::io::duplex(buffer);
     let token = Token::new("secret").unwrap();
     let (authenticator, key) = (Authenticator::shared(&token), ProofKey::derive(&token));
@@ -60,7 +66,7 @@ async fn pair(buffer: usize) -> (Running, Running) {
         handshake::server(&mut near, config.clone(), &binding, &authenticator, admit),
         handshake::client(&mut far, config, &binding, caller),
     );
-    (Running::start(near, server.unwrap().0), Running::start(far, client.unwrap()))
+    ((near, server.unwrap().0), (far, client.unwrap()))
 }
 
 const OPEN: OpenRequest =
@@ -166,4 +172,25 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         soon(talk).await;
         assert!(soon(spliced).await.unwrap().is_err());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_says_a_word_is_noticed() {
+    let ((near, server), (far, _)) = greeted(1 << 20).await;
+    let server = Running::start(near, server);
+    let end = tokio::time::timeout(Duration::from_secs(60), server.end).await;
+    let end = end.expect("the deadline woke nobody").unwrap();
+    assert!(matches!(end, End::Violation(Violation::PeerSilent)), "{end:?}");
+    drop(far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_closes_before_its_first_turn_ends_though_its_peer_does_not() {
+    let ((near, server), (far, _)) = greeted(1 << 20).await;
+    let shared = Arc::new(Shared::new(server.machine));
+    Session::new(Arc::clone(&shared)).close(GoAwayCode::ShuttingDown, "bye");
+    let driving = Driver::new(near, shared, server.input, |_| ());
+    let end = tokio::time::timeout(Duration::from_secs(60), driving).await;
+    assert!(matches!(end.expect("the deadline woke nobody"), End::Closed));
+    drop(far);
 }

@@ -11,7 +11,7 @@ pub type Room = usize;
 
 /// One end of a splice: a pipe that reads and writes whole chunks.
 ///
-/// Sealed by its use: implemented for sockets, for tunnel streams and, through
+/// Sealed by its use: implemented for sockets, for TLS over them, for tunnel streams and, through
 /// [`Io`](super::Io), for anything that is `AsyncRead + AsyncWrite`.
 pub trait End: Unpin + Send {
     /// Whether a break takes back nothing that was said before it: what was written here arrives

@@ -1,4 +1,4 @@
-//! Anything that reads and writes, as an end of a splice: upgraded HTTP connections, TLS.
+//! Anything that reads and writes, as an end of a splice: upgraded HTTP connections.
 
 use std::io;
 use std::pin::Pin;

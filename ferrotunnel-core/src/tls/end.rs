@@ -31,7 +31,8 @@ impl End for TlsEnd {
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
         let take = |piece: bytes::BytesMut| chunks.push(buffer::unpinned(piece));
-        let taken = ready!(self.stream.poll_pieces(cx, &mut self.read_size, room.max(1), take))?;
+        let (size, room) = (&mut self.read_size, room.max(1));
+        let taken = ready!(self.stream.poll_pieces(cx, size, room, SLICES, take))?;
         Poll::Ready(Ok(taken > 0))
     }
 
@@ -63,5 +64,5 @@ impl End for TlsEnd {
     }
 }
 
-/// Slices of one vectored write.
+/// Slices of one vectored write, and pieces of one read: what both ends of a splice do at a time.
 const SLICES: usize = 16;

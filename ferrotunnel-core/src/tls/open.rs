@@ -35,11 +35,11 @@ impl Opener {
         let mut record = input.split_to(whole_len);
         let (header, body) = record.split_first_chunk_mut().ok_or(Fault::Internal)?;
         let inner = self.0.open(*header, body)?;
-        // Zeros behind the content type are padding (RFC 8446, section 5.4).
-        let len = inner.iter().rposition(|byte| *byte != 0).ok_or(Fault::UnexpectedMessage)?;
-        if len > MOST_PLAIN {
+        if inner.len() > MOST_PLAIN + 1 {
             return Err(Fault::RecordOverflow);
         }
+        // Zeros behind the content type are padding (RFC 8446, section 5.4).
+        let len = inner.iter().rposition(|byte| *byte != 0).ok_or(Fault::UnexpectedMessage)?;
         let kind = inner.get(len).copied().map(ContentType::from).ok_or(Fault::Internal)?;
         record.truncate(HEADER_LEN + len);
         record.advance(HEADER_LEN);
@@ -49,8 +49,10 @@ impl Opener {
 
 /// Whether `open` would find something to say.
 pub(super) fn is_openable(input: &BytesMut) -> bool {
-    whole_len(input).is_err()
-        || whole_len(input).is_ok_and(|len| len.is_some_and(|len| len <= input.len()))
+    match whole_len(input) {
+        Ok(len) => len.is_some_and(|len| len <= input.len()),
+        Err(_) => true,
+    }
 }
 
 /// Bytes of the first record, as soon as its header tells.

@@ -32,6 +32,11 @@ impl Outbox {
 
     /// Room for `bytes` more.
     pub(super) fn reserve(&mut self, bytes: usize) {
+        if self.sent > 0 {
+            // Little of it: as long as much waits, nothing new is sealed.
+            self.buffer.copy_within(self.sent..self.filled, 0);
+            (self.sent, self.filled) = (0, self.filled - self.sent);
+        }
         let needed = self.filled + bytes;
         if self.buffer.len() >= needed {
             return;

@@ -24,7 +24,7 @@ pub(super) struct Records {
     message: Vec<u8>,
     /// The peer wants us to change our key. However often it says so, we owe it once.
     owes_key_update: bool,
-    /// Records in a row that brought no data.
+    /// Records and messages in a row that brought no data.
     quiet: u8,
     /// The peer has said goodbye.
     is_ended: bool,
@@ -60,6 +60,11 @@ impl Records {
         self.fault.is_some()
     }
 
+    /// What was wrong, if anything was.
+    pub(super) fn fault(&self) -> Option<Fault> {
+        self.fault.clone()
+    }
+
     /// Nothing can be trusted any more.
     pub(super) fn fail(&mut self, fault: Fault) {
         self.fault.get_or_insert(fault);
@@ -93,12 +98,15 @@ impl Records {
                 ContentType::Alert => self.handle_alert(&content)?,
                 _ => return Err(Fault::UnexpectedMessage),
             }
-            self.quiet += 1;
-            if self.quiet > MOST_QUIET {
-                return Err(Fault::UnexpectedMessage);
-            }
+            self.be_quiet()?;
         }
         Ok(None)
+    }
+
+    /// What brings no data must not come for ever.
+    fn be_quiet(&mut self) -> Result<(), Fault> {
+        self.quiet += 1;
+        if self.quiet > MOST_QUIET { Err(Fault::UnexpectedMessage) } else { Ok(()) }
     }
 
     fn handle_messages(&mut self, content: &[u8]) -> Result<(), Fault> {
@@ -121,6 +129,10 @@ impl Records {
                 _ => self.secrets.keep_ticket(message)?,
             }
             rest = behind;
+            // The record counts for the first.
+            if !rest.is_empty() {
+                self.be_quiet()?;
+            }
         }
         if rest.len() > MOST_MESSAGE {
             return Err(Fault::Malformed);

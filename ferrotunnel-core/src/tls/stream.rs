@@ -63,21 +63,23 @@ impl TlsStream {
         })
     }
 
-    /// Hands out what there is, in pieces, until `take` has enough. Ready with how much it was, 0 at
-    /// the end.
+    /// Hands out what there is, until it is `limit` bytes or `most` pieces. Ready with how many bytes
+    /// it was, 0 at the end.
     pub(super) fn poll_pieces(
         &mut self,
         cx: &mut Context<'_>,
         size: &mut ReadSize,
         limit: usize,
+        most: usize,
         mut take: impl FnMut(BytesMut),
     ) -> Poll<io::Result<usize>> {
         loop {
-            let mut taken = 0;
-            while taken < limit {
+            let (mut taken, mut pieces) = (0, 0);
+            while taken < limit && pieces < most {
                 match self.next_piece(cx) {
                     Ok(Some(piece)) => {
                         taken += piece.len();
+                        pieces += 1;
                         take(piece);
                     }
                     Ok(None) => break,
@@ -101,7 +103,12 @@ impl TlsStream {
     fn poll_fill(&mut self, cx: &mut Context<'_>, size: &mut ReadSize) -> Poll<io::Result<()>> {
         let readable = self.poll_socket_readable(cx);
         ready!(readable)?;
-        if ready!(size.poll_read_more(&mut self.socket, cx, &mut self.input))? == 0 {
+        let read = size.poll_read_more(&mut self.socket, cx, &mut self.input);
+        if read.is_pending() && self.input.is_empty() {
+            // The socket was less ready than it seemed.
+            self.input = BytesMut::new();
+        }
+        if ready!(read)? == 0 {
             self.records.fail(Fault::Truncated);
         }
         Poll::Ready(Ok(()))
@@ -179,7 +186,7 @@ impl AsyncRead for TlsStream {
             return Poll::Ready(Ok(()));
         }
         let mut piece = BytesMut::new();
-        let polled = self.poll_pieces(cx, &mut ReadSize::default(), 1, |taken| piece = taken);
+        let polled = self.poll_pieces(cx, &mut ReadSize::default(), 1, 1, |taken| piece = taken);
         ready!(polled)?;
         let count = piece.len().min(buf.remaining());
         let (now, _) = piece.split_at(count);
@@ -210,7 +217,9 @@ impl AsyncWrite for TlsStream {
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
         if this.is_finished {
-            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+            // What was wrong says more than that nothing can be written any more.
+            let fault = this.records.fault().map(io::Error::from);
+            return Poll::Ready(Err(fault.unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())));
         }
         if this.outbox.unsent().len() > MOST_JOINED {
             ready!(this.poll_drain(cx))?;
@@ -265,7 +274,7 @@ impl Carrier for TlsStream {
         size: &mut ReadSize,
         input: &mut Input,
     ) -> Poll<io::Result<usize>> {
-        self.poll_pieces(cx, size, usize::MAX, |piece| input.push(piece))
+        self.poll_pieces(cx, size, usize::MAX, usize::MAX, |piece| input.push(piece))
     }
 
     fn socket(&self) -> Option<&TcpStream> {

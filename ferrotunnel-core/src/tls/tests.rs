@@ -14,6 +14,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::{Secured, TlsIdentity, TlsStream, accept, client_config, connect, server_config};
 use crate::auth::Binding;
+use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
 use crate::splice::{End, SocketEnd, splice};
 
@@ -417,6 +418,21 @@ async fn a_quiet_stream_holds_no_buffers() {
     let waits = std::future::poll_fn(|cx| near.poll_readable(cx));
     assert!(tokio::time::timeout(Duration::from_millis(50), waits).await.is_err());
     assert_eq!(near.held() + far.held(), 0);
+    // One record that fills the read buffer to the last byte leaves the socket seemingly ready.
+    let record = 4_096 - 5 - 1 - 16;
+    far.write_all(&words[..record]).await.unwrap();
+    let mut size = ReadSize::default();
+    let mut heard = 0;
+    while heard < record {
+        let take = |piece: bytes::BytesMut| drop(piece);
+        let pieces = std::future::poll_fn(|cx| {
+            near.poll_pieces(cx, &mut size, usize::MAX, usize::MAX, take)
+        });
+        heard += soon(pieces).await.unwrap();
+    }
+    let more = std::future::poll_fn(|cx| near.poll_pieces(cx, &mut size, 1, 1, drop));
+    assert!(tokio::time::timeout(Duration::from_millis(50), more).await.is_err());
+    assert_eq!(near.held(), 0);
     // The driver has it inside, so that much belongs to each session.
     assert!(size_of::<TlsStream>() <= 192, "{}", size_of::<TlsStream>());
 }
