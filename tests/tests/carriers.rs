@@ -8,7 +8,7 @@ use ferrotunnel::{
     Client, ClientBuilder, ClientEvent, Connections, ErrorKind as Kind, Streams, Tunnel, TunnelInfo,
 };
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, Site, TestBed, eventually, numbered_visitors, over_both,
+    Carrier, Link, LocalService, PATIENCE, Site, TestBed, eventually, numbered_visitors, over_both,
     public_addr, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,9 @@ use tokio::sync::broadcast::error::TryRecvError;
 /// A client of three carriers with a TCP tunnel, once all of them have it.
 async fn three(bed: &TestBed, client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
     let tunnel = Tunnel::tcp().local_addr(local.to_string()).streams(Streams::Multiplexed);
-    let client = client.connections(Connections::Exactly(3)).tunnel(tunnel).build().unwrap();
+    let client = client.connections(Connections::Exactly(3)).tunnel(tunnel);
+    // What ends by itself does not need it.
+    let client = client.drain_grace(PATIENCE * 10).build().unwrap();
     let info = client.start().await.unwrap();
     eventually("all carriers", || bed.server.sessions() == 3).await;
     (client, public_addr(&info.public_url))

@@ -39,7 +39,8 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
     loop {
         for number in 0..*wanted.borrow_and_update() as u8 {
             let number = CarrierNumber(number);
-            if running.insert(number) {
+            // One that has stopped is not to begin anew while the others still finish.
+            if !*state.stop.borrow() && running.insert(number) {
                 let (state, report) = (Arc::clone(&state), report.clone());
                 shards.spawn(&state.carriers.clone(), number.0.into(), async move {
                     let mut last_words = LastWords { report, number, ended: None };
@@ -47,14 +48,15 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
                 });
             }
         }
+        if *state.stop.borrow() && running.is_empty() {
+            return state.finish(ConnectError::Shutdown);
+        }
         tokio::select! {
             // This end of the channel keeps it open.
             Some((number, ended)) = reports.recv() => {
                 running.remove(&number);
                 let error = match ended {
-                    Ended::Unwanted => continue,
-                    Ended::Stopped if !running.is_empty() => continue,
-                    Ended::Stopped => ConnectError::Shutdown,
+                    Ended::Unwanted | Ended::Stopped => continue,
                     Ended::ForGood(error) => error,
                 };
                 state.carriers.abort_all();
