@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::AsyncRead;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 /// Read size that follows the traffic: a reader that fills its buffer gets a larger one, one that
@@ -124,21 +124,32 @@ pub(crate) fn unpinned(piece: BytesMut) -> Bytes {
     if piece.len() <= COPY_BELOW { Bytes::copy_from_slice(&piece) } else { piece.freeze() }
 }
 
-/// Fills `slices` from `chunks`; returns how many are used.
-pub(crate) fn fill_slices<'a>(
-    slices: &mut [IoSlice<'a>],
-    chunks: impl Iterator<Item = &'a Bytes>,
-) -> usize {
+/// Writes once from the front of `chunks`, drops what was written and tells how much it was.
+pub(crate) fn poll_write_chunks<W: AsyncWrite + Unpin>(
+    io: &mut W,
+    cx: &mut Context<'_>,
+    chunks: &mut Vec<Bytes>,
+) -> Poll<io::Result<usize>> {
+    if chunks.is_empty() {
+        return Poll::Ready(Ok(0));
+    }
+    let mut slices = [IoSlice::new(&[]); CHUNKS_AT_ONCE];
     let mut used = 0;
-    for (slot, chunk) in slices.iter_mut().zip(chunks) {
+    for (slot, chunk) in slices.iter_mut().zip(chunks.iter()) {
         *slot = IoSlice::new(chunk);
         used += 1;
     }
-    used
+    let slices = slices.get(..used).unwrap_or_default();
+    let count = ready!(Pin::new(io).poll_write_vectored(cx, slices))?;
+    if count == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    advance(chunks, count);
+    Poll::Ready(Ok(count))
 }
 
 /// Drops the first `written` bytes of `chunks`.
-pub(crate) fn advance(chunks: &mut Vec<Bytes>, mut written: usize) {
+fn advance(chunks: &mut Vec<Bytes>, mut written: usize) {
     let mut whole = 0;
     for chunk in chunks.iter_mut() {
         if chunk.len() > written {
@@ -150,6 +161,10 @@ pub(crate) fn advance(chunks: &mut Vec<Bytes>, mut written: usize) {
     }
     chunks.drain(..whole);
 }
+
+/// Chunks that one end of a splice hands out, and the other takes with one vectored write: sixteen
+/// full records of TLS are as much as one read of a socket brings.
+pub(crate) const CHUNKS_AT_ONCE: usize = 16;
 
 /// A quiet connection borrows this much per read: a request or a few frames.
 const LEAST_READ: usize = 4 << 10;

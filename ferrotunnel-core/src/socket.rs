@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Options of a visitor's socket or of one to a local service. An answer written in two parts must
@@ -57,6 +60,18 @@ pub(crate) fn abort_on_close(socket: &TcpStream) {
 /// Takes `abort_on_close` back: all that was to be said has been.
 pub(crate) fn close_in_peace(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(None);
+}
+
+/// Ends the writing direction.
+pub(crate) fn poll_shutdown<W: AsyncWrite + Unpin>(
+    socket: &mut W,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    match ready!(Pin::new(socket).poll_shutdown(cx)) {
+        // The peer has closed already; there is nobody left to tell.
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+        other => Poll::Ready(other),
+    }
 }
 
 /// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again.

@@ -1,7 +1,6 @@
 //! Sockets as ends of a splice.
 
-use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::io;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -100,23 +99,11 @@ impl<T: Socket> End for SocketEnd<T> {
         cx: &mut Context<'_>,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let used = buffer::fill_slices(&mut slices, chunks.iter());
-        let slices = slices.get(..used).unwrap_or_default();
-        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(cx, slices))?;
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        buffer::advance(chunks, count);
-        Poll::Ready(Ok(count))
+        buffer::poll_write_chunks(&mut self.socket, cx, chunks)
     }
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.socket).poll_shutdown(cx)) {
-            // The peer has closed already; there is nobody left to tell.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
-            other => Poll::Ready(other),
-        }
+        socket::poll_shutdown(&mut self.socket, cx)
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
@@ -133,6 +120,3 @@ impl<T: Socket> End for SocketEnd<T> {
         self.socket.abort_on_close();
     }
 }
-
-/// Slices of one vectored write; as many chunks as a stream hands out at once.
-const SLICES: usize = 16;

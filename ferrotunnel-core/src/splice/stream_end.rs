@@ -7,6 +7,7 @@ use bytes::Bytes;
 use ferrotunnel_protocol::frame::ResetCode;
 
 use super::end::{End, Room};
+use crate::buffer::CHUNKS_AT_ONCE;
 use crate::stream::{Stream, to_io, write_to_io};
 
 impl End for Stream {
@@ -18,7 +19,7 @@ impl End for Stream {
         _room: Room,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
-        self.poll_read_chunks(cx, chunks, CHUNKS).map_err(to_io)
+        self.poll_read_chunks(cx, chunks, CHUNKS_AT_ONCE).map_err(to_io)
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
@@ -57,7 +58,3 @@ impl End for Stream {
         self.reset_after_data(ResetCode::LocalFailed, "");
     }
 }
-
-/// Chunks taken at once, as many as one write takes: sixteen full records of TLS are as much as one
-/// read of a socket brings.
-const CHUNKS: usize = 16;

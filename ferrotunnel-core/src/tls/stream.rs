@@ -16,6 +16,7 @@ use super::outbox::Outbox;
 use super::records::Records;
 use crate::buffer::{Input, ReadSize};
 use crate::carrier::Carrier;
+use crate::socket;
 use crate::splice::End;
 
 /// Reads and writes through records. A quiet one holds no buffers.
@@ -248,11 +249,7 @@ impl AsyncWrite for TlsStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.finish(AlertDescription::CloseNotify)?;
         ready!(self.as_mut().poll_flush(cx))?;
-        match ready!(Pin::new(&mut self.socket).poll_shutdown(cx)) {
-            // The peer has closed already; there is nobody left to tell.
-            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
-            other => Poll::Ready(other),
-        }
+        socket::poll_shutdown(&mut self.socket, cx)
     }
 }
 
