@@ -2,10 +2,14 @@
 
 use std::net::SocketAddr;
 
-use ferrotunnel::{Client, ClientBuilder, RunningServer, Server, ServerBuilder, Streams, Tunnel};
+use ferrotunnel::{
+    Client, ClientBuilder, ClientEvent, RunningServer, Server, ServerBuilder, Streams, Tunnel,
+    TunnelInfo,
+};
 use http_body_util::Full;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
+use tokio::sync::broadcast::Receiver;
 
 use crate::link::Link;
 use crate::patience::{eventually, soon};
@@ -154,4 +158,15 @@ pub fn client_of(server: SocketAddr, carrier: Carrier) -> ClientBuilder {
 /// The address in `tcp://host:port`.
 pub fn public_addr(url: &str) -> SocketAddr {
     url.strip_prefix("tcp://").unwrap().parse().unwrap()
+}
+
+/// The next tunnel that is ready.
+pub async fn ready(events: &mut Receiver<ClientEvent>) -> TunnelInfo {
+    loop {
+        match soon("a tunnel", events.recv()).await.unwrap() {
+            ClientEvent::TunnelReady(info) => return info,
+            ClientEvent::Ended { reason } => unreachable!("the client ended: {reason:?}"),
+            _ => {}
+        }
+    }
 }

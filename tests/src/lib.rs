@@ -19,7 +19,7 @@ mod site;
 mod stranger;
 mod visitor;
 
-pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr};
+pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready};
 pub use link::Link;
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use service::{LocalService, own_ip, read_head};

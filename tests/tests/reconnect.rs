@@ -4,25 +4,14 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Streams, Tunnel, TunnelInfo};
+use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Streams, Tunnel};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, eventually, over_both,
-    public_addr, run, says_and_hears, soon,
+    public_addr, ready, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast::Receiver;
-
-/// The next tunnel that is ready.
-async fn ready(events: &mut Receiver<ClientEvent>) -> TunnelInfo {
-    loop {
-        match soon("a tunnel", events.recv()).await.unwrap() {
-            ClientEvent::TunnelReady(info) => return info,
-            ClientEvent::Ended { reason } => unreachable!("the client ended: {reason:?}"),
-            _ => {}
-        }
-    }
-}
 
 /// Waits until the client has noticed that its session is lost.
 async fn disconnected(events: &mut Receiver<ClientEvent>) {
