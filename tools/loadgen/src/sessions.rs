@@ -66,9 +66,7 @@ pub struct SessionsLoad {
 /// Who chooses a tunnel's port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ports {
-    /// The server has the system pick one, from those for outgoing connections. With thousands in
-    /// use the system takes milliseconds to find one that is free, the more so as the clients of
-    /// one machine use them too.
+    /// The server, by chance, from those of the dynamic range.
     Picked,
     /// The client, from those below.
     Asked,
