@@ -6,6 +6,7 @@ mod direct;
 mod growth;
 mod life;
 mod local;
+mod parting;
 mod state;
 mod target;
 
@@ -84,7 +85,8 @@ pub enum Retry {
     /// are final.
     #[default]
     Forever,
-    /// The first failure ends the client.
+    /// The first failure ends the client. One of several carriers that is lost is no failure while
+    /// another one is left: it is dialled again.
     Never,
 }
 
@@ -258,8 +260,11 @@ impl ClientEngine {
 
 impl ClientEngine {
     fn abort(&self) {
+        // First, so that whoever is about to begin on another thread finds it.
+        self.state.stop.send_replace(true);
         self.main.abort();
         self.state.carriers.abort_all();
+        self.state.parting.abort_all();
         self.state.finish(ConnectError::Shutdown);
     }
 }
@@ -284,3 +289,6 @@ impl Drop for TunnelHandle {
         self.state.remove(self.number);
     }
 }
+
+#[cfg(test)]
+mod tests;

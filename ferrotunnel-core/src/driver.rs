@@ -187,8 +187,8 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 sort(event, shared, inner, wakers, incoming);
             }
             // Always, even if the carrier is blocked now: a write that ends the blockade in this
-            // very turn leaves nothing else to wake the driver.
-            if inner.driver.is_none() {
+            // very turn leaves nothing else to wake the driver. It may have moved to another task.
+            if inner.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
                 inner.driver = Some(cx.waker().clone());
             }
             let turn = Turn {

@@ -14,6 +14,11 @@ const PREFERRED: &str = "preferred";
 /// Which of the client's carriers the tunnel is registered over.
 const CARRIER: &str = "carrier";
 
+/// The client has the tunnel over another carrier: it takes nothing over.
+///
+/// It can have lost the tunnel to a newer client while the question was under way.
+const JOIN: &str = "join";
+
 const YES: &str = "true";
 
 /// The value of an option, if it is set.
@@ -31,6 +36,16 @@ pub(crate) fn prefer(wanted: &mut Register) {
     wanted.options.push((PREFERRED.to_owned(), YES.to_owned()));
 }
 
+/// Whether it is asked for only to join in.
+pub(crate) fn is_joining(wanted: &Register) -> bool {
+    value(&wanted.options, JOIN) == Some(YES)
+}
+
+/// Says that it is asked for only to join in.
+pub(crate) fn join(wanted: &mut Register) {
+    wanted.options.push((JOIN.to_owned(), YES.to_owned()));
+}
+
 /// One of the carriers that a client has to a server; the first is 0. Each carries a session of its
 /// own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,17 +61,18 @@ impl CarrierNumber {
         }
     }
 
-    /// Over which carrier the tunnel is asked for.
-    pub(crate) fn of(wanted: &Register) -> Self {
-        // A number beyond ours joins nobody: it takes over like any other session.
-        let number = value(&wanted.options, CARRIER).and_then(|value| value.parse().ok());
-        number.map_or(Self::FIRST, Self)
+    /// Over which carrier the tunnel is asked for; `None` if that is no such number.
+    pub(crate) fn of(wanted: &Register) -> Option<Self> {
+        match value(&wanted.options, CARRIER) {
+            None => Some(Self::FIRST),
+            Some(number) => number.parse().ok().map(Self),
+        }
     }
 }
 
 /// What describes the tunnel itself, and not how it was asked for this time.
 pub(crate) fn lasting(options: TunnelOptions) -> TunnelOptions {
-    options.into_iter().filter(|(key, _)| key != PREFERRED && key != CARRIER).collect()
+    options.into_iter().filter(|(key, _)| ![PREFERRED, CARRIER, JOIN].contains(&&**key)).collect()
 }
 
 #[cfg(test)]
@@ -75,10 +91,17 @@ mod tests {
             port: 0,
             options: options.clone(),
         };
-        assert!(!is_preferred(&wanted) && CarrierNumber::of(&wanted) == CarrierNumber::FIRST);
+        assert!(!is_preferred(&wanted) && !is_joining(&wanted));
+        assert_eq!(CarrierNumber::of(&wanted), Some(CarrierNumber::FIRST));
         prefer(&mut wanted);
+        join(&mut wanted);
         CarrierNumber(3).mark(&mut wanted);
-        assert!(is_preferred(&wanted) && CarrierNumber::of(&wanted) == CarrierNumber(3));
-        assert_eq!(lasting(wanted.options), options);
+        assert!(is_preferred(&wanted) && is_joining(&wanted));
+        assert_eq!(CarrierNumber::of(&wanted), Some(CarrierNumber(3)));
+        assert_eq!(lasting(wanted.options.clone()), options);
+        for number in ["", "256", "-1", "first"] {
+            wanted.options = vec![(CARRIER.to_owned(), number.to_owned())];
+            assert_eq!(CarrierNumber::of(&wanted), None, "{number:?}");
+        }
     }
 }

@@ -26,7 +26,7 @@ use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::Member;
 pub use self::tunnel::{Tunnel, TunnelUid};
-use crate::options::{CarrierNumber, is_preferred};
+use crate::options::{CarrierNumber, is_joining, is_preferred};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 
@@ -117,7 +117,10 @@ impl Registry {
         if maps.closed {
             return Err((RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
         }
-        let carrier = CarrierNumber::of(&wanted);
+        let Some(carrier) = CarrierNumber::of(&wanted) else {
+            let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
+            return Err((RefusalCode::NotAllowed, reason));
+        };
         let member = Member { carrier, owner: Arc::clone(owner), number };
         let entered = match wanted.kind {
             TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
@@ -167,7 +170,8 @@ impl Registry {
             pick()
         } else {
             let name = names::check_label(&wanted.name)?;
-            let holder = maps.hosts.get(&host(&name)).filter(|_| is_preferred(&wanted));
+            let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
+            let holder = maps.hosts.get(&host(&name)).filter(|_| may_pick);
             if holder.is_some_and(|holder| !holder.is_of(&member.owner)) { pick() } else { name }
         };
         let mut hosts = vec![host(&name)];
@@ -184,10 +188,11 @@ impl Registry {
             }
         }
         refuse_strangers(&replaced, &member.owner)?;
-        if let [one] = replaced.as_slice()
-            && one.takes_in(&member, &wanted, &hosts)
-        {
-            return Ok(Entered::joining(Arc::clone(one), member, Place::Hosts(hosts), address));
+        if is_joining(&wanted) && !replaced.is_empty() {
+            // It may stand under a part of its hosts only, if others were taken over.
+            let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
+            let own = own.ok_or_else(taken_over)?;
+            return Ok(Entered::joining(own, member, Place::Hosts(hosts), address));
         }
         let tunnel = self.tunnel(member, wanted, hosts.clone());
         for host in &hosts {
@@ -202,7 +207,9 @@ impl Registry {
         member: Member,
         mut wanted: Register,
     ) -> Result<Entered, (RefusalCode, String)> {
-        let preferred = is_preferred(&wanted);
+        let joining = is_joining(&wanted);
+        // Who has it already would not know another port for it.
+        let preferred = is_preferred(&wanted) && !joining;
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
             && (!preferred || old.is_of(&member.owner))
@@ -210,8 +217,12 @@ impl Registry {
             refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
-            if old.takes_in(&member, &wanted, &[]) {
-                return Ok(Entered::joining(old, member, place, address));
+            if joining {
+                return if old.takes_in(&member, &wanted, &[]) {
+                    Ok(Entered::joining(old, member, place, address))
+                } else {
+                    Err(taken_over())
+                };
             }
             let tunnel = self.tunnel(member, wanted, Vec::new());
             taken.replace(Arc::clone(&tunnel));
@@ -273,6 +284,11 @@ impl Entered {
         let joined = tunnel.join(member);
         Self { tunnel, place, address, replaced: Vec::new(), joined }
     }
+}
+
+/// Who only joins in takes nothing back.
+fn taken_over() -> (RefusalCode, String) {
+    (RefusalCode::Superseded, owner::TAKEN_OVER.to_owned())
 }
 
 fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), (RefusalCode, String)> {

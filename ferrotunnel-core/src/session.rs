@@ -61,6 +61,16 @@ impl Session {
         self.shared.order(|inner| inner.machine.close(code, reason));
     }
 
+    /// Whether it takes nothing new and is not over yet.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.lock(|inner| inner.machine.state() == protocol::State::Draining)
+    }
+
+    /// The least round trip of the last minutes: the way itself.
+    pub(crate) fn least_round_trip(&self) -> Option<Duration> {
+        self.shared.lock(|inner| inner.machine.least_round_trip())
+    }
+
     /// Smoothed round trip to the peer.
     pub fn round_trip(&self) -> Option<Duration> {
         self.shared.lock(|inner| inner.machine.round_trip())

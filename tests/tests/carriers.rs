@@ -240,3 +240,34 @@ fn a_number_that_makes_no_sense_is_refused() {
         assert!(error.to_string().contains("connections"), "{error}");
     }
 }
+
+#[test]
+fn to_the_world_a_client_is_connected_or_not() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+        let client = bed.client_over(&link).connections(Connections::Exactly(3)).tunnel(tunnel);
+        let client = client.build().unwrap();
+        let mut events = client.events();
+        client.start().await.unwrap();
+        let mut is_connected = false;
+        for round in 1..=5 {
+            eventually("all carriers", || bed.server.sessions() == 3).await;
+            link.cut();
+            eventually("them to come back", || link.accepted() >= 3 + 3 * round).await;
+            while let Ok(event) = events.try_recv() {
+                match event {
+                    ClientEvent::Connected { .. } => {
+                        assert!(!is_connected, "told twice in round {round}");
+                        is_connected = true;
+                    }
+                    ClientEvent::Disconnected { .. } => is_connected = false,
+                    ClientEvent::TunnelReady(_) => assert!(is_connected, "round {round}"),
+                    _ => {}
+                }
+            }
+        }
+    });
+}

@@ -6,12 +6,13 @@
 )]
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, Tunnel};
+use ferrotunnel::{ClientEvent, Streams, Tunnel};
 use ferrotunnel_tests::{
-    LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr, soon,
+    LocalService, PATIENCE, Site, TestBed, client_of, eventually, over_both, own_ip, public_addr,
+    ready, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -173,7 +174,7 @@ fn clients_and_tcp_ports_go_while_requests_finish() {
             }
         })
         .await;
-        // Nothing of it was open, so it goes at once; the other one when the grace is over.
+        // Both look for another server at once, whatever is still open with this one.
         for events in [&mut tcp_events, &mut events] {
             let event = soon("the goodbye", events.recv()).await.unwrap();
             let ClientEvent::Disconnected { reason, .. } = event else { unreachable!("{event:?}") };
@@ -278,5 +279,37 @@ fn a_client_that_is_dropped_leaves_the_server() {
         eventually("the session to end", || bed.server.sessions() == 0).await;
         assert_eq!(bed.get("app", "/hello").await.status, 404);
         eventually("the port to close", || TcpListener::bind(public).is_ok()).await;
+    });
+}
+
+#[test]
+fn a_client_of_a_server_that_drains_goes_to_its_successor_at_once() {
+    over_both(async |carrier| {
+        let ip = own_ip();
+        let addr = SocketAddr::new(ip, 0);
+        let old = TestBed::server(carrier).bind(addr).http_bind(addr).drain_grace(PATIENCE);
+        let old = old.build().unwrap().spawn().await.unwrap();
+        let tunnel_addr = old.tunnel_addr();
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+        let tunnel = tunnel.streams(Streams::Multiplexed);
+        let client = client_of(tunnel_addr, carrier).tunnel(tunnel).build().unwrap();
+        let mut events = client.events();
+        client.start().await.unwrap();
+        let public = public_addr(&ready(&mut events).await.public_url);
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        let draining = tokio::spawn(old.shutdown());
+        eventually("the port to be free", || TcpListener::bind(tunnel_addr).is_ok()).await;
+        let new = TestBed::server(carrier).bind(tunnel_addr).http_bind(addr);
+        let new = new.build().unwrap().spawn().await.unwrap();
+        assert_eq!(public_addr(&ready(&mut events).await.public_url), public);
+        // One visitor is with the old server, and one with the new.
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+        says_and_hears(&mut visitor).await;
+        assert!(!draining.is_finished());
+        drop(visitor);
+        soon("the end of the old server", draining).await.unwrap().unwrap();
+        assert_eq!(new.sessions(), 1);
     });
 }

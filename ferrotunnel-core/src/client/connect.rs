@@ -118,26 +118,27 @@ impl Connector {
         ConnectError::Lost { server: self.server.clone(), source }
     }
 
-    pub(super) async fn connect(&self) -> Result<Link, ConnectError> {
-        self.dial(&self.server, None).await
+    /// A session, with the server at `reached` if one was reached already.
+    pub(super) async fn connect(&self, reached: Option<SocketAddr>) -> Result<Link, ConnectError> {
+        self.dial(reached, None).await
     }
 
     /// A direct carrier of a session, to the address that the session has reached.
     pub(super) async fn connect_direct(
         &self,
         session: SessionId,
-        server: Option<SocketAddr>,
+        reached: Option<SocketAddr>,
     ) -> Result<Link, ConnectError> {
-        let server = server.map_or_else(|| self.server.clone(), |addr| addr.to_string());
-        self.dial(&server, Some(session)).await
+        self.dial(reached, Some(session)).await
     }
 
     async fn dial(
         &self,
-        server: &str,
+        reached: Option<SocketAddr>,
         direct_for: Option<SessionId>,
     ) -> Result<Link, ConnectError> {
-        let socket = socket::dial(server)
+        let server = reached.map_or_else(|| self.server.clone(), |addr| addr.to_string());
+        let socket = socket::dial(&server)
             .await
             .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
         socket::tune(&socket);

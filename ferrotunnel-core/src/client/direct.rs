@@ -41,9 +41,13 @@ pub(super) async fn keep(
         // Long enough ago for a first burst.
         dial_after: Instant::now().checked_sub(PAUSE * 60).unwrap_or_else(Instant::now),
     };
+    let mut changes = state.tunnels_changed.subscribe();
     loop {
         let now = Instant::now();
-        let appetite = Appetite::of(state.streams_wanted(), session.round_trip());
+        changes.mark_unchanged();
+        let streams =
+            if session.is_draining() { Streams::Multiplexed } else { state.streams_wanted() };
+        let appetite = Appetite::of(streams, session.round_trip());
         keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most as usize);
         // A burst of as many as may wait, then one after each pause.
         let burst_began = now.checked_sub(appetite.pause * appetite.most).unwrap_or(now);
@@ -58,7 +62,8 @@ pub(super) async fn keep(
                 keeper.ended(ended.unwrap_or(Ended::Failed));
             }
             () = sleep_until(keeper.dial_after), if is_short => {}
-            () = state.tunnels_changed.notified() => {}
+            // The sender lives as long as the client.
+            _ = changes.changed() => {}
             () = sleep(LOOK_AGAIN), if session.round_trip().is_none() => {}
         }
     }

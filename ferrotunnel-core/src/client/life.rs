@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, ResetCode};
-use tokio::sync::{mpsc, watch};
+use ferrotunnel_common::SessionId;
+use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, Registered, ResetCode};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::backoff::Backoff;
@@ -17,7 +19,7 @@ use super::local;
 use super::state::{Next, State};
 use super::target::Target;
 use super::{Connections, Event, Retry};
-use crate::driver::Incoming;
+use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
 use crate::options::CarrierNumber;
 use crate::session::Session;
@@ -49,6 +51,7 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
             }
         }
         if *state.stop.borrow() && running.is_empty() {
+            state.parting.finished().await;
             return state.finish(ConnectError::Shutdown);
         }
         tokio::select! {
@@ -60,6 +63,10 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
                     Ended::ForGood(error) => error,
                 };
                 state.carriers.abort_all();
+                if matches!(error, ConnectError::GoAway { .. }) {
+                    // The server lets what is open finish.
+                    state.parting.finished().await;
+                }
                 return state.finish(error);
             }
             _ = wanted.changed() => {}
@@ -113,19 +120,22 @@ async fn carry(state: Arc<State>, number: CarrierNumber) -> Ended {
             () = stopped(&state) => return Ended::Stopped,
             () = turn_to_dial(&state, number) => {}
         }
-        let error = live(&state, number, &mut backoff).await;
-        state.leave(number);
+        let error = match live(&state, number, &mut backoff).await {
+            Over::Unwanted => return Ended::Unwanted,
+            Over::Failed(error) => error,
+        };
+        let pause = backoff.next(error.is_cheap());
+        let may_pass = may_pass(&state, &error);
+        let is_told = may_pass && state.retry == Retry::Forever && !*state.stop.borrow();
+        let told = is_told.then(|| Event::Disconnected { reason: reason(&error), retry_in: pause });
+        let nobody_left = state.leave(number, told);
         if *state.stop.borrow() {
             return Ended::Stopped;
         }
-        let is_last = *state.sessions.borrow() == 0;
-        if (state.retry == Retry::Never && is_last) || !may_pass(&state, &error) {
+        if (state.retry == Retry::Never && nobody_left) || !may_pass {
             return Ended::ForGood(error);
         }
-        let pause = backoff.next(error.is_cheap());
-        if is_last {
-            state.tell(Event::Disconnected { reason: reason(&error), retry_in: pause });
-        } else {
+        if !nobody_left {
             tracing::info!(
                 carrier = number.0,
                 error = reason(&error),
@@ -136,7 +146,7 @@ async fn carry(state: Arc<State>, number: CarrierNumber) -> Ended {
             () = tokio::time::sleep(pause) => {}
             () = stopped(&state) => {}
             // Nobody else is left to wait for.
-            () = alone(&state), if !is_last => {}
+            () = alone(&state), if !nobody_left => {}
         }
     }
 }
@@ -179,92 +189,147 @@ async fn alone(state: &State) {
     until(&state.sessions, |sessions| *sessions == 0).await;
 }
 
-/// One session, from dialling to its end.
-async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) -> ConnectError {
+/// How a session's time with its carrier number was over.
+enum Over {
+    /// Fewer carriers are wanted.
+    Unwanted,
+    Failed(ConnectError),
+}
+
+/// One session, from dialling until it is over, or takes nothing new any more: then it finishes what
+/// is open by itself, and the next one need not wait.
+async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) -> Over {
     let connected = tokio::select! {
         biased;
-        () = stopped(state) => return ConnectError::Shutdown,
-        connected = state.connector.connect() => connected,
+        () = stopped(state) => return Over::Failed(ConnectError::Shutdown),
+        () = unwanted(state, number) => return Over::Unwanted,
+        // A name may lead to several servers, and all carriers are to lead to one.
+        connected = state.connector.connect(state.reached()) => connected,
     };
     let Link { carrier, greeted, peer } = match connected {
         Ok(link) => link,
-        Err(error) => return error,
+        Err(error) => return Over::Failed(error),
     };
     let since = Instant::now();
     state.token_was_right.store(true, Ordering::Relaxed);
-    let session_id = greeted.session_id;
     let (session, shared) = connect::session(greeted.machine);
-    state.enter(number, &session, session_id);
-    let mut farewell = None;
-    // They end with the session.
-    let questions = Tasks::default();
-    let end = {
-        let on_incoming = |incoming| {
-            handle(state, number, &session, &questions, &mut farewell, incoming);
-        };
-        let mut driving = std::pin::pin!(carrier.drive(shared, greeted.input, on_incoming));
-        // To the end: a carrier that is closed here may be one that a visitor is just given.
-        let mut keeping = std::pin::pin!(async {
+    let talk = Arc::new(Talk {
+        state: Arc::clone(state),
+        number,
+        session,
+        session_id: greeted.session_id,
+        questions: Tasks::default(),
+        farewell: Mutex::default(),
+        drains: Notify::new(),
+    });
+    state.enter(number, &talk.session, talk.session_id, peer);
+    let on_incoming = {
+        let talk = Arc::clone(&talk);
+        move |incoming| talk.handle(incoming)
+    };
+    let mut driving = Box::pin(carrier.drive(shared, greeted.input, on_incoming));
+    // To the end: a carrier that is closed here may be one that a visitor is just given.
+    let mut keeping = {
+        let (state, talk) = (Arc::clone(state), Arc::clone(&talk));
+        Box::pin(async move {
             match number {
-                CarrierNumber::FIRST => direct::keep(state, &session, session_id, peer).await,
+                CarrierNumber::FIRST => {
+                    direct::keep(&state, &talk.session, talk.session_id, peer).await
+                }
                 // One pool is enough for all.
                 _ => std::future::pending().await,
             }
-        });
-        let goodbye = tokio::select! {
-            end = &mut driving => Err(end),
-            never = &mut keeping => match never {},
-            () = stopped(state) => Ok((GoAwayCode::ShuttingDown, "the client is shutting down")),
-            () = unwanted(state, number) => Ok((GoAwayCode::Drain, "fewer carriers will do")),
-        };
-        match goodbye {
-            Err(end) => end,
-            Ok((code, reason)) => {
-                session.drain(code, reason);
-                tokio::select! {
-                    end = driving => end,
-                    never = keeping => match never {},
-                }
+        })
+    };
+    let (over, is_open) = tokio::select! {
+        end = &mut driving => (Over::Failed(talk.why(end)), false),
+        never = &mut keeping => match never {},
+        () = stopped(state) => {
+            talk.session.drain(GoAwayCode::ShuttingDown, "the client is shutting down");
+            tokio::select! {
+                end = &mut driving => (Over::Failed(talk.why(end)), false),
+                never = &mut keeping => match never {},
             }
         }
+        () = unwanted(state, number) => {
+            talk.session.drain(GoAwayCode::Drain, "fewer carriers will do");
+            state.leave(number, None);
+            (Over::Unwanted, true)
+        }
+        // It had a reason, and that is what the closed carrier will be taken for.
+        () = talk.drains.notified() => (Over::Failed(talk.why(End::Closed)), true),
     };
     backoff.lived(since.elapsed());
-    farewell.unwrap_or_else(|| state.connector.ended(end))
+    if is_open {
+        // Nobody is asked for anything any more; the visitors finish.
+        talk.questions.abort_all();
+        state.tunnels_changed.send_replace(());
+        state.parting.spawn(async move {
+            tokio::select! {
+                _ = driving => {}
+                never = keeping => match never {},
+            }
+        });
+    }
+    over
 }
 
-fn handle(
-    state: &Arc<State>,
+/// What a session needs to answer the server.
+struct Talk {
+    state: Arc<State>,
     number: CarrierNumber,
-    session: &Session,
-    questions: &Tasks,
-    farewell: &mut Option<ConnectError>,
-    incoming: Incoming,
-) {
-    match incoming {
-        Incoming::Opened(stream, open) => serve(state, stream, &open),
-        Incoming::Registered(tunnel, answer) => match state.answered(number, tunnel, *answer) {
+    session: Session,
+    session_id: SessionId,
+    /// Tunnels to be asked for again; they end with the session.
+    questions: Tasks,
+    /// Why the server ended it.
+    farewell: Mutex<Option<ConnectError>>,
+    /// The server takes nothing new.
+    drains: Notify,
+}
+
+impl Talk {
+    fn handle(&self, incoming: Incoming) {
+        match incoming {
+            Incoming::Opened(stream, open) => serve(&self.state, stream, &open),
+            Incoming::Registered(tunnel, answer) => self.registered(tunnel, *answer),
+            Incoming::GoAway(go_away) => {
+                let GoAway { code, reason, .. } = *go_away;
+                // The refusal of the last tunnel comes first and says more.
+                self.farewell.lock().get_or_insert(match code {
+                    GoAwayCode::Superseded if self.state.wants_nothing() => {
+                        ConnectError::Superseded(reason)
+                    }
+                    code => ConnectError::GoAway { code, reason },
+                });
+                if !code.is_immediate() {
+                    self.drains.notify_one();
+                }
+            }
+            Incoming::Register(..) | Incoming::Unregister(_) => {}
+        }
+    }
+
+    fn registered(&self, tunnel: u32, answer: Registered) {
+        match self.state.answered(self.number, self.session_id, tunnel, answer) {
             Next::GoOn => {}
             Next::AskAgain(pause) => {
-                let state = Arc::clone(state);
-                questions.spawn(async move {
+                let (state, number) = (Arc::clone(&self.state), self.number);
+                self.questions.spawn(async move {
                     tokio::time::sleep(pause).await;
-                    state.ask_again(tunnel);
+                    state.ask_again(number, tunnel);
                 });
             }
             Next::End(error) => {
-                *farewell = Some(error);
-                session.close(GoAwayCode::ShuttingDown, "the tunnel is lost");
+                *self.farewell.lock() = Some(error);
+                self.session.close(GoAwayCode::ShuttingDown, "the tunnel is lost");
             }
-        },
-        Incoming::GoAway(go_away) => {
-            let GoAway { code, reason, .. } = *go_away;
-            // The refusal of the last tunnel comes first and says more.
-            farewell.get_or_insert(match code {
-                GoAwayCode::Superseded if state.wants_nothing() => ConnectError::Superseded(reason),
-                code => ConnectError::GoAway { code, reason },
-            });
         }
-        Incoming::Register(..) | Incoming::Unregister(_) => {}
+    }
+
+    /// Why it is over: what the server said, or what became of the carrier.
+    fn why(&self, end: End) -> ConnectError {
+        self.farewell.lock().take().unwrap_or_else(|| self.state.connector.ended(end))
     }
 }
 

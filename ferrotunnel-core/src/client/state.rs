@@ -1,24 +1,27 @@
 //! What a client wants, and the sessions it has for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::Contention;
-use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
+use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast, oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
-use super::growth::LOOK_EVERY;
+use super::growth::{FAR, LOOK_EVERY};
+use super::parting::Parting;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
-use crate::options::{CarrierNumber, prefer};
+use crate::options::{CarrierNumber, join, prefer};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -33,9 +36,11 @@ pub(super) struct State {
     pub(super) end: watch::Sender<Option<Arc<ConnectError>>>,
     /// The tasks of the carriers, which drive their sessions.
     pub(super) carriers: Tasks,
+    /// Sessions that take nothing new and finish what is open.
+    pub(super) parting: Parting,
     pub(super) streams: Tasks,
-    /// A tunnel came or went.
-    pub(super) tunnels_changed: Notify,
+    /// A tunnel came or went, or a session began to drain.
+    pub(super) tunnels_changed: watch::Sender<()>,
     /// How many carriers there should be.
     pub(super) carriers_wanted: watch::Sender<usize>,
     /// How many of them have a session.
@@ -48,8 +53,17 @@ pub(super) struct State {
 struct Tunnels {
     next_number: u32,
     wanted: HashMap<u32, Wanted>,
-    /// By carrier.
-    sessions: BTreeMap<CarrierNumber, (Session, SessionId)>,
+    sessions: Sessions,
+}
+
+/// The sessions that tunnels are asked for over, by carrier.
+type Sessions = BTreeMap<CarrierNumber, Reached>;
+
+/// A session, and where it has led.
+struct Reached {
+    session: Session,
+    session_id: SessionId,
+    peer: Option<SocketAddr>,
 }
 
 impl std::fmt::Debug for Tunnels {
@@ -64,42 +78,50 @@ struct Wanted {
     first: Option<oneshot::Sender<Result<Registration, ConnectError>>>,
     /// The name or port that the server picked, where the spec leaves it open.
     picked: Option<String>,
-    /// Set while the server refuses what it had registered before.
-    refused: Option<Refused>,
-    /// Carriers it is registered over.
-    held: BTreeSet<CarrierNumber>,
-    /// Carriers over which it was asked for, without an answer yet.
-    asked: BTreeSet<CarrierNumber>,
+    /// How it stands over each carrier where it was asked for.
+    standing: BTreeMap<CarrierNumber, Standing>,
+    /// Why the server refuses what it had registered before, as it was told last.
+    told: Option<String>,
+}
+
+/// How a tunnel stands over one carrier.
+enum Standing {
+    /// Asked for, without an answer yet.
+    Asked(Backoff),
+    /// Registered.
+    Held,
+    /// Refused, and to be asked for again after a pause.
+    Refused(Backoff),
 }
 
 impl Wanted {
     fn new(spec: TunnelSpec, first: oneshot::Sender<Result<Registration, ConnectError>>) -> Self {
-        let (held, asked) = <_>::default();
-        let spec = Arc::new(spec);
-        Self { spec, first: Some(first), picked: None, refused: None, held, asked }
+        let (spec, first) = (Arc::new(spec), Some(first));
+        Self { spec, first, picked: None, standing: BTreeMap::new(), told: None }
+    }
+
+    fn is_held(&self) -> bool {
+        self.standing.values().any(|standing| matches!(standing, Standing::Held))
+    }
+
+    fn is_asked(&self) -> bool {
+        self.standing.values().any(|standing| matches!(standing, Standing::Asked(_)))
     }
 
     /// Asks for it over every carrier that it is missing from. The first to ask goes alone: what it
     /// gets is what the others ask for.
-    fn ask(&mut self, number: u32, sessions: &BTreeMap<CarrierNumber, (Session, SessionId)>) {
-        for (carrier, (session, _)) in sessions {
-            if self.held.is_empty() && !self.asked.is_empty() {
+    fn ask(&mut self, number: u32, sessions: &Sessions) {
+        for (carrier, reached) in sessions {
+            if !self.is_held() && !self.standing.is_empty() {
                 return;
             }
-            if !self.held.contains(carrier) && self.asked.insert(*carrier) {
-                let mut register = to_register(self);
-                carrier.mark(&mut register);
-                session.register(number, register);
+            let register = to_register(self, *carrier);
+            if let Entry::Vacant(place) = self.standing.entry(*carrier) {
+                place.insert(Standing::Asked(Backoff::default()));
+                reached.session.register(number, register);
             }
         }
     }
-}
-
-#[derive(Default)]
-struct Refused {
-    /// Why, as it was told last.
-    reason: String,
-    backoff: Backoff,
 }
 
 /// What follows from an answer of the server.
@@ -109,6 +131,17 @@ pub(super) enum Next {
     AskAgain(Duration),
     /// The client has no more to live for.
     End(ConnectError),
+}
+
+impl Tunnels {
+    /// Takes a tunnel away from wherever it is registered or may yet be.
+    fn give_up(&self, number: u32, known: &Wanted) {
+        for carrier in known.standing.keys() {
+            if let Some(reached) = self.sessions.get(carrier) {
+                reached.session.unregister(number);
+            }
+        }
+    }
 }
 
 impl State {
@@ -126,8 +159,9 @@ impl State {
             stop: watch::Sender::new(false),
             end: watch::Sender::new(None),
             carriers: Tasks::default(),
+            parting: Parting::default(),
             streams: Tasks::default(),
-            tunnels_changed: Notify::new(),
+            tunnels_changed: watch::Sender::new(()),
             carriers_wanted: watch::Sender::new(carriers),
             sessions: watch::Sender::new(0),
             token_was_right: AtomicBool::new(false),
@@ -145,26 +179,34 @@ impl State {
         let mut wanted = Wanted::new(spec, first);
         wanted.ask(number, &tunnels.sessions);
         tunnels.wanted.insert(number, wanted);
-        self.tunnels_changed.notify_one();
+        self.tunnels_changed.send_replace(());
         number
     }
 
     pub(super) fn remove(&self, number: u32) {
         let mut tunnels = self.tunnels.lock();
         let known = tunnels.wanted.remove(&number);
-        self.tunnels_changed.notify_one();
-        for carrier in known.iter().flat_map(|known| known.held.union(&known.asked)) {
-            if let Some((session, _)) = tunnels.sessions.get(carrier) {
-                session.unregister(number);
-            }
+        self.tunnels_changed.send_replace(());
+        if let Some(known) = known {
+            tunnels.give_up(number, &known);
         }
     }
 
     /// A new session: everything wanted is asked for over it.
-    pub(super) fn enter(&self, carrier: CarrierNumber, session: &Session, session_id: SessionId) {
+    pub(super) fn enter(
+        &self,
+        carrier: CarrierNumber,
+        session: &Session,
+        session_id: SessionId,
+        peer: Option<SocketAddr>,
+    ) {
         let mut tunnels = self.tunnels.lock();
+        if self.end.borrow().is_some() {
+            return session.close(GoAwayCode::ShuttingDown, "the client has ended");
+        }
         let tunnels = &mut *tunnels;
-        tunnels.sessions.insert(carrier, (session.clone(), session_id));
+        let reached = Reached { session: session.clone(), session_id, peer };
+        tunnels.sessions.insert(carrier, reached);
         self.sessions.send_replace(tunnels.sessions.len());
         if tunnels.sessions.len() == 1 {
             self.tell(Event::Connected { session_id });
@@ -178,41 +220,74 @@ impl State {
         }
     }
 
+    /// Where the server is, while there is a session with it.
+    pub(super) fn reached(&self) -> Option<SocketAddr> {
+        self.tunnels.lock().sessions.values().find_map(|reached| reached.peer)
+    }
+
     /// Asks again for a tunnel that was refused, unless nobody wants it any more.
-    pub(super) fn ask_again(&self, number: u32) {
+    pub(super) fn ask_again(&self, carrier: CarrierNumber, number: u32) {
         let mut tunnels = self.tunnels.lock();
-        let tunnels = &mut *tunnels;
-        if let Some(wanted) = tunnels.wanted.get_mut(&number)
-            && !*self.stop.borrow()
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let Some(wanted) = wanted.get_mut(&number).filter(|_| !*self.stop.borrow()) else { return };
+        let Some(reached) = sessions.get(&carrier) else { return };
+        let register = to_register(wanted, carrier);
+        if let Some(standing) = wanted.standing.get_mut(&carrier)
+            && let Standing::Refused(backoff) = standing
         {
-            wanted.ask(number, &tunnels.sessions);
+            *standing = Standing::Asked(std::mem::take(backoff));
+            reached.session.register(number, register);
         }
+    }
+
+    /// Over how many carriers a tunnel is registered.
+    #[cfg(test)]
+    pub(super) fn held(&self, number: u32) -> usize {
+        let tunnels = self.tunnels.lock();
+        let standing = tunnels.wanted.get(&number).map(|wanted| wanted.standing.values());
+        standing.into_iter().flatten().filter(|one| matches!(one, Standing::Held)).count()
     }
 
     pub(super) fn wants_nothing(&self) -> bool {
         self.tunnels.lock().wanted.is_empty()
     }
 
-    /// The carrier's session is over. What nobody has asked for over another one is asked for now.
-    pub(super) fn leave(&self, carrier: CarrierNumber) {
+    /// The carrier's session takes nothing new, or there was none. What nobody has asked for over
+    /// another one is asked for now. `told` is for the case that there is no session any more.
+    /// Returns whether that is so.
+    pub(super) fn leave(&self, carrier: CarrierNumber, told: Option<Event>) -> bool {
         let mut tunnels = self.tunnels.lock();
-        let tunnels = &mut *tunnels;
-        tunnels.sessions.remove(&carrier);
-        self.sessions.send_replace(tunnels.sessions.len());
-        for (number, wanted) in &mut tunnels.wanted {
-            wanted.asked.remove(&carrier);
-            wanted.held.remove(&carrier);
-            if wanted.asked.is_empty() && wanted.held.is_empty() {
-                wanted.ask(*number, &tunnels.sessions);
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let had_session = sessions.remove(&carrier).is_some();
+        self.sessions.send_replace(sessions.len());
+        for (number, wanted) in wanted {
+            match wanted.standing.remove(&carrier) {
+                None | Some(Standing::Refused(_)) => {}
+                // Those that were refused beside it have their turn at once.
+                Some(_) if !wanted.is_held() && !wanted.is_asked() => wanted.standing.clear(),
+                Some(_) => {}
             }
+            wanted.ask(*number, sessions);
         }
+        let nobody_left = sessions.is_empty();
+        if let Some(told) = told
+            && nobody_left
+            // Of attempts that fail only the first carrier tells.
+            && (had_session || carrier == CarrierNumber::FIRST)
+        {
+            self.tell(told);
+        }
+        nobody_left
     }
 
-    /// What goes on on each carrier.
+    /// What goes on on each carrier that leads far.
     pub(super) fn contention(&self, now: Instant) -> Vec<Contention> {
-        let tunnels = self.tunnels.lock();
-        let sessions = tunnels.sessions.values();
-        sessions.map(|(session, _)| session.contention(now, LOOK_EVERY)).collect()
+        let sessions: Vec<Session> = {
+            let tunnels = self.tunnels.lock();
+            tunnels.sessions.values().map(|reached| reached.session.clone()).collect()
+        };
+        let far = |session: &&Session| session.least_round_trip().is_none_or(|least| least >= FAR);
+        sessions.iter().filter(far).map(|session| session.contention(now, LOOK_EVERY)).collect()
     }
 
     pub(super) fn tell(&self, event: Event) {
@@ -220,71 +295,103 @@ impl State {
         let _ = self.events.send(event);
     }
 
-    pub(super) fn answered(&self, carrier: CarrierNumber, number: u32, answer: Registered) -> Next {
+    /// The server's answer over a session, or its later word that the tunnel is lost.
+    pub(super) fn answered(
+        &self,
+        carrier: CarrierNumber,
+        session_id: SessionId,
+        number: u32,
+        answer: Registered,
+    ) -> Next {
+        let mut tunnels = self.tunnels.lock();
+        let is_current = |reached: &&Reached| reached.session_id == session_id;
+        let Some(reached) = tunnels.sessions.get(&carrier).filter(is_current) else {
+            // It is draining: the server has taken everything away from it.
+            return Next::GoOn;
+        };
+        if !tunnels.wanted.contains_key(&number) {
+            if matches!(answer, Registered::Ok { .. }) {
+                // It was given up while it was asked for.
+                reached.session.unregister(number);
+            }
+            return Next::GoOn;
+        }
         match answer {
             Registered::Ok { address } => {
-                self.registered(carrier, number, &address);
+                self.registered(&mut tunnels, carrier, number, &address);
                 Next::GoOn
             }
-            Registered::Refused(refusal) => self.refused(carrier, number, refusal),
+            Registered::Refused(refusal) => self.refused(&mut tunnels, carrier, number, refusal),
         }
     }
 
-    fn registered(&self, carrier: CarrierNumber, number: u32, address: &str) {
-        let mut tunnels = self.tunnels.lock();
-        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
-        let Some((_, session_id)) = sessions.get(&carrier) else { return };
-        let Some(wanted) = wanted.get_mut(&number) else { return };
-        let registration = self.connector.place(*session_id, &wanted.spec, address);
-        let is_new = wanted.held.is_empty();
-        wanted.asked.remove(&carrier);
-        wanted.held.insert(carrier);
+    fn registered(
+        &self,
+        tunnels: &mut Tunnels,
+        carrier: CarrierNumber,
+        number: u32,
+        address: &str,
+    ) {
+        let Tunnels { wanted, sessions, .. } = tunnels;
+        let (Some(wanted), Some(reached)) = (wanted.get_mut(&number), sessions.get(&carrier))
+        else {
+            return;
+        };
+        let registration = self.connector.place(reached.session_id, &wanted.spec, address);
+        let is_new = !wanted.is_held();
+        wanted.standing.insert(carrier, Standing::Held);
         if is_left_open(&wanted.spec) {
             wanted.picked = Some(registration.name.clone());
         }
-        wanted.refused = None;
+        wanted.told = None;
         wanted.ask(number, sessions);
-        let first = wanted.first.take();
-        drop(tunnels);
         if is_new {
             self.tell(Event::TunnelReady(registration.clone()));
         }
-        first.map(|first| first.send(Ok(registration)));
+        if let Some(first) = wanted.first.take() {
+            // Whoever waited may have given up.
+            let _ = first.send(Ok(registration));
+        }
     }
 
-    fn refused(&self, carrier: CarrierNumber, number: u32, refusal: Refusal) -> Next {
-        let mut tunnels = self.tunnels.lock();
+    fn refused(
+        &self,
+        tunnels: &mut Tunnels,
+        carrier: CarrierNumber,
+        number: u32,
+        refusal: Refusal,
+    ) -> Next {
         let Some(wanted) = tunnels.wanted.get_mut(&number) else { return Next::GoOn };
-        wanted.asked.remove(&carrier);
-        wanted.held.remove(&carrier);
-        let is_reachable = !wanted.held.is_empty();
+        let mut backoff = match wanted.standing.remove(&carrier) {
+            Some(Standing::Asked(backoff)) => backoff,
+            _ => Backoff::default(),
+        };
+        let is_held = wanted.is_held();
         let is_superseded = refusal.code == RefusalCode::Superseded;
-        let (name, first) = (label(wanted), wanted.first.take());
-        if first.is_none() && !is_superseded && (is_reachable || self.retry == Retry::Forever) {
+        let name = label(wanted);
+        if wanted.first.is_none() && !is_superseded && (is_held || self.retry == Retry::Forever) {
             // It was ours before: whatever is in the way may pass.
-            let refused = wanted.refused.get_or_insert_default();
-            let is_known = refused.reason == refusal.reason;
-            refused.reason.clone_from(&refusal.reason);
-            let pause = refused.backoff.next(false);
-            drop(tunnels);
-            if !is_known && !is_reachable {
+            let pause = backoff.next(false);
+            wanted.standing.insert(carrier, Standing::Refused(backoff));
+            if !is_held && wanted.told.as_ref() != Some(&refusal.reason) {
                 let reason = format!("{}; the client asks for it again", refusal.reason);
+                wanted.told = Some(refusal.reason);
                 self.tell(Event::TunnelLost { name, reason });
             }
             return Next::AskAgain(pause);
         }
-        tunnels.wanted.remove(&number);
-        let none_left = tunnels.wanted.is_empty();
-        drop(tunnels);
-        self.tell(Event::TunnelLost { name, reason: refusal.reason.clone() });
-        match first {
-            Some(first) => {
+        if let Some(known) = tunnels.wanted.remove(&number) {
+            tunnels.give_up(number, &known);
+            self.tell(Event::TunnelLost { name, reason: refusal.reason.clone() });
+            if let Some(first) = known.first {
                 let _ = first.send(Err(ConnectError::Refused(refusal)));
-                Next::GoOn
+                return Next::GoOn;
             }
-            None if !is_superseded => Next::End(ConnectError::Refused(refusal)),
-            None if none_left => Next::End(ConnectError::Superseded(refusal.reason)),
-            None => Next::GoOn,
+        }
+        match () {
+            () if !is_superseded => Next::End(ConnectError::Refused(refusal)),
+            () if tunnels.wanted.is_empty() => Next::End(ConnectError::Superseded(refusal.reason)),
+            () => Next::GoOn,
         }
     }
 
@@ -338,9 +445,8 @@ pub(super) fn too_long() -> Refusal {
 /// Whether it can be asked for, also again.
 pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
     let mut asked = as_asked(spec);
-    if is_left_open(spec) {
-        prefer(&mut asked);
-    }
+    prefer(&mut asked);
+    join(&mut asked);
     CarrierNumber(u8::MAX).mark(&mut asked);
     asked.is_within_caps()
 }
@@ -365,7 +471,16 @@ fn as_asked(spec: &TunnelSpec) -> Register {
 
 /// What the server picked is asked for again, so that visitors find it, unless somebody else has it
 /// meanwhile.
-fn to_register(wanted: &Wanted) -> Register {
+fn to_register(wanted: &Wanted, carrier: CarrierNumber) -> Register {
+    let mut register = as_known(wanted);
+    if wanted.is_held() {
+        join(&mut register);
+    }
+    carrier.mark(&mut register);
+    register
+}
+
+fn as_known(wanted: &Wanted) -> Register {
     let mut register = as_asked(&wanted.spec);
     if let Some(picked) = &wanted.picked {
         match register.kind {
@@ -378,10 +493,13 @@ fn to_register(wanted: &Wanted) -> Register {
 }
 
 fn label(wanted: &Wanted) -> String {
-    let Register { kind, name, port, .. } = to_register(wanted);
+    let Register { kind, name, port, .. } = as_known(wanted);
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),
         (false, _) => name,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! Two drivers over an in-memory carrier.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -74,6 +75,27 @@ const OPEN: OpenRequest =
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3), what).await.expect("nobody was woken")
+}
+
+#[tokio::test]
+async fn a_driver_that_moves_to_another_task_is_woken_there() {
+    let ((near, server), (far, client)) = greeted(1 << 20).await;
+    let mut client = Running::start(far, client);
+    let shared = Arc::new(Shared::new(server.machine));
+    let session = Session::new(Arc::clone(&shared));
+    let mut driver = Box::pin(Driver::new(near, shared, server.input, |_| {}));
+    for _ in 0..3 {
+        // Here it is at rest, and knows this task.
+        assert!(
+            std::future::poll_fn(|cx| Poll::Ready(driver.as_mut().poll(cx))).await.is_pending()
+        );
+    }
+    tokio::spawn(driver);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let _stream = session.open(OPEN).unwrap();
+    soon(client.opened()).await;
 }
 
 #[tokio::test]

@@ -111,7 +111,7 @@ impl Owner {
 
     /// A newer registration has what the tunnel had. A session that lost its last one is over.
     pub(super) fn superseded(&self, number: u32) {
-        let reason = "a newer client registered it".to_owned();
+        let reason = TAKEN_OVER.to_owned();
         let refusal = Refusal { code: RefusalCode::Superseded, reason };
         self.session.registered(number, Registered::Refused(refusal));
         if self.tunnels.lock().is_empty() {
@@ -120,6 +120,9 @@ impl Owner {
         }
     }
 }
+
+/// What became of a tunnel, in the words for its client.
+pub(super) const TAKEN_OVER: &str = "a newer client registered it";
 
 /// Where a tunnel stands in the registry.
 #[derive(Clone, Debug)]

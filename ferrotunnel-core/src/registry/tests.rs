@@ -189,9 +189,15 @@ fn nothing_is_registered_once_it_is_closed() {
     assert!(registry.http("app.localhost").is_none() && guest.numbers() == [0]);
 }
 
+/// Asked for over a further carrier of a client that has it.
 fn over(carrier: u8, mut wanted: Register) -> Register {
     CarrierNumber(carrier).mark(&mut wanted);
+    crate::options::join(&mut wanted);
     wanted
+}
+
+fn refusal(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> RefusalCode {
+    registry.try_register(&guest.owner, number, wanted).unwrap_err().0
 }
 
 fn carriers_at(registry: &Registry, host: &str) -> Vec<(u8, SessionId, u32)> {
@@ -255,18 +261,64 @@ fn a_takeover_takes_all_carriers() {
     register(&registry, &first, 0, http("app", &[]));
     register(&registry, &second, 0, over(1, http("app", &[])));
     let newer = Guest::of(3, ClientId([3; 16]));
-    register(&registry, &newer, 0, over(1, http("app", &[])));
-    assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(3), 0)]);
+    register(&registry, &newer, 0, http("app", &[]));
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(3), 0)]);
     assert!(first.is_closed() && second.is_closed() && !newer.is_closed());
+}
+
+#[tokio::test]
+async fn who_joins_in_takes_nothing_back_from_a_newer_client() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    let newer = Guest::of(3, ClientId([3; 16]));
+    register(&registry, &first, 0, http("app", &["a.example", "b.example"]));
+    let address = register(&registry, &first, 1, tcp(0));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    // These two were under way when the newer client came.
+    let late = over(1, http("app", &["a.example", "b.example"]));
+    let late_port = over(1, preferred(tcp(port)));
+    register(&registry, &newer, 0, http("app", &["a.example", "b.example"]));
+    register(&registry, &newer, 1, tcp(port));
+    assert_eq!(refusal(&registry, &second, 0, late), RefusalCode::Superseded);
+    assert_eq!(refusal(&registry, &second, 1, late_port), RefusalCode::Superseded);
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(3), 0)]);
+    assert!(first.is_closed() && !newer.is_closed() && newer.numbers() == [0, 1]);
+}
+
+#[test]
+fn carriers_join_what_is_left_of_a_tunnel() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    let newer = Guest::of(3, ClientId([3; 16]));
+    register(&registry, &first, 0, http("app", &["a.example"]));
+    register(&registry, &newer, 0, http("other", &["a.example"]));
+    register(&registry, &second, 0, over(1, http("app", &["a.example"])));
+    assert_eq!(carriers_at(&registry, "a.example"), [(0, SessionId(3), 0)]);
+    let both = [(0, SessionId(1), 0), (1, SessionId(2), 0)];
+    assert_eq!(carriers_at(&registry, "app.localhost"), both);
+}
+
+#[test]
+fn a_client_that_lost_all_carriers_takes_over_from_all_that_are_left_of_them() {
+    let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
+    register(&registry, &first, 0, http("app", &[]));
+    register(&registry, &second, 0, over(1, http("app", &[])));
+    let back = Guest::new(3);
+    register(&registry, &back, 0, http("app", &[]));
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(3), 0)]);
+    assert!(first.is_closed() && second.is_closed());
 }
 
 #[test]
 fn a_carrier_with_another_wish_does_not_join_in() {
     let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
     register(&registry, &first, 0, http("app", &[]));
-    let mut wanted = over(1, http("app", &[]));
-    wanted.options.push(("h2c".to_owned(), "true".to_owned()));
-    register(&registry, &second, 0, wanted);
-    assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(2), 0)]);
-    assert!(first.is_closed());
+    let mut other_option = over(1, http("app", &[]));
+    other_option.options.push(("h2c".to_owned(), "true".to_owned()));
+    assert_eq!(refusal(&registry, &second, 0, other_option), RefusalCode::Superseded);
+    let other_number = over(1, http("app", &[]));
+    assert_eq!(refusal(&registry, &second, 1, other_number), RefusalCode::Superseded);
+    let mut no_number = http("app", &[]);
+    no_number.options.push(("carrier".to_owned(), "many".to_owned()));
+    assert_eq!(refusal(&registry, &second, 0, no_number), RefusalCode::NotAllowed);
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(1), 0)]);
+    assert!(!first.is_closed() && second.numbers().is_empty());
 }

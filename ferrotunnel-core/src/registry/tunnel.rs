@@ -143,15 +143,15 @@ impl Tunnel {
         &self.client.1
     }
 
-    /// Whether `owner` may join in: it is a further carrier of the same client, which wants the
-    /// very same tunnel there. What has no other carrier is taken over as a whole instead.
+    /// Whether `member` may join in: it is a carrier of the same client, which means this very
+    /// tunnel.
     pub(super) fn takes_in(&self, member: &Member, wanted: &Register, hosts: &[String]) -> bool {
         self.is_of(&member.owner)
             && self.kind == wanted.kind
             && self.name == wanted.name
             && self.hosts == hosts
             && self.options == options::lasting(wanted.options.clone())
-            && self.carriers.lock().iter().any(|one| one.carrier != member.carrier)
+            && self.carriers.lock().iter().all(|one| one.number == member.number)
     }
 
     /// Joins in. Returns who had that carrier's number before.

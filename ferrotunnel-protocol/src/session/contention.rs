@@ -25,14 +25,16 @@ impl Session {
     /// the round trip is measured anew for the next look.
     pub fn contention(&mut self, now: Instant, span: Duration) -> Contention {
         let since = now.checked_sub(span).unwrap_or(now);
-        let streams = || self.streams.values();
-        let seen = Contention {
-            queued: streams().filter(|stream| stream.send.queued > 0).count(),
-            sending: streams().filter(|stream| stream.send.waiting).count(),
-            receiving: streams().filter(|stream| stream.recv.window.granted_after(since)).count(),
+        let mut seen = Contention {
             round_trip: self.liveness.smoothed(),
             least_round_trip: self.liveness.least(),
+            ..Contention::default()
         };
+        for stream in self.streams.values() {
+            seen.queued += usize::from(stream.send.queued > 0);
+            seen.sending += usize::from(stream.send.waiting);
+            seen.receiving += usize::from(stream.recv.window.granted_after(since));
+        }
         if self.is_open() && seen.queued.max(seen.sending).max(seen.receiving) >= 2 {
             self.liveness.want_sample(now);
         }

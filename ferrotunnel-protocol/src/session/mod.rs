@@ -246,6 +246,11 @@ impl Session {
         self.violation
     }
 
+    /// The least round trip of the last minutes: the way itself, without queues.
+    pub fn least_round_trip(&self) -> Option<Duration> {
+        self.liveness.least()
+    }
+
     /// Smoothed round trip between the two ends, from Pings.
     pub fn round_trip(&self) -> Option<Duration> {
         self.liveness.smoothed()

@@ -1,0 +1,321 @@
+//! What is asked for over which session, and what is told of it. The server's end is its pure machine.
+
+use std::collections::VecDeque;
+
+use bytes::BytesMut;
+use ferrotunnel_common::{ClientId, Token};
+use ferrotunnel_protocol::{Accept, Config, Event as Heard, HelloRequest, Session as Machine};
+use tokio::sync::broadcast::Receiver;
+
+use super::super::{ClientConfig, ClientTransport, Connections, Target};
+use super::*;
+use crate::options;
+use crate::shards::Shards;
+use crate::shared::Shared;
+
+struct Bed {
+    state: State,
+    events: Receiver<Event>,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let config = ClientConfig {
+            server: "127.0.0.1:1".to_owned(),
+            transport: ClientTransport::Plaintext,
+            token: Token::new("secret").unwrap(),
+            software: String::new(),
+            retry: Retry::Forever,
+            handshake_deadline: Duration::from_secs(1),
+            connections: Connections::Auto,
+            shards: Shards::inherit(),
+        };
+        let connector = Connector::new(config, ClientId([1; 16])).unwrap();
+        let (sender, events) = broadcast::channel(64);
+        Self { state: State::new(connector, Retry::Forever, 1, sender), events }
+    }
+
+    /// A tunnel whose name the server picks; who waits for it is told by [`Bed::told`] too.
+    fn add(&self) -> u32 {
+        self.state.add(spec(), oneshot::channel().0)
+    }
+
+    fn enter(&self, carrier: u8, id: u64) -> Server {
+        let server = Server::new(carrier, id);
+        self.state.enter(CarrierNumber(carrier), &server.session, SessionId(id), None);
+        server
+    }
+
+    fn leave(&self, carrier: u8) -> bool {
+        let (reason, retry_in) = (String::new(), Duration::ZERO);
+        self.state.leave(CarrierNumber(carrier), Some(Event::Disconnected { reason, retry_in }))
+    }
+
+    fn answer(&self, server: &Server, number: u32, answer: Registered) -> Next {
+        self.state.answered(server.carrier, server.id, number, answer)
+    }
+
+    /// What was told since the last call, by the names of the events.
+    fn told(&mut self) -> Vec<&'static str> {
+        let mut told = Vec::new();
+        while let Ok(event) = self.events.try_recv() {
+            told.push(match event {
+                Event::Connected { .. } => "connected",
+                Event::TunnelReady(_) => "ready",
+                Event::TunnelLost { .. } => "lost",
+                Event::Disconnected { .. } => "disconnected",
+                Event::Ended { .. } => "ended",
+            });
+        }
+        told
+    }
+}
+
+fn spec() -> TunnelSpec {
+    TunnelSpec {
+        kind: TunnelKind::Http,
+        name: String::new(),
+        hosts: Vec::new(),
+        port: 0,
+        options: Vec::new(),
+        target: "127.0.0.1:1".parse::<Target>().unwrap(),
+    }
+}
+
+fn ok() -> Registered {
+    Registered::Ok { address: "http://app.localhost/".to_owned() }
+}
+
+fn refused(code: RefusalCode) -> Registered {
+    Registered::Refused(Refusal { code, reason: "no".to_owned() })
+}
+
+/// A session of the client, and the server's end of it.
+struct Server {
+    carrier: CarrierNumber,
+    id: SessionId,
+    session: Session,
+    client: Arc<Shared>,
+    machine: Machine,
+}
+
+impl Server {
+    fn new(carrier: u8, id: u64) -> Self {
+        let now = Instant::now();
+        let client = Arc::new(Shared::new(Machine::client(Config::default(), now)));
+        let mut server = Self {
+            carrier: CarrierNumber(carrier),
+            id: SessionId(id),
+            session: Session::new(Arc::clone(&client)),
+            client,
+            machine: Machine::server(Config::default(), [0; 32], now),
+        };
+        server.exchange();
+        server.client.lock(|inner| {
+            inner.machine.hello(HelloRequest {
+                client_id: ClientId([1; 16]),
+                token_id: String::new(),
+                nonce: [0; 32],
+                proof: [0; 32],
+                software: String::new(),
+                direct_for: None,
+            });
+        });
+        server.exchange();
+        server.machine.accept(Accept { session_id: server.id, proof: [0; 32] }, now);
+        server.exchange();
+        server.client.lock(|inner| inner.machine.confirm(now));
+        server.heard();
+        server
+    }
+
+    fn exchange(&mut self) {
+        self.client.lock(|inner| {
+            pass(&mut inner.machine, &mut self.machine);
+            pass(&mut self.machine, &mut inner.machine);
+        });
+    }
+
+    /// What the client has sent since the last call: `+3` for a tunnel asked for, `+3 join` where it
+    /// only joins in, `-3` for one taken away.
+    fn heard(&mut self) -> Vec<String> {
+        self.exchange();
+        let mut heard = Vec::new();
+        while let Some(event) = self.machine.poll_event() {
+            match event {
+                Heard::Register(number, wanted) => {
+                    assert_eq!(CarrierNumber::of(&wanted), Some(self.carrier));
+                    let join = if options::is_joining(&wanted) { " join" } else { "" };
+                    heard.push(format!("+{number}{join}"));
+                }
+                Heard::Unregister(number) => heard.push(format!("-{number}")),
+                _ => {}
+            }
+        }
+        heard
+    }
+
+    fn is_closed(&self) -> bool {
+        self.client.lock(|inner| inner.machine.state() == ferrotunnel_protocol::State::Closed)
+    }
+}
+
+fn pass(from: &mut Machine, to: &mut Machine) {
+    let (now, mut frames, mut bytes) = (Instant::now(), VecDeque::new(), BytesMut::new());
+    from.poll_transmit(now, &mut frames, usize::MAX);
+    for frame in frames {
+        bytes.extend_from_slice(frame.head());
+        bytes.extend_from_slice(frame.body());
+    }
+    to.handle_input(now, &mut bytes).unwrap();
+}
+
+#[test]
+fn the_first_carrier_asks_alone_and_the_others_join() {
+    let mut bed = Bed::new();
+    let (mut first, mut second) = (bed.enter(0, 1), bed.enter(1, 2));
+    let tunnel = bed.add();
+    assert_eq!(first.heard(), ["+1"]);
+    assert!(second.heard().is_empty());
+    bed.answer(&first, tunnel, ok());
+    assert_eq!(second.heard(), ["+1 join"]);
+    bed.answer(&second, tunnel, ok());
+    assert!(first.heard().is_empty() && second.heard().is_empty());
+    assert_eq!(bed.told(), ["connected", "ready"]);
+    // One that comes back joins those that are left; if nobody is left, it has to ask.
+    bed.leave(0);
+    let mut first = bed.enter(0, 3);
+    assert_eq!(first.heard(), ["+1 join"]);
+    bed.answer(&first, tunnel, ok());
+    assert!(bed.told().is_empty());
+    bed.leave(0);
+    bed.leave(1);
+    assert_eq!(bed.enter(0, 4).heard(), ["+1"]);
+}
+
+#[test]
+fn a_tunnel_that_a_newer_client_has_is_given_up_over_all_carriers() {
+    let mut bed = Bed::new();
+    let (mut first, mut second, mut third) = (bed.enter(0, 1), bed.enter(1, 2), bed.enter(2, 3));
+    let (lost, kept) = (bed.add(), bed.add());
+    for tunnel in [lost, kept] {
+        bed.answer(&first, tunnel, ok());
+        bed.answer(&second, tunnel, ok());
+    }
+    assert_eq!(third.heard(), ["+1 join", "+2 join"]);
+    second.heard();
+    first.heard();
+    assert!(matches!(bed.answer(&first, lost, refused(RefusalCode::Superseded)), Next::GoOn));
+    assert_eq!(second.heard(), ["-1"]);
+    assert_eq!(third.heard(), ["-1"]);
+    // The answer was under way already.
+    bed.answer(&third, lost, ok());
+    assert_eq!(third.heard(), ["-1"]);
+    assert_eq!(bed.told(), ["connected", "ready", "ready", "lost"]);
+    let end = bed.answer(&first, kept, refused(RefusalCode::Superseded));
+    assert!(matches!(end, Next::End(ConnectError::Superseded(_))));
+}
+
+#[test]
+fn a_tunnel_that_is_taken_away_while_it_is_asked_for_is_taken_away_again() {
+    let bed = Bed::new();
+    let mut first = bed.enter(0, 1);
+    let tunnel = bed.add();
+    bed.state.remove(tunnel);
+    assert_eq!(first.heard(), ["+1", "-1"]);
+    bed.answer(&first, tunnel, ok());
+    assert_eq!(first.heard(), ["-1"]);
+}
+
+#[test]
+fn a_refusal_is_told_when_nobody_has_the_tunnel_any_more() {
+    let mut bed = Bed::new();
+    let (first, mut second) = (bed.enter(0, 1), bed.enter(1, 2));
+    let tunnel = bed.add();
+    bed.answer(&first, tunnel, ok());
+    let again = bed.answer(&second, tunnel, refused(RefusalCode::LimitExceeded));
+    assert!(matches!(again, Next::AskAgain(_)));
+    assert_eq!(second.heard(), ["+1 join"]);
+    assert_eq!(bed.told(), ["connected", "ready"]);
+    // Nobody waits for the end of the pause: there is nobody else to ask.
+    bed.leave(0);
+    assert_eq!(second.heard(), ["+1"]);
+    bed.answer(&second, tunnel, refused(RefusalCode::LimitExceeded));
+    assert_eq!(bed.told(), ["lost"]);
+    // Told once, for as long as it stays so.
+    bed.state.ask_again(CarrierNumber(1), tunnel);
+    assert_eq!(second.heard(), ["+1"]);
+    bed.answer(&second, tunnel, refused(RefusalCode::LimitExceeded));
+    assert!(bed.told().is_empty());
+}
+
+#[test]
+fn while_a_tunnel_is_refused_one_carrier_asks_for_all() {
+    let bed = Bed::new();
+    let (mut first, mut second) = (bed.enter(0, 1), bed.enter(1, 2));
+    let tunnel = bed.add();
+    bed.answer(&first, tunnel, ok());
+    bed.answer(&second, tunnel, ok());
+    bed.answer(&second, tunnel, refused(RefusalCode::Internal));
+    bed.answer(&first, tunnel, refused(RefusalCode::Internal));
+    first.heard();
+    second.heard();
+    bed.state.ask_again(CarrierNumber::FIRST, tunnel);
+    assert_eq!(first.heard(), ["+1"]);
+    assert!(second.heard().is_empty());
+    bed.state.ask_again(CarrierNumber::FIRST, tunnel);
+    assert!(first.heard().is_empty(), "it is asked for already");
+    bed.answer(&first, tunnel, ok());
+    bed.state.ask_again(CarrierNumber(1), tunnel);
+    assert_eq!(second.heard(), ["+1 join"]);
+}
+
+#[test]
+fn connected_and_disconnected_take_turns() {
+    let mut bed = Bed::new();
+    assert!(bed.leave(0), "the first attempt failed");
+    bed.enter(0, 1);
+    bed.enter(1, 2);
+    assert!(!bed.leave(0));
+    bed.enter(0, 3);
+    assert!(!bed.leave(0));
+    assert!(bed.leave(1));
+    assert!(bed.leave(1), "of a further carrier nobody wants to know");
+    assert!(bed.leave(0));
+    assert_eq!(bed.told(), ["disconnected", "connected", "disconnected", "disconnected"]);
+}
+
+#[test]
+fn an_answer_over_a_session_that_has_left_is_nobodys() {
+    let mut bed = Bed::new();
+    let old = bed.enter(0, 1);
+    let tunnel = bed.add();
+    bed.leave(0);
+    let new = bed.enter(0, 2);
+    bed.answer(&old, tunnel, ok());
+    assert_eq!(bed.told(), ["connected", "disconnected", "connected"]);
+    bed.answer(&new, tunnel, ok());
+    assert_eq!(bed.told(), ["ready"]);
+}
+
+#[test]
+fn the_server_is_where_a_session_has_led() {
+    let bed = Bed::new();
+    assert_eq!(bed.state.reached(), None);
+    let server = Server::new(0, 1);
+    let addr = "192.0.2.1:7835".parse().unwrap();
+    bed.state.enter(server.carrier, &server.session, server.id, Some(addr));
+    assert_eq!(bed.state.reached(), Some(addr));
+    bed.leave(0);
+    assert_eq!(bed.state.reached(), None);
+}
+
+#[test]
+fn nothing_begins_after_the_end() {
+    let mut bed = Bed::new();
+    bed.add();
+    bed.state.finish(ConnectError::Shutdown);
+    let late = bed.enter(0, 1);
+    assert!(late.is_closed());
+    assert_eq!(bed.told(), ["ended"]);
+}

@@ -1,0 +1,167 @@
+//! A client's engine and a server's.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use bytes::Bytes;
+use ferrotunnel_common::LimitsConfig;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::server::{ServerConfig, ServerEngine, Transport};
+use crate::stream::Stream;
+
+const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+fn token() -> Token {
+    Token::new("secret").unwrap()
+}
+
+fn server() -> ServerEngine {
+    ServerEngine::start(ServerConfig {
+        bind: ANY,
+        transport: Transport::Plaintext,
+        token: token(),
+        domain: "localhost".to_owned(),
+        only_tunnel_answers: false,
+        http_port: Some(80),
+        tcp_ip: ANY.ip(),
+        limits: LimitsConfig::default(),
+        shards: Shards::inherit(),
+        heartbeat: Duration::from_secs(5),
+    })
+    .unwrap()
+}
+
+fn config(server: String, connections: Connections) -> ClientConfig {
+    ClientConfig {
+        server,
+        transport: ClientTransport::Plaintext,
+        token: token(),
+        software: String::new(),
+        retry: Retry::Forever,
+        handshake_deadline: Duration::from_secs(10),
+        connections,
+        shards: Shards::inherit(),
+    }
+}
+
+fn start(server: &ServerEngine, connections: Connections) -> ClientEngine {
+    let config = config(server.addr().to_string(), connections);
+    ClientEngine::start(config, broadcast::channel(16).0).unwrap()
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    })
+    .await;
+}
+
+/// An HTTP tunnel named `app`, once all carriers have it.
+async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visit>) {
+    let (acceptor, visits) = Acceptor::channel();
+    let spec = TunnelSpec {
+        kind: TunnelKind::Http,
+        name: "app".to_owned(),
+        hosts: Vec::new(),
+        port: 0,
+        options: Vec::new(),
+        target: Target::InProcess(acceptor),
+    };
+    let (handle, _) = soon(client.add(spec)).await.unwrap();
+    let carriers = *client.state.carriers_wanted.borrow();
+    until(|| client.state.held(handle.number) == carriers).await;
+    (handle, visits)
+}
+
+/// A visitor, and the client's end of its stream.
+async fn visitor(server: &ServerEngine, visits: &mut mpsc::Receiver<Visit>) -> (Stream, Stream) {
+    let stream = server.routes().http("app.localhost").unwrap().open(ANY, ANY).unwrap();
+    (stream, soon(visits.recv()).await.unwrap().stream)
+}
+
+async fn is_alive((near, far): &mut (Stream, Stream)) -> bool {
+    near.write_chunk(Bytes::from_static(b"ping")).await.is_ok()
+        && matches!(soon(far.read_chunk()).await, Ok(Some(ping)) if &*ping == b"ping")
+}
+
+#[tokio::test]
+async fn a_carrier_that_is_no_longer_wanted_drains_and_gives_its_place_up() {
+    let server = server();
+    let client = start(&server, Connections::Exactly(2));
+    let (_handle, mut visits) = everywhere(&client).await;
+    // The second finds the first carrier busy.
+    let mut pair = [visitor(&server, &mut visits).await, visitor(&server, &mut visits).await];
+    client.state.carriers_wanted.send_replace(1);
+    until(|| *client.state.sessions.borrow() == 1).await;
+    for one in &mut pair {
+        assert!(is_alive(one).await);
+    }
+    assert_eq!(server.sessions(), 2);
+    // The place is free for another one, while that which drains is still there.
+    client.state.carriers_wanted.send_replace(2);
+    until(|| *client.state.sessions.borrow() == 2 && server.sessions() == 3).await;
+    for one in &mut pair {
+        assert!(is_alive(one).await);
+    }
+    drop(pair);
+    until(|| server.sessions() == 2).await;
+}
+
+#[tokio::test]
+async fn what_drains_finishes_before_the_client_ends() {
+    let server = server();
+    let client = start(&server, Connections::Exactly(2));
+    let (_handle, mut visits) = everywhere(&client).await;
+    let mut pair = [visitor(&server, &mut visits).await, visitor(&server, &mut visits).await];
+    client.state.carriers_wanted.send_replace(1);
+    until(|| *client.state.sessions.borrow() == 1).await;
+    let client = Arc::new(client);
+    let stopping = tokio::spawn({
+        let client = Arc::clone(&client);
+        async move { client.shutdown(Duration::from_secs(60)).await }
+    });
+    until(|| server.routes().http("app.localhost").is_none()).await;
+    for one in &mut pair {
+        assert!(is_alive(one).await);
+    }
+    assert!(!client.has_ended());
+    drop(pair);
+    soon(stopping).await.unwrap();
+    assert!(client.has_ended());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_dropped_leaves_no_carrier_behind() {
+    let server = server();
+    for round in 0..200 {
+        let client = start(&server, Connections::Exactly(4));
+        for _ in 0..round % 10 {
+            tokio::task::yield_now().await;
+        }
+        let state = Arc::downgrade(&client.state);
+        drop(client);
+        until(|| state.strong_count() == 0).await;
+    }
+    until(|| server.sessions() == 0).await;
+}
+
+#[tokio::test]
+async fn further_carriers_go_where_the_first_has_led() {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    // Nobody could look that name up again.
+    let config = config("nowhere.invalid:1".to_owned(), Connections::Auto);
+    let connector = Connector::new(config, ClientId([1; 16])).unwrap();
+    tokio::select! {
+        dialled = soon(listener.accept()) => drop(dialled.unwrap()),
+        _ = connector.connect(Some(addr)) => unreachable!("nobody answers"),
+    }
+}
