@@ -33,13 +33,22 @@ pub(crate) fn raise_open_files() {
     {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
-        if limit.current != limit.maximum {
-            limit.current = limit.maximum;
-            // As it was is still enough for some.
-            let _ = setrlimit(Resource::Nofile, limit);
+        let before = limit.current;
+        // Where the maximum is no number the system may not take it for one (macOS). As it was is
+        // still enough for some.
+        for wanted in [limit.maximum, Some(FILES_ENOUGH)] {
+            let is_more = before.is_some_and(|before| wanted.is_none_or(|wanted| wanted > before));
+            limit.current = wanted;
+            if !is_more || setrlimit(Resource::Nofile, limit).is_ok() {
+                return;
+            }
         }
     }
 }
+
+/// What macOS lets every process have.
+#[cfg(unix)]
+const FILES_ENOUGH: u64 = 10_240;
 
 /// Threads of a server's own: half of the processors, since the kernel's network stack needs about
 /// as much time as we do. With one, everything stays on the main thread.

@@ -32,14 +32,19 @@ pub(crate) async fn accept_from(
 }
 
 /// The same with a place for every connection. While there is none the next ones wait in the
-/// kernel's queue, where they cost this process nothing.
+/// kernel's queue, where they cost this process nothing; `on_full` hears of it each time.
 pub(crate) async fn accept_into_places(
     listener: TcpListener,
     places: Arc<Semaphore>,
     mut on_connection: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
+    mut on_full: impl FnMut(),
 ) {
-    // Nobody closes it; if somebody did, nobody else would come in.
-    while let Ok(place) = Arc::clone(&places).acquire_owned().await {
+    loop {
+        if places.available_permits() == 0 {
+            on_full();
+        }
+        // Nobody closes it; if somebody did, nobody else would come in.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx)).await;
         on_connection(connection, peer, place);
     }
@@ -75,3 +80,32 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 
 /// Long enough for descriptors to come free without spinning, short enough for nobody to notice.
 const BACK_OFF: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_finds_no_place_waits_and_somebody_hears_of_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (full, mut heard) = mpsc::unbounded_channel();
+        let (came, mut places) = mpsc::unbounded_channel();
+        tokio::spawn(accept_into_places(
+            listener,
+            Arc::new(Semaphore::new(1)),
+            move |socket, _, place| came.send((socket, place)).unwrap(),
+            move || full.send(()).unwrap(),
+        ));
+        let _first = TcpStream::connect(addr).await.unwrap();
+        let taken = places.recv().await.unwrap();
+        heard.recv().await.unwrap();
+        let _second = TcpStream::connect(addr).await.unwrap();
+        tokio::task::yield_now().await;
+        assert!(places.try_recv().is_err());
+        drop(taken);
+        places.recv().await.unwrap();
+    }
+}

@@ -60,6 +60,7 @@ pub(crate) struct Registry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: RegistryConfig,
+    reserved: ports::Reserved,
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
@@ -80,6 +81,7 @@ impl Registry {
     pub(crate) fn new(config: RegistryConfig, visitors: Tasks, listeners: Tasks) -> Self {
         Self(Arc::new(Inner {
             config,
+            reserved: ports::Reserved::of_system(),
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
@@ -229,7 +231,8 @@ impl Registry {
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
-        let bind_any = || ports::pick(|port| maps.ports.contains_key(&port), bind);
+        let bind_any =
+            || ports::pick(&self.0.reserved, |port| maps.ports.contains_key(&port), bind);
         let bound = match wanted.port {
             0 => bind_any(),
             port => bind(port).or_else(|error| if preferred { bind_any() } else { Err(error) }),

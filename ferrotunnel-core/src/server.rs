@@ -125,9 +125,19 @@ impl ServerEngine {
         let connections = Tasks::default();
         let door = {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            let handshakes = Arc::new(Semaphore::new(hall.limits.max_handshakes_in_flight));
-            accept_into_places(listener, handshakes, move |socket, peer, place| {
+            let most = hall.limits.max_handshakes_in_flight;
+            let mut warning = Warning::default();
+            let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
+            };
+            accept_into_places(listener, Arc::new(Semaphore::new(most)), on_connection, move || {
+                if warning.is_due(Instant::now()) {
+                    tracing::warn!(
+                        limit = most,
+                        "as many handshakes are under way as are allowed; others wait for them \
+                         (max_handshakes_in_flight, --max-handshakes)"
+                    );
+                }
             })
         };
         let door = listeners.spawn(door);
@@ -289,6 +299,25 @@ fn receive(
     });
 }
 
+/// Says the same thing once in a while only.
+#[derive(Debug, Default)]
+struct Warning {
+    said: Option<Instant>,
+}
+
+impl Warning {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.said.is_none_or(|said| now.duration_since(said) >= WARN_EVERY);
+        if due {
+            self.said = Some(now);
+        }
+        due
+    }
+}
+
+/// Whoever watches the log should see that it goes on, and the rest of it too.
+const WARN_EVERY: Duration = Duration::from_secs(60);
+
 fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
     tracing::warn!(%peer, %error, "connection refused");
 }
@@ -410,5 +439,19 @@ fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
             owner.leave();
         }
         Incoming::Registered(..) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_said_again_after_a_while() {
+        let (mut warning, begin) = (Warning::default(), Instant::now());
+        assert!(warning.is_due(begin));
+        assert!(!warning.is_due(begin + WARN_EVERY / 2));
+        assert!(warning.is_due(begin + WARN_EVERY));
+        assert!(!warning.is_due(begin + WARN_EVERY + WARN_EVERY / 2));
     }
 }

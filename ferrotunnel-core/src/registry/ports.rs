@@ -5,23 +5,60 @@ use std::ops::RangeInclusive;
 
 use crate::auth;
 
+/// Ports that the operator keeps for others: Linux' `net.ipv4.ip_local_reserved_ports`, which a port
+/// that is asked for by number would get past.
+#[derive(Debug, Default)]
+pub(super) struct Reserved(Vec<RangeInclusive<u16>>);
+
+impl Reserved {
+    /// What the system says now; nothing where it has no such list.
+    pub(super) fn of_system() -> Self {
+        let list = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_reserved_ports");
+        Self::parse(&list.unwrap_or_default())
+    }
+
+    /// Numbers and ranges like `8080,9148-9150`.
+    fn parse(list: &str) -> Self {
+        let range = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        };
+        Self(list.trim().split(',').filter_map(range).collect())
+    }
+
+    fn has(&self, port: u16) -> bool {
+        self.0.iter().any(|range| range.contains(&port))
+    }
+}
+
 /// Binds a free port of the dynamic range (RFC 6335, section 6), picked by chance. The kernel would do
 /// it too, but with thousands of ports in use it looks for milliseconds.
 pub(super) fn pick<T>(
+    reserved: &Reserved,
     is_taken: impl Fn(u16) -> bool,
     bind: impl Fn(u16) -> io::Result<T>,
 ) -> io::Result<T> {
+    let mut binds = 0;
     for _ in 0..MAX_TRIES {
         // Without random numbers no client could have authenticated.
         let die = u16::from_be_bytes(auth::random().unwrap_or_default());
         let port = DYNAMIC.start() | die;
-        if is_taken(port) {
+        if is_taken(port) || reserved.has(port) {
             continue;
         }
         match bind(port) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+            // Windows keeps whole ranges from everybody.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
+                ) => {}
             // Out of descriptors, or no such address: another port would not help.
             bound => return bound,
+        }
+        binds += 1;
+        if binds >= MAX_BINDS {
+            break;
         }
     }
     bind(0)
@@ -33,6 +70,9 @@ const DYNAMIC: RangeInclusive<u16> = 49_152..=65_535;
 /// With nine out of ten ports taken, one tunnel in a thousand misses this often.
 const MAX_TRIES: u32 = 64;
 
+/// System calls, during which nobody else registers.
+const MAX_BINDS: u32 = 8;
+
 #[cfg(test)]
 mod tests {
     use std::cell::RefCell;
@@ -43,6 +83,7 @@ mod tests {
     fn what_is_taken_is_not_tried_and_what_is_in_use_is_passed_over() {
         let tried = RefCell::new(Vec::new());
         let picked = pick(
+            &Reserved::default(),
             |port| port % 2 == 0,
             |port| {
                 tried.borrow_mut().push(port);
@@ -60,18 +101,33 @@ mod tests {
 
     #[test]
     fn when_chance_does_not_help_the_kernel_picks() {
-        assert_eq!(pick(|_| true, Ok).unwrap(), 0);
+        let none = Reserved::default();
+        assert_eq!(pick(&none, |_| true, Ok).unwrap(), 0);
+        for kept in [io::ErrorKind::AddrInUse, io::ErrorKind::PermissionDenied] {
+            let picked =
+                pick(&none, |_| false, |port| if port == 0 { Ok(0) } else { Err(kept.into()) });
+            assert_eq!(picked.unwrap(), 0, "{kept:?}");
+        }
         let asked = RefCell::new(0);
-        let none = pick(
+        let bound = pick(
+            &none,
             |_| false,
             |_| {
                 *asked.borrow_mut() += 1;
-                Err::<(), _>(io::ErrorKind::PermissionDenied.into())
+                Err::<(), _>(io::ErrorKind::AddrNotAvailable.into())
             },
         );
-        assert_eq!(
-            (none.unwrap_err().kind(), asked.into_inner()),
-            (io::ErrorKind::PermissionDenied, 1)
-        );
+        let (kind, asked) = (bound.unwrap_err().kind(), asked.into_inner());
+        assert_eq!((kind, asked), (io::ErrorKind::AddrNotAvailable, 1));
+    }
+
+    #[test]
+    fn reserved_ports_are_left_to_others() {
+        let reserved = Reserved::parse("49152-65000,65002\n");
+        for _ in 0..50 {
+            let port = pick(&reserved, |_| false, Ok).unwrap();
+            assert!(port == 0 || port == 65_001 || port > 65_002, "{port}");
+        }
+        assert!(!Reserved::parse("").has(0) && !Reserved::parse("\n").has(50_000));
     }
 }
