@@ -212,7 +212,10 @@ impl Registry {
         {
             return Ok(Entered::joining(Arc::clone(one), member, Place::Hosts(hosts), address));
         }
-        let freed = |old: &&Arc<Tunnel>| old.hosts().iter().all(|host| hosts.contains(host));
+        let is_left = |old: &Tunnel, host: &String| {
+            !hosts.contains(host) && maps.hosts.get(host).is_some_and(|one| one.uid == old.uid)
+        };
+        let freed = |old: &&Arc<Tunnel>| !old.hosts().iter().any(|host| is_left(old, host));
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
         let tunnel = self.tunnel(member, wanted, hosts.clone());
         for host in &hosts {

@@ -125,7 +125,7 @@ fn a_verifier_is_one_line_and_says_what_is_wrong_with_it() {
     let text = verifier.to_string();
     assert!(text.starts_with("ftv1:") && text.split_whitespace().count() == 1, "{text}");
     assert_eq!(text.parse(), Ok(verifier.clone()));
-    assert_eq!(format!(" {text}\n").parse(), Ok(verifier.clone()));
+    assert_eq!(format!(" {text}\n").parse(), Ok(verifier));
     let error = |text: &str| text.parse::<Verifier>().unwrap_err();
     assert_eq!(error(NAMED), VerifierError::Token);
     assert_eq!(error("ftv2:a:b:c"), VerifierError::Prefix);

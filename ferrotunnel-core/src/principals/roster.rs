@@ -140,7 +140,7 @@ mod tests {
         assert!(error(&[one("web"), one("web")]).contains("two of that name"));
         let web = one("web");
         let twin = PrincipalConfig { name: "twin".to_owned(), ..web.clone() };
-        let text = error(&[web.clone(), twin]);
+        let text = error(&[web, twin]);
         assert!(text.contains("\"twin\"") && text.contains("\"web\""), "{text}");
         assert!(error(&[PrincipalConfig::new("web")]).contains("token new"));
         let disabled = PrincipalConfig { disabled: true, ..PrincipalConfig::new("web") };
