@@ -423,8 +423,10 @@ impl World {
                 direct_for: None,
             }),
             Event::HelloReceived(_) => {
-                end.session
-                    .accept(Accept { session_id: SessionId(1), proof: [4; SERVER_PROOF_LEN] }, self.now);
+                end.session.accept(
+                    Accept { session_id: SessionId(1), proof: [4; SERVER_PROOF_LEN] },
+                    self.now,
+                );
             }
             Event::Welcomed(_) => end.session.confirm(self.now),
             Event::Opened(id, open) => {
