@@ -385,7 +385,7 @@ async fn serve<C: Carrier>(
         }
         return;
     }
-    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), %peer, software = %guest.software, "client connected");
+    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, software = %guest.software, "client connected");
     let shared = Arc::new(Shared::new(greeted.machine));
     let session = Session::new(Arc::clone(&shared));
     let owner = Owner::new(
