@@ -58,7 +58,8 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
     let server = ServerEngine::start(ServerConfig {
         bind: (Ipv4Addr::LOCALHOST, 0).into(),
         transport: Transport::Plaintext,
-        token: Token::new("bench").unwrap(),
+        token: Some(Token::new("bench").unwrap()),
+        principals: Vec::new(),
         domain: "localhost".to_owned(),
         only_tunnel_answers: false,
         http_port: Some(80),

@@ -50,7 +50,7 @@ impl Pair {
                         client_id: ClientId([2; 16]),
                         token_id: String::new(),
                         nonce: [3; 32],
-                        proof: [4; 32],
+                        proof: [4; 64],
                         software: "bench".to_owned(),
                         direct_for: None,
                     }),

@@ -67,6 +67,9 @@ pub(crate) enum Command {
     Tcp(TcpArgs),
     /// Run server, client and a small site in this one process, to see a tunnel work
     Demo(DemoArgs),
+    /// Make tokens for the users of a server
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Print the version
     Version,
     /// Print the completion script of a shell
@@ -85,11 +88,28 @@ impl Command {
 }
 
 /// The secret both ends know.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct TokenArg {
-    /// The secret that server and clients share; prefer the environment to keep it out of the process list
+    /// The secret that server and clients share, or a client's own from `ferrotunnel token new`; prefer a file or the
+    /// environment to keep it out of the process list
     #[arg(long, env = "FERROTUNNEL_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<Secret>,
+    /// A file with the token and nothing else, which only this user may read
+    #[arg(long, env = "FERROTUNNEL_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+/// What can be done with tokens; one variant for each file in `commands/token/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token for one user, and the lines by which a server knows it
+    New(TokenNewArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenNewArgs {
+    /// Who is to have it, as logs and refusals will name them: letters, digits, - and _
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod forward;
 mod http;
 mod server;
 mod tcp;
+mod token;
 mod version;
 
 use crate::args::Command;
@@ -22,6 +23,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Http(args) => block_on(http::run(args, output)),
         Command::Tcp(args) => block_on(tcp::run(args, output)),
         Command::Demo(args) => block_on(demo::run(args, output)),
+        Command::Token(command) => token::run(&command, output),
         Command::Version => version::run(output),
         Command::Completions(args) => completions::run(&args, output),
     }

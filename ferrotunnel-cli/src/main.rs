@@ -11,6 +11,7 @@ mod report;
 mod runtime;
 mod settings;
 mod signals;
+mod token_file;
 mod value;
 
 use std::process::ExitCode;

@@ -60,6 +60,11 @@ impl Output {
     }
 }
 
+/// What the person at the terminal should change, though it goes on.
+pub(crate) fn warning(line: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "warning: {line}");
+}
+
 /// What clap has to say: help and version are data, the rest is talk.
 pub(crate) fn argument_answer(answer: &clap::Error) -> Exit {
     let _ = answer.print();

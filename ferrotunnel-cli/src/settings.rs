@@ -12,6 +12,7 @@ use crate::args::{
 };
 use crate::failure::Failure;
 use crate::runtime::{client_threads, server_threads};
+use crate::token_file;
 use crate::value::{Secret, ServerAddr};
 
 /// How client and server speak with each other.
@@ -177,9 +178,18 @@ impl TryFrom<TcpArgs> for ClientSettings {
 
 /// The token as given; what a token may contain is the library's to judge.
 fn token(arg: TokenArg) -> Result<Secret, Failure> {
-    arg.token.ok_or_else(|| {
-        Failure::failed("no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share")
-    })
+    match (arg.token, arg.token_file) {
+        (Some(token), None) => Ok(token),
+        (None, Some(path)) => token_file::read(&path).map(Secret::from),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            "the token is given twice, by --token or FERROTUNNEL_TOKEN and by --token-file or FERROTUNNEL_TOKEN_FILE; \
+             drop one of them",
+        )),
+        (None, None) => Err(Failure::failed(
+            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, or --token-file \
+             to a file that holds it",
+        )),
+    }
 }
 
 fn encryption(
@@ -273,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_missing_token_says_both_ways_to_set_it() {
-        let failure = token(TokenArg { token: None }).unwrap_err();
+        let failure = token(TokenArg::default()).unwrap_err();
         assert_eq!(failure.exit(), Exit::Failed);
         assert!(failure.to_string().contains("--token"));
         assert!(failure.to_string().contains("FERROTUNNEL_TOKEN"));

@@ -3,6 +3,7 @@
 //! An item enters only when two crates that do not depend on each other need it. There is no
 //! runtime, no serialisation format and no cryptography here.
 
+pub mod base32;
 mod id;
 mod kind;
 mod limits;

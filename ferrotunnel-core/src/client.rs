@@ -34,7 +34,7 @@ pub struct ClientConfig {
     pub server: String,
     /// TLS or plaintext.
     pub transport: ClientTransport,
-    /// The shared token.
+    /// The shared token, or one of its own.
     pub token: Token,
     /// Name and version of the program, for the server's logs.
     pub software: String,
@@ -174,7 +174,7 @@ impl ClientEngine {
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
         let client_id: ClientId =
-            auth::random_client_id().map_err(|error| BuildError::Tls(error.to_string()))?;
+            auth::random_client_id().map_err(|error| BuildError::System(error.to_string()))?;
         let (retry, connections, shards) =
             (config.retry, config.connections, config.shards.clone());
         let carriers = match connections {

@@ -17,12 +17,13 @@ use ferrotunnel_protocol::{Decoded, Decoder, Frame};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
 use crate::options;
+use crate::seat::Seat;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
 use crate::tcp_ingress::Visitor;
@@ -93,6 +94,8 @@ pub(crate) struct Pool {
     open: Arc<AtomicUsize>,
     /// The same over all sessions, those that have ended included.
     all_open: Arc<AtomicUsize>,
+    /// Whether visitors are cut off.
+    cut: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -108,6 +111,8 @@ struct Visit {
     addr: SocketAddr,
     ingress: SocketAddr,
     tunnel: u32,
+    /// Its place among the streams of its principal.
+    seat: Seat,
     otherwise: Box<dyn FnOnce(Visitor) + Send>,
 }
 
@@ -131,7 +136,9 @@ impl Visit {
     }
 
     fn fall_back(self) {
-        let Self { socket, addr, ingress, otherwise, .. } = self;
+        let Self { socket, addr, ingress, seat, otherwise, .. } = self;
+        // It takes one again where it goes.
+        drop(seat);
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
@@ -139,23 +146,6 @@ impl Visit {
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
-    }
-}
-
-/// Counts one carrier.
-#[derive(Debug)]
-pub(crate) struct Seat(Arc<AtomicUsize>);
-
-impl Seat {
-    fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -201,21 +191,32 @@ impl Pool {
         drop(carriers);
     }
 
-    /// Gives the visitor a carrier of its own, or does `otherwise` when none is waiting.
+    /// The same, and visitors inside are cut off too.
+    pub(crate) fn cut(&self) {
+        self.close();
+        self.cut.send_replace(true);
+    }
+
+    /// Gives the visitor a carrier of its own, or does `otherwise` when none is waiting. `seat` is its
+    /// place among the streams of the principal.
     pub(crate) fn serve(
         &self,
         tunnel: u32,
+        seat: Seat,
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor) + Send + 'static,
     ) {
-        let Some(carrier) = self.take() else { return otherwise(visitor) };
+        let Some(carrier) = self.take() else {
+            drop(seat);
+            return otherwise(visitor);
+        };
         let Visitor { socket, addr, ingress } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(carrier, Visit { socket, addr, ingress, tunnel, otherwise });
+                self.give(carrier, Visit { socket, addr, ingress, tunnel, seat, otherwise });
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -331,6 +332,7 @@ async fn hear<C: Carrier>(
 }
 
 async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
+    let mut cut = pool.cut.subscribe();
     let _seats = [Seat::take(&pool.open), Seat::take(&pool.all_open)];
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
@@ -344,9 +346,15 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let visitor = SocketEnd::aborting(TcpStream::from_std(visit.socket)?);
-    let spliced = splice(visitor, carrier.into_end(), None).await;
-    spliced.map(drop).map_err(io::Error::other)
+    let Visit { socket, seat: _seat, .. } = visit;
+    let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
+    tokio::select! {
+        spliced = splice(visitor, carrier.into_end(), None) => {
+            spliced.map(drop).map_err(io::Error::other)
+        }
+        // The pool lives as long as this. Both ends close without a goodbye: that is a break.
+        _ = cut.wait_for(|cut| *cut) => Ok(()),
+    }
 }
 
 /// The client's end of a direct carrier: answers Pings until the visitor comes. `None`: the server

@@ -34,6 +34,17 @@ pub enum BuildError {
         /// Bytes that it may have.
         most: usize,
     },
+    /// A principal cannot be what its settings say.
+    #[error("principal {name:?}: {reason}")]
+    Principal {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The system gives no random numbers, or the cipher library no keys.
+    #[error("{0}")]
+    System(String),
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
     Target(String),
@@ -83,7 +94,7 @@ pub enum ConnectError {
     },
     /// The server, or a proof, says that the token is not the server's.
     #[error(
-        "the server does not accept this token; check --token or FERROTUNNEL_TOKEN on both sides"
+        "the server does not accept this token; check --token, --token-file or FERROTUNNEL_TOKEN on both sides, and whether the server's operator revoked it"
     )]
     WrongToken,
     /// The other end does not know the token, so it is not the server.

@@ -1,8 +1,10 @@
 //! The handshake of a session over a carrier, before its driver begins.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -13,7 +15,7 @@ use ferrotunnel_protocol::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::auth::{self, Authenticator, Binding, NoRandom, Nonces, Principal, ProofKey};
+use crate::auth::{self, Authenticator, Binding, ClientKey, Credential, NoRandom, Nonces};
 use crate::carrier::Carrier;
 
 /// An established session, ready for its driver.
@@ -40,7 +42,7 @@ pub(crate) enum HandshakeError {
     #[error("the server's proof is wrong")]
     ServerNotTrusted,
     #[error("refused: {0}")]
-    Refused(&'static str),
+    Refused(Cow<'static, str>),
     #[error(transparent)]
     NoRandom(#[from] NoRandom),
 }
@@ -48,7 +50,7 @@ pub(crate) enum HandshakeError {
 /// Who the client turned out to be.
 pub(crate) struct Guest {
     pub(crate) client_id: ClientId,
-    pub(crate) principal: Principal,
+    pub(crate) credential: Arc<Credential>,
     pub(crate) software: String,
     /// The session that the connection is a direct carrier of.
     pub(crate) direct_for: Option<SessionId>,
@@ -60,7 +62,7 @@ pub(crate) async fn server<C: Carrier>(
     config: Config,
     binding: &Binding,
     authenticator: &Authenticator,
-    admit: impl FnOnce(&Guest) -> Result<(), &'static str>,
+    admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
 ) -> Result<(Greeted, Guest), HandshakeError> {
     let nonce = auth::random()?;
     let fresh_id = auth::random_session_id()?;
@@ -72,37 +74,27 @@ pub(crate) async fn server<C: Carrier>(
     });
     let hello = hello.await?;
     let nonces = Nonces { server: nonce, client: hello.nonce };
-    let Some((key, principal)) = check(authenticator, &hello, binding, &nonces) else {
+    let known = authenticator.check(&hello.token_id, &hello.proof, binding, &nonces);
+    let Some(credential) = known else {
         talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
         return Err(HandshakeError::WrongToken);
     };
     let Hello { client_id, software, direct_for, .. } = *hello;
-    let guest = Guest { client_id, principal, software, direct_for };
+    let guest = Guest { client_id, credential, software, direct_for };
     if let Err(reason) = admit(&guest) {
-        talk.refuse(GoAwayCode::Refused, reason).await;
+        talk.refuse(GoAwayCode::Refused, &reason).await;
         return Err(HandshakeError::Refused(reason));
     }
     let session_id = direct_for.unwrap_or(fresh_id);
-    let proof = key.server_proof(binding, &nonces);
+    let proof = guest.credential.verifier.server_proof(binding, &nonces);
     talk.machine.accept(Accept { session_id, proof }, Instant::now());
     talk.flush().await?;
     Ok((talk.into_greeted(session_id, heartbeat), guest))
 }
 
-fn check<'a>(
-    authenticator: &'a Authenticator,
-    hello: &Hello,
-    binding: &Binding,
-    nonces: &Nonces,
-) -> Option<(&'a ProofKey, Principal)> {
-    authenticator
-        .find(&hello.token_id)
-        .filter(|(key, _)| key.is_client_proof(&hello.proof, binding, nonces))
-}
-
 /// What the client's end says of itself.
 pub(crate) struct Caller<'a> {
-    pub(crate) key: &'a ProofKey,
+    pub(crate) key: &'a ClientKey,
     pub(crate) client_id: ClientId,
     pub(crate) software: &'a str,
     /// Makes the connection a direct carrier of that session.
@@ -127,9 +119,9 @@ pub(crate) async fn client<C: Carrier>(
     let nonces = Nonces { server: challenge.nonce, client: auth::random()? };
     talk.machine.hello(HelloRequest {
         client_id,
-        token_id: String::new(),
+        token_id: key.token_id().to_owned(),
         nonce: nonces.client,
-        proof: key.client_proof(binding, &nonces),
+        proof: key.proof(binding, &nonces),
         software: software.to_owned(),
         direct_for,
     });

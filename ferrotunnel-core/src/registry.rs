@@ -5,12 +5,13 @@
 //! back. A name or port that is only preferred is taken over within one client, from nobody else.
 //! Several carriers of one client share its tunnels.
 
-mod names;
+pub(crate) mod names;
 mod owner;
 mod port;
 mod ports;
 mod tunnel;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,6 +28,7 @@ use self::port::Port;
 use self::tunnel::Member;
 pub use self::tunnel::{Tunnel, TunnelUid};
 use crate::options::{CarrierNumber, is_joining, is_preferred};
+use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 
@@ -102,7 +104,7 @@ impl Registry {
         owner: &Arc<Owner>,
         number: u32,
         wanted: Register,
-    ) -> Result<String, (RefusalCode, String)> {
+    ) -> Result<String, Denied> {
         {
             let tunnels = owner.tunnels.lock();
             if tunnels.contains_key(&number) {
@@ -119,6 +121,10 @@ impl Registry {
         if maps.closed {
             return Err((RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
         }
+        if owner.is_barred.load(Ordering::Relaxed) {
+            return Err((RefusalCode::NotAllowed, REVOKED.to_owned()));
+        }
+        owner.principal().policy().permit_kind(wanted.kind)?;
         let Some(carrier) = CarrierNumber::of(&wanted) else {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
@@ -133,7 +139,7 @@ impl Registry {
             }
         };
         let Entered { tunnel, place, address, replaced, joined } = entered;
-        maps.tunnels.insert(tunnel.uid, Arc::clone(&tunnel));
+        maps.enter(&tunnel);
         let registration = Registration {
             registry: Arc::downgrade(&self.0),
             uid: tunnel.uid,
@@ -158,30 +164,47 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
-    ) -> Result<Entered, (RefusalCode, String)> {
+    ) -> Result<Entered, Denied> {
         let config = &self.0.config;
         let Some(http_port) = config.http_port else {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
+        let policy = member.owner.principal().policy();
         let host = |name: &str| format!("{name}.{}", config.domain);
         let pick = || {
             let unique = self.0.next_uid.load(Ordering::Relaxed);
-            names::pick(unique, |name| maps.hosts.contains_key(&host(name)))
+            let is_taken = |name: &str| maps.hosts.contains_key(&host(name));
+            match policy.name_pool(&config.domain) {
+                NamePool::Any => Ok(names::pick(unique, is_taken)),
+                NamePool::Of(names) => names
+                    .into_iter()
+                    .find(|name| !is_taken(name))
+                    .ok_or_else(|| policy.no_free_name()),
+            }
         };
         let name = if wanted.name.is_empty() {
-            pick()
+            pick()?
         } else {
             let name = names::check_label(&wanted.name)?;
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
-            let holder = maps.hosts.get(&host(&name)).filter(|_| may_pick);
-            if holder.is_some_and(|holder| !holder.is_of(&member.owner)) { pick() } else { name }
+            let is_free_for_it = || {
+                let holder = maps.hosts.get(&host(&name));
+                holder.is_none_or(|holder| holder.is_of(&member.owner))
+            };
+            match policy.permit_host(&host(&name), &config.domain) {
+                Ok(()) if !may_pick || is_free_for_it() => name,
+                Err(denied) if !may_pick => return Err(denied),
+                _ => pick()?,
+            }
         };
         let mut hosts = vec![host(&name)];
         let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
         let address = format!("http://{name}.{}{port}/", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
-            hosts.push(names::check_host(host)?);
+            let host = names::check_host(host)?;
+            policy.permit_host(&host, &config.domain)?;
+            hosts.push(host);
         }
         let mut replaced: Vec<Arc<Tunnel>> = Vec::new();
         for old in hosts.iter().filter_map(|host| maps.hosts.get(host)) {
@@ -196,6 +219,11 @@ impl Registry {
             let own = own.ok_or_else(taken_over)?;
             return Ok(Entered::joining(own, member, Place::Hosts(hosts), address));
         }
+        let is_left = |old: &Tunnel, host: &String| {
+            !hosts.contains(host) && maps.hosts.get(host).is_some_and(|one| one.uid == old.uid)
+        };
+        let freed = |old: &&Arc<Tunnel>| !old.hosts().iter().any(|host| is_left(old, host));
+        check_limit(&member.owner, replaced.iter().filter(freed).count())?;
         let tunnel = self.tunnel(member, wanted, hosts.clone());
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
@@ -208,10 +236,16 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
-    ) -> Result<Entered, (RefusalCode, String)> {
+    ) -> Result<Entered, Denied> {
         let joining = is_joining(&wanted);
         // Who has it already would not know another port for it.
         let preferred = is_preferred(&wanted) && !joining;
+        let policy = member.owner.principal().policy();
+        match policy.permit_port(wanted.port) {
+            Err(_) if preferred => wanted.port = 0,
+            Err(denied) if wanted.port != 0 => return Err(denied),
+            _ => {}
+        }
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
             && (!preferred || old.is_of(&member.owner))
@@ -226,18 +260,27 @@ impl Registry {
                     Err(taken_over())
                 };
             }
+            check_limit(&member.owner, 1)?;
             let tunnel = self.tunnel(member, wanted, Vec::new());
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
-        let bind_any =
-            || ports::pick(&self.0.reserved, |port| maps.ports.contains_key(&port), bind);
+        check_limit(&member.owner, 0)?;
+        let is_taken = |port| maps.ports.contains_key(&port);
+        let bind_any = || match policy.ports() {
+            None => ports::pick(&self.0.reserved, is_taken, bind),
+            Some(ranges) => ports::pick_within(ranges, is_taken, bind),
+        };
         let bound = match wanted.port {
             0 => bind_any(),
             port => bind(port).or_else(|error| if preferred { bind_any() } else { Err(error) }),
         };
         let bound = bound.map_err(|error| {
+            let is_open = wanted.port == 0 || preferred;
+            if is_open && policy.ports().is_some() && error.kind() == io::ErrorKind::AddrInUse {
+                return policy.no_free_port();
+            }
             let reason = format!("port {}: {error}; ask for another --remote-port", wanted.port);
             (RefusalCode::PortUnavailable, reason)
         })?;
@@ -255,6 +298,43 @@ impl Registry {
         Arc::new(Tunnel::new(uid, member, wanted, hosts))
     }
 
+    /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
+    /// are told why; visitors inside stay.
+    pub(crate) fn apply(&self, policies: Vec<(Arc<Principal>, Policy)>) {
+        let domain = &self.0.config.domain;
+        let mut maps = self.0.maps.write();
+        // Under the lock: what is registered meanwhile is judged by the one or the other.
+        for (principal, policy) in policies {
+            principal.set_policy(policy);
+        }
+        let judged = maps.tunnels.values().filter_map(|tunnel| {
+            let policy = tunnel.principal().policy();
+            let denied = tunnel.is_permitted(&policy, domain).err()?;
+            Some((Arc::clone(tunnel), denied))
+        });
+        let judged: Vec<(Arc<Tunnel>, Denied)> = judged.collect();
+        let mut lost = Vec::new();
+        for (tunnel, denied) in judged {
+            tracing::info!(tunnel = %tunnel.name(), kind = %tunnel.kind(), reason = %denied.1, "taken away");
+            for member in maps.evict(&tunnel) {
+                lost.push((member, denied.clone()));
+            }
+        }
+        drop(maps);
+        for (member, denied) in lost {
+            member.owner.denied(member.number, denied);
+        }
+    }
+
+    /// The session registers nothing from now on, and ends.
+    pub(crate) fn revoke(&self, owner: &Owner) {
+        // Under the lock: what it is just registering is there when it leaves.
+        let maps = self.0.maps.write();
+        owner.is_barred.store(true, Ordering::Relaxed);
+        drop(maps);
+        owner.end(REVOKED);
+    }
+
     /// Everything leaves for good: listeners close, streams of visitors go on.
     pub(crate) fn close(&self) {
         let closed = Maps { closed: true, ..Maps::default() };
@@ -269,6 +349,14 @@ impl Registry {
 
 /// What clients are told by a server that takes nothing new.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
+
+/// What a client is told whose token is not accepted any more.
+const REVOKED: &str = "the server's operator revoked this token";
+
+/// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
+fn check_limit(owner: &Owner, freed: usize) -> Result<(), Denied> {
+    owner.principal().check_tunnels(freed).map_err(|reason| (RefusalCode::LimitExceeded, reason))
+}
 
 /// A tunnel that has its place in the maps.
 struct Entered {
@@ -290,12 +378,12 @@ impl Entered {
 }
 
 /// Who only joins in takes nothing back.
-fn taken_over() -> (RefusalCode, String) {
+fn taken_over() -> Denied {
     (RefusalCode::Superseded, owner::TAKEN_OVER.to_owned())
 }
 
-fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), (RefusalCode, String)> {
-    match holders.iter().find(|old| *old.principal() != owner.principal) {
+fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), Denied> {
+    match holders.iter().find(|old| old.principal() != owner.principal()) {
         None => Ok(()),
         Some(old) => {
             Err((RefusalCode::NameTaken, format!("{} belongs to somebody else", old.name())))
@@ -310,25 +398,50 @@ impl Inner {
         if maps.tunnels.get(&uid).is_some_and(|tunnel| !tunnel.leave(session, number)) {
             return;
         }
-        maps.tunnels.remove(&uid);
+        maps.forget(uid);
         match place {
-            Place::Hosts(hosts) => {
-                for host in hosts {
-                    if maps.hosts.get(host).is_some_and(|tunnel| tunnel.uid == uid) {
-                        maps.hosts.remove(host);
-                    }
-                }
-            }
-            Place::Port(number) => {
-                if maps.ports.get(number).is_some_and(|port| port.current().uid == uid) {
-                    maps.ports.remove(number);
-                }
-            }
+            Place::Hosts(hosts) => maps.vacate_hosts(uid, hosts),
+            Place::Port(number) => maps.vacate_port(uid, *number),
         }
     }
 }
 
 impl Maps {
+    fn enter(&mut self, tunnel: &Arc<Tunnel>) {
+        if self.tunnels.insert(tunnel.uid, Arc::clone(tunnel)).is_none() {
+            tunnel.principal().tunnel_entered();
+        }
+    }
+
+    fn forget(&mut self, uid: TunnelUid) {
+        if let Some(tunnel) = self.tunnels.remove(&uid) {
+            tunnel.principal().tunnel_left();
+        }
+    }
+
+    fn vacate_hosts(&mut self, uid: TunnelUid, hosts: &[String]) {
+        for host in hosts {
+            if self.hosts.get(host).is_some_and(|tunnel| tunnel.uid == uid) {
+                self.hosts.remove(host);
+            }
+        }
+    }
+
+    fn vacate_port(&mut self, uid: TunnelUid, number: u16) {
+        if self.ports.get(&number).is_some_and(|port| port.current().uid == uid) {
+            self.ports.remove(&number);
+        }
+    }
+
+    /// A tunnel leaves whatever its sessions say. Returns whom to tell.
+    fn evict(&mut self, tunnel: &Tunnel) -> Vec<Member> {
+        self.vacate_hosts(tunnel.uid, tunnel.hosts());
+        if let Some(port) = tunnel.port() {
+            self.vacate_port(tunnel.uid, port);
+        }
+        self.forget_lost(tunnel)
+    }
+
     /// A tunnel of which something was taken over leaves when nothing is left of it. Returns whom to
     /// tell.
     fn forget_if_lost(&mut self, old: &Tunnel) -> Vec<Member> {
@@ -336,7 +449,11 @@ impl Maps {
         {
             return Vec::new();
         }
-        self.tunnels.remove(&old.uid);
+        self.forget_lost(old)
+    }
+
+    fn forget_lost(&mut self, old: &Tunnel) -> Vec<Member> {
+        self.forget(old.uid);
         let mut members = old.members();
         members.retain(|member| member.owner.lose(old.uid, member.number));
         members

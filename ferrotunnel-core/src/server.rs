@@ -1,5 +1,6 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,9 +21,11 @@ use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::direct::{self, DirectCarriers};
 use crate::driver::{Driver, End, Incoming};
-use crate::error::{self, StartError};
+use crate::error::{self, BuildError, StartError};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
+use crate::principals::{PrincipalConfig, Roster};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
+use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::shared::Shared;
@@ -48,8 +51,10 @@ pub struct ServerConfig {
     pub bind: SocketAddr,
     /// TLS or plaintext.
     pub transport: Transport,
-    /// The shared token.
-    pub token: Token,
+    /// The token that those share who have none of their own, if there is one.
+    pub token: Option<Token>,
+    /// Who has tokens of their own.
+    pub principals: Vec<PrincipalConfig>,
     /// HTTP tunnels are reached under `name.domain`; as [`parse_domain`] gives it.
     pub domain: String,
     /// A request whose host matches nothing goes to the only HTTP tunnel, if there is exactly one.
@@ -98,6 +103,10 @@ impl ServerEngine {
             }
             Transport::Tls(identity) => Some(tls::server_config(identity)?),
         };
+        let mut roster = Roster::new(config.token.as_ref())?;
+        let known = roster.replace(&config.principals)?.known;
+        let authenticator =
+            Authenticator::new(known).map_err(|error| BuildError::System(error.to_string()))?;
         let (visitors, listeners) = (Tasks::default(), Tasks::default());
         let registry = Registry::new(
             RegistryConfig {
@@ -113,12 +122,13 @@ impl ServerEngine {
         let hall = Arc::new(Hall {
             registry,
             tls,
-            authenticator: Authenticator::shared(&config.token),
+            authenticator,
+            roster: Mutex::new(roster),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             limits: config.limits,
             heartbeat: config.heartbeat,
             shards: config.shards,
-            admitted: AtomicUsize::new(0),
+            admitted: Arc::default(),
             sessions: Mutex::default(),
             direct_visitors: Arc::default(),
         });
@@ -173,6 +183,28 @@ impl ServerEngine {
             waiting: sessions.values().map(|owner| owner.direct.waiting()).sum(),
             serving: self.hall.direct_visitors.load(Ordering::Relaxed),
         }
+    }
+
+    /// Replaces the principals while sessions go on. What concerns nobody else happens at once:
+    ///
+    /// - Sessions whose token is none of their principal's any more end, with all their visitors; so do
+    ///   those of principals that vanished or are disabled.
+    /// - Tunnels that their principal may no longer have are taken away, and their clients told why.
+    ///   Visitors inside stay.
+    /// - Lower limits end nothing: they count for what comes.
+    ///
+    /// # Errors
+    /// One of them cannot be used; nothing has changed then.
+    pub fn set_principals(&self, principals: &[PrincipalConfig]) -> Result<(), BuildError> {
+        let mut roster = self.hall.roster.lock();
+        let change = roster.replace(principals)?;
+        // In this order: a session that comes in meanwhile is either refused or found below.
+        self.hall.authenticator.replace(change.known);
+        self.hall.registry.apply(change.policies);
+        for owner in self.hall.owners() {
+            self.hall.end_if_revoked(&owner);
+        }
+        Ok(())
     }
 
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
@@ -232,12 +264,14 @@ struct Hall {
     /// `None`: carriers are not encrypted.
     tls: Option<Arc<rustls::ServerConfig>>,
     authenticator: Authenticator,
+    /// Locked by whoever changes it, and with it all that follows from it.
+    roster: Mutex<Roster>,
     budget: ReceiveBudget,
     limits: LimitsConfig,
     heartbeat: Duration,
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
-    admitted: AtomicUsize,
+    admitted: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Arc<Owner>>>,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
@@ -250,6 +284,15 @@ impl std::fmt::Debug for Hall {
 }
 
 impl Hall {
+    /// Ends a session whose token is not accepted any more.
+    fn end_if_revoked(&self, owner: &Owner) {
+        if !self.authenticator.still_knows(&owner.credential) {
+            let principal = owner.principal().name();
+            tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_id(), "token revoked, session ended");
+            self.registry.revoke(owner);
+        }
+    }
+
     fn owners(&self) -> Vec<Arc<Owner>> {
         self.sessions.lock().values().cloned().collect()
     }
@@ -257,17 +300,9 @@ impl Hall {
     /// The session of that name, if it is the guest's.
     fn owner_of(&self, session_id: SessionId, guest: &Guest) -> Option<Arc<Owner>> {
         let owner = self.sessions.lock().get(&session_id.0).cloned()?;
-        let same = owner.client_id == guest.client_id && owner.principal == guest.principal;
+        let same = owner.client_id == guest.client_id
+            && owner.credential.token_id() == guest.credential.token_id();
         same.then_some(owner)
-    }
-}
-
-/// A place among the sessions; given back when dropped.
-struct Seat<'a>(&'a AtomicUsize);
-
-impl Drop for Seat<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -331,7 +366,7 @@ async fn serve<C: Carrier>(
     deadline: Instant,
     peer: SocketAddr,
 ) {
-    let (mut seat, mut direct, mut is_direct) = (None, None, false);
+    let (mut seats, mut direct, mut is_direct) = (None, None, false);
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
@@ -344,13 +379,15 @@ async fn serve<C: Carrier>(
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
-            let owner = hall.owner_of(session_id, guest).ok_or("there is no such session")?;
+            let owner = hall.owner_of(session_id, guest);
+            let owner = owner.ok_or(Cow::Borrowed("there is no such session"))?;
             direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
             return Ok(());
         }
-        let before = hall.admitted.fetch_add(1, Ordering::Relaxed);
-        seat = Some(Seat(&hall.admitted));
-        if before < hall.limits.max_sessions { Ok(()) } else { Err("the server is full") }
+        let one = Seat::take_within(&hall.admitted, hall.limits.max_sessions);
+        let one = one.ok_or(Cow::Borrowed("the server is full"))?;
+        seats = Some((one, guest.credential.principal.take_session()?));
+        Ok(())
     };
     let greeted =
         handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit).await;
@@ -377,26 +414,28 @@ async fn serve<C: Carrier>(
         }
         return;
     }
-    tracing::info!(session = %session_id, client = %guest.client_id, %peer, software = %guest.software, "client connected");
+    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, software = %guest.software, "client connected");
     let shared = Arc::new(Shared::new(greeted.machine));
     let session = Session::new(Arc::clone(&shared));
     let owner = Owner::new(
         session,
         session_id,
         guest.client_id,
-        guest.principal,
+        guest.credential,
         hall.limits.max_streams_per_session,
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
     let presence = Presence { hall, owner: Arc::clone(&owner) };
+    // What was decided while it was not yet among them.
+    hall.end_if_revoked(&owner);
     if hall.registry.is_closed() {
         owner.drain();
     }
     let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
     let end = Driver::new(carrier, shared, greeted.input, on_incoming).await;
     drop(presence);
-    drop(seat);
+    drop(seats);
     match end {
         End::Closed => tracing::info!(session = %session_id, "client disconnected"),
         End::Violation(violation) => {

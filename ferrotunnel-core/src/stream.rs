@@ -11,6 +11,7 @@ use ferrotunnel_protocol::frame::ResetCode;
 use ferrotunnel_protocol::{Read, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::seat::Seat;
 use crate::shared::Shared;
 
 /// One multiplexed, flow-controlled byte pipe.
@@ -26,6 +27,8 @@ pub struct Stream {
     /// What `poll_read` has not copied out yet, last chunk first.
     unread: Vec<Bytes>,
     heard_out: bool,
+    /// Its place among what is counted beyond its session; given back with it.
+    seat: Option<Seat>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -36,7 +39,13 @@ impl std::fmt::Debug for Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
-        Self { shared, id, to_release: 0, unread: Vec::new(), heard_out: false }
+        Self { shared, id, to_release: 0, unread: Vec::new(), heard_out: false, seat: None }
+    }
+
+    /// The same with a place that it keeps for as long as it lives.
+    pub(crate) fn seated(mut self, seat: Seat) -> Self {
+        self.seat = Some(seat);
+        self
     }
 
     /// Its id within the session.

@@ -83,7 +83,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The secret that the server and its clients share. It never travels.
+    /// The secret that the server and its clients share, or a token of this client's own, which begins
+    /// with `ft1_`. It never travels.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = TokenSetting::given(token.into());
@@ -161,7 +162,9 @@ impl ClientBuilder {
             let most = Connections::MOST;
             return Err(Error::config(format!("connections: {count} is not from 1 to {most}")));
         }
-        let token = self.token.resolve("give the secret that the server was started with")?;
+        let token = self.token.resolve()?.ok_or_else(|| {
+            Error::config("token is not set: give the one that you got from the server's operator")
+        })?;
         if self.tunnels.is_empty() && self.local_addr.is_some() {
             self.tunnels.push(Tunnel::http(""));
         }

@@ -10,12 +10,16 @@ mod tunnel;
 pub use client::{Client, ClientBuilder};
 pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{
-    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, TunnelKind,
+    DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, Token,
+    TokenError, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
-pub use ferrotunnel_core::{DirectCarriers, Stream, Streams};
+pub use ferrotunnel_core::{
+    DirectCarriers, PrincipalConfig, Stream, Streams, Verifier, VerifierError, check_principals,
+    issue_token,
+};
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

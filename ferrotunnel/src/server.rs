@@ -9,7 +9,7 @@ use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
-use ferrotunnel_core::{DirectCarriers, Shards, TlsIdentity};
+use ferrotunnel_core::{DirectCarriers, PrincipalConfig, Shards, TlsIdentity, check_principals};
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -38,7 +38,8 @@ pub struct Server {
 struct Settings {
     bind: SocketAddr,
     http_bind: Option<SocketAddr>,
-    token: Token,
+    token: Option<Token>,
+    principals: Vec<PrincipalConfig>,
     domain: Option<String>,
     encryption: Encryption,
     tcp_ip: IpAddr,
@@ -91,6 +92,7 @@ pub struct ServerBuilder {
     bind: BindAddr,
     http_bind: Option<BindAddr>,
     token: TokenSetting,
+    principals: Vec<PrincipalConfig>,
     domain: Option<String>,
     encryption: Encryption,
     tcp_ip: Option<IpAddr>,
@@ -106,6 +108,7 @@ impl Default for ServerBuilder {
             bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT)).into(),
             http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
             token: TokenSetting::default(),
+            principals: Vec::new(),
             domain: None,
             encryption: Encryption::SelfSigned,
             tcp_ip: None,
@@ -139,10 +142,36 @@ impl ServerBuilder {
         self
     }
 
-    /// The secret that this server and its clients share. It never travels.
+    /// The secret that this server and its clients share. It never travels. Who has it may register
+    /// anything; for users that are to be told apart there are [`principals`](Self::principals), and both
+    /// go together.
     #[must_use]
     pub fn token(mut self, token: impl Into<String>) -> Self {
         self.token = TokenSetting::given(token.into());
+        self
+    }
+
+    /// Users with tokens of their own, each with what it may register. They can be replaced while the
+    /// server runs: [`RunningServer::set_principals`].
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::{PrincipalConfig, Server, issue_token};
+    ///
+    /// let (token, verifier) = issue_token()?;
+    /// println!("for the user, and nobody else: {}", token.reveal());
+    ///
+    /// let mut web = PrincipalConfig::new("web").verifier(verifier);
+    /// web.hosts = Some(vec!["web".into(), "*.web.example".into()]);
+    /// web.max_tunnels = Some(10);
+    /// let server = Server::builder().principals([web]).build()?.spawn().await?;
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn principals(mut self, principals: impl IntoIterator<Item = PrincipalConfig>) -> Self {
+        self.principals = principals.into_iter().collect();
         self
     }
 
@@ -232,7 +261,14 @@ impl ServerBuilder {
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
         let http = self.http_config()?;
-        let token = self.token.resolve("choose a secret that server and clients share")?;
+        let token = self.token.resolve()?;
+        if token.is_none() && self.principals.is_empty() {
+            return Err(Error::config(
+                "neither token nor principals is set: choose a secret that server and clients share, \
+                 or give each user a token",
+            ));
+        }
+        check_principals(token.as_ref(), &self.principals)?;
         check_limits(&self.limits)?;
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
@@ -241,6 +277,7 @@ impl ServerBuilder {
             bind,
             http_bind,
             token,
+            principals: self.principals,
             domain,
             encryption: self.encryption,
             tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
@@ -313,6 +350,7 @@ impl Server {
             bind: settings.bind,
             transport,
             token: settings.token,
+            principals: settings.principals,
             only_tunnel_answers: settings.domain.is_none(),
             domain: settings.domain.unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
             http_port: http.as_ref().map(|(_, addr)| addr.port()),
@@ -413,6 +451,26 @@ impl RunningServer {
     /// Streams open at present, over all clients.
     pub fn streams(&self) -> usize {
         self.engine.streams()
+    }
+
+    /// Replaces the principals while everybody else goes on undisturbed:
+    ///
+    /// - Sessions whose token is none of their principal's any more end, with all their visitors; so do
+    ///   those of principals that vanished or are disabled. Their clients are told that it was revoked.
+    /// - Tunnels that their principal may no longer have are taken away, and their clients told why.
+    ///   Visitors inside stay.
+    /// - Lower limits end nothing: they count for what comes.
+    ///
+    /// The shared token stays what it was.
+    ///
+    /// # Errors
+    /// One of them cannot be used; nothing has changed then.
+    pub fn set_principals(
+        &self,
+        principals: impl IntoIterator<Item = PrincipalConfig>,
+    ) -> Result<(), Error> {
+        let principals: Vec<PrincipalConfig> = principals.into_iter().collect();
+        Ok(self.engine.set_principals(&principals)?)
     }
 
     /// Takes no new visitors and clients, lets what is open finish within the drain grace, and

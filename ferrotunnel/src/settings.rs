@@ -15,12 +15,9 @@ impl TokenSetting {
         Self(Some(Token::new(token)))
     }
 
-    /// The token, or an error that says what to do if there is none.
-    pub(crate) fn resolve(self, advice: &str) -> Result<Token, Error> {
-        match self.0 {
-            Some(token) => token.map_err(|error| Error::config(error.to_string())),
-            None => Err(Error::config(format!("token is not set: {advice}"))),
-        }
+    /// The token, if one was given.
+    pub(crate) fn resolve(self) -> Result<Option<Token>, Error> {
+        self.0.transpose().map_err(|error| Error::config(error.to_string()))
     }
 }
 

@@ -11,9 +11,10 @@ use crate::signals::StopSignals;
 pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let mut reporter = Reporter::new(*output);
-    output.talk(format_args!("connecting to {}", settings.server()));
+    let server = settings.server().clone();
 
     let client = settings.build()?;
+    output.talk(format_args!("connecting to {server}"));
     let mut events = client.events();
     let running = async {
         client.start().await?;

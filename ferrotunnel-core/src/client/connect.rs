@@ -11,7 +11,7 @@ use ferrotunnel_protocol as protocol;
 use tokio::net::TcpStream;
 
 use super::{ClientConfig, Registration, TunnelSpec};
-use crate::auth::{Binding, ProofKey};
+use crate::auth::{Binding, ClientKey};
 use crate::carrier::Carrier;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{BuildError, ConnectError};
@@ -35,7 +35,7 @@ pub enum ClientTransport {
 pub(super) struct Connector {
     server: String,
     tls: Option<Arc<rustls::ClientConfig>>,
-    key: ProofKey,
+    key: ClientKey,
     client_id: ClientId,
     software: String,
     deadline: Duration,
@@ -93,7 +93,8 @@ impl Connector {
         Ok(Self {
             server: config.server,
             tls,
-            key: ProofKey::derive(&config.token),
+            key: ClientKey::derive(&config.token)
+                .map_err(|error| BuildError::System(error.to_string()))?,
             client_id,
             software: config.software,
             deadline: config.handshake_deadline,

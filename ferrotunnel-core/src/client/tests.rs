@@ -21,7 +21,8 @@ fn server() -> ServerEngine {
     ServerEngine::start(ServerConfig {
         bind: ANY,
         transport: Transport::Plaintext,
-        token: token(),
+        token: Some(token()),
+        principals: Vec::new(),
         domain: "localhost".to_owned(),
         only_tunnel_answers: false,
         http_port: Some(80),

@@ -17,6 +17,10 @@ fn first_answer() -> BytesMut {
     BytesMut::from(&Frame::Ping(Ping { ack: true, opaque: [0; 8] }).encode()[..])
 }
 
+fn seat() -> Seat {
+    Seat::take(&Arc::default())
+}
+
 fn somewhere() -> SocketAddr {
     ([192, 0, 2, 7], 50_000).into()
 }
@@ -50,7 +54,7 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve(7, visitor, |_| unreachable!());
+    pool.serve(7, seat(), visitor, |_| unreachable!());
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.tunnel, opened.visitor), (7, Some(somewhere())));
@@ -78,7 +82,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
-    pool.serve(7, visitor, move |visitor| give.try_send(visitor).unwrap());
+    pool.serve(7, seat(), visitor, move |visitor| give.try_send(visitor).unwrap());
     let back = given.recv().await.unwrap();
     assert_eq!(back.addr, somewhere());
     assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
@@ -155,7 +159,7 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve(7, visitor, |_| unreachable!());
+    pool.serve(7, seat(), visitor, |_| unreachable!());
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));

@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Driver, End, Incoming};
-use crate::auth::{Authenticator, Binding, ProofKey};
+use crate::auth::{Authenticator, Binding, ClientKey};
 use crate::handshake::{self, Greeted};
+use crate::principals::Roster;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::splice::{SocketEnd, splice};
@@ -54,7 +55,9 @@ async fn pair(buffer: usize) -> (Running, Running) {
 async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Greeted)) {
     let (mut near, mut far) = tokio::io::duplex(buffer);
     let token = Token::new("secret").unwrap();
-    let (authenticator, key) = (Authenticator::shared(&token), ProofKey::derive(&token));
+    let known = Roster::new(Some(&token)).unwrap().replace(&[]).unwrap().known;
+    let (authenticator, key) =
+        (Authenticator::new(known).unwrap(), ClientKey::derive(&token).unwrap());
     let (config, binding) = (Config::default(), Binding::Plaintext);
     let admit = |_: &handshake::Guest| Ok(());
     let caller = handshake::Caller {

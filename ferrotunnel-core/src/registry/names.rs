@@ -6,7 +6,7 @@ use crate::auth;
 use crate::error::BuildError;
 
 /// A DNS label (RFC 1035, RFC 1123): letters, digits and inner hyphens, at most 63. Lower-cased.
-pub(super) fn check_label(name: &str) -> Result<String, (RefusalCode, String)> {
+pub(crate) fn check_label(name: &str) -> Result<String, (RefusalCode, String)> {
     let legal = !name.is_empty()
         && name.len() <= 63
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
@@ -21,7 +21,7 @@ pub(super) fn check_label(name: &str) -> Result<String, (RefusalCode, String)> {
 }
 
 /// A host name of such labels, at most 253 bytes. Lower-cased.
-pub(super) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
+pub(crate) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
     let host = host.trim_end_matches('.');
     if host.is_empty() || host.len() > 253 {
         let reason = format!("{host:?} is no host name");

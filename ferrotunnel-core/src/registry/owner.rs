@@ -1,5 +1,6 @@
 //! The session that owns tunnels, and the guards that keep them registered.
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use ferrotunnel_common::{ClientId, SessionId};
@@ -9,8 +10,9 @@ use hashbrown::hash_map::Entry;
 use parking_lot::Mutex;
 
 use super::{Inner, SHUTTING_DOWN, TunnelUid};
-use crate::auth::Principal;
+use crate::auth::Credential;
 use crate::direct;
+use crate::principals::{Denied, Principal};
 use crate::session::Session;
 use crate::shards::Home;
 
@@ -19,12 +21,15 @@ pub(crate) struct Owner {
     pub(crate) session: Session,
     pub(crate) session_id: SessionId,
     pub(crate) client_id: ClientId,
-    pub(crate) principal: Principal,
+    /// What it has proven at its beginning.
+    pub(crate) credential: Arc<Credential>,
     max_streams: u32,
     /// Where its driver runs.
     pub(super) home: Option<Home>,
     /// Carriers for single visitors of its tunnels.
     pub(crate) direct: Arc<direct::Pool>,
+    /// Set under the lock of the registry's maps: it registers nothing any more.
+    pub(super) is_barred: AtomicBool,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
     pub(super) tunnels: Mutex<HashMap<u32, Registration>>,
 }
@@ -34,7 +39,7 @@ impl std::fmt::Debug for Owner {
         f.debug_struct("Owner")
             .field("session", &self.session_id)
             .field("client", &self.client_id)
-            .field("principal", &self.principal)
+            .field("principal", &self.principal().name())
             .finish_non_exhaustive()
     }
 }
@@ -45,7 +50,7 @@ impl Owner {
         session: Session,
         session_id: SessionId,
         client_id: ClientId,
-        principal: Principal,
+        credential: Arc<Credential>,
         max_streams: u32,
         direct: Arc<direct::Pool>,
     ) -> Arc<Self> {
@@ -53,12 +58,18 @@ impl Owner {
             session,
             session_id,
             client_id,
-            principal,
+            credential,
             max_streams,
             home: Home::here(),
             direct,
+            is_barred: AtomicBool::new(false),
             tunnels: Mutex::default(),
         })
+    }
+
+    /// Who it is.
+    pub(crate) fn principal(&self) -> &Arc<Principal> {
+        &self.credential.principal
     }
 
     /// All registrations leave.
@@ -91,8 +102,8 @@ impl Owner {
     }
 
     /// Whose session it is.
-    pub(super) fn client(&self) -> (ClientId, Principal) {
-        (self.client_id, self.principal.clone())
+    pub(super) fn client(&self) -> (ClientId, Arc<Principal>) {
+        (self.client_id, Arc::clone(self.principal()))
     }
 
     /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
@@ -107,6 +118,19 @@ impl Owner {
             }
             _ => false,
         }
+    }
+
+    /// Its principal may not have the tunnel any more. The session goes on without it.
+    pub(super) fn denied(&self, number: u32, (code, reason): Denied) {
+        let refusal = Refusal { code, reason };
+        self.session.registered(number, Registered::Refused(refusal));
+    }
+
+    /// The session ends at once, with all that belongs to it.
+    pub(crate) fn end(&self, reason: &str) {
+        self.leave();
+        self.direct.cut();
+        self.session.close(GoAwayCode::Refused, reason);
     }
 
     /// A newer registration has what the tunnel had. A session that lost its last one is over.

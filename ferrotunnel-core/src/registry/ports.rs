@@ -47,13 +47,7 @@ pub(super) fn pick<T>(
             continue;
         }
         match bind(port) {
-            // Windows keeps whole ranges from everybody.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied
-                ) => {}
-            // Out of descriptors, or no such address: another port would not help.
+            Err(error) if is_about_one_port(&error) => {}
             bound => return bound,
         }
         binds += 1;
@@ -63,6 +57,36 @@ pub(super) fn pick<T>(
     }
     bind(0)
 }
+
+/// Binds a free port of these ranges. Where to begin is up to chance, from there on it is one after the
+/// other: a range may be small and nearly full.
+pub(super) fn pick_within<T>(
+    ranges: &[RangeInclusive<u16>],
+    is_taken: impl Fn(u16) -> bool,
+    bind: impl Fn(u16) -> io::Result<T>,
+) -> io::Result<T> {
+    let count: usize = ranges.iter().map(ExactSizeIterator::len).sum();
+    // Without random numbers no client could have authenticated.
+    let die = usize::from(u16::from_be_bytes(auth::random().unwrap_or_default()));
+    let ports = ranges.iter().cloned().flatten().cycle().skip(die % count.max(1)).take(count);
+    let mut last = io::ErrorKind::AddrInUse.into();
+    for port in ports.filter(|port| !is_taken(*port)).take(MAX_BINDS_WITHIN) {
+        match bind(port) {
+            Err(error) if is_about_one_port(&error) => last = error,
+            bound => return bound,
+        }
+    }
+    Err(last)
+}
+
+/// Whether another port may do: not where descriptors are short, or the address is not ours. Windows keeps
+/// whole ranges from everybody.
+fn is_about_one_port(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied)
+}
+
+/// Of ports that somebody chose, where no other will do.
+const MAX_BINDS_WITHIN: usize = 1_024;
 
 /// A quarter of all ports: those whose two first bits are set.
 const DYNAMIC: RangeInclusive<u16> = 49_152..=65_535;
@@ -97,6 +121,32 @@ mod tests {
         let tried = tried.into_inner();
         assert_eq!(picked.unwrap(), tried[4]);
         assert!(tried.iter().all(|port| DYNAMIC.contains(port) && port % 2 == 1), "{tried:?}");
+    }
+
+    #[test]
+    fn what_is_picked_within_ranges_is_the_one_that_is_free() {
+        let ranges = [10..=12, 20..=20, 30..=39];
+        for _ in 0..100 {
+            let tried = RefCell::new(Vec::new());
+            let picked = pick_within(
+                &ranges,
+                |port| port == 11,
+                |port| {
+                    tried.borrow_mut().push(port);
+                    if port == 20 { Ok(port) } else { Err(io::ErrorKind::AddrInUse.into()) }
+                },
+            );
+            assert_eq!(picked.unwrap(), 20);
+            let tried = tried.into_inner();
+            assert!(
+                tried
+                    .iter()
+                    .all(|port| *port != 11 && ranges.iter().any(|range| range.contains(port)))
+            );
+        }
+        let none = pick_within(&ranges, |_| true, Ok).unwrap_err();
+        assert_eq!(none.kind(), io::ErrorKind::AddrInUse);
+        assert!(pick_within(&[], |_| false, Ok).is_err());
     }
 
     #[test]

@@ -7,7 +7,8 @@ use ferrotunnel_common::{ClientId, SessionId};
 use ferrotunnel_protocol::{Config, Session as Machine, State};
 
 use super::*;
-use crate::auth::Principal;
+use crate::auth::{Credential, issue_token};
+use crate::principals::{Principal, PrincipalConfig};
 use crate::session::Session;
 use crate::shared::Shared;
 
@@ -33,11 +34,16 @@ impl Guest {
     }
 
     fn of(id: u64, client_id: ClientId) -> Self {
+        Self::with(id, client_id, Arc::new(Principal::shared()))
+    }
+
+    fn with(id: u64, client_id: ClientId, principal: Arc<Principal>) -> Self {
+        let (_, verifier) = issue_token().unwrap();
+        let credential = Arc::new(Credential { verifier, principal });
         let machine = Machine::server(Config::default(), [0; 32], Instant::now());
         let shared = Arc::new(Shared::new(machine));
         let session = Session::new(Arc::clone(&shared));
-        let owner =
-            Owner::new(session, SessionId(id), client_id, Principal::shared(), 100, Arc::default());
+        let owner = Owner::new(session, SessionId(id), client_id, credential, 100, Arc::default());
         Self { owner, shared }
     }
 
@@ -321,4 +327,161 @@ fn a_carrier_with_another_wish_does_not_join_in() {
     assert_eq!(refusal(&registry, &second, 0, no_number), RefusalCode::NotAllowed);
     assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(1), 0)]);
     assert!(!first.is_closed() && second.numbers().is_empty());
+}
+
+/// A principal, and how to say something else of it later.
+struct Named {
+    roster: crate::principals::Roster,
+    config: PrincipalConfig,
+    principal: Arc<Principal>,
+}
+
+impl Named {
+    fn new(change: impl FnOnce(&mut PrincipalConfig)) -> Self {
+        let mut roster = crate::principals::Roster::new(None).unwrap();
+        let mut config = PrincipalConfig::new("web").verifier(issue_token().unwrap().1);
+        change(&mut config);
+        let known = roster.replace(std::slice::from_ref(&config)).unwrap().known;
+        let credential = known.into_values().next().unwrap();
+        Self { roster, config, principal: Arc::clone(&credential.principal) }
+    }
+
+    fn guest(&self, id: u64) -> Guest {
+        Guest::with(id, ClientId([id as u8; 16]), Arc::clone(&self.principal))
+    }
+
+    fn change(&mut self, registry: &Registry, change: impl FnOnce(&mut PrincipalConfig)) {
+        change(&mut self.config);
+        let changed = self.roster.replace(std::slice::from_ref(&self.config)).unwrap();
+        registry.apply(changed.policies);
+    }
+}
+
+fn refused(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> Denied {
+    registry.try_register(&guest.owner, number, wanted).unwrap_err()
+}
+
+#[test]
+fn a_name_that_nobody_asked_for_is_one_that_is_allowed() {
+    let registry = registry();
+    let web = Named::new(|web| web.hosts = Some(vec!["one".into(), "two.localhost".into()]));
+    let (guest, other) = (web.guest(1), web.guest(2));
+    assert_eq!(register(&registry, &guest, 0, http("", &[])), "http://one.localhost/");
+    assert_eq!(register(&registry, &other, 0, http("", &[])), "http://two.localhost/");
+    let (code, reason) = refused(&registry, &other, 1, http("", &[]));
+    assert_eq!(code, RefusalCode::NameTaken);
+    assert_eq!(reason, "no name of principal \"web\" is free; allowed: one, two.localhost");
+    // A wish that is not allowed is no more than a wish.
+    guest.owner.leave();
+    let picked = register(&registry, &other, 1, preferred(http("three", &[])));
+    assert_eq!(picked, "http://one.localhost/");
+    let (code, reason) = refused(&registry, &other, 2, http("three", &[]));
+    assert!(code == RefusalCode::NotAllowed && reason.contains("three.localhost"), "{reason}");
+    let (code, reason) = refused(&registry, &other, 2, http("one", &["shop.example"]));
+    assert!(code == RefusalCode::NotAllowed && reason.contains("shop.example"), "{reason}");
+}
+
+#[tokio::test]
+async fn a_port_that_nobody_asked_for_is_one_that_is_allowed() {
+    let registry = registry();
+    let (first, second) = {
+        // Free a moment ago, and nobody else is given them by the system this soon.
+        let free = || std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let (first, second) = (free(), free());
+        (first.local_addr().unwrap().port(), second.local_addr().unwrap().port())
+    };
+    let web = Named::new(|web| web.ports = Some(vec![first..=first, second..=second]));
+    let guest = web.guest(1);
+    let mut got = [register(&registry, &guest, 0, tcp(0)), register(&registry, &guest, 1, tcp(0))];
+    got.sort();
+    let mut allowed = [format!(":{first}"), format!(":{second}")];
+    allowed.sort();
+    assert_eq!(got, allowed);
+    let (code, reason) = refused(&registry, &guest, 2, tcp(0));
+    assert_eq!(code, RefusalCode::PortUnavailable);
+    assert!(reason.contains("no port of principal \"web\" is free"), "{reason}");
+    let other = if first == 1024 { 1025 } else { 1024 };
+    let (code, reason) = refused(&registry, &guest, 2, tcp(other));
+    assert!(code == RefusalCode::NotAllowed && reason.contains(&other.to_string()), "{reason}");
+    guest.owner.unregister(0);
+    let again = register(&registry, &guest, 2, preferred(tcp(other)));
+    assert!(allowed.contains(&again), "{again}");
+}
+
+#[test]
+fn tunnels_are_counted_over_all_sessions_of_a_principal() {
+    let registry = registry();
+    let web = Named::new(|web| web.max_tunnels = Some(2));
+    let (first, second) = (web.guest(1), web.guest(2));
+    register(&registry, &first, 0, http("one", &[]));
+    register(&registry, &second, 0, http("two", &["x.localhost"]));
+    let (code, reason) = refused(&registry, &second, 1, http("three", &[]));
+    assert_eq!(code, RefusalCode::LimitExceeded);
+    assert!(reason.contains("\"web\"") && reason.contains("max_tunnels"), "{reason}");
+    // One that takes the place of another is no more than that one was.
+    register(&registry, &second, 1, http("one", &[]));
+    assert!(first.is_closed());
+    // Half of one is not.
+    let (code, _) = refused(&registry, &second, 2, http("three", &["x.localhost"]));
+    assert_eq!(code, RefusalCode::LimitExceeded);
+    second.owner.unregister(0);
+    register(&registry, &second, 2, http("three", &["x.localhost"]));
+    second.owner.leave();
+    let back = web.guest(3);
+    register(&registry, &back, 0, http("one", &[]));
+    register(&registry, &back, 1, http("two", &[]));
+    // Others are not concerned.
+    register(&registry, &Guest::new(9), 0, http("three", &[]));
+}
+
+#[test]
+fn a_tunnel_over_several_carriers_is_one() {
+    let registry = registry();
+    let web = Named::new(|web| web.max_tunnels = Some(1));
+    let first = web.guest(1);
+    let second = Guest::with(2, first.owner.client_id, Arc::clone(&web.principal));
+    register(&registry, &first, 0, http("one", &[]));
+    register(&registry, &second, 0, over(1, http("one", &[])));
+    assert_eq!(carriers_at(&registry, "one.localhost").len(), 2);
+    first.owner.leave();
+    assert_eq!(refused(&registry, &second, 1, http("two", &[])).0, RefusalCode::LimitExceeded);
+    second.owner.leave();
+    register(&registry, &first, 1, http("two", &[]));
+}
+
+#[test]
+fn what_is_allowed_no_longer_is_taken_away_and_nothing_else() {
+    let registry = registry();
+    let mut web = Named::new(|_| {});
+    let (guest, stranger) = (web.guest(1), Guest::new(9));
+    register(&registry, &guest, 0, http("one", &[]));
+    register(&registry, &guest, 1, http("two", &["x.localhost"]));
+    register(&registry, &stranger, 0, http("three", &[]));
+    web.change(&registry, |web| {
+        web.hosts = Some(vec!["one".into(), "two".into()]);
+        web.max_tunnels = Some(1);
+    });
+    assert!(registry.http("one.localhost").is_some() && registry.http("three.localhost").is_some());
+    assert!(registry.http("two.localhost").is_none() && registry.http("x.localhost").is_none());
+    assert!(guest.numbers() == [0] && !guest.is_closed());
+    // It is not counted any more either.
+    assert_eq!(refused(&registry, &guest, 1, http("two", &[])).0, RefusalCode::LimitExceeded);
+    web.change(&registry, |web| web.max_tunnels = Some(2));
+    register(&registry, &guest, 1, http("two", &[]));
+    web.change(&registry, |web| web.kinds = Some(vec![TunnelKind::Tcp]));
+    assert!(guest.numbers().is_empty() && registry.http("one.localhost").is_none());
+    let (code, reason) = refused(&registry, &guest, 2, http("one", &[]));
+    assert_eq!(code, RefusalCode::NotAllowed);
+    assert_eq!(reason, "kind http is not among those of principal \"web\"; allowed: tcp");
+    assert_eq!(stranger.numbers(), [0]);
+}
+
+#[test]
+fn a_session_that_was_revoked_registers_nothing_more() {
+    let (registry, guest) = (registry(), Guest::new(1));
+    register(&registry, &guest, 0, http("app", &[]));
+    registry.revoke(&guest.owner);
+    assert!(guest.is_closed() && guest.numbers().is_empty());
+    assert!(registry.http("app.localhost").is_none());
+    assert_eq!(refused(&registry, &guest, 1, http("app", &[])).0, RefusalCode::NotAllowed);
 }

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::Owner;
-use crate::auth::Principal;
 use crate::direct::Streams;
 use crate::options::{self, CarrierNumber};
+use crate::principals::{Denied, Policy, Principal};
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 
@@ -37,7 +37,7 @@ pub struct Tunnel {
     hosts: Vec<String>,
     options: TunnelOptions,
     streams: Streams,
-    client: (ClientId, Principal),
+    client: (ClientId, Arc<Principal>),
     /// The carriers of the client over which it is registered, by number.
     carriers: Mutex<Vec<Member>>,
 }
@@ -129,8 +129,10 @@ impl Tunnel {
             Streams::Multiplexed => None,
             _ => self.carriers.lock().iter().find(ready).cloned(),
         };
+        // One that has no room is turned away where it would open a stream.
+        let found = found.and_then(|one| Some((one, self.principal().take_stream().ok()?)));
         match found {
-            Some(one) => one.owner.direct.serve(one.number, visitor, otherwise),
+            Some((one, seat)) => one.owner.direct.serve(one.number, seat, visitor, otherwise),
             None => otherwise(visitor),
         }
     }
@@ -139,8 +141,28 @@ impl Tunnel {
         self.client == owner.client()
     }
 
-    pub(super) fn principal(&self) -> &Principal {
+    pub(super) fn principal(&self) -> &Arc<Principal> {
         &self.client.1
+    }
+
+    /// Whether a policy lets it stand as it is.
+    pub(super) fn is_permitted(&self, policy: &Policy, domain: &str) -> Result<(), Denied> {
+        policy.permit_kind(self.kind)?;
+        self.port().map_or(Ok(()), |port| policy.permit_port(port))?;
+        self.hosts.iter().try_for_each(|host| policy.permit_host(host, domain))
+    }
+
+    /// Where it stands, if it is routed by host.
+    pub(super) fn hosts(&self) -> &[String] {
+        &self.hosts
+    }
+
+    /// Where it stands, if it has a port of its own.
+    pub(super) fn port(&self) -> Option<u16> {
+        match self.kind {
+            TunnelKind::Tcp | TunnelKind::Udp => self.name.parse().ok(),
+            TunnelKind::Http | TunnelKind::Tls => None,
+        }
     }
 
     /// Whether `member` may join in: it is a carrier of the same client, which means this very
@@ -190,12 +212,17 @@ impl Member {
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
             return Err(OpenError::LimitReached);
         }
+        let seat = self.owner.principal().take_stream().map_err(|reason| {
+            tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
+            OpenError::LimitReached
+        })?;
         let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
         })?;
+        let stream = stream.seated(seat);
         Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
     }
 }

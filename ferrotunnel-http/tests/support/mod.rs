@@ -61,7 +61,8 @@ impl Public {
         let server = ServerEngine::start(ServerConfig {
             bind: ANY_PORT,
             transport: Transport::Plaintext,
-            token: token.clone(),
+            token: Some(token.clone()),
+            principals: Vec::new(),
             domain: "localhost".into(),
             only_tunnel_answers: false,
             http_port: Some(80),

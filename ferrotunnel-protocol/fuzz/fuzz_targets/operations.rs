@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::{ClientId, SessionId, StreamId, TunnelKind};
-use ferrotunnel_protocol::frame::{GoAwayCode, PROOF_LEN, Register, Registered, ResetCode};
+use ferrotunnel_protocol::frame::{
+    CLIENT_PROOF_LEN, GoAwayCode, NONCE_LEN, Register, Registered, ResetCode, SERVER_PROOF_LEN,
+};
 use ferrotunnel_protocol::{
     Accept, Config, Event, HelloRequest, OpenRequest, OutFrame, Read, ReceiveBudget, Session,
     State, StreamError, WriteError,
@@ -135,7 +137,7 @@ impl World {
         let (client_budget, server_budget) = (client.budget.clone(), server.budget.clone());
         let ends = [
             end(Session::client(client, now), client_budget),
-            end(Session::server(server, [7; PROOF_LEN], now), server_budget),
+            end(Session::server(server, [7; NONCE_LEN], now), server_budget),
         ];
         let content = (0..PERIOD + (256 << 10)).map(|at| (at % PERIOD * 7 / 3) as u8).collect();
         let truth = BTreeMap::new();
@@ -415,14 +417,16 @@ impl World {
             Event::Challenged(_) => end.session.hello(HelloRequest {
                 client_id: ClientId([1; 16]),
                 token_id: String::new(),
-                nonce: [2; PROOF_LEN],
-                proof: [3; PROOF_LEN],
+                nonce: [2; NONCE_LEN],
+                proof: [3; CLIENT_PROOF_LEN],
                 software: String::new(),
                 direct_for: None,
             }),
             Event::HelloReceived(_) => {
-                end.session
-                    .accept(Accept { session_id: SessionId(1), proof: [4; PROOF_LEN] }, self.now);
+                end.session.accept(
+                    Accept { session_id: SessionId(1), proof: [4; SERVER_PROOF_LEN] },
+                    self.now,
+                );
             }
             Event::Welcomed(_) => end.session.confirm(self.now),
             Event::Opened(id, open) => {

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use super::PROOF_LEN;
+use super::NONCE_LEN;
 use super::fields::Reader;
 use crate::error::FrameError;
 
@@ -16,11 +16,11 @@ pub struct Challenge {
     /// Highest version the server speaks.
     pub max_version: u8,
     /// Fresh random bytes, part of both proofs.
-    pub nonce: [u8; PROOF_LEN],
+    pub nonce: [u8; NONCE_LEN],
 }
 
 impl Challenge {
-    const LEN: usize = 2 + PROOF_LEN;
+    const LEN: usize = 2 + NONCE_LEN;
 
     pub(crate) fn load(payload: &[u8]) -> Result<Self, FrameError> {
         let mut fields = Reader::new(payload);

@@ -4,12 +4,12 @@ use bytes::{BufMut, BytesMut};
 use ferrotunnel_common::{ClientId, SessionId};
 
 use super::fields::{Reader, put_str8, put_u32_within, str8_len};
-use super::{MAX_WINDOW, PROOF_LEN};
+use super::{CLIENT_PROOF_LEN, MAX_WINDOW, NONCE_LEN};
 use crate::error::FrameError;
 
 /// Identity and proof of a client.
 ///
-/// Payload: `version u8 | client_id [16] | token_id str8 (<= 64) | nonce [32] | proof [32] |
+/// Payload: `version u8 | client_id [16] | token_id str8 (<= 64) | nonce [32] | proof [64] |
 /// software str8 (<= 64) | initial_window u32 | direct_for u64`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hello {
@@ -20,9 +20,9 @@ pub struct Hello {
     /// Which token the proof is made with; empty for the shared one.
     pub token_id: String,
     /// Fresh random bytes, part of both proofs.
-    pub nonce: [u8; PROOF_LEN],
-    /// `HMAC(K, "client" || binding || nonces)`, see PROTOCOL.md.
-    pub proof: [u8; PROOF_LEN],
+    pub nonce: [u8; NONCE_LEN],
+    /// A signature over `"client" || binding || nonces`, see PROTOCOL.md.
+    pub proof: [u8; CLIENT_PROOF_LEN],
     /// Name and version of the program, for the server's logs.
     pub software: String,
     /// Window, in bytes, that the server may assume for streams it opens.
@@ -65,6 +65,6 @@ impl Hello {
 
     pub(super) fn encoded_len(&self) -> usize {
         let texts = str8_len(&self.token_id, TOKEN_ID_CAP) + str8_len(&self.software, SOFTWARE_CAP);
-        1 + 16 + 2 * PROOF_LEN + texts + 4 + 8
+        1 + 16 + NONCE_LEN + CLIENT_PROOF_LEN + texts + 4 + 8
     }
 }

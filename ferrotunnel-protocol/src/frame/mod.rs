@@ -37,8 +37,14 @@ use ferrotunnel_common::StreamId;
 
 use crate::error::FrameError;
 
-/// Length in bytes of a nonce and of a proof.
-pub const PROOF_LEN: usize = 32;
+/// Length in bytes of a nonce.
+pub const NONCE_LEN: usize = 32;
+
+/// Length in bytes of the client's proof, a signature.
+pub const CLIENT_PROOF_LEN: usize = 64;
+
+/// Length in bytes of the server's proof.
+pub const SERVER_PROOF_LEN: usize = 32;
 
 /// A decoded frame other than `Data`, whose payload the decoder hands out in pieces as it comes.
 #[derive(Clone, Debug, PartialEq, Eq)]

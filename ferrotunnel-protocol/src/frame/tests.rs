@@ -66,7 +66,7 @@ fn golden_hello() {
         client_id: ClientId([0x33; 16]),
         token_id: "ci".into(),
         nonce: [0x11; 32],
-        proof: [0x22; 32],
+        proof: [0x22; 64],
         software: "ft/1".into(),
         initial_window: 65_536,
         direct_for: None,
@@ -74,15 +74,15 @@ fn golden_hello() {
     golden(
         Frame::Hello(frame.clone()),
         &format!(
-            "02 00 0065 00000000  01 33333333 33333333 33333333 33333333 \
-             02 63 69 {N} {P} 04 66 74 2f 31 00010000 00000000 00000000"
+            "02 00 0085 00000000  01 33333333 33333333 33333333 33333333 \
+             02 63 69 {N} {P} {P} 04 66 74 2f 31 00010000 00000000 00000000"
         ),
     );
     golden(
         Frame::Hello(Hello { direct_for: Some(SessionId(0x0123_4567_89ab_cdef)), ..frame }),
         &format!(
-            "02 00 0065 00000000  01 33333333 33333333 33333333 33333333 \
-             02 63 69 {N} {P} 04 66 74 2f 31 00010000 01234567 89abcdef"
+            "02 00 0085 00000000  01 33333333 33333333 33333333 33333333 \
+             02 63 69 {N} {P} {P} 04 66 74 2f 31 00010000 01234567 89abcdef"
         ),
     );
 }
@@ -276,7 +276,7 @@ fn values_out_of_range_are_refused() {
         (FrameType::Welcome, 0, hex(&format!("{:016} {P} 000927c1 00000001 00000000 00000000", 0))),
         (FrameType::Welcome, 0, hex(&format!("{:016} {P} 00000064 00000000 00000000 00000000", 0))),
         (FrameType::Welcome, 0, hex(&format!("{:016} {P} 00000064 00000001 00000000 01000001", 0))),
-        (FrameType::Hello, 0, hex(&format!("01 {:032} 00 {N} {P} 00 01000001", 0))),
+        (FrameType::Hello, 0, hex(&format!("01 {:032} 00 {N} {P} {P} 00 01000001", 0))),
         // kind 0 and 5; address family 5; windows too large
         (FrameType::Open, 1, hex("00000000 00 00 00 00000000 00000000")),
         (FrameType::Open, 1, hex("00000000 05 00 00 00000000 00000000")),
@@ -337,7 +337,7 @@ fn long_reasons_are_cut_between_characters() {
             client_id: ClientId([0; 16]),
             token_id: String::new(),
             nonce: [0; 32],
-            proof: [0; 32],
+            proof: [0; 64],
             software,
             initial_window: 0,
             direct_for: None,
@@ -404,7 +404,6 @@ enum Side {
 
 fn example() -> Vec<Decoded> {
     let ascending = |from: u8| std::array::from_fn(|i| from + i as u8);
-    let proof = |text| hex(text).try_into().unwrap();
     let data = |text: &'static str, fin| Decoded::Data {
         stream: StreamId(2),
         bytes: Bytes::from_static(text.as_bytes()),
@@ -418,14 +417,19 @@ fn example() -> Vec<Decoded> {
             client_id: ClientId(std::array::from_fn(|i| i as u8)),
             token_id: String::new(),
             nonce: ascending(0x20),
-            proof: proof("350fe98d5b88a26ac9d14c4b61f27c825b6472f655a999affd1ef3e2cb9cc0ae"),
+            proof: hex("664158e130653579e3f041416608a59a853500c7c43f544efcfbe27d25b66614\
+                 b586cd9b0fa3c806beaa363c70daf84e152b68b064c18b163e441d77a4753f0a")
+            .try_into()
+            .unwrap(),
             software: "example/1.0".into(),
             initial_window: 64 << 10,
             direct_for: None,
         }),
         Frame::Welcome(Welcome {
             session_id: SessionId(255),
-            proof: proof("ccfba4ff3cab6db5fd4c792360a2729873948a6d3732d6806a035b843a0b3ed0"),
+            proof: hex("4206a01530c279803710b99638ad058fd32f8f7c9a558735928c4022b9c9ba65")
+                .try_into()
+                .unwrap(),
             heartbeat_ms: 5_000,
             max_streams: 65_536,
             max_tunnels: 1_024,
@@ -565,7 +569,13 @@ fn open() -> impl Strategy<Value = Open> {
 }
 
 fn hello() -> impl Strategy<Value = Hello> {
-    let bytes = (any::<[u8; 16]>(), any::<[u8; 32]>(), any::<[u8; 32]>());
+    let proof = any::<([u8; 32], [u8; 32])>().prop_map(|halves| {
+        let mut proof = [0; 64];
+        proof[..32].copy_from_slice(&halves.0);
+        proof[32..].copy_from_slice(&halves.1);
+        proof
+    });
+    let bytes = (any::<[u8; 16]>(), any::<[u8; 32]>(), proof);
     let rest = (0..=MAX_WINDOW, any::<u64>());
     (any::<u8>(), bytes, text(64), text(64), rest).prop_map(
         |(version, (client_id, nonce, proof), token_id, software, (initial_window, session))| {

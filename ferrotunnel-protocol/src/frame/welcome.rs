@@ -6,7 +6,7 @@ use bytes::{BufMut, BytesMut};
 use ferrotunnel_common::SessionId;
 
 use super::fields::{Reader, put_u32_within};
-use super::{MAX_WINDOW, PROOF_LEN};
+use super::{MAX_WINDOW, SERVER_PROOF_LEN};
 use crate::error::FrameError;
 
 /// The server's proof and the terms of the session.
@@ -17,8 +17,8 @@ use crate::error::FrameError;
 pub struct Welcome {
     /// Name of the session, for logs on both ends.
     pub session_id: SessionId,
-    /// `HMAC(K, "server" || binding || nonces)`.
-    pub proof: [u8; PROOF_LEN],
+    /// `HMAC(server key, "server" || binding || nonces)`.
+    pub proof: [u8; SERVER_PROOF_LEN],
     /// A side that heard nothing for this long sends a Ping. Milliseconds, 100 to 600,000.
     pub heartbeat_ms: u32,
     /// Streams that each side may have opened at once; at least 1. Counted per opener: with one
@@ -35,7 +35,7 @@ pub struct Welcome {
 const HEARTBEAT_MS: RangeInclusive<u32> = 100..=600_000;
 
 impl Welcome {
-    const LEN: usize = 8 + PROOF_LEN + 4 * 4;
+    const LEN: usize = 8 + SERVER_PROOF_LEN + 4 * 4;
 
     pub(crate) fn load(payload: &[u8]) -> Result<Self, FrameError> {
         let mut fields = Reader::new(payload);

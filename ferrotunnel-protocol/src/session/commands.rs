@@ -7,7 +7,10 @@ use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 
 use super::config::MIN_WINDOW;
 use super::{Greeting, Session, State};
-use crate::frame::{Frame, GoAwayCode, Hello, PROOF_LEN, Register, Registered, Welcome};
+use crate::frame::{
+    CLIENT_PROOF_LEN, Frame, GoAwayCode, Hello, NONCE_LEN, Register, Registered, SERVER_PROOF_LEN,
+    Welcome,
+};
 
 /// What a client says of itself; the session adds the rest of the Hello.
 #[derive(Clone, Debug)]
@@ -17,9 +20,9 @@ pub struct HelloRequest {
     /// Which token the proof is made with; empty for the shared one.
     pub token_id: String,
     /// Fresh random bytes.
-    pub nonce: [u8; PROOF_LEN],
+    pub nonce: [u8; NONCE_LEN],
     /// Proof that the client knows the token.
-    pub proof: [u8; PROOF_LEN],
+    pub proof: [u8; CLIENT_PROOF_LEN],
     /// Program name and version.
     pub software: String,
     /// The session one of whose visitors the connection is to carry; `None` begins a session.
@@ -32,7 +35,7 @@ pub struct Accept {
     /// Name of the new session.
     pub session_id: SessionId,
     /// Proof that the server knows the token.
-    pub proof: [u8; PROOF_LEN],
+    pub proof: [u8; SERVER_PROOF_LEN],
 }
 
 /// A stream to be opened.

@@ -179,7 +179,7 @@ impl Session {
     }
 
     /// The server end. It speaks first: `nonce` must be fresh random bytes.
-    pub fn server(config: Config, nonce: [u8; crate::frame::PROOF_LEN], now: Instant) -> Self {
+    pub fn server(config: Config, nonce: [u8; crate::frame::NONCE_LEN], now: Instant) -> Self {
         let mut session = Self::new(Side::Server, Greeting::AwaitHello, config, now);
         session.push_control(&Frame::Challenge(crate::frame::Challenge {
             min_version: crate::VERSION,

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, Token};
+use ferrotunnel_protocol::frame::CLIENT_PROOF_LEN;
 use ferrotunnel_protocol::{Accept, Config, Event as Heard, HelloRequest, Session as Machine};
 use tokio::sync::broadcast::Receiver;
 
@@ -116,7 +117,7 @@ impl Server {
                 client_id: ClientId([1; 16]),
                 token_id: String::new(),
                 nonce: [0; 32],
-                proof: [0; 32],
+                proof: [0; CLIENT_PROOF_LEN],
                 software: String::new(),
                 direct_for: None,
             });

@@ -274,7 +274,8 @@ impl Random {
     }
 
     fn mutate(&mut self, wire: &mut Vec<u8>) {
-        if wire.is_empty() {
+        // Less than a header may be left of it.
+        if wire.len() < 5 {
             return;
         }
         let at = self.below(wire.len());

@@ -7,7 +7,9 @@ use ferrotunnel_common::TunnelKind;
 
 use super::pair::{Pair, Setup, accept, hello, open_frame, request};
 use crate::error::{FrameError, Violation};
-use crate::frame::{Challenge, Frame, FrameType, GoAwayCode, Hello, PROOF_LEN, Register};
+use crate::frame::{
+    CLIENT_PROOF_LEN, Challenge, Frame, FrameType, GoAwayCode, Hello, NONCE_LEN, Register,
+};
 use crate::session::{Config, Event, OpenError, Session, Side, State};
 
 #[test]
@@ -49,13 +51,13 @@ fn settings_out_of_range_mean_the_same_on_both_sides() {
 #[test]
 fn input_stops_where_a_proof_must_be_checked() {
     let now = std::time::Instant::now();
-    let mut server = Session::server(Config::default(), [0; PROOF_LEN], now);
+    let mut server = Session::server(Config::default(), [0; NONCE_LEN], now);
     let hello = Hello {
         version: crate::VERSION,
         client_id: hello().client_id,
         token_id: String::new(),
-        nonce: [0; PROOF_LEN],
-        proof: [0; PROOF_LEN],
+        nonce: [0; NONCE_LEN],
+        proof: [0; CLIENT_PROOF_LEN],
         software: String::new(),
         initial_window: 0,
         direct_for: None,
@@ -77,7 +79,7 @@ fn input_stops_where_a_proof_must_be_checked() {
 fn input_stops_where_the_servers_proof_must_be_checked() {
     let now = std::time::Instant::now();
     let mut client = Session::client(Config::default(), now);
-    let challenge = Challenge { min_version: 1, max_version: 1, nonce: [0; PROOF_LEN] };
+    let challenge = Challenge { min_version: 1, max_version: 1, nonce: [0; NONCE_LEN] };
     let open = open_frame(2, TunnelKind::Tcp).encode();
     let frames = [Frame::Challenge(challenge).encode(), welcome_frame().encode(), open.clone()];
     let mut input = BytesMut::from(&frames.concat()[..]);
@@ -125,7 +127,7 @@ fn a_refused_client_learns_why() {
 #[test]
 fn no_common_version_is_told_with_its_own_code() {
     let now = std::time::Instant::now();
-    let challenge = Challenge { min_version: 2, max_version: 9, nonce: [0; PROOF_LEN] };
+    let challenge = Challenge { min_version: 2, max_version: 9, nonce: [0; NONCE_LEN] };
     let mut pair = Pair::strangers(Setup { watched: false, ..Setup::default() });
     pair.client.feed(&Frame::Challenge(challenge).encode(), now);
     assert_eq!(pair.client.violation, Some(Violation::Version));
@@ -153,7 +155,7 @@ fn handshake_frames_in_the_wrong_order_are_violations() {
         assert_eq!(pair.end(side).session.state(), State::Closed);
         pair.end(side).violation
     };
-    let challenge = Challenge { min_version: 1, max_version: 1, nonce: [0; PROOF_LEN] };
+    let challenge = Challenge { min_version: 1, max_version: 1, nonce: [0; NONCE_LEN] };
     let challenge = Frame::Challenge(challenge);
     let unexpected = |name| Some(Violation::Unexpected(name));
     let welcome = welcome_frame();

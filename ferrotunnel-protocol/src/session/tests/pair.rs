@@ -11,7 +11,10 @@ use super::link::Link;
 use super::rng::Rng;
 use crate::budget::ReceiveBudget;
 use crate::error::Violation;
-use crate::frame::{Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Open, PROOF_LEN};
+use crate::frame::{
+    CLIENT_PROOF_LEN, Frame, FrameType, GoAwayCode, HEADER_LEN, Header, NONCE_LEN, Open,
+    SERVER_PROOF_LEN,
+};
 use crate::session::config::MIN_WINDOW;
 use crate::session::{
     Accept, Config, Event, HelloRequest, OpenRequest, Read, Session, Side, State, StreamError,
@@ -94,7 +97,7 @@ impl Pair {
         let budgets = (setup.client.budget.clone(), setup.server.budget.clone());
         let client = end(Session::client(setup.client, now), budgets.0, Side::Client);
         let server =
-            end(Session::server(setup.server, [7; PROOF_LEN], now), budgets.1, Side::Server);
+            end(Session::server(setup.server, [7; NONCE_LEN], now), budgets.1, Side::Server);
         Self { now, client, server }
     }
 
@@ -372,15 +375,15 @@ pub(super) fn hello() -> HelloRequest {
     HelloRequest {
         client_id: ClientId([3; 16]),
         token_id: String::new(),
-        nonce: [8; PROOF_LEN],
-        proof: [9; PROOF_LEN],
+        nonce: [8; NONCE_LEN],
+        proof: [9; CLIENT_PROOF_LEN],
         software: "pair".to_owned(),
         direct_for: None,
     }
 }
 
 pub(super) fn accept() -> Accept {
-    Accept { session_id: SessionId(1), proof: [9; PROOF_LEN] }
+    Accept { session_id: SessionId(1), proof: [9; SERVER_PROOF_LEN] }
 }
 
 /// Up to a megabyte that costs nothing.
