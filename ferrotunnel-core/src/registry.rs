@@ -15,11 +15,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
+use tokio::runtime::Handle;
 
 pub use self::names::parse_domain;
 pub(crate) use self::owner::Owner;
@@ -37,7 +39,7 @@ pub trait Routes: Send + Sync + 'static {
     /// The HTTP tunnel for a host name without port, in any case.
     fn http(&self, host: &str) -> Option<Arc<Tunnel>>;
 
-    /// The tunnel of a registration that still stands.
+    /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
 }
 
@@ -53,6 +55,8 @@ pub(crate) struct RegistryConfig {
     /// Address on which TCP tunnels listen.
     pub(crate) tcp_ip: IpAddr,
     pub(crate) max_tunnels_per_session: u32,
+    /// How long a tunnel keeps its place for a client that was lost.
+    pub(crate) grace: Duration,
 }
 
 /// All tunnels of a server. A cheap handle.
@@ -146,6 +150,7 @@ impl Registry {
             session: owner.session_id,
             number,
             place: Some(place),
+            may_return: false,
         };
         owner.tunnels.lock().insert(number, registration);
         let mut lost: Vec<Member> =
@@ -222,7 +227,9 @@ impl Registry {
         let is_left = |old: &Tunnel, host: &String| {
             !hosts.contains(host) && maps.hosts.get(host).is_some_and(|one| one.uid == old.uid)
         };
-        let freed = |old: &&Arc<Tunnel>| !old.hosts().iter().any(|host| is_left(old, host));
+        let freed = |old: &&Arc<Tunnel>| {
+            old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
+        };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
         let tunnel = self.tunnel(member, wanted, hosts.clone());
         for host in &hosts {
@@ -260,7 +267,7 @@ impl Registry {
                     Err(taken_over())
                 };
             }
-            check_limit(&member.owner, 1)?;
+            check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Vec::new());
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
@@ -339,7 +346,9 @@ impl Registry {
     pub(crate) fn close(&self) {
         let closed = Maps { closed: true, ..Maps::default() };
         let maps = std::mem::replace(&mut *self.0.maps.write(), closed);
-        drop(maps);
+        for tunnel in maps.tunnels.values() {
+            tunnel.set_gone();
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -392,31 +401,72 @@ fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), Denied
 }
 
 impl Inner {
-    /// A session gives a tunnel up; the tunnel leaves with its last one.
-    fn remove(&self, uid: TunnelUid, (session, number): (SessionId, u32), place: &Place) {
+    /// A session gives a tunnel up; the tunnel leaves with its last one, at once or when the client has
+    /// not come back in time.
+    fn remove(
+        self: &Arc<Self>,
+        uid: TunnelUid,
+        (session, number): (SessionId, u32),
+        place: Place,
+        may_return: bool,
+    ) {
         let mut maps = self.maps.write();
         if maps.tunnels.get(&uid).is_some_and(|tunnel| !tunnel.leave(session, number)) {
             return;
         }
-        maps.forget(uid);
-        match place {
-            Place::Hosts(hosts) => maps.vacate_hosts(uid, hosts),
-            Place::Port(number) => maps.vacate_port(uid, *number),
+        let grace = self.config.grace;
+        // Without a runtime the process is about to end.
+        if !may_return || grace.is_zero() || Handle::try_current().is_err() {
+            return maps.vacate(uid, &place);
         }
+        if let Some(tunnel) = maps.tunnels.get(&uid) {
+            // Its principal may want others meanwhile.
+            discount(tunnel);
+        }
+        drop(maps);
+        let registry = Arc::downgrade(self);
+        self.listeners.spawn(async move {
+            tokio::time::sleep(grace).await;
+            if let Some(registry) = registry.upgrade() {
+                let mut maps = registry.maps.write();
+                // It may have come back and left again meanwhile.
+                if maps.tunnels.get(&uid).is_some_and(|tunnel| tunnel.is_given_up(grace)) {
+                    maps.vacate(uid, &place);
+                }
+            }
+        });
+    }
+}
+
+/// It is no longer among those that its principal may have so many of.
+fn discount(tunnel: &Tunnel) {
+    if tunnel.set_counted(false) {
+        tunnel.principal().tunnel_left();
     }
 }
 
 impl Maps {
     fn enter(&mut self, tunnel: &Arc<Tunnel>) {
-        if self.tunnels.insert(tunnel.uid, Arc::clone(tunnel)).is_none() {
+        self.tunnels.insert(tunnel.uid, Arc::clone(tunnel));
+        if tunnel.set_counted(true) {
             tunnel.principal().tunnel_entered();
         }
     }
 
     fn forget(&mut self, uid: TunnelUid) {
         if let Some(tunnel) = self.tunnels.remove(&uid) {
-            tunnel.principal().tunnel_left();
+            discount(&tunnel);
+            tunnel.set_gone();
         }
+    }
+
+    /// A tunnel leaves its place.
+    fn vacate(&mut self, uid: TunnelUid, place: &Place) {
+        match place {
+            Place::Hosts(hosts) => self.vacate_hosts(uid, hosts),
+            Place::Port(number) => self.vacate_port(uid, *number),
+        }
+        self.forget(uid);
     }
 
     fn vacate_hosts(&mut self, uid: TunnelUid, hosts: &[String]) {
@@ -480,7 +530,8 @@ impl Routes for Registry {
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {
-        self.0.maps.read().tunnels.get(&uid).cloned()
+        let found = self.0.maps.read().tunnels.get(&uid).cloned();
+        found.filter(|tunnel| !tunnel.is_away())
     }
 }
 

@@ -67,6 +67,8 @@ pub struct ServerConfig {
     pub limits: LimitsConfig,
     /// The threads that sessions live on.
     pub shards: Shards,
+    /// How long a tunnel whose client was lost keeps its name or port for it, and visitors wait.
+    pub visitor_grace: Duration,
     /// After this much silence a client is asked for a sign of life; after three, it is gone.
     pub heartbeat: Duration,
 }
@@ -115,6 +117,7 @@ impl ServerEngine {
                 only_tunnel_answers: config.only_tunnel_answers,
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
+                grace: config.visitor_grace,
             },
             visitors.clone(),
             listeners.clone(),

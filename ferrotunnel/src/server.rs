@@ -47,6 +47,7 @@ struct Settings {
     http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
+    visitor_grace: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -100,6 +101,7 @@ pub struct ServerBuilder {
     http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
+    visitor_grace: Duration,
 }
 
 impl Default for ServerBuilder {
@@ -116,6 +118,7 @@ impl Default for ServerBuilder {
             http: HttpConfig::default(),
             threads: 0,
             drain_grace: DRAIN_GRACE,
+            visitor_grace: VISITOR_GRACE,
         }
     }
 }
@@ -248,6 +251,15 @@ impl ServerBuilder {
         self
     }
 
+    /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
+    /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
+    /// they are turned away at once.
+    #[must_use]
+    pub fn visitor_grace(mut self, grace: Duration) -> Self {
+        self.visitor_grace = grace;
+        self
+    }
+
     /// How long open requests and streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -285,6 +297,7 @@ impl ServerBuilder {
             http,
             threads: self.threads,
             drain_grace: self.drain_grace,
+            visitor_grace: self.visitor_grace,
         };
         Ok(Server { settings, stop: watch::Sender::new(false) })
     }
@@ -357,6 +370,7 @@ impl Server {
             tcp_ip: settings.tcp_ip,
             limits: settings.limits,
             shards: shards.clone(),
+            visitor_grace: settings.visitor_grace,
             heartbeat: HEARTBEAT,
         })?;
         let http = http.map(|(listener, addr)| {
@@ -491,6 +505,9 @@ impl RunningServer {
         Ok(())
     }
 }
+
+/// A client that restarts is back within one; a visitor does not yet think that nothing happens.
+const VISITOR_GRACE: Duration = Duration::from_secs(3);
 
 /// A dead client is noticed within three of these; NAT mappings stay alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);

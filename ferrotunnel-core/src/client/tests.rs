@@ -29,6 +29,7 @@ fn server() -> ServerEngine {
         tcp_ip: ANY.ip(),
         limits: LimitsConfig::default(),
         shards: Shards::inherit(),
+        visitor_grace: Duration::ZERO,
         heartbeat: Duration::from_secs(5),
     })
     .unwrap()

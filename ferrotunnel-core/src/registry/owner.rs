@@ -72,10 +72,18 @@ impl Owner {
         &self.credential.principal
     }
 
-    /// All registrations leave.
+    /// All registrations leave, and the client may come back for them: their places are kept for it
+    /// for a while.
     pub(crate) fn leave(&self) {
+        self.leave_for(true);
+    }
+
+    fn leave_for(&self, may_return: bool) {
         self.direct.close();
-        let tunnels = std::mem::take(&mut *self.tunnels.lock());
+        let mut tunnels = std::mem::take(&mut *self.tunnels.lock());
+        for registration in tunnels.values_mut() {
+            registration.may_return = may_return;
+        }
         drop(tunnels);
     }
 
@@ -128,7 +136,7 @@ impl Owner {
 
     /// The session ends at once, with all that belongs to it.
     pub(crate) fn end(&self, reason: &str) {
-        self.leave();
+        self.leave_for(false);
         self.direct.cut();
         self.session.close(GoAwayCode::Refused, reason);
     }
@@ -163,12 +171,14 @@ pub(super) struct Registration {
     pub(super) session: SessionId,
     pub(super) number: u32,
     pub(super) place: Option<Place>,
+    /// The session was lost, or ends: the client has not given the tunnel up.
+    pub(super) may_return: bool,
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         if let (Some(registry), Some(place)) = (self.registry.upgrade(), self.place.take()) {
-            registry.remove(self.uid, (self.session, self.number), &place);
+            registry.remove(self.uid, (self.session, self.number), place, self.may_return);
         }
     }
 }

@@ -24,21 +24,9 @@ impl Port {
         listeners: &Tasks,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
-        let admit = {
-            let current = Arc::clone(&current);
-            move |visitor: Visitor| {
-                let (tunnel, visitors) = (Arc::clone(&current.lock()), visitors.clone());
-                let multiplex = {
-                    let tunnel = Arc::clone(&tunnel);
-                    move |visitor: Visitor| {
-                        let opened = tunnel.open_on(visitor.addr, visitor.ingress);
-                        visitor.multiplex(opened, &visitors);
-                    }
-                };
-                tunnel.serve_directly(visitor, multiplex);
-            }
-        };
-        Self { current, _listener: bound.serve(admit, listeners) }
+        let way_in = WayIn { current: Arc::clone(&current), visitors };
+        let listener = bound.serve(move |visitor| way_in.admit(visitor), listeners);
+        Self { current, _listener: listener }
     }
 
     /// The tunnel that visitors reach now.
@@ -48,5 +36,34 @@ impl Port {
 
     pub(super) fn replace(&self, tunnel: Arc<Tunnel>) {
         *self.current.lock() = tunnel;
+    }
+}
+
+/// From the port to the tunnel of the moment.
+#[derive(Clone)]
+struct WayIn {
+    current: Arc<Mutex<Arc<Tunnel>>>,
+    visitors: Tasks,
+}
+
+impl WayIn {
+    fn admit(&self, visitor: Visitor) {
+        let tunnel = Arc::clone(&self.current.lock());
+        if let Some(away) = tunnel.away() {
+            let way_in = self.clone();
+            self.visitors.spawn(async move {
+                away.await;
+                way_in.admit(visitor);
+            });
+            return;
+        }
+        let multiplex = {
+            let (tunnel, visitors) = (Arc::clone(&tunnel), self.visitors.clone());
+            move |visitor: Visitor| {
+                let opened = tunnel.open_on(visitor.addr, visitor.ingress);
+                visitor.multiplex(opened, &visitors);
+            }
+        };
+        tunnel.serve_directly(visitor, multiplex);
     }
 }

@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
 use ferrotunnel_protocol::{OpenError, OpenRequest};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::Owner;
 use crate::direct::Streams;
@@ -38,8 +40,22 @@ pub struct Tunnel {
     options: TunnelOptions,
     streams: Streams,
     client: (ClientId, Arc<Principal>),
+    presence: Mutex<Presence>,
+    /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
+    changed: Arc<Notify>,
+}
+
+/// Who has a tunnel.
+#[derive(Debug, Default)]
+struct Presence {
     /// The carriers of the client over which it is registered, by number.
-    carriers: Mutex<Vec<Member>>,
+    carriers: Vec<Member>,
+    /// Since when there is none, while the client may come back.
+    away_since: Option<Instant>,
+    /// It has left the registry.
+    gone: bool,
+    /// Among those that its principal may have so many of.
+    counted: bool,
 }
 
 /// One carrier of the client that has a tunnel.
@@ -62,7 +78,8 @@ impl Tunnel {
             streams: Streams::of(&wanted.options),
             options: options::lasting(wanted.options),
             client: first.owner.client(),
-            carriers: Mutex::new(vec![first]),
+            presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
+            changed: Arc::default(),
         }
     }
 
@@ -101,7 +118,7 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
-        let carriers = self.carriers.lock();
+        let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice() {
             return only.open(self.kind, visitor, ingress);
         }
@@ -127,7 +144,7 @@ impl Tunnel {
         let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
         let found = match self.streams {
             Streams::Multiplexed => None,
-            _ => self.carriers.lock().iter().find(ready).cloned(),
+            _ => self.presence.lock().carriers.iter().find(ready).cloned(),
         };
         // One that has no room is turned away where it would open a stream.
         let found = found.and_then(|one| Some((one, self.principal().take_stream().ok()?)));
@@ -173,33 +190,79 @@ impl Tunnel {
             && self.name == wanted.name
             && self.hosts == hosts
             && self.options == options::lasting(wanted.options.clone())
-            && self.carriers.lock().iter().all(|one| one.number == member.number)
+            && self.presence.lock().carriers.iter().all(|one| one.number == member.number)
     }
 
     /// Joins in. Returns who had that carrier's number before.
     pub(super) fn join(&self, member: Member) -> Option<Member> {
-        let mut carriers = self.carriers.lock();
+        let mut presence = self.presence.lock();
+        presence.away_since = None;
+        let carriers = &mut presence.carriers;
         match carriers.binary_search_by_key(&member.carrier, |one| one.carrier) {
             Ok(at) => carriers.get_mut(at).map(|one| std::mem::replace(one, member)),
             Err(at) => {
                 carriers.insert(at, member);
+                self.changed.notify_waiters();
                 None
             }
         }
     }
 
-    /// A session gives the tunnel up. Returns whether no carrier is left.
+    /// A session gives the tunnel up. Returns whether no carrier is left; then the client is away.
     pub(super) fn leave(&self, session: SessionId, number: u32) -> bool {
-        let mut carriers = self.carriers.lock();
-        carriers.retain(|one| one.owner.session_id != session || one.number != number);
-        carriers.is_empty()
+        let mut presence = self.presence.lock();
+        presence.carriers.retain(|one| one.owner.session_id != session || one.number != number);
+        let is_away = presence.carriers.is_empty();
+        if is_away {
+            presence.away_since.get_or_insert_with(Instant::now);
+        }
+        is_away
+    }
+
+    /// Whether its client has left, and may come back.
+    pub(super) fn is_away(&self) -> bool {
+        self.presence.lock().carriers.is_empty()
+    }
+
+    /// Whether it counts among those that its principal may have so many of.
+    pub(super) fn is_counted(&self) -> bool {
+        self.presence.lock().counted
+    }
+
+    /// Returns whether that is new.
+    pub(super) fn set_counted(&self, counted: bool) -> bool {
+        std::mem::replace(&mut self.presence.lock().counted, counted) != counted
+    }
+
+    /// Whether the client has been away for that long.
+    pub(super) fn is_given_up(&self, grace: Duration) -> bool {
+        self.presence.lock().away_since.is_some_and(|since| since.elapsed() >= grace)
+    }
+
+    /// It has left the registry: nobody comes back to it.
+    pub(super) fn set_gone(&self) {
+        self.presence.lock().gone = true;
+        self.changed.notify_waiters();
+    }
+
+    /// While its client is away and may come back: done as soon as it is worth to look for a tunnel
+    /// again, which may be another one. `None` also when too many wait already.
+    pub fn away(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        // Before the look: what changes after it is heard of.
+        let changed = Arc::clone(&self.changed).notified_owned();
+        let presence = self.presence.lock();
+        let is_away = presence.carriers.is_empty() && !presence.gone;
+        (is_away && Arc::strong_count(&self.changed) <= MOST_WAITING).then_some(changed)
     }
 
     /// Who has it now.
     pub(super) fn members(&self) -> Vec<Member> {
-        self.carriers.lock().clone()
+        self.presence.lock().carriers.clone()
     }
 }
+
+/// Visitors of one tunnel that wait for its client, each with a socket and little else.
+const MOST_WAITING: usize = 1_024;
 
 impl Member {
     fn open(

@@ -1,0 +1,117 @@
+//! Visitors that come while a client is away.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ferrotunnel::{Client, Streams, Tunnel};
+use ferrotunnel_tests::{
+    Carrier, Link, LocalService, PATIENCE, TestBed, eventually, over_both, public_addr,
+    says_and_hears, soon,
+};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+/// A server whose visitors wait for as long as this test does.
+async fn patient(carrier: Carrier) -> TestBed {
+    TestBed::with(carrier, |server| server.visitor_grace(PATIENCE * 2)).await
+}
+
+/// A client with a TCP tunnel on that port, or on any.
+async fn client(bed: &TestBed, port: u16, local: SocketAddr) -> (Client, SocketAddr) {
+    let tunnel = Tunnel::tcp().remote_port(port).local_addr(local.to_string());
+    let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
+    let public = public_addr(&client.start().await.unwrap().public_url);
+    (client, public)
+}
+
+#[test]
+fn visitors_of_a_client_that_restarts_wait_for_it() {
+    over_both(async |carrier| {
+        let bed = patient(carrier).await;
+        let echo = LocalService::echo().await;
+        let (first, public) = client(&bed, 0, echo.addr()).await;
+        // Once with a goodbye, and once as by `kill -9`.
+        soon("the shutdown", first.shutdown()).await.unwrap();
+        for round in 0..2 {
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+            let mut early = TcpStream::connect(public).await.unwrap();
+            let mut others = Vec::new();
+            for _ in 0..10 {
+                others.push(TcpStream::connect(public).await.unwrap());
+            }
+            let (next, same) = client(&bed, public.port(), echo.addr()).await;
+            assert_eq!(same, public, "round {round}");
+            says_and_hears(&mut early).await;
+            for other in &mut others {
+                says_and_hears(other).await;
+            }
+            drop(next);
+        }
+    });
+}
+
+#[test]
+fn visitors_wait_while_a_link_is_down() {
+    over_both(async |carrier| {
+        let bed = patient(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp_over(&link, echo.addr()).await;
+        // New connections wait in the dark; those there were are reset.
+        link.blackhole();
+        link.cut();
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        link.resume();
+        says_and_hears(&mut visitor).await;
+    });
+}
+
+#[test]
+fn a_wait_in_vain_ends_with_the_grace() {
+    over_both(async |carrier| {
+        let grace = Duration::from_millis(300);
+        let bed = TestBed::with(carrier, |server| server.visitor_grace(grace)).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = client(&bed, 0, echo.addr()).await;
+        drop(client);
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        // It may be over already.
+        if let Ok(mut visitor) = TcpStream::connect(public).await {
+            soon("the end", visitor.read_u8()).await.unwrap_err();
+        }
+        eventually("the port to close", || std::net::TcpStream::connect(public).is_err()).await;
+    });
+}
+
+#[test]
+fn what_a_client_gives_up_itself_is_gone_at_once() {
+    over_both(async |carrier| {
+        let bed = patient(carrier).await;
+        let client = bed.client().build().unwrap();
+        let listener = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&listener.info().public_url);
+        drop(listener);
+        eventually("the port to close", || std::net::TcpStream::connect(public).is_err()).await;
+        assert_eq!(bed.server.sessions(), 1);
+    });
+}
+
+#[test]
+fn a_place_that_is_kept_is_taken_over_as_any_other() {
+    over_both(async |carrier| {
+        let bed = patient(carrier).await;
+        let echo = LocalService::echo().await;
+        let (away, public) = client(&bed, 0, echo.addr()).await;
+        drop(away);
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        // Who lets the server pick gets another one.
+        let (_other, elsewhere) = client(&bed, 0, echo.addr()).await;
+        assert_ne!(elsewhere, public);
+        // Who asks for it has it at once.
+        let (_newer, same) = client(&bed, public.port(), echo.addr()).await;
+        assert_eq!(same, public);
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+    });
+}
