@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod auth;
+mod balance;
 mod buffer;
 mod carrier;
 pub mod client;
@@ -30,6 +31,7 @@ mod tls;
 mod yielding;
 
 pub use auth::{Verifier, VerifierError, issue_token};
+pub use balance::Balance;
 pub use direct::{DirectCarriers, Streams};
 pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};

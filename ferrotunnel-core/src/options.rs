@@ -19,6 +19,13 @@ const CARRIER: &str = "carrier";
 /// It can have lost the tunnel to a newer client while the question was under way.
 const JOIN: &str = "join";
 
+/// Clients of one principal that register a name under one group share its visitors.
+pub(crate) const GROUP: &str = "group";
+
+/// How a tunnel's visitors are spread over those that have it: see
+/// [`Balance`](crate::balance::Balance).
+pub(crate) const BALANCE: &str = "balance";
+
 const YES: &str = "true";
 
 /// The value of an option, if it is set.

@@ -5,6 +5,7 @@
 //! back. A name or port that is only preferred is taken over within one client, from nobody else.
 //! Several carriers of one client share its tunnels.
 
+mod health;
 pub(crate) mod names;
 mod owner;
 mod port;
@@ -23,6 +24,7 @@ use hashbrown::HashMap;
 use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
+pub(crate) use self::health::Health;
 pub use self::names::parse_domain;
 pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};
@@ -133,7 +135,7 @@ impl Registry {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
         };
-        let member = Member { carrier, owner: Arc::clone(owner), number };
+        let member = Member { carrier, owner: Arc::clone(owner), number, health: Arc::default() };
         let entered = match wanted.kind {
             TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
             TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
@@ -155,7 +157,9 @@ impl Registry {
         owner.tunnels.lock().insert(number, registration);
         let mut lost: Vec<Member> =
             replaced.iter().flat_map(|old| maps.forget_if_lost(old)).collect();
-        lost.extend(joined.filter(|before| before.owner.lose(tunnel.uid, before.number)));
+        lost.extend(
+            joined.into_iter().filter(|before| before.owner.lose(tunnel.uid, before.number)),
+        );
         drop(maps);
         tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
         for member in lost {
@@ -194,7 +198,7 @@ impl Registry {
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
             let is_free_for_it = || {
                 let holder = maps.hosts.get(&host(&name));
-                holder.is_none_or(|holder| holder.is_of(&member.owner))
+                holder.is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&wanted))
             };
             match policy.permit_host(&host(&name), &config.domain) {
                 Ok(()) if !may_pick || is_free_for_it() => name,
@@ -218,11 +222,13 @@ impl Registry {
             }
         }
         refuse_strangers(&replaced, &member.owner)?;
-        if is_joining(&wanted) && !replaced.is_empty() {
+        let is_joining = is_joining(&wanted);
+        let in_group = replaced.iter().any(|old| old.is_in_group(&wanted));
+        if !replaced.is_empty() && (is_joining || in_group) {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
-            let own = own.ok_or_else(taken_over)?;
-            return Ok(Entered::joining(own, member, Place::Hosts(hosts), address));
+            let own = own.ok_or_else(|| if in_group { unlike_group() } else { taken_over() })?;
+            return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
         let is_left = |old: &Tunnel, host: &String| {
             !hosts.contains(host) && maps.hosts.get(host).is_some_and(|one| one.uid == old.uid)
@@ -235,7 +241,7 @@ impl Registry {
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
-        Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced, joined: None })
+        Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced, joined: Vec::new() })
     }
 
     fn register_tcp(
@@ -255,22 +261,23 @@ impl Registry {
         }
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
-            && (!preferred || old.is_of(&member.owner))
+            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&wanted))
         {
             refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
-            if joining {
-                return if old.takes_in(&member, &wanted, &[]) {
-                    Ok(Entered::joining(old, member, place, address))
-                } else {
-                    Err(taken_over())
+            let in_group = old.is_in_group(&wanted);
+            if joining || in_group {
+                return match old.takes_in(&member, &wanted, &[]) {
+                    true => Ok(Entered::joining(old, member, !joining, place, address)),
+                    false if in_group => Err(unlike_group()),
+                    false => Err(taken_over()),
                 };
             }
             check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Vec::new());
             taken.replace(Arc::clone(&tunnel));
-            return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: None });
+            return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
         check_limit(&member.owner, 0)?;
@@ -297,7 +304,7 @@ impl Registry {
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(port, Port::open(bound, Arc::clone(&tunnel), visitors, listeners));
         let (place, address) = (Place::Port(port), format!(":{port}"));
-        Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: None })
+        Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
@@ -375,15 +382,28 @@ struct Entered {
     address: String,
     /// Other tunnels that had some of that place, each once.
     replaced: Vec<Arc<Tunnel>>,
-    /// Who had the carrier's place in a tunnel that was there already.
-    joined: Option<Member>,
+    /// Who had the session's place in a tunnel that was there already.
+    joined: Vec<Member>,
 }
 
 impl Entered {
-    fn joining(tunnel: Arc<Tunnel>, member: Member, place: Place, address: String) -> Self {
-        let joined = tunnel.join(member);
+    fn joining(
+        tunnel: Arc<Tunnel>,
+        member: Member,
+        afresh: bool,
+        place: Place,
+        address: String,
+    ) -> Self {
+        let joined = tunnel.join(member, afresh);
         Self { tunnel, place, address, replaced: Vec::new(), joined }
     }
+}
+
+/// A group is one tunnel: whoever it is that a visitor meets should do the same.
+fn unlike_group() -> Denied {
+    let reason = "the group has it already, with other hosts or settings; use the same for all of its \
+                  members";
+    (RefusalCode::NameTaken, reason.to_owned())
 }
 
 /// Who only joins in takes nothing back.

@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use ferrotunnel_common::StreamId;
@@ -11,6 +12,7 @@ use ferrotunnel_protocol::frame::ResetCode;
 use ferrotunnel_protocol::{Read, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
 
@@ -29,6 +31,8 @@ pub struct Stream {
     heard_out: bool,
     /// Its place among what is counted beyond its session; given back with it.
     seat: Option<Seat>,
+    /// Who hears that the peer could not reach its local service.
+    health: Option<Arc<Health>>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -39,12 +43,19 @@ impl std::fmt::Debug for Stream {
 
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
-        Self { shared, id, to_release: 0, unread: Vec::new(), heard_out: false, seat: None }
+        let (unread, seat, health) = (Vec::new(), None, None);
+        Self { shared, id, to_release: 0, unread, heard_out: false, seat, health }
     }
 
     /// The same with a place that it keeps for as long as it lives.
     pub(crate) fn seated(mut self, seat: Seat) -> Self {
         self.seat = Some(seat);
+        self
+    }
+
+    /// The same, and it says when the peer could not reach its local service.
+    pub(crate) fn telling(mut self, health: &Arc<Health>) -> Self {
+        self.health = Some(Arc::clone(health));
         self
     }
 
@@ -127,6 +138,12 @@ impl Stream {
             }
         });
         self.heard_out |= matches!(read, Poll::Ready(Ok(false) | Err(_)));
+        if let (Poll::Ready(Err(StreamError::Reset { code, .. })), Some(health)) =
+            (&read, &self.health)
+            && *code == ResetCode::LocalUnreachable
+        {
+            health.failed(Instant::now());
+        }
         read
     }
 

@@ -37,6 +37,7 @@ type Open = RwLock<HashMap<TunnelUid, Arc<Connections>>>;
 
 /// The connections to the local service of one tunnel.
 pub(crate) struct Connections {
+    pub(crate) tunnel: Arc<Tunnel>,
     /// Keeps HTTP/1.1 connections for the next request.
     pub(crate) pooled: Client<Connector, Body>,
     /// Opens an HTTP/1.1 connection for each request.
@@ -74,6 +75,7 @@ impl Local {
         let connector = Connector::new(tunnel.clone());
         let mut builder = self.builder.clone();
         Arc::new(Connections {
+            tunnel: tunnel.clone(),
             pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector),
             multiplexed: Multiplexed::new(tunnel.clone(), self.tasks.clone()),

@@ -72,7 +72,8 @@ impl Sending {
     /// A local service may hang up on an idle connection while a request is on its way there; the
     /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
     /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
-    /// can be if they have no body. It is done once, over a connection that cannot be stale.
+    /// can be if they have no body. It is done once, over a connection that cannot be stale. In a group
+    /// it is done as well when a member has not reached its local service: then it is another's turn.
     pub(crate) async fn response(self, visitor: &Visitor) -> Result<Response<Body>, Refusal> {
         let (call, spare) = match self {
             Self::Multiplexed(exchange) => return exchange.await,
@@ -83,8 +84,9 @@ impl Sending {
         let mut result = call.as_mut().await;
         let was_kept = !call.take_value().is_some_and(|opening| opening.opened());
         if let (Err(error), Some(spare)) = (&result, spare)
-            && was_kept
-            && broke_off(error)
+            && ((was_kept && broke_off(error))
+                || (spare.connections.tunnel.is_shared()
+                    && Refusal::of(error) == Refusal::LocalUnreachable))
         {
             let again = spare.connections.fresh.request(*spare.request);
             result = OPENING.scope(Opening::by(visitor), again).await;

@@ -17,8 +17,8 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
 pub use ferrotunnel_core::{
-    DirectCarriers, PrincipalConfig, Stream, Streams, Verifier, VerifierError, check_principals,
-    issue_token,
+    Balance, DirectCarriers, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
+    check_principals, issue_token,
 };
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -1,8 +1,8 @@
 //! What a client asks the server for.
 
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::Streams;
 use ferrotunnel_core::client::{Target, TunnelSpec};
+use ferrotunnel_core::{Balance, Streams};
 
 use crate::error::Error;
 
@@ -22,6 +22,8 @@ pub struct Tunnel {
     port: u16,
     http2: bool,
     streams: Option<Streams>,
+    group: Option<String>,
+    balance: Option<Balance>,
     local_addr: Option<String>,
 }
 
@@ -46,6 +48,8 @@ impl Tunnel {
             port: 0,
             http2: false,
             streams: None,
+            group: None,
+            balance: None,
             local_addr: None,
         }
     }
@@ -79,6 +83,22 @@ impl Tunnel {
     #[must_use]
     pub fn streams(mut self, streams: Streams) -> Self {
         self.streams = Some(streams);
+        self
+    }
+
+    /// Clients with the same token that register this name or port under the same group share its
+    /// visitors, instead of taking it over from each other. They have to agree on hosts and settings.
+    #[must_use]
+    pub fn group(mut self, group: impl Into<String>) -> Self {
+        self.group = Some(group.into());
+        self
+    }
+
+    /// How visitors are spread over the members of a [group](Self::group), or over the connections of
+    /// a client; by default [`Balance::LeastStreams`].
+    #[must_use]
+    pub fn balance(mut self, balance: Balance) -> Self {
+        self.balance = Some(balance);
         self
     }
 
@@ -120,7 +140,13 @@ impl Tunnel {
             }
         };
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
-        let options = h2c.into_iter().chain(streams.to_option()).collect();
+        let group = self.group.map(|group| ("group".to_owned(), group));
+        if group.as_ref().is_some_and(|(_, group)| group.is_empty()) {
+            return Err(Error::config("group: give it a name, which its members have in common"));
+        }
+        let balance = self.balance.map(|balance| ("balance".to_owned(), balance.to_string()));
+        let options =
+            h2c.into_iter().chain(streams.to_option()).chain(group).chain(balance).collect();
         Ok(TunnelSpec {
             kind: self.kind,
             name: self.name,

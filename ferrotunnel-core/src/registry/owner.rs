@@ -109,11 +109,6 @@ impl Owner {
         self.session.drain(GoAwayCode::ShuttingDown, SHUTTING_DOWN);
     }
 
-    /// Whose session it is.
-    pub(super) fn client(&self) -> (ClientId, Arc<Principal>) {
-        (self.client_id, Arc::clone(self.principal()))
-    }
-
     /// Whether it had `tunnel`, which has no place any more. It may have given it up meanwhile.
     pub(super) fn lose(&self, tunnel: TunnelUid, number: u32) -> bool {
         let mut tunnels = self.tunnels.lock();

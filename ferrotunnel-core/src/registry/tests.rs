@@ -486,3 +486,65 @@ fn a_session_that_was_revoked_registers_nothing_more() {
     assert!(registry.http("app.localhost").is_none());
     assert_eq!(refused(&registry, &guest, 1, http("app", &[])).0, RefusalCode::NotAllowed);
 }
+
+fn grouped(group: &str, mut wanted: Register) -> Register {
+    wanted.options.push(("group".to_owned(), group.to_owned()));
+    wanted
+}
+
+#[test]
+fn clients_of_a_group_share_a_name() {
+    let registry = registry();
+    let (one, two) = (Guest::new(1), Guest::of(2, ClientId([2; 16])));
+    let address = register(&registry, &one, 4, grouped("web", http("app", &["a.example"])));
+    let wanted = || grouped("web", http("app", &["a.example"]));
+    assert_eq!(register(&registry, &two, 9, wanted()), address);
+    let tunnel = registry.http("a.example").unwrap();
+    assert!(tunnel.is_shared());
+    assert_eq!(
+        carriers_at(&registry, "app.localhost"),
+        [(0, SessionId(1), 4), (0, SessionId(2), 9)]
+    );
+    // A further carrier of one of them, and one that came back without having anything.
+    let (second, back) = (Guest::of(3, ClientId([2; 16])), Guest::of(4, ClientId([2; 16])));
+    register(&registry, &second, 9, over(1, wanted()));
+    assert_eq!(carriers_at(&registry, "app.localhost").len(), 3);
+    register(&registry, &back, 9, wanted());
+    assert_eq!(
+        carriers_at(&registry, "app.localhost"),
+        [(0, SessionId(1), 4), (0, SessionId(4), 9)]
+    );
+    assert!(two.is_closed() && second.is_closed() && !one.is_closed());
+    one.owner.leave();
+    assert_eq!(carriers_at(&registry, "a.example"), [(0, SessionId(4), 9)]);
+    assert_eq!(registry.http("a.example").unwrap().uid(), tunnel.uid());
+    back.owner.unregister(9);
+    assert!(registry.http("a.example").is_none());
+}
+
+#[tokio::test]
+async fn clients_of_a_group_share_a_port() {
+    let registry = registry();
+    let (one, two) = (Guest::new(1), Guest::of(2, ClientId([2; 16])));
+    let address = register(&registry, &one, 1, grouped("db", tcp(0)));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    assert_eq!(register(&registry, &two, 1, grouped("db", tcp(port))), address);
+    assert!(!one.is_closed());
+    // Who is in no group, or in another one, takes it over as ever.
+    let stranger = Guest::of(3, ClientId([3; 16]));
+    assert_eq!(register(&registry, &stranger, 1, grouped("other", tcp(port))), address);
+    assert!(one.is_closed() && two.is_closed());
+}
+
+#[test]
+fn members_of_a_group_agree_on_what_it_is() {
+    let registry = registry();
+    let (one, two) = (Guest::new(1), Guest::of(2, ClientId([2; 16])));
+    register(&registry, &one, 1, grouped("web", http("app", &[])));
+    let more_hosts = grouped("web", http("app", &["a.example"]));
+    assert_eq!(refusal(&registry, &two, 1, more_hosts), RefusalCode::NameTaken);
+    let mut other_settings = grouped("web", http("app", &[]));
+    other_settings.options.push(("h2c".to_owned(), "true".to_owned()));
+    assert_eq!(refusal(&registry, &two, 1, other_settings), RefusalCode::NameTaken);
+    assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(1), 1)]);
+}

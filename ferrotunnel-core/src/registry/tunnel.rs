@@ -12,6 +12,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Owner;
+use super::health::Health;
+use crate::balance::{Balance, Turn};
 use crate::direct::Streams;
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
@@ -28,8 +30,8 @@ impl std::fmt::Display for TunnelUid {
     }
 }
 
-/// A public name or port, bound to one client. Used as `Arc<Tunnel>`: whoever holds one may open
-/// streams for as long as a session of that client lives.
+/// A public name or port, bound to one client or to a group of them. Used as `Arc<Tunnel>`: whoever
+/// holds one may open streams for as long as a session of theirs lives.
 #[derive(Debug)]
 pub struct Tunnel {
     pub(super) uid: TunnelUid,
@@ -39,7 +41,9 @@ pub struct Tunnel {
     hosts: Vec<String>,
     options: TunnelOptions,
     streams: Streams,
-    client: (ClientId, Arc<Principal>),
+    balance: Balance,
+    turn: Turn,
+    principal: Arc<Principal>,
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
@@ -48,8 +52,10 @@ pub struct Tunnel {
 /// Who has a tunnel.
 #[derive(Debug, Default)]
 struct Presence {
-    /// The carriers of the client over which it is registered, by number.
+    /// The carriers over which it is registered, by client and number.
     carriers: Vec<Member>,
+    /// The client that was there last: it may come back.
+    last: Option<ClientId>,
     /// Since when there is none, while the client may come back.
     away_since: Option<Instant>,
     /// It has left the registry.
@@ -65,6 +71,8 @@ pub(super) struct Member {
     pub(super) owner: Arc<Owner>,
     /// The tunnel's number in that session.
     pub(super) number: u32,
+    /// Whether its local service answers, as far as visitors can tell.
+    pub(super) health: Arc<Health>,
 }
 
 impl Tunnel {
@@ -76,8 +84,10 @@ impl Tunnel {
             name: wanted.name,
             hosts,
             streams: Streams::of(&wanted.options),
+            balance: Balance::of(&wanted.options),
+            turn: Turn::default(),
             options: options::lasting(wanted.options),
-            client: first.owner.client(),
+            principal: Arc::clone(first.owner.principal()),
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
         }
@@ -104,7 +114,8 @@ impl Tunnel {
     }
 
     /// Opens a stream to the tunnel's local service: no round trip, never waits. Of several
-    /// carriers it takes the one with the fewest streams.
+    /// carriers it takes the one whose turn it is; one that takes no streams, or whose local service
+    /// did not answer a moment ago, only when there is no other.
     ///
     /// # Errors
     /// The client takes no new streams.
@@ -122,10 +133,22 @@ impl Tunnel {
         if let [only] = carriers.as_slice() {
             return only.open(self.kind, visitor, ingress);
         }
-        let mut by_load: Vec<_> = carriers.iter().map(|one| (one.owner.load(), one)).collect();
-        by_load.sort_by_key(|(load, one)| (*load, one.carrier));
+        let now = Instant::now();
+        let first = self.turn.next(carriers.len());
+        let mut ranked: Vec<_> = carriers
+            .iter()
+            .enumerate()
+            .map(|(at, one)| {
+                let load = match self.balance {
+                    Balance::LeastStreams => one.owner.load(),
+                    Balance::RoundRobin => ((at + carriers.len() - first) % carriers.len(), 0),
+                };
+                (one.health.is_failing(now), load, at, one)
+            })
+            .collect();
+        ranked.sort_by_key(|(is_failing, load, at, _)| (*is_failing, *load, *at));
         let mut refused = OpenError::SessionClosed;
-        for (_, one) in by_load {
+        for (.., one) in ranked {
             match one.open(self.kind, visitor, ingress) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => refused = error,
@@ -154,12 +177,16 @@ impl Tunnel {
         }
     }
 
+    /// Whether the client of that session has it, or had it last.
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
-        self.client == owner.client()
+        let presence = self.presence.lock();
+        self.principal == *owner.principal()
+            && (presence.last == Some(owner.client_id)
+                || presence.carriers.iter().any(|one| one.owner.client_id == owner.client_id))
     }
 
     pub(super) fn principal(&self) -> &Arc<Principal> {
-        &self.client.1
+        &self.principal
     }
 
     /// Whether a policy lets it stand as it is.
@@ -182,41 +209,69 @@ impl Tunnel {
         }
     }
 
-    /// Whether `member` may join in: it is a carrier of the same client, which means this very
-    /// tunnel.
+    /// Whether `member` may join in: it means this very tunnel, and is a further carrier of a client
+    /// that has it, or of the same group.
     pub(super) fn takes_in(&self, member: &Member, wanted: &Register, hosts: &[String]) -> bool {
-        self.is_of(&member.owner)
-            && self.kind == wanted.kind
+        let client = member.owner.client_id;
+        let is_same = self.kind == wanted.kind
             && self.name == wanted.name
             && self.hosts == hosts
-            && self.options == options::lasting(wanted.options.clone())
-            && self.presence.lock().carriers.iter().all(|one| one.number == member.number)
+            && self.principal == *member.owner.principal()
+            && self.options == options::lasting(wanted.options.clone());
+        let presence = self.presence.lock();
+        let others = presence.carriers.iter().any(|one| one.owner.client_id != client);
+        let mut own = presence.carriers.iter().filter(|one| one.owner.client_id == client);
+        let is_own = !others && (own.clone().count() > 0 || presence.last == Some(client));
+        is_same
+            && (is_own || self.option(options::GROUP).is_some())
+            && own.all(|one| one.number == member.number)
     }
 
-    /// Joins in. Returns who had that carrier's number before.
-    pub(super) fn join(&self, member: Member) -> Option<Member> {
+    /// Whether it belongs to the group that is asked for.
+    pub(super) fn is_in_group(&self, wanted: &Register) -> bool {
+        let group = options::value(&wanted.options, options::GROUP);
+        group.is_some() && group == self.option(options::GROUP)
+    }
+
+    /// Joins in. Returns who had its place before: that carrier, or with `afresh` all carriers of the
+    /// client, which knows of none of them any more.
+    pub(super) fn join(&self, member: Member, afresh: bool) -> Vec<Member> {
         let mut presence = self.presence.lock();
         presence.away_since = None;
-        let carriers = &mut presence.carriers;
-        match carriers.binary_search_by_key(&member.carrier, |one| one.carrier) {
-            Ok(at) => carriers.get_mut(at).map(|one| std::mem::replace(one, member)),
-            Err(at) => {
-                carriers.insert(at, member);
-                self.changed.notify_waiters();
-                None
-            }
-        }
+        let (client, carrier) = (member.owner.client_id, member.carrier);
+        let (before, mut carriers): (Vec<_>, Vec<_>) = std::mem::take(&mut presence.carriers)
+            .into_iter()
+            .partition(|one| one.owner.client_id == client && (afresh || one.carrier == carrier));
+        let key = |one: &Member| (one.owner.client_id.0, one.carrier);
+        let at = carriers.partition_point(|one| key(one) < key(&member));
+        carriers.insert(at, member);
+        presence.carriers = carriers;
+        drop(presence);
+        self.changed.notify_waiters();
+        before
     }
 
     /// A session gives the tunnel up. Returns whether no carrier is left; then the client is away.
     pub(super) fn leave(&self, session: SessionId, number: u32) -> bool {
         let mut presence = self.presence.lock();
-        presence.carriers.retain(|one| one.owner.session_id != session || one.number != number);
+        let leaves = |one: &Member| one.owner.session_id == session && one.number == number;
+        if let Some(one) = presence.carriers.iter().find(|one| leaves(one)) {
+            presence.last = Some(one.owner.client_id);
+        }
+        presence.carriers.retain(|one| !leaves(one));
         let is_away = presence.carriers.is_empty();
         if is_away {
             presence.away_since.get_or_insert_with(Instant::now);
         }
         is_away
+    }
+
+    /// Whether several clients have it.
+    pub fn is_shared(&self) -> bool {
+        let presence = self.presence.lock();
+        let mut clients = presence.carriers.iter().map(|one| one.owner.client_id);
+        let first = clients.next();
+        clients.any(|client| Some(client) != first)
     }
 
     /// Whether its client has left, and may come back.
@@ -285,7 +340,7 @@ impl Member {
             visitor: Some(visitor),
             ingress: Some(ingress),
         })?;
-        let stream = stream.seated(seat);
+        let stream = stream.seated(seat).telling(&self.health);
         Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
     }
 }

@@ -69,7 +69,8 @@ impl Public {
             tcp_ip: ANY_PORT.ip(),
             limits: settings.limits,
             shards: Shards::inherit(),
-            heartbeat: Duration::from_secs(5),
+            visitor_grace: Duration::ZERO,
+        heartbeat: Duration::from_secs(5),
         })
         .unwrap();
         let config = ClientConfig {

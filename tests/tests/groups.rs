@@ -1,0 +1,120 @@
+//! Several clients behind one name.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use ferrotunnel::{Balance, Client, ClientBuilder, Streams, Tunnel};
+use ferrotunnel_tests::{
+    LocalService, TestBed, eventually, over_both, public_addr, says_and_hears, soon,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// A local service that answers every HTTP request with that name, and closes.
+async fn named(name: &'static str) -> LocalService {
+    LocalService::each(move |mut socket| async move {
+        ferrotunnel_tests::read_head(&mut socket).await;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+        let _ = socket.write_all(answer.as_bytes()).await;
+        let _ = socket.shutdown().await;
+    })
+    .await
+}
+
+async fn member(client: ClientBuilder, local: SocketAddr) -> Client {
+    let tunnel = Tunnel::http("app").group("web").balance(Balance::RoundRobin);
+    let client = client.tunnel(tunnel.local_addr(local.to_string())).build().unwrap();
+    client.start().await.unwrap();
+    client
+}
+
+/// How many of so many requests each of them answers.
+async fn answers(bed: &TestBed, count: usize) -> BTreeMap<String, usize> {
+    let mut answers = BTreeMap::new();
+    for _ in 0..count {
+        let answer = bed.get("app", "/").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        *answers.entry(answer.body).or_default() += 1;
+    }
+    answers
+}
+
+#[test]
+fn members_take_turns_and_those_who_go_are_not_missed() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (a, b, c) = (named("a").await, named("b").await, named("c").await);
+        let first = member(bed.client(), a.addr()).await;
+        let second = member(bed.client(), b.addr()).await;
+        let third = member(bed.client(), c.addr()).await;
+        let shares = answers(&bed, 12).await;
+        assert_eq!(shares.into_values().collect::<Vec<_>>(), [4, 4, 4]);
+        // One says goodbye, and one is lost.
+        soon("the shutdown", first.shutdown()).await.unwrap();
+        drop(second);
+        eventually("both to have left", || bed.server.sessions() == 1).await;
+        assert_eq!(answers(&bed, 5).await, BTreeMap::from([("c".to_owned(), 5)]));
+        let back = member(bed.client(), a.addr()).await;
+        assert_eq!(answers(&bed, 8).await.len(), 2);
+        drop((third, back));
+    });
+}
+
+#[test]
+fn a_request_that_a_member_cannot_deliver_is_anothers() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = named("alive").await;
+        let _dead = member(bed.client(), LocalService::nobody().await).await;
+        let _alive = member(bed.client(), site.addr()).await;
+        assert_eq!(answers(&bed, 20).await, BTreeMap::from([("alive".to_owned(), 20)]));
+    });
+}
+
+#[test]
+fn visitors_of_a_port_are_spread_by_open_streams() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let mut services = Vec::new();
+        let mut clients = Vec::new();
+        let mut port = 0;
+        for name in [b'a', b'b'] {
+            let service = LocalService::each(move |mut socket| async move {
+                let _ = socket.write_all(&[name]).await;
+                let _ = socket.read_u8().await;
+            })
+            .await;
+            let tunnel = Tunnel::tcp().remote_port(port).group("db").streams(Streams::Multiplexed);
+            let tunnel = tunnel.local_addr(service.addr().to_string());
+            let client = bed.client().tunnel(tunnel).build().unwrap();
+            port = public_addr(&client.start().await.unwrap().public_url).port();
+            services.push(service);
+            clients.push(client);
+        }
+        let public = SocketAddr::new(bed.server.tunnel_addr().ip(), port);
+        let (mut visitors, mut met) = (Vec::new(), [0, 0]);
+        for _ in 0..10 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            let name = soon("the name", visitor.read_u8()).await.unwrap();
+            met[usize::from(name - b'a')] += 1;
+            visitors.push(visitor);
+        }
+        assert_eq!(met, [5, 5]);
+    });
+}
+
+#[test]
+fn a_group_of_one_is_a_tunnel_like_any_other() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().group("alone").local_addr(echo.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+        let nameless = Tunnel::http("app").group("").local_addr("1");
+        let error = bed.client().tunnel(nameless).build().unwrap_err();
+        assert!(error.to_string().contains("group"), "{error}");
+    });
+}
