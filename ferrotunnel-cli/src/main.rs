@@ -5,12 +5,15 @@
 mod args;
 mod commands;
 mod failure;
+mod layers;
 mod logging;
 mod output;
 mod report;
 mod runtime;
 mod settings;
+mod settings_file;
 mod signals;
+mod tunnel;
 mod value;
 
 use std::process::ExitCode;

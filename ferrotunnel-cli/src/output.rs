@@ -56,7 +56,14 @@ impl Output {
 
     /// Why the command ended.
     pub(crate) fn failure(self, failure: &Failure) {
-        self.talk(format_args!("error: {failure}"));
+        for message in failure.messages() {
+            self.talk(format_args!("error: {message}"));
+        }
+    }
+
+    /// What should be seen to, though the command goes on.
+    pub(crate) fn warning(self, text: impl Display) {
+        self.talk(format_args!("warning: {text}"));
     }
 }
 
