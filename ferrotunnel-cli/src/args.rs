@@ -60,7 +60,7 @@ pub(crate) enum LogLevel {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the public server: clients dial in, visitors come through it
-    Server(ServerCommand),
+    Server(Box<ServerCommand>),
     /// Expose a local address over HTTP, or all the tunnels of a settings file
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name

@@ -18,7 +18,7 @@ use crate::runtime::block_on;
 /// Runs one command to its end.
 pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::Server(args) => block_on(server::run(args, output)),
+        Command::Server(args) => block_on(server::run(*args, output)),
         Command::Client(args) => block_on(client::run(args, output)),
         Command::Http(args) => block_on(http::run(args, output)),
         Command::Tcp(args) => block_on(tcp::run(args, output)),

@@ -21,6 +21,8 @@ use crate::output::Output;
 
 pub(crate) use client::ClientSection;
 pub(crate) use principal::Principal;
+#[cfg(test)]
+pub(crate) use principal::PrincipalLimits;
 pub(crate) use problem::Problem;
 pub(crate) use section::NamedFile;
 use section::{Known, Reading, Section};
@@ -37,7 +39,7 @@ pub(crate) struct SettingsFile {
     /// The files that it names.
     pub(crate) files: Vec<NamedFile>,
     /// Its mode, if it holds a token that others than its owner may read.
-    exposed: Option<u32>,
+    pub(crate) exposed: Option<u32>,
 }
 
 /// Why there is nothing to be had from a settings file.

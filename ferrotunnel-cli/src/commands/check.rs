@@ -188,3 +188,50 @@ fn errors(failure: &Failure, problems: &[Problem]) -> Vec<Value> {
     let as_json = |problem: &Problem| json!({ "line": problem.line, "column": problem.column, "message": problem.message });
     problems.iter().map(as_json).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use ferrotunnel::TunnelKind;
+
+    use super::*;
+    use crate::settings_file::PrincipalLimits;
+
+    fn principal() -> Principal {
+        Principal {
+            name: "al".to_owned(),
+            tokens: vec!["hunter2".into()],
+            disabled: true,
+            hosts: vec!["*.al.example".to_owned()],
+            ports: vec![5432..=5432, 5000..=6000],
+            kinds: vec![TunnelKind::Tcp],
+            limits: PrincipalLimits { sessions: Some(1), tunnels: None, streams: Some(3) },
+        }
+    }
+
+    #[test]
+    fn principals_are_told_without_their_tokens() {
+        let file = SettingsFile {
+            path: "f.toml".into(),
+            principals: vec![principal(), principal()],
+            ..SettingsFile::default()
+        };
+        assert_eq!(in_words(&file, None), "f.toml is valid: 2 principals");
+        let json = as_json(&file, None);
+        let expected = json!({
+            "name": "al",
+            "tokens": 1,
+            "disabled": true,
+            "hosts": ["*.al.example"],
+            "ports": [[5432, 5432], [5000, 6000]],
+            "kinds": ["tcp"],
+            "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
+        });
+        assert_eq!(json["principals"], json!([expected.clone(), expected]));
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_told_as_that() {
+        let file = SettingsFile { path: "f.toml".into(), ..SettingsFile::default() };
+        assert_eq!(in_words(&file, None), "f.toml is valid: it says nothing");
+    }
+}

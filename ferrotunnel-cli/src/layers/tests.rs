@@ -10,7 +10,7 @@ use crate::settings::{Encryption, ServerSettings};
 
 /// Says one thing in each combination of layers, and holds the result to the uppermost that said something.
 #[track_caller]
-fn assert_uppermost_wins<T, V>(values: [V; 3], set: fn(&mut T, V), of: fn(T) -> Option<V>)
+fn assert_uppermost_wins<T, V>(values: &[V; 3], set: fn(&mut T, V), of: fn(T) -> Option<V>)
 where
     T: Layer + Default + Clone,
     V: Clone + PartialEq + Debug,
@@ -22,7 +22,7 @@ where
         }
         layer
     };
-    let [file, environment, typed] = &values;
+    let [file, environment, typed] = values;
     for said in 0..8_u8 {
         let says = |bit: u8| said & (1 << bit) != 0;
         let layers = Layers {
@@ -38,7 +38,7 @@ where
 macro_rules! uppermost_wins {
     ($($layer:ident . $($field:ident).+ : $values:expr;)*) => {
         $(assert_uppermost_wins::<$layer, _>(
-            $values,
+            &$values,
             |layer, value| layer.$($field).+ = Some(value),
             |layer| layer.$($field).+,
         );)*
@@ -47,7 +47,7 @@ macro_rules! uppermost_wins {
 
 #[test]
 fn the_uppermost_layer_wins_for_every_setting() {
-    let paths = ["a", "b", "c"].map(PathBuf::from);
+    let paths = || ["a", "b", "c"].map(PathBuf::from);
     let texts = ["a", "b", "c"].map(str::to_owned);
     let secrets = || ["a", "b", "c"].map(crate::value::Secret::from);
     let times = [1, 2, 3].map(Duration::from_secs);
@@ -61,8 +61,8 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.domain: texts;
         ServerArgs.plaintext: [true, false, true];
         ServerArgs.plaintext: [false, true, false];
-        ServerArgs.tls_cert: paths.clone();
-        ServerArgs.tls_key: paths;
+        ServerArgs.tls_cert: paths();
+        ServerArgs.tls_key: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.limits.max_sessions: [1, 2, 3];

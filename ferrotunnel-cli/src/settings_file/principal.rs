@@ -18,16 +18,16 @@ pub(crate) struct Principal {
     pub(crate) tokens: Vec<Secret>,
     /// Kept in the file, but let in no more.
     pub(crate) disabled: bool,
-    /// Host names it may claim, exact or as `*.example.com`; nothing said: those under the server's domain.
+    /// Host names it may claim, exact or as `*.example.com`.
     pub(crate) hosts: Vec<String>,
     /// Public ports it may claim.
     pub(crate) ports: Vec<RangeInclusive<u16>>,
-    /// Kinds of tunnels it may register; nothing said: all.
+    /// Kinds of tunnels it may register.
     pub(crate) kinds: Vec<TunnelKind>,
     pub(crate) limits: PrincipalLimits,
 }
 
-/// What one principal may use at most, over all its sessions; unset ones are those of the server.
+/// What one principal may use at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PrincipalLimits {
     pub(crate) sessions: Option<usize>,

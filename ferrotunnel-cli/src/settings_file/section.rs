@@ -245,8 +245,8 @@ impl<'i> Section<'_, 'i> {
         match value.get_ref() {
             DeValue::Array(items) => items.iter().filter_map(|item| take(self, item)).collect(),
             other => {
-                let none: Option<T> = self.wrong_type(key, &value, "a list in brackets", other);
-                none.into_iter().collect()
+                let nothing = self.wrong_type(key, &value, "a list in brackets", other);
+                nothing.into_iter().collect()
             }
         }
     }

@@ -359,6 +359,16 @@ fn what_is_no_toml_is_told_line_by_line() {
 }
 
 #[test]
+fn nesting_has_an_end_before_the_stack_has() {
+    for open in ["[", "{ a = ", "a."] {
+        let text = format!("[server]\nbind = {}", open.repeat(100_000));
+        assert!(!problems(&text).is_empty());
+        let text = format!("{}b = 1", "a.".repeat(100_000));
+        assert!(!problems(&text).is_empty());
+    }
+}
+
+#[test]
 fn what_is_no_text_is_told_where_it_begins() {
     let problems = SettingsFile::parse(b"[server]\ndomain = \"\xff\"", Path::new("")).unwrap_err();
     assert_eq!(problems[0].to_string(), "2:11: this is not UTF-8; save the file as UTF-8");
