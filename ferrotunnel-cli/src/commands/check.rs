@@ -89,9 +89,12 @@ fn in_words(file: &SettingsFile, server: Option<&ServerSettings>) -> String {
     }
     if let Some(client) = &file.client {
         let server = client.connect.server.as_ref();
-        let server = server.map_or_else(|| "the given server".to_owned(), ToString::to_string);
+        let server = server.map_or_else(|| "a server to be named".to_owned(), ToString::to_string);
         let tunnels = counted(client.tunnels.len(), "tunnel");
         parts.push(format!("a client of {server} with {tunnels}"));
+        if client.connect.server.is_none() {
+            parts.push(left_to("client", "server", "--server or FERROTUNNEL_SERVER"));
+        }
     }
     if !file.principals.is_empty() {
         parts.push(counted(file.principals.len(), "principal"));
@@ -100,11 +103,13 @@ fn in_words(file: &SettingsFile, server: Option<&ServerSettings>) -> String {
         parts.push("it says nothing".to_owned());
     }
     for section in without_token(file) {
-        parts.push(format!(
-            "[{section}] has no token, which --token or FERROTUNNEL_TOKEN has to bring"
-        ));
+        parts.push(left_to(section, "token", "--token or FERROTUNNEL_TOKEN"));
     }
     format!("{} is valid: {}", file.path.display(), parts.join("; "))
+}
+
+fn left_to(section: &str, key: &str, other: &str) -> String {
+    format!("[{section}] has no {key}, which {other} has to bring")
 }
 
 fn without_token(file: &SettingsFile) -> Vec<&'static str> {
@@ -227,6 +232,22 @@ mod tests {
             "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
         });
         assert_eq!(json["principals"], json!([expected.clone(), expected]));
+    }
+
+    #[test]
+    fn what_arguments_have_to_bring_is_told() {
+        let file = SettingsFile {
+            path: "f.toml".into(),
+            client: Some(ClientSection::default()),
+            ..SettingsFile::default()
+        };
+        let words = in_words(&file, None);
+        assert!(words.contains("a client of a server to be named with no tunnels"), "{words}");
+        for flag in
+            ["[client] has no server, which --server", "[client] has no token, which --token"]
+        {
+            assert!(words.contains(flag), "{words}");
+        }
     }
 
     #[test]
