@@ -2,17 +2,21 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
-
-use crate::args::{
-    ClientArgs, ConnectArgs, HttpArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg,
+use ferrotunnel::{
+    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
+    ServerBuilder,
 };
+
+use crate::args::{ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
+use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
+use crate::settings_file::Principal;
 use crate::token_file;
+use crate::tunnel::TunnelSettings;
 use crate::value::{Secret, ServerAddr};
 
 /// How client and server speak with each other.
@@ -30,10 +34,10 @@ pub(crate) enum Encryption {
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
     token: Secret,
-    bind: SocketAddr,
-    http_bind: SocketAddr,
-    domain: Option<String>,
-    encryption: Encryption,
+    pub(crate) bind: SocketAddr,
+    pub(crate) http_bind: SocketAddr,
+    pub(crate) domain: Option<String>,
+    pub(crate) encryption: Encryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
@@ -41,8 +45,33 @@ pub(crate) struct ServerSettings {
 }
 
 impl ServerSettings {
+    /// What all sources say together, and the defaults where they say nothing.
+    pub(crate) fn resolve(layers: Layers<ServerArgs>) -> Result<Self, Failure> {
+        let args = layers.resolve();
+        Ok(Self {
+            encryption: encryption(args.plaintext.unwrap_or(false), args.tls_cert, args.tls_key)?,
+            token: token(args.token)?,
+            bind: args.bind.unwrap_or(DEFAULT_BIND),
+            http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
+            domain: args.domain,
+            tcp_bind_ip: args.tcp_bind_ip,
+            limits: limits(&args.limits),
+            timeouts: args.timeouts,
+            threads: server_threads(args.threads.map(usize::from)),
+        })
+    }
+
     /// The server of these settings.
     pub(crate) fn build(self) -> Result<Server, Failure> {
+        if let Encryption::Identity { cert, key } = &self.encryption {
+            check_readable("--tls-cert", cert)?;
+            check_readable("--tls-key", key)?;
+        }
+        Ok(self.builder().build()?)
+    }
+
+    /// Reads no file.
+    fn builder(self) -> ServerBuilder {
         let mut builder = Server::builder()
             .token(self.token.reveal())
             .bind(self.bind)
@@ -64,38 +93,34 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
-        builder = match self.encryption {
+        match self.encryption {
             Encryption::SelfSigned => builder,
-            Encryption::Identity { cert, key } => {
-                check_readable("--tls-cert", &cert)?;
-                check_readable("--tls-key", &key)?;
-                builder.tls_identity_files(cert, key)
-            }
+            Encryption::Identity { cert, key } => builder.tls_identity_files(cert, key),
             Encryption::Plaintext => builder.plaintext(),
-        };
-        Ok(builder.build()?)
+        }
     }
 }
 
-impl TryFrom<ServerArgs> for ServerSettings {
-    type Error = Failure;
-
-    fn try_from(args: ServerArgs) -> Result<Self, Failure> {
-        Ok(Self {
-            encryption: encryption(args.plaintext, args.tls_cert, args.tls_key)?,
-            token: token(args.token)?,
-            bind: args.bind,
-            http_bind: args.http_bind,
-            domain: args.domain,
-            tcp_bind_ip: args.tcp_bind_ip,
-            limits: limits(&args.limits),
-            timeouts: args.timeouts,
-            threads: server_threads(args.threads.map(usize::from)),
-        })
+/// The one place where a server turns away what its settings file says of principals.
+pub(crate) fn refuse_principals(principals: &[Principal]) -> Result<(), Failure> {
+    if principals.is_empty() {
+        return Ok(());
     }
+    Err(Failure::failed(
+        "principals are not supported by this build; take the [principals] sections out of the settings file",
+    ))
 }
 
-/// A client as it shall run, with its one tunnel.
+/// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
+/// What another layer may still bring is not missed.
+pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
+    // Half an identity is none yet; the files are looked at when they are used.
+    let layer = ServerArgs { tls_cert: None, tls_key: None, ..layer.with_some_token() };
+    ServerSettings::resolve(Layers { file: layer, ..Layers::default() })?.builder().build()?;
+    Ok(())
+}
+
+/// A client as it shall run, with its tunnels.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     server: ServerAddr,
@@ -103,10 +128,27 @@ pub(crate) struct ClientSettings {
     plaintext: bool,
     retry: Retry,
     connections: Connections,
-    tunnel: Tunnel,
+    tunnels: Vec<TunnelSettings>,
 }
 
 impl ClientSettings {
+    /// What all sources say together, and the defaults where they say nothing.
+    pub(crate) fn resolve(
+        layers: Layers<ConnectArgs>,
+        tunnels: Vec<TunnelSettings>,
+    ) -> Result<Self, Failure> {
+        let args = layers.resolve();
+        let exits = args.exit_on_first_failure.unwrap_or(false);
+        Ok(Self {
+            server: server(args.server)?,
+            token: token(args.token)?,
+            plaintext: args.plaintext.unwrap_or(false),
+            retry: if exits { Retry::Never } else { Retry::Forever },
+            connections: args.connections.unwrap_or_default(),
+            tunnels,
+        })
+    }
+
     /// Where the server is.
     pub(crate) fn server(&self) -> &ServerAddr {
         &self.server
@@ -119,76 +161,71 @@ impl ClientSettings {
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
-            .threads(client_threads(self.connections))
-            .tunnel(self.tunnel);
+            .threads(client_threads(self.connections));
+        for tunnel in self.tunnels {
+            builder = builder.tunnel(tunnel.into());
+        }
         if self.plaintext {
             builder = builder.plaintext();
         }
         Ok(builder.build()?)
     }
-
-    fn new(connect: ConnectArgs, tunnel: Tunnel) -> Result<Self, Failure> {
-        Ok(Self {
-            server: connect.server,
-            token: token(connect.token)?,
-            plaintext: connect.plaintext,
-            retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
-            connections: connect.connections,
-            tunnel,
-        })
-    }
 }
 
-impl TryFrom<ClientArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: ClientArgs) -> Result<Self, Failure> {
-        let name = args.name.unwrap_or_default();
-        Self::new(args.connect, Tunnel::http(&name).local_addr(args.local_addr.to_string()))
-    }
+/// Whether a client could run by what one layer says alone, as far as the library can tell without opening anything.
+/// What another layer may still bring is not missed.
+pub(crate) fn accept_client(
+    layer: ConnectArgs,
+    tunnels: Vec<TunnelSettings>,
+) -> Result<(), Failure> {
+    let token = layer.token.or_some();
+    let server = layer.server.or_else(|| "localhost".parse().ok());
+    let layer = ConnectArgs { server, token, ..layer };
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.build()?;
+    Ok(())
 }
 
-impl TryFrom<HttpArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: HttpArgs) -> Result<Self, Failure> {
-        let name = args.name.unwrap_or_default();
-        let mut tunnel = Tunnel::http(&name).local_addr(args.target.to_string());
-        for host in args.hosts {
-            tunnel = tunnel.host(host);
-        }
-        if args.http2 {
-            tunnel = tunnel.http2();
-        }
-        Self::new(args.connect, tunnel)
-    }
-}
-
-impl TryFrom<TcpArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: TcpArgs) -> Result<Self, Failure> {
-        let mut tunnel = Tunnel::tcp().local_addr(args.target.to_string()).streams(args.streams);
-        if let Some(port) = args.remote_port {
-            tunnel = tunnel.remote_port(port);
-        }
-        Self::new(args.connect, tunnel)
-    }
+fn server(addr: Option<ServerAddr>) -> Result<ServerAddr, Failure> {
+    addr.ok_or_else(|| {
+        Failure::usage(
+            "no server; set --server or FERROTUNNEL_SERVER to HOST:PORT of the server, or server in [client] of a \
+             settings file (--config)",
+        )
+    })
 }
 
 /// The token as given; what a token may contain is the library's to judge.
 fn token(arg: TokenArg) -> Result<Secret, Failure> {
     match (arg.token, arg.token_file) {
         (Some(token), None) => Ok(token),
-        (None, Some(path)) => token_file::read(&path).map(Secret::from),
+        (None, Some(path)) => token_file::read("--token-file", &path).map(Secret::from),
         (Some(_), Some(_)) => Err(Failure::usage(
             "the token is given twice, by --token or FERROTUNNEL_TOKEN and by --token-file or FERROTUNNEL_TOKEN_FILE; \
              drop one of them",
         )),
         (None, None) => Err(Failure::failed(
-            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, or --token-file \
-             to a file that holds it",
+            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
+             FERROTUNNEL_TOKEN_FILE to a file that holds it, or either in a settings file (--config)",
         )),
+    }
+}
+
+impl TokenArg {
+    /// With a token, where only the rest of the settings is looked at.
+    fn or_some(self) -> Self {
+        Self { token: Some(self.token.unwrap_or_else(|| "any".into())), token_file: None }
+    }
+
+    /// Whether there is one, in whichever form.
+    pub(crate) fn is_given(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
+    }
+}
+
+impl ServerArgs {
+    /// With a token, where only the rest of the settings is looked at.
+    pub(crate) fn with_some_token(self) -> Self {
+        Self { token: self.token.or_some(), ..self }
     }
 }
 
@@ -214,7 +251,7 @@ fn encryption(
 }
 
 /// The library names the file; who types has a flag that may be wrong.
-fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
     // A directory can be opened, but not read.
     match File::open(path).and_then(|mut file| file.read(&mut [0])) {
         Ok(_) => Ok(()),
@@ -237,6 +274,14 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }
+
+/// Every IPv4 address: a server is there to be reached.
+pub(crate) const DEFAULT_BIND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_TUNNEL_PORT);
+
+/// Likewise.
+pub(crate) const DEFAULT_HTTP_BIND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_HTTP_PORT);
 
 #[cfg(test)]
 mod tests {

@@ -5,15 +5,19 @@ use std::net::SocketAddr;
 use ferrotunnel::ErrorKind;
 use serde_json::json;
 
-use crate::args::ServerArgs;
+use crate::args::ServerCommand;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::ServerSettings;
+use crate::settings::{ServerSettings, refuse_principals};
+use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 
-pub(super) async fn run(args: ServerArgs, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(args: ServerCommand, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
-    let server = ServerSettings::try_from(args)?.build()?;
+    let file = SettingsFile::asked_for(&args.config)?;
+    refuse_principals(&file.principals)?;
+    let layers = args.given.over_file(file.server.unwrap_or_default());
+    let server = ServerSettings::resolve(layers)?.build()?;
     let server = server.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
     signals.next().await;
