@@ -9,7 +9,7 @@ use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
-use ferrotunnel_core::{DirectCarriers, Shards, TlsIdentity};
+use ferrotunnel_core::{DirectCarriers, IdentityFiles, ServerTls, Shards};
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,19 +40,12 @@ struct Settings {
     http_bind: Option<SocketAddr>,
     token: Token,
     domain: Option<String>,
-    encryption: Encryption,
+    transport: Transport,
     tcp_ip: IpAddr,
     limits: LimitsConfig,
     http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
-}
-
-#[derive(Clone, Debug)]
-enum Encryption {
-    SelfSigned,
-    Files { cert: PathBuf, key: PathBuf },
-    Plaintext,
 }
 
 /// An address to listen on: a [`SocketAddr`] or its text.
@@ -92,7 +85,8 @@ pub struct ServerBuilder {
     http_bind: Option<BindAddr>,
     token: TokenSetting,
     domain: Option<String>,
-    encryption: Encryption,
+    plaintext: bool,
+    tls: ServerTls,
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
@@ -107,7 +101,8 @@ impl Default for ServerBuilder {
             http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
             token: TokenSetting::default(),
             domain: None,
-            encryption: Encryption::SelfSigned,
+            plaintext: false,
+            tls: ServerTls::default(),
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
@@ -159,15 +154,25 @@ impl ServerBuilder {
     /// must say the same. The token still never travels, but the traffic is open.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
-        self.encryption = Encryption::Plaintext;
+        self.plaintext = true;
         self
     }
 
     /// The certificate chain and private key, in PEM files. Without them the server makes a
-    /// self-signed certificate at each start, which is as safe: clients trust the token's proof.
+    /// self-signed certificate at each start, which is as safe for clients that trust the token's
+    /// proof. When the files change they are loaded anew, for connections from then on.
     #[must_use]
     pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.encryption = Encryption::Files { cert: cert.into(), key: key.into() };
+        self.tls.identity = Some(IdentityFiles { cert: cert.into(), key: key.into() });
+        self
+    }
+
+    /// A PEM file of CAs. Every client must then show a certificate that one of them has issued, with
+    /// the extended key usage `clientAuth` if it has any, and prove the token besides. The file is
+    /// loaded anew when it changes; sessions that run already go on.
+    #[must_use]
+    pub fn tls_client_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.tls.client_ca = Some(ca.into());
         self
     }
 
@@ -237,12 +242,13 @@ impl ServerBuilder {
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
+        let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
             bind,
             http_bind,
             token,
             domain,
-            encryption: self.encryption,
+            transport,
             tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
             limits: self.limits,
             http,
@@ -294,13 +300,6 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let transport = match &settings.encryption {
-            Encryption::SelfSigned => Transport::Tls(TlsIdentity::self_signed()?),
-            Encryption::Files { cert, key } => {
-                Transport::Tls(TlsIdentity::from_pem_files(cert, key)?)
-            }
-            Encryption::Plaintext => Transport::Plaintext,
-        };
         let http = match settings.http_bind {
             None => None,
             Some(addr) => {
@@ -311,7 +310,7 @@ impl Server {
         };
         let engine = ServerEngine::start(ServerConfig {
             bind: settings.bind,
-            transport,
+            transport: settings.transport,
             token: settings.token,
             only_tunnel_answers: settings.domain.is_none(),
             domain: settings.domain.unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
@@ -331,6 +330,20 @@ impl Server {
         tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
+}
+
+fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
+    if !plaintext {
+        return Ok(Transport::Tls(tls));
+    }
+    let unused = match tls {
+        ServerTls { identity: Some(_), .. } => "tls_identity_files",
+        ServerTls { client_ca: Some(_), .. } => "tls_client_ca_file",
+        _ => return Ok(Transport::Plaintext),
+    };
+    Err(Error::config(format!(
+        "{unused}: carriers in plaintext have no certificates; drop it or plaintext"
+    )))
 }
 
 /// A limit of nothing makes a server that nobody can use.
@@ -398,6 +411,15 @@ impl RunningServer {
     /// Where visitors of HTTP tunnels connect.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|http| http.addr)
+    }
+
+    /// Loads the certificate, its key and the CAs of clients from their files now, for connections from
+    /// now on. Without this call that happens some seconds after the files have changed.
+    ///
+    /// # Errors
+    /// They cannot be used; the error names the file. Those of before stay in use.
+    pub fn reload_certificates(&self) -> Result<(), Error> {
+        Ok(self.engine.reload_certificates()?)
     }
 
     /// Clients connected at present.

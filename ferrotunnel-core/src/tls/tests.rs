@@ -5,14 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::crypto::aws_lc_rs::{Ticketer, cipher_suite};
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Secured, TlsIdentity, TlsStream, accept, client_config, connect, server_config};
+use super::config::{bound_to_the_token, server_config};
+use super::dialer::nobody;
+use super::handshake::{self, accept};
+use super::identity::TlsIdentity;
+use super::{Secured, TlsStream};
 use crate::auth::Binding;
 use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
@@ -32,7 +36,13 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 }
 
 pub(super) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    (client_config().unwrap(), server_config(TlsIdentity::self_signed().unwrap()).unwrap())
+    let tickets = Ticketer::new().unwrap();
+    let server = server_config(TlsIdentity::self_signed().unwrap(), None, tickets);
+    (bound_to_the_token(None).unwrap(), server.unwrap())
+}
+
+async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Secured> {
+    handshake::connect(config, nobody(), socket).await
 }
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
