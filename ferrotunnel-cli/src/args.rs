@@ -11,8 +11,11 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ferrotunnel::{Connections, Streams};
 
+pub(crate) use self::certificates::ClientTlsArgs;
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
+
+mod certificates;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -115,6 +118,9 @@ pub(crate) struct ServerArgs {
     /// Private key of --tls-cert, PEM
     #[arg(long, env = "FERROTUNNEL_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// CAs, PEM: every client must show a certificate that one of them has issued, besides proving the token
+    #[arg(long, env = "FERROTUNNEL_TLS_CLIENT_CA", value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
@@ -188,6 +194,8 @@ pub(crate) struct ConnectArgs {
     /// eight while visitors compete for it on a long way
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", default_value = "auto", value_parser = value::connections)]
     pub(crate) connections: Connections,
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
 }
 
 #[derive(Debug, Args)]

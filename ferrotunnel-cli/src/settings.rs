@@ -1,9 +1,8 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
-use std::fs::File;
-use std::io::Read as _;
+mod certificates;
+
 use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
 
 use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
 
@@ -14,16 +13,7 @@ use crate::failure::Failure;
 use crate::runtime::{client_threads, server_threads};
 use crate::value::{Secret, ServerAddr};
 
-/// How client and server speak with each other.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Encryption {
-    /// TLS with a certificate made at start; the token proves who is who.
-    SelfSigned,
-    /// TLS with the operator's own certificate.
-    Identity { cert: PathBuf, key: PathBuf },
-    /// None: the token still never travels, but nothing is hidden.
-    Plaintext,
-}
+use self::certificates::{ClientEncryption, ServerEncryption};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -32,7 +22,7 @@ pub(crate) struct ServerSettings {
     bind: SocketAddr,
     http_bind: SocketAddr,
     domain: Option<String>,
-    encryption: Encryption,
+    encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
@@ -63,15 +53,7 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
-        builder = match self.encryption {
-            Encryption::SelfSigned => builder,
-            Encryption::Identity { cert, key } => {
-                check_readable("--tls-cert", &cert)?;
-                check_readable("--tls-key", &key)?;
-                builder.tls_identity_files(cert, key)
-            }
-            Encryption::Plaintext => builder.plaintext(),
-        };
+        builder = self.encryption.apply(builder)?;
         Ok(builder.build()?)
     }
 }
@@ -81,7 +63,12 @@ impl TryFrom<ServerArgs> for ServerSettings {
 
     fn try_from(args: ServerArgs) -> Result<Self, Failure> {
         Ok(Self {
-            encryption: encryption(args.plaintext, args.tls_cert, args.tls_key)?,
+            encryption: ServerEncryption::new(
+                args.plaintext,
+                args.tls_cert,
+                args.tls_key,
+                args.tls_client_ca,
+            )?,
             token: token(args.token)?,
             bind: args.bind,
             http_bind: args.http_bind,
@@ -99,7 +86,7 @@ impl TryFrom<ServerArgs> for ServerSettings {
 pub(crate) struct ClientSettings {
     server: ServerAddr,
     token: Secret,
-    plaintext: bool,
+    encryption: ClientEncryption,
     retry: Retry,
     connections: Connections,
     tunnel: Tunnel,
@@ -120,9 +107,7 @@ impl ClientSettings {
             .connections(self.connections)
             .threads(client_threads(self.connections))
             .tunnel(self.tunnel);
-        if self.plaintext {
-            builder = builder.plaintext();
-        }
+        builder = self.encryption.apply(builder)?;
         Ok(builder.build()?)
     }
 
@@ -130,7 +115,7 @@ impl ClientSettings {
         Ok(Self {
             server: connect.server,
             token: token(connect.token)?,
-            plaintext: connect.plaintext,
+            encryption: ClientEncryption::new(connect.plaintext, connect.tls)?,
             retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
             connections: connect.connections,
             tunnel,
@@ -182,39 +167,6 @@ fn token(arg: TokenArg) -> Result<Secret, Failure> {
     })
 }
 
-fn encryption(
-    plaintext: bool,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Result<Encryption, Failure> {
-    match (plaintext, cert, key) {
-        (false, None, None) => Ok(Encryption::SelfSigned),
-        (true, None, None) => Ok(Encryption::Plaintext),
-        (false, Some(cert), Some(key)) => Ok(Encryption::Identity { cert, key }),
-        (false, Some(_), None) => {
-            Err(Failure::usage("--tls-cert needs --tls-key, the private key of the certificate"))
-        }
-        (false, None, Some(_)) => {
-            Err(Failure::usage("--tls-key needs --tls-cert, the certificate of the key"))
-        }
-        (true, ..) => Err(Failure::usage(
-            "--plaintext has no use for --tls-cert and --tls-key; drop one or the other",
-        )),
-    }
-}
-
-/// The library names the file; who types has a flag that may be wrong.
-fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
-    // A directory can be opened, but not read.
-    match File::open(path).and_then(|mut file| file.read(&mut [0])) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::failed(format!(
-            "{flag}: cannot read {}: {error}; give the path of a PEM file that this user may read",
-            path.display()
-        ))),
-    }
-}
-
 fn limits(args: &LimitsArgs) -> LimitsConfig {
     let mut limits = LimitsConfig::default();
     limits.max_sessions = args.max_sessions.unwrap_or(limits.max_sessions);
@@ -234,24 +186,6 @@ mod tests {
 
     use super::*;
     use crate::failure::Exit;
-
-    #[test]
-    fn encryption_is_on_unless_turned_off() {
-        let file = || Some(PathBuf::from("f"));
-        assert_eq!(encryption(false, None, None).unwrap(), Encryption::SelfSigned);
-        assert_eq!(encryption(true, None, None).unwrap(), Encryption::Plaintext);
-        assert!(matches!(encryption(false, file(), file()).unwrap(), Encryption::Identity { .. }));
-    }
-
-    #[test]
-    fn half_an_identity_is_a_usage_error_that_names_the_other_half() {
-        let file = || Some(PathBuf::from("f"));
-        let without_key = encryption(false, file(), None).unwrap_err();
-        assert_eq!(without_key.exit(), Exit::Usage);
-        assert!(without_key.to_string().contains("--tls-key"));
-        assert!(encryption(false, None, file()).unwrap_err().to_string().contains("--tls-cert"));
-        assert!(encryption(true, file(), file()).unwrap_err().to_string().contains("--plaintext"));
-    }
 
     #[test]
     fn limits_that_were_not_typed_keep_their_defaults() {
