@@ -16,6 +16,7 @@ mod fault;
 mod gather;
 mod handshake;
 mod identity;
+mod issuers;
 mod keys;
 mod open;
 mod outbox;
@@ -25,6 +26,7 @@ mod records;
 mod seal;
 mod stream;
 mod system_roots;
+mod tickets;
 mod watch;
 
 pub use acceptor::ServerTls;

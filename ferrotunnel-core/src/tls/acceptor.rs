@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ProducesTickets, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
 use tokio::time::MissedTickBehavior;
@@ -16,7 +14,9 @@ use tokio::time::MissedTickBehavior;
 use super::config;
 use super::handshake::{self, Secured};
 use super::identity::{IdentityFiles, TlsIdentity};
-use super::pem::{self, PemFile};
+use super::issuers::Clients;
+use super::pem::PemFile;
+use super::tickets::Tickets;
 use super::watch::FromFiles;
 use crate::error::BuildError;
 
@@ -31,14 +31,14 @@ pub struct ServerTls {
 
 /// Takes TLS connections with the certificates that the files hold now.
 pub(crate) struct TlsAcceptor {
-    sides: FromFiles<Side>,
+    generations: FromFiles<Generation>,
 }
 
 /// What one generation of the files came to.
-struct Side {
+struct Generation {
     config: Arc<ServerConfig>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
-    tickets: Arc<dyn ProducesTickets>,
+    tickets: Arc<Tickets>,
 }
 
 impl TlsAcceptor {
@@ -49,10 +49,10 @@ impl TlsAcceptor {
             Some(_) => None,
         };
         let (files, ca) = (identity.clone(), client_ca.clone());
-        let sides = FromFiles::load(
+        let generations = FromFiles::load(
             files,
             ca,
-            Box::new(move |old: Option<&Side>| {
+            Box::new(move |old: Option<&Generation>| {
                 let shown = match (&identity, &made) {
                     (Some(files), _) => files.load()?,
                     (None, Some(made)) => made.clone(),
@@ -61,21 +61,21 @@ impl TlsAcceptor {
                 let clients = client_ca
                     .as_deref()
                     .map(|path| client_verifier(PemFile { path, setting: CLIENT_CA_SETTING }));
-                Side::new(shown, clients.transpose()?, old)
+                Generation::new(shown, clients.transpose()?, old)
             }),
         )?;
-        Ok(Self { sides })
+        Ok(Self { generations })
     }
 
     /// One connection. How long it may take is the caller's business.
     pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Secured> {
-        let side = self.sides.current();
-        let mut secured = handshake::accept(&side.config, socket).await?;
-        // A ticket stands for the key's signature. Whether the certificate is still good, and whether
-        // there is one at all, is looked at each time: it may have expired since.
+        let generation = self.generations.current();
+        let mut secured = handshake::accept(&generation.config, socket).await?;
+        // A ticket stands for the signature of the client's key. Whether the certificate is still good,
+        // and whether there is one at all, is looked at each time: it may have expired since.
         let shown = std::mem::take(&mut secured.certificates);
         if secured.is_resumed
-            && let Some(clients) = &side.clients
+            && let Some(clients) = &generation.clients
             && let Err(error) = check(&**clients, &shown)
         {
             secured.stream.refuse(handshake::alert_for(&error)).await;
@@ -86,12 +86,12 @@ impl TlsAcceptor {
 
     /// Loads the files now, for connections from now on.
     pub(crate) fn reload(&self) -> Result<(), BuildError> {
-        self.sides.reload()
+        self.generations.reload()
     }
 
     /// Loads the files whenever they change. Ends at once if there are none.
     pub(crate) async fn watch(self: Arc<Self>) {
-        if !self.sides.has_files() {
+        if !self.generations.has_files() {
             return;
         }
         let mut looks = tokio::time::interval(LOOK_EVERY);
@@ -100,12 +100,12 @@ impl TlsAcceptor {
             looks.tick().await;
             let this = Arc::clone(&self);
             // Files may lie on a disk that is far away.
-            let _ = tokio::task::spawn_blocking(move || this.sides.look()).await;
+            let _ = tokio::task::spawn_blocking(move || this.generations.look()).await;
         }
     }
 }
 
-impl Side {
+impl Generation {
     fn new(
         identity: TlsIdentity,
         clients: Option<Arc<dyn ClientCertVerifier>>,
@@ -114,18 +114,17 @@ impl Side {
         let tickets = match old {
             // Tickets of before say nothing about the CAs of now.
             Some(old) if clients.is_none() => Arc::clone(&old.tickets),
-            _ => aws_lc_rs::Ticketer::new().map_err(|error| BuildError::Tls(error.to_string()))?,
+            _ => Tickets::new()?,
         };
-        let config = config::server_config(identity, clients.clone(), Arc::clone(&tickets))?;
+        let config = config::server_config(identity, clients.clone(), tickets.clone())?;
         Ok(Self { config, clients, tickets })
     }
 }
 
 fn client_verifier(file: PemFile<'_>) -> Result<Arc<dyn ClientCertVerifier>, BuildError> {
-    let roots = pem::roots_of(file)?;
-    WebPkiClientVerifier::builder_with_provider(roots, config::provider())
-        .build()
-        .map_err(|error| file.broken(error))
+    let mut roots = RootCertStore::empty();
+    file.add_to(&mut roots)?;
+    Ok(Arc::new(Clients::issued_by(roots).map_err(|error| file.broken(error))?))
 }
 
 fn check(
@@ -140,3 +139,6 @@ const CLIENT_CA_SETTING: &str = "tls_client_ca_file, --tls-client-ca";
 
 /// How soon a certificate that was renewed is shown. A look costs three calls of the system.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,7 @@ pub(super) fn server_config(
         builder.with_single_cert(identity.chain, identity.key).map_err(|error| unusable(&error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A client that comes back, or dials a direct carrier, shows its ticket instead of checking a
-    // signature; the state is in the ticket and costs us no memory. One each: every connection
-    // brings the next.
+    // signature. One each: every connection brings the next.
     config.ticketer = tickets;
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});

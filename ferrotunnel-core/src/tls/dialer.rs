@@ -4,7 +4,6 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -13,6 +12,7 @@ use tokio::net::TcpStream;
 use super::config;
 use super::handshake::{self, Secured};
 use super::identity::IdentityFiles;
+use super::issuers::Servers;
 use super::pem::PemFile;
 use super::system_roots;
 use super::watch::FromFiles;
@@ -66,9 +66,9 @@ impl Verification {
         if matches!(self.roots, Roots::System | Roots::FileAndSystem(_)) {
             system_roots::add_to(&mut roots)?;
         }
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), config::provider());
-        Ok(verifier.build().map_err(|error| BuildError::Tls(error.to_string()))?)
+        let servers =
+            Servers::issued_by(roots).map_err(|error| BuildError::Tls(error.to_string()))?;
+        Ok(Arc::new(servers))
     }
 }
 

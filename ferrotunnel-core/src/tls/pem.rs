@@ -1,8 +1,7 @@
-//! Files of certificates, and the roots that one trusts.
+//! Files of certificates.
 
 use std::fmt::Display;
 use std::path::Path;
-use std::sync::Arc;
 
 use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
@@ -48,11 +47,4 @@ impl PemFile<'_> {
         }
         Ok(())
     }
-}
-
-/// The roots of one file.
-pub(super) fn roots_of(file: PemFile<'_>) -> Result<Arc<RootCertStore>, BuildError> {
-    let mut roots = RootCertStore::empty();
-    file.add_to(&mut roots)?;
-    Ok(Arc::new(roots))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use rustls::crypto::aws_lc_rs::{Ticketer, cipher_suite};
+use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -16,27 +16,28 @@ use super::config::{bound_to_the_token, server_config};
 use super::dialer::nobody;
 use super::handshake::{self, accept};
 use super::identity::TlsIdentity;
+use super::tickets::Tickets;
 use super::{Secured, TlsStream};
 use crate::auth::Binding;
 use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
 use crate::splice::{End, SocketEnd, splice};
 
-type Stock = tokio_rustls::TlsStream<TcpStream>;
+pub(super) type Stock = tokio_rustls::TlsStream<TcpStream>;
 
-async fn sockets() -> (TcpStream, TcpStream) {
+pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (dialled, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (dialled.unwrap(), accepted.unwrap().0)
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("nobody was woken")
 }
 
 pub(super) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    let tickets = Ticketer::new().unwrap();
+    let tickets = Tickets::new().unwrap();
     let server = server_config(TlsIdentity::self_signed().unwrap(), None, tickets);
     (bound_to_the_token(None).unwrap(), server.unwrap())
 }
@@ -76,7 +77,7 @@ async fn with_stock_client(client: &Arc<ClientConfig>, server: &ServerConfig) ->
     (Stock::Client(client.unwrap()), server.unwrap())
 }
 
-fn exported(stock: &Stock) -> Binding {
+pub(super) fn exported(stock: &Stock) -> Binding {
     let output = [0; 32];
     let label = b"EXPORTER-Channel-Binding";
     Binding::Exporter(match stock {
@@ -124,7 +125,7 @@ async fn exchange<S: AsyncRead + AsyncWrite>(stream: S, words: &[u8]) -> std::io
     Ok(heard)
 }
 
-async fn exchange_both<A, B>(a: A, b: B, len: usize)
+pub(super) async fn exchange_both<A, B>(a: A, b: B, len: usize)
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,
