@@ -66,6 +66,13 @@ pub(super) fn verifying(
     Ok(Arc::new(client_config(verifier, identity)?))
 }
 
+/// The same, as if it had never been used.
+pub(super) fn without_tickets(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
+    Arc::new(config)
+}
+
 fn client_config(
     verifier: Arc<dyn ServerCertVerifier>,
     identity: Option<TlsIdentity>,

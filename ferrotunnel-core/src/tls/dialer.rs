@@ -3,7 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
@@ -84,7 +86,7 @@ impl Roots {
 /// Makes TLS connections with the certificates that the files hold now, all to one name.
 pub(crate) struct TlsDialer {
     name: ServerName<'static>,
-    configs: Arc<FromFiles<Arc<ClientConfig>>>,
+    generations: Arc<FromFiles<Generation>>,
 }
 
 impl TlsDialer {
@@ -96,29 +98,54 @@ impl TlsDialer {
         };
         let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
         let files = identity.clone();
-        // Each configuration has tickets of its own. One that resumes does not look at the server's
-        // certificate again, but only a server that showed a good one to this very configuration has
-        // the secret of the ticket; changed CAs and a changed certificate begin without any.
-        let make = move |_: Option<&Arc<ClientConfig>>| {
+        let make = move |_: Option<&Generation>| {
             let identity = identity.as_ref().map(IdentityFiles::load).transpose()?;
-            match &verification {
-                Some(verification) => config::verifying(verification.verifier()?, identity),
-                None => config::bound_to_the_token(identity),
-            }
+            let config = match &verification {
+                Some(verification) => config::verifying(verification.verifier()?, identity)?,
+                None => config::bound_to_the_token(identity)?,
+            };
+            Ok(Generation::new(config))
         };
-        Ok(Self { name, configs: Arc::new(FromFiles::load(files, ca, Box::new(make))?) })
+        Ok(Self { name, generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?) })
     }
 
     /// One connection. How long it may take is the caller's business.
     pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<Secured> {
-        if self.configs.has_files() {
-            let configs = Arc::clone(&self.configs);
+        if self.generations.has_files() {
+            let generations = Arc::clone(&self.generations);
             // Files may lie on a disk that is far away.
-            let _ = tokio::task::spawn_blocking(move || configs.look()).await;
+            let _ = tokio::task::spawn_blocking(move || generations.look()).await;
         }
-        handshake::connect(&self.configs.current(), self.name.clone(), socket).await
+        let config = self.generations.current().config_at(Instant::now());
+        handshake::connect(&config, self.name.clone(), socket).await
     }
 }
+
+/// What one generation of the files came to.
+///
+/// A client that resumes does not look at the server's certificate again. That is as good, since only
+/// a server that showed a good one has the secret of the ticket; but the certificate may have expired
+/// since, and each resumed connection brings the next ticket. So tickets are forgotten from time to
+/// time, and each generation has its own: changed CAs and a changed certificate begin without any.
+struct Generation(Mutex<(Instant, Arc<ClientConfig>)>);
+
+impl Generation {
+    fn new(config: Arc<ClientConfig>) -> Self {
+        Self(Mutex::new((Instant::now(), config)))
+    }
+
+    fn config_at(&self, now: Instant) -> Arc<ClientConfig> {
+        let (since, config) = &mut *self.0.lock();
+        if now.saturating_duration_since(*since) >= TICKETS_KEPT {
+            (*since, *config) = (now, config::without_tickets(config));
+        }
+        Arc::clone(config)
+    }
+}
+
+/// How long a server's certificate is not looked at again at most. One whole handshake in that time
+/// costs nothing, and certificates are good for days at least.
+const TICKETS_KEPT: Duration = Duration::from_secs(60 * 60);
 
 /// The name of a server that is not verified: nobody checks it and it is not sent.
 pub(super) fn nobody() -> ServerName<'static> {
@@ -126,3 +153,18 @@ pub(super) fn nobody() -> ServerName<'static> {
 }
 
 const CA_SETTING: &str = "tls_ca_file, --tls-ca";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_forgotten_after_a_while() {
+        let generation = Generation::new(config::bound_to_the_token(None).unwrap());
+        let began = Instant::now();
+        let [first, again, later, still] = [0, 3_000, 3_700, 7_000]
+            .map(|seconds| generation.config_at(began + Duration::from_secs(seconds)));
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&again, &later) && Arc::ptr_eq(&later, &still));
+    }
+}

@@ -100,13 +100,15 @@ impl CertificateProblem {
             }
             Bad::NotValidForName => (
                 CertificateFault::WrongName,
-                format!("{its} is for another name (--tls-server-name)"),
+                format!(
+                    "{its} is for another name; if it is the right server, give it with --tls-server-name"
+                ),
             ),
             Bad::NotValidForNameContext { expected, presented } => {
                 let names = presented.iter().map(|name| bare(name)).collect::<Vec<_>>().join(", ");
                 let names = if names.is_empty() { "no name at all" } else { &names };
                 let text = format!(
-                    "{its} is for {names} and not for {}; --tls-server-name says another name",
+                    "{its} is for {names} and not for {}; if it is the right server, give its name with --tls-server-name",
                     expected.to_str()
                 );
                 (CertificateFault::WrongName, text)

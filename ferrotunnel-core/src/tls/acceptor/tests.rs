@@ -273,6 +273,34 @@ async fn clients_with_certificates_resume_until_the_server_loads_anew() {
 }
 
 #[tokio::test]
+async fn a_client_config_without_tickets_does_not_resume_and_its_copies_do() {
+    let (acceptor, dial) =
+        (TlsAcceptor::new(ServerTls::default()).unwrap(), config::bound_to_the_token(None));
+    let mut config = dial.unwrap();
+    let mut resumed = Vec::new();
+    for round in 0..4 {
+        if round == 2 {
+            config = config::without_tickets(&config);
+        }
+        let (dialled, accepted) = sockets().await;
+        let near = async {
+            let name = super::super::dialer::nobody();
+            let mut near = Box::pin(handshake::connect(&config, name, dialled)).await.unwrap();
+            assert_eq!(near.stream.read_u8().await.unwrap(), b'x');
+            near.is_resumed
+        };
+        let far = async {
+            let mut far = Box::pin(acceptor.accept(accepted)).await.unwrap();
+            far.stream.write_all(b"x").await.unwrap();
+            far
+        };
+        let (is_resumed, _far) = soon(async { tokio::join!(near, far) }).await;
+        resumed.push(is_resumed);
+    }
+    assert_eq!(resumed, [false, true, false, true]);
+}
+
+#[tokio::test]
 async fn a_chain_that_is_too_long_for_a_ticket_is_shown_each_time() {
     let made = Made::new();
     let acceptor = made.acceptor(0);
