@@ -195,6 +195,29 @@ async fn a_client_without_a_certificate_is_told_that_it_needs_one_by_either_serv
     assert_eq!(told.get_ref().unwrap().downcast_ref(), Some(&alert));
 }
 
+/// Everything here takes turns on one thread, so what has ended is known to have ended.
+#[tokio::test]
+async fn a_refused_client_is_waited_for_until_it_hangs_up() {
+    let made = Made::new();
+    let (dialled, accepted) = sockets().await;
+    let acceptor = made.acceptor(0);
+    let accepting = tokio::spawn(async move { acceptor.accept(accepted).await.map(drop) });
+    let connector = TlsConnector::from(Arc::new(made.stock_client(None)));
+    let name = ServerName::try_from("localhost").unwrap();
+    let mut near = soon(connector.connect(name, dialled)).await.unwrap();
+    assert!(soon(near.read_u8()).await.is_err());
+    let (socket, _) = near.get_mut();
+    // The server has ended its direction and still takes ours.
+    assert_eq!(soon(socket.read(&mut [0])).await.unwrap(), 0);
+    socket.write_all(b"more of a long chain").await.unwrap();
+    assert!(!accepting.is_finished());
+    drop(near);
+    assert_eq!(
+        problem(&soon(accepting).await.unwrap().unwrap_err(), Server),
+        CertificateFault::Missing
+    );
+}
+
 #[tokio::test]
 async fn a_server_is_told_why_its_certificate_is_not_taken_by_either_client() {
     let (made, other) = (Made::new(), Made::new());
