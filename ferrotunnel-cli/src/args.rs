@@ -12,9 +12,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ferrotunnel::{Connections, Streams};
 
+pub(crate) use self::certificates::ClientTlsArgs;
 use crate::layers::Given;
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
+
+mod certificates;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -159,6 +162,9 @@ pub(crate) struct ServerArgs {
     /// Private key of --tls-cert, PEM
     #[arg(long, env = "FERROTUNNEL_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// CAs, PEM: every client must show a certificate that one of them has issued, besides proving the token
+    #[arg(long, env = "FERROTUNNEL_TLS_CLIENT_CA", value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
@@ -233,6 +239,8 @@ pub(crate) struct ConnectArgs {
     /// eight while visitors compete for it on a long way [default: auto]
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
     pub(crate) connections: Option<Connections>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
 }
 
 #[derive(Debug, Args)]

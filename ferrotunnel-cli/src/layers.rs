@@ -15,7 +15,7 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
 
-use crate::args::{ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 
 /// What one source says of something, which may be nothing.
 pub(crate) trait Layer {
@@ -96,8 +96,8 @@ fn only(matches: &ArgMatches, source: ValueSource) -> ArgMatches {
 impl Layer for ServerArgs {
     fn over(self, mut below: Self) -> Self {
         if self.plaintext == Some(true) {
-            (below.tls_cert, below.tls_key) = (None, None);
-        } else if self.tls_cert.is_some() || self.tls_key.is_some() {
+            (below.tls_cert, below.tls_key, below.tls_client_ca) = (None, None, None);
+        } else if self.has_certificates() {
             below.plaintext = None;
         }
         Self {
@@ -108,6 +108,7 @@ impl Layer for ServerArgs {
             plaintext: self.plaintext.or(below.plaintext),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
+            tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             threads: self.threads.or(below.threads),
             limits: self.limits.over(below.limits),
@@ -147,14 +148,32 @@ impl Layer for HttpTimeoutArgs {
     }
 }
 
-impl Layer for ConnectArgs {
+impl Layer for ClientTlsArgs {
     fn over(self, below: Self) -> Self {
+        Self {
+            tls_ca: self.tls_ca.or(below.tls_ca),
+            tls_verify: self.tls_verify.or(below.tls_verify),
+            tls_server_name: self.tls_server_name.or(below.tls_server_name),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+        }
+    }
+}
+
+impl Layer for ConnectArgs {
+    fn over(self, mut below: Self) -> Self {
+        if self.plaintext == Some(true) {
+            below.tls = ClientTlsArgs::default();
+        } else if self.tls.is_given() {
+            below.plaintext = None;
+        }
         Self {
             server: self.server.or(below.server),
             token: self.token.over(below.token),
             plaintext: self.plaintext.or(below.plaintext),
             exit_on_first_failure: self.exit_on_first_failure.or(below.exit_on_first_failure),
             connections: self.connections.or(below.connections),
+            tls: self.tls.over(below.tls),
         }
     }
 }

@@ -1,16 +1,15 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
-use std::fs::File;
-use std::io::Read as _;
+mod certificates;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 
 use ferrotunnel::{
     Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
     ServerBuilder,
 };
 
-use crate::args::{ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
 use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
@@ -19,16 +18,8 @@ use crate::token_file;
 use crate::tunnel::TunnelSettings;
 use crate::value::{Secret, ServerAddr};
 
-/// How client and server speak with each other.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Encryption {
-    /// TLS with a certificate made at start; the token proves who is who.
-    SelfSigned,
-    /// TLS with the operator's own certificate.
-    Identity { cert: PathBuf, key: PathBuf },
-    /// None: the token still never travels, but nothing is hidden.
-    Plaintext,
-}
+use self::certificates::ClientEncryption;
+pub(crate) use self::certificates::{ServerEncryption, check_readable};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -37,7 +28,7 @@ pub(crate) struct ServerSettings {
     pub(crate) bind: SocketAddr,
     pub(crate) http_bind: SocketAddr,
     pub(crate) domain: Option<String>,
-    pub(crate) encryption: Encryption,
+    pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
@@ -49,7 +40,12 @@ impl ServerSettings {
     pub(crate) fn resolve(layers: Layers<ServerArgs>) -> Result<Self, Failure> {
         let args = layers.resolve();
         Ok(Self {
-            encryption: encryption(args.plaintext.unwrap_or(false), args.tls_cert, args.tls_key)?,
+            encryption: ServerEncryption::new(
+                args.plaintext.unwrap_or(false),
+                args.tls_cert,
+                args.tls_key,
+                args.tls_client_ca,
+            )?,
             token: token(args.token)?,
             bind: args.bind.unwrap_or(DEFAULT_BIND),
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
@@ -63,10 +59,7 @@ impl ServerSettings {
 
     /// The server of these settings.
     pub(crate) fn build(self) -> Result<Server, Failure> {
-        if let Encryption::Identity { cert, key } = &self.encryption {
-            check_readable("--tls-cert", cert)?;
-            check_readable("--tls-key", key)?;
-        }
+        self.encryption.check_files()?;
         Ok(self.builder().build()?)
     }
 
@@ -93,11 +86,7 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
-        match self.encryption {
-            Encryption::SelfSigned => builder,
-            Encryption::Identity { cert, key } => builder.tls_identity_files(cert, key),
-            Encryption::Plaintext => builder.plaintext(),
-        }
+        self.encryption.apply(builder)
     }
 }
 
@@ -115,7 +104,12 @@ pub(crate) fn refuse_principals(principals: &[Principal]) -> Result<(), Failure>
 /// What another layer may still bring is not missed.
 pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
     // Half an identity is none yet; the files are looked at when they are used.
-    let layer = ServerArgs { tls_cert: None, tls_key: None, ..layer.with_some_token() };
+    let layer = ServerArgs {
+        tls_cert: None,
+        tls_key: None,
+        tls_client_ca: None,
+        ..layer.with_some_token()
+    };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() })?.builder().build()?;
     Ok(())
 }
@@ -125,7 +119,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
 pub(crate) struct ClientSettings {
     server: ServerAddr,
     token: Secret,
-    plaintext: bool,
+    encryption: ClientEncryption,
     retry: Retry,
     connections: Connections,
     tunnels: Vec<TunnelSettings>,
@@ -142,7 +136,7 @@ impl ClientSettings {
         Ok(Self {
             server: server(args.server)?,
             token: token(args.token)?,
-            plaintext: args.plaintext.unwrap_or(false),
+            encryption: ClientEncryption::new(args.plaintext.unwrap_or(false), args.tls)?,
             retry: if exits { Retry::Never } else { Retry::Forever },
             connections: args.connections.unwrap_or_default(),
             tunnels,
@@ -156,6 +150,12 @@ impl ClientSettings {
 
     /// The client of these settings.
     pub(crate) fn build(self) -> Result<Client, Failure> {
+        self.encryption.check_files()?;
+        self.builder()
+    }
+
+    /// Reads no file.
+    fn builder(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .server_addr(self.server.to_string())
             .token(self.token.reveal())
@@ -165,10 +165,7 @@ impl ClientSettings {
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
-        if self.plaintext {
-            builder = builder.plaintext();
-        }
-        Ok(builder.build()?)
+        Ok(self.encryption.apply(builder).build()?)
     }
 }
 
@@ -180,8 +177,13 @@ pub(crate) fn accept_client(
 ) -> Result<(), Failure> {
     let token = layer.token.or_some();
     let server = layer.server.or_else(|| "localhost".parse().ok());
-    let layer = ConnectArgs { server, token, ..layer };
-    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.build()?;
+    // Half an identity is none yet, and a name may still get something that is verified by it.
+    let mut tls = ClientTlsArgs { tls_cert: None, tls_key: None, ..layer.tls };
+    if tls.tls_server_name.is_some() {
+        tls.tls_verify = Some(true);
+    }
+    let layer = ConnectArgs { server, token, tls, ..layer };
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
     Ok(())
 }
 
@@ -223,42 +225,14 @@ impl TokenArg {
 }
 
 impl ServerArgs {
+    /// Whether any of it needs encryption.
+    pub(crate) fn has_certificates(&self) -> bool {
+        self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
+    }
+
     /// With a token, where only the rest of the settings is looked at.
     pub(crate) fn with_some_token(self) -> Self {
         Self { token: self.token.or_some(), ..self }
-    }
-}
-
-fn encryption(
-    plaintext: bool,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Result<Encryption, Failure> {
-    match (plaintext, cert, key) {
-        (false, None, None) => Ok(Encryption::SelfSigned),
-        (true, None, None) => Ok(Encryption::Plaintext),
-        (false, Some(cert), Some(key)) => Ok(Encryption::Identity { cert, key }),
-        (false, Some(_), None) => {
-            Err(Failure::usage("--tls-cert needs --tls-key, the private key of the certificate"))
-        }
-        (false, None, Some(_)) => {
-            Err(Failure::usage("--tls-key needs --tls-cert, the certificate of the key"))
-        }
-        (true, ..) => Err(Failure::usage(
-            "--plaintext has no use for --tls-cert and --tls-key; drop one or the other",
-        )),
-    }
-}
-
-/// The library names the file; who types has a flag that may be wrong.
-pub(crate) fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
-    // A directory can be opened, but not read.
-    match File::open(path).and_then(|mut file| file.read(&mut [0])) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::failed(format!(
-            "{flag}: cannot read {}: {error}; give the path of a PEM file that this user may read",
-            path.display()
-        ))),
     }
 }
 
@@ -289,24 +263,6 @@ mod tests {
 
     use super::*;
     use crate::failure::Exit;
-
-    #[test]
-    fn encryption_is_on_unless_turned_off() {
-        let file = || Some(PathBuf::from("f"));
-        assert_eq!(encryption(false, None, None).unwrap(), Encryption::SelfSigned);
-        assert_eq!(encryption(true, None, None).unwrap(), Encryption::Plaintext);
-        assert!(matches!(encryption(false, file(), file()).unwrap(), Encryption::Identity { .. }));
-    }
-
-    #[test]
-    fn half_an_identity_is_a_usage_error_that_names_the_other_half() {
-        let file = || Some(PathBuf::from("f"));
-        let without_key = encryption(false, file(), None).unwrap_err();
-        assert_eq!(without_key.exit(), Exit::Usage);
-        assert!(without_key.to_string().contains("--tls-key"));
-        assert!(encryption(false, None, file()).unwrap_err().to_string().contains("--tls-cert"));
-        assert!(encryption(true, file(), file()).unwrap_err().to_string().contains("--plaintext"));
-    }
 
     #[test]
     fn limits_that_were_not_typed_keep_their_defaults() {

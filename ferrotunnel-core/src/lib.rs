@@ -39,4 +39,6 @@ pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;
 pub use shards::Shards;
 pub use stream::Stream;
-pub use tls::TlsIdentity;
+pub use tls::{
+    CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,
+};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Side};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -31,15 +31,15 @@ use crate::shards::Shards;
 use crate::shared::Shared;
 use crate::socket;
 use crate::tasks::Tasks;
-use crate::tls::{self, Secured, TlsIdentity};
+use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
 
 pub use crate::registry::parse_domain;
 
 /// How clients reach a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Transport {
-    /// TLS 1.3 with this certificate.
-    Tls(TlsIdentity),
+    /// TLS 1.3 with these certificates.
+    Tls(ServerTls),
     /// No encryption: for networks that are trusted or encrypted already.
     Plaintext,
 }
@@ -80,6 +80,8 @@ pub struct ServerEngine {
     connections: Tasks,
     visitors: Tasks,
     listeners: Tasks,
+    /// Looks after the certificates.
+    _watching: Tasks,
 }
 
 impl ServerEngine {
@@ -101,7 +103,7 @@ impl ServerEngine {
                 );
                 None
             }
-            Transport::Tls(identity) => Some(tls::server_config(identity)?),
+            Transport::Tls(settings) => Some(Arc::new(TlsAcceptor::new(settings)?)),
         };
         let mut roster = Roster::new(config.token.as_ref())?;
         let known = roster.replace(&config.principals)?.known;
@@ -151,12 +153,25 @@ impl ServerEngine {
             })
         };
         let door = listeners.spawn(door);
-        Ok(Self { addr, door, hall, connections, visitors, listeners })
+        let watching = Tasks::default();
+        if let Some(tls) = &hall.tls {
+            watching.spawn(Arc::clone(tls).watch());
+        }
+        Ok(Self { addr, door, hall, connections, visitors, listeners, _watching: watching })
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Loads the certificates of carriers from their files now, for connections from now on. They are
+    /// also loaded when the files change.
+    ///
+    /// # Errors
+    /// They cannot be used; those of before stay in use.
+    pub fn reload_certificates(&self) -> Result<(), BuildError> {
+        self.hall.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
     /// What the HTTP ingress routes by.
@@ -262,7 +277,7 @@ pub fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener, Star
 struct Hall {
     registry: Registry,
     /// `None`: carriers are not encrypted.
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<TlsAcceptor>>,
     authenticator: Authenticator,
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
@@ -323,12 +338,15 @@ fn receive(
             return serve(&hall, socket, Binding::Plaintext, place, deadline, peer).await;
         };
         // Its state is larger than that of the session behind it, and not to stay as long.
-        let accepting = Box::pin(tls::accept(tls, socket));
+        let accepting = Box::pin(tls.accept(socket));
         match tokio::time::timeout_at(deadline, accepting).await {
             Ok(Ok(Secured { stream, binding, .. })) => {
                 serve(&hall, stream, binding, place, deadline, peer).await;
             }
-            Ok(Err(error)) => refused(peer, &error),
+            Ok(Err(error)) => match CertificateProblem::of(&error, Side::Server) {
+                Some(problem) => refused(peer, &problem),
+                None => refused(peer, &error),
+            },
             Err(_) => refused(peer, &"TLS handshake deadline passed"),
         }
     });

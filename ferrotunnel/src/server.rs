@@ -9,7 +9,9 @@ use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
-use ferrotunnel_core::{DirectCarriers, PrincipalConfig, Shards, TlsIdentity, check_principals};
+use ferrotunnel_core::{
+    DirectCarriers, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
+};
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,19 +43,12 @@ struct Settings {
     token: Option<Token>,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
-    encryption: Encryption,
+    transport: Transport,
     tcp_ip: IpAddr,
     limits: LimitsConfig,
     http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
-}
-
-#[derive(Clone, Debug)]
-enum Encryption {
-    SelfSigned,
-    Files { cert: PathBuf, key: PathBuf },
-    Plaintext,
 }
 
 /// An address to listen on: a [`SocketAddr`] or its text.
@@ -94,7 +89,8 @@ pub struct ServerBuilder {
     token: TokenSetting,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
-    encryption: Encryption,
+    plaintext: bool,
+    tls: ServerTls,
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
@@ -110,7 +106,8 @@ impl Default for ServerBuilder {
             token: TokenSetting::default(),
             principals: Vec::new(),
             domain: None,
-            encryption: Encryption::SelfSigned,
+            plaintext: false,
+            tls: ServerTls::default(),
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
@@ -188,15 +185,25 @@ impl ServerBuilder {
     /// must say the same. The token still never travels, but the traffic is open.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
-        self.encryption = Encryption::Plaintext;
+        self.plaintext = true;
         self
     }
 
     /// The certificate chain and private key, in PEM files. Without them the server makes a
-    /// self-signed certificate at each start, which is as safe: clients trust the token's proof.
+    /// self-signed certificate at each start, which is as safe for clients that trust the token's
+    /// proof. When the files change they are loaded anew, for connections from then on.
     #[must_use]
     pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.encryption = Encryption::Files { cert: cert.into(), key: key.into() };
+        self.tls.identity = Some(IdentityFiles { cert: cert.into(), key: key.into() });
+        self
+    }
+
+    /// A PEM file of CAs. Every client must then show a certificate that one of them has issued, with
+    /// the extended key usage `clientAuth` if it has any, and prove the token besides. The file is
+    /// loaded anew when it changes; sessions that run already go on.
+    #[must_use]
+    pub fn tls_client_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.tls.client_ca = Some(ca.into());
         self
     }
 
@@ -273,13 +280,14 @@ impl ServerBuilder {
         let bind = self.bind.resolve("bind")?;
         let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
+        let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
             bind,
             http_bind,
             token,
             principals: self.principals,
             domain,
-            encryption: self.encryption,
+            transport,
             tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
             limits: self.limits,
             http,
@@ -331,13 +339,6 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let transport = match &settings.encryption {
-            Encryption::SelfSigned => Transport::Tls(TlsIdentity::self_signed()?),
-            Encryption::Files { cert, key } => {
-                Transport::Tls(TlsIdentity::from_pem_files(cert, key)?)
-            }
-            Encryption::Plaintext => Transport::Plaintext,
-        };
         let http = match settings.http_bind {
             None => None,
             Some(addr) => {
@@ -348,7 +349,7 @@ impl Server {
         };
         let engine = ServerEngine::start(ServerConfig {
             bind: settings.bind,
-            transport,
+            transport: settings.transport,
             token: settings.token,
             principals: settings.principals,
             only_tunnel_answers: settings.domain.is_none(),
@@ -369,6 +370,20 @@ impl Server {
         tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
+}
+
+fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
+    if !plaintext {
+        return Ok(Transport::Tls(tls));
+    }
+    let unused = match tls {
+        ServerTls { identity: Some(_), .. } => "tls_identity_files",
+        ServerTls { client_ca: Some(_), .. } => "tls_client_ca_file",
+        _ => return Ok(Transport::Plaintext),
+    };
+    Err(Error::config(format!(
+        "{unused}: carriers in plaintext have no certificates; drop it or plaintext"
+    )))
 }
 
 /// A limit of nothing makes a server that nobody can use.
@@ -436,6 +451,15 @@ impl RunningServer {
     /// Where visitors of HTTP tunnels connect.
     pub fn http_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref().map(|http| http.addr)
+    }
+
+    /// Loads the certificate, its key and the CAs of clients from their files now, for connections from
+    /// now on. Without this call that happens some seconds after the files have changed.
+    ///
+    /// # Errors
+    /// They cannot be used; the error names the file. Those of before stay in use.
+    pub fn reload_certificates(&self) -> Result<(), Error> {
+        Ok(self.engine.reload_certificates()?)
     }
 
     /// Clients connected at present.

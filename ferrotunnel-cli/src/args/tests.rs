@@ -80,13 +80,14 @@ fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
                 --handshake-timeout 5s --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
-                --http-response-timeout 7s --http-pool-idle-timeout 8s";
+                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a";
     let server = server(line);
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
     assert_eq!(server.tls_cert, Some("c".into()));
     assert_eq!(server.tls_key, Some("k".into()));
+    assert_eq!(server.tls_client_ca, Some("a".into()));
     assert_eq!(server.tcp_bind_ip, Some("127.0.0.1".parse().unwrap()));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));
@@ -122,6 +123,17 @@ fn a_tcp_tunnel_takes_a_public_port() {
     assert_eq!(tcp.target.to_string(), "unix:/run/db.sock");
     assert_eq!(tcp.remote_port, Some(15432));
     assert!(complaint("tcp 1 --server h --remote-port 0").contains("--remote-port"));
+}
+
+#[test]
+fn every_flag_about_certificates_of_a_client_is_understood() {
+    let line =
+        "tcp 1 --server h --tls-ca a --tls-verify --tls-server-name n --tls-cert c --tls-key k";
+    let Command::Tcp(tcp) = command(line) else { panic!("another command") };
+    let tls = tcp.connect.typed.tls;
+    assert_eq!((tls.tls_ca, tls.tls_verify), (Some("a".into()), Some(true)));
+    assert_eq!(tls.tls_server_name.as_deref(), Some("n"));
+    assert_eq!((tls.tls_cert, tls.tls_key), (Some("c".into()), Some("k".into())));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::args::CheckArgs;
 use crate::failure::{Exit, Failure};
 use crate::layers::Layers;
 use crate::output::{self, Output};
-use crate::settings::{Encryption, ServerSettings, check_readable, refuse_principals};
+use crate::settings::{ServerEncryption, ServerSettings, check_readable, refuse_principals};
 use crate::settings_file::{ClientSection, FileError, NamedFile, Principal, Problem, SettingsFile};
 use crate::token_file;
 use crate::tunnel::TunnelSettings;
@@ -143,9 +143,9 @@ fn as_json(file: &SettingsFile, server: Option<&ServerSettings>) -> Value {
             "http_bind": server.http_bind,
             "domain": server.domain,
             "encryption": match server.encryption {
-                Encryption::SelfSigned => "self-signed",
-                Encryption::Identity { .. } => "certificate",
-                Encryption::Plaintext => "none",
+                ServerEncryption::Tls { identity: None, .. } => "self-signed",
+                ServerEncryption::Tls { identity: Some(_), .. } => "certificate",
+                ServerEncryption::Plaintext => "none",
             },
         })),
         "client": file.client.as_ref().map(client_as_json),

@@ -30,10 +30,6 @@ fn cannot_start(error: ferrotunnel::Error) -> Failure {
         ErrorKind::AddrInUse => {
             Failure::failed(format!("{error}; choose another with --bind or --http-bind"))
         }
-        // What was to be checked without the files has been.
-        ErrorKind::Config => Failure::failed(format!(
-            "{error}; --tls-cert takes a certificate chain and --tls-key its private key, both PEM"
-        )),
         _ => error.into(),
     }
 }

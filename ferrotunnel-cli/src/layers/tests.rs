@@ -6,7 +6,7 @@ use std::time::Duration;
 use ferrotunnel::Connections;
 
 use super::*;
-use crate::settings::{Encryption, ServerSettings};
+use crate::settings::{ServerEncryption, ServerSettings};
 
 /// Says one thing in each combination of layers, and holds the result to the uppermost that said something.
 #[track_caller]
@@ -64,6 +64,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.plaintext: [false, true, false];
         ServerArgs.tls_cert: paths();
         ServerArgs.tls_key: paths();
+        ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.limits.max_sessions: [1, 2, 3];
@@ -80,6 +81,11 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ConnectArgs.token.token: secrets();
         ConnectArgs.token.token_file: paths();
         ConnectArgs.plaintext: [false, true, false];
+        ConnectArgs.tls.tls_ca: paths();
+        ConnectArgs.tls.tls_verify: [false, true, false];
+        ConnectArgs.tls.tls_server_name: texts;
+        ConnectArgs.tls.tls_cert: paths();
+        ConnectArgs.tls.tls_key: paths();
         ConnectArgs.exit_on_first_failure: [true, false, true];
         ConnectArgs.connections: [Connections::Auto, Connections::Exactly(2), Connections::Auto];
     }
@@ -97,6 +103,8 @@ fn a_token_in_one_form_rules_out_the_other_in_the_layers_below() {
     assert!(second.token.is_none() && second.token_file.is_some());
 }
 
+const SELF_SIGNED: ServerEncryption = ServerEncryption::Tls { identity: None, client_ca: None };
+
 fn identity() -> ServerArgs {
     let file = || Some(PathBuf::from("f"));
     ServerArgs { tls_cert: file(), tls_key: file(), ..with_token() }
@@ -110,27 +118,64 @@ fn with_token() -> ServerArgs {
     ServerArgs::default().with_some_token()
 }
 
-fn encryption(typed: ServerArgs, file: ServerArgs) -> Encryption {
+fn encryption(typed: ServerArgs, file: ServerArgs) -> ServerEncryption {
     let layers = Given { typed, ..Given::default() }.over_file(file);
     ServerSettings::resolve(layers).unwrap().encryption
 }
 
 #[test]
 fn what_rules_something_out_does_so_in_the_layers_below() {
-    assert_eq!(encryption(plaintext(true), identity()), Encryption::Plaintext);
-    assert!(matches!(encryption(identity(), plaintext(true)), Encryption::Identity { .. }));
+    assert_eq!(encryption(plaintext(true), identity()), ServerEncryption::Plaintext);
+    assert!(matches!(
+        encryption(identity(), plaintext(true)),
+        ServerEncryption::Tls { identity: Some(_), .. }
+    ));
     assert!(
-        matches!(encryption(plaintext(false), identity()), Encryption::Identity { .. }),
+        matches!(
+            encryption(plaintext(false), identity()),
+            ServerEncryption::Tls { identity: Some(_), .. }
+        ),
         "not to speak in plaintext says nothing against a certificate"
     );
-    assert_eq!(encryption(plaintext(false), plaintext(true)), Encryption::SelfSigned);
+    assert_eq!(encryption(plaintext(false), plaintext(true)), SELF_SIGNED);
+    let client_ca = ServerArgs { tls_client_ca: Some(PathBuf::from("f")), ..with_token() };
+    assert_eq!(encryption(plaintext(true), client_ca.clone()), ServerEncryption::Plaintext);
+    let asked = encryption(client_ca, plaintext(true));
+    assert!(matches!(asked, ServerEncryption::Tls { client_ca: Some(_), .. }));
+}
+
+#[test]
+fn a_client_s_certificates_and_plaintext_rule_each_other_out_in_the_layers_below() {
+    let plain = || ConnectArgs { plaintext: Some(true), ..ConnectArgs::default() };
+    let set: [fn(&mut ClientTlsArgs); 5] = [
+        |tls| tls.tls_ca = Some(PathBuf::from("f")),
+        |tls| tls.tls_verify = Some(true),
+        |tls| tls.tls_server_name = Some("a".to_owned()),
+        |tls| tls.tls_cert = Some(PathBuf::from("f")),
+        |tls| tls.tls_key = Some(PathBuf::from("f")),
+    ];
+    for set in set {
+        let mut certificates = ConnectArgs::default();
+        set(&mut certificates.tls);
+        let below = plain().over(certificates.clone());
+        assert!(below.plaintext == Some(true) && !below.tls.is_given(), "{below:?}");
+        let above = certificates.over(plain());
+        assert!(above.plaintext.is_none() && above.tls.is_given(), "{above:?}");
+    }
+    let unverified = ClientTlsArgs { tls_verify: Some(false), ..ClientTlsArgs::default() };
+    let unverified = ConnectArgs { tls: unverified, ..ConnectArgs::default() };
+    assert_eq!(
+        unverified.over(plain()).plaintext,
+        Some(true),
+        "no verification needs no encryption"
+    );
 }
 
 #[test]
 fn an_identity_may_be_put_together_from_two_layers() {
     let cert = ServerArgs { tls_key: None, ..identity() };
     let key = ServerArgs { tls_cert: None, ..identity() };
-    assert!(matches!(encryption(cert, key), Encryption::Identity { .. }));
+    assert!(matches!(encryption(cert, key), ServerEncryption::Tls { identity: Some(_), .. }));
 }
 
 #[test]
@@ -146,6 +191,6 @@ fn what_nobody_says_is_the_default() {
     let settings = ServerSettings::resolve(layers).unwrap();
     assert_eq!(settings.bind, "0.0.0.0:7835".parse().unwrap());
     assert_eq!(settings.http_bind, "0.0.0.0:8080".parse().unwrap());
-    assert_eq!(settings.encryption, Encryption::SelfSigned);
+    assert_eq!(settings.encryption, SELF_SIGNED);
     assert_eq!(settings.domain, None);
 }

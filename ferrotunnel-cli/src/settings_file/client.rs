@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use ferrotunnel::{Streams, TunnelKind};
 
 use super::section::Section;
-use super::server::token;
-use crate::args::ConnectArgs;
+use super::server::{NO_CERTIFICATES, certificates_place, token};
+use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
 use crate::tunnel::TunnelSettings;
 use crate::value;
@@ -21,13 +21,27 @@ pub(crate) struct ClientSection {
 
 pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
     let before = section.problems();
+    let certificates = certificates_place(
+        section,
+        &["tls-ca", "tls-verify", "tls-server-name", "tls-cert", "tls-key"],
+    );
     let connect = ConnectArgs {
         server: section.text("server", str::parse),
         token: token(section),
         plaintext: section.switch("plaintext"),
         exit_on_first_failure: section.switch("exit-on-first-failure"),
         connections: section.value("connections", value::connections),
+        tls: ClientTlsArgs {
+            tls_ca: section.path("tls-ca"),
+            tls_verify: section.switch("tls-verify"),
+            tls_server_name: section.text("tls-server-name", not_empty),
+            tls_cert: section.path("tls-cert"),
+            tls_key: section.path("tls-key"),
+        },
     };
+    if connect.plaintext == Some(true) && connect.tls.is_given() {
+        section.complain_about(certificates, NO_CERTIFICATES.to_owned());
+    }
     let mut names = HashSet::new();
     let tunnels = section.tables("tunnels", |section| {
         let tunnel = tunnel(section)?;

@@ -8,7 +8,7 @@ use crate::value::{self, Secret};
 
 pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
     let before = section.problems();
-    let identity = section.place("tls-cert");
+    let certificates = certificates_place(section, &["tls-cert", "tls-key", "tls-client-ca"]);
     let server = ServerArgs {
         token: token(section),
         bind: section.value("bind", value::listen_addr),
@@ -17,15 +17,14 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         plaintext: section.switch("plaintext"),
         tls_cert: section.path("tls-cert"),
         tls_key: section.path("tls-key"),
+        tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         threads: section.number("threads", value::threads),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
     };
-    if server.plaintext == Some(true) && (server.tls_cert.is_some() || server.tls_key.is_some()) {
-        let why =
-            "\"tls-cert\" and \"tls-key\" have no use with \"plaintext\"; drop one or the other";
-        section.complain_about(identity, why.to_owned());
+    if server.plaintext == Some(true) && server.has_certificates() {
+        section.complain_about(certificates, NO_CERTIFICATES.to_owned());
     }
     // Whatever else the library refuses has no line of its own.
     if section.problems() == before
@@ -35,6 +34,16 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
     }
     server
 }
+
+/// Where the first of these keys stands that is there.
+pub(super) fn certificates_place(section: &Section<'_, '_>, keys: &[&str]) -> usize {
+    let first = keys.iter().find(|key| section.has(key));
+    section.place(first.copied().unwrap_or_default())
+}
+
+/// Of a section that wants both.
+pub(super) const NO_CERTIFICATES: &str =
+    "certificates have no use with \"plaintext\"; drop one or the other";
 
 /// The secret, in whichever ways it can be given.
 pub(super) fn token(section: &mut Section<'_, '_>) -> TokenArg {

@@ -43,6 +43,7 @@ fn every_key_of_a_server_is_taken() {
         plaintext = false
         tls-cert = "cert.pem"
         tls-key = "/keys/key.pem"
+        tls-client-ca = "ca.pem"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
         [server.limits]
@@ -67,6 +68,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.plaintext, Some(false));
     assert_eq!(server.tls_cert, Some("/etc/ferrotunnel/cert.pem".into()));
     assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
+    assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     assert_eq!(server.threads, Some(3));
     assert_eq!(server.limits.max_sessions, Some(1));
@@ -126,6 +128,32 @@ fn a_client_has_as_many_tunnels_as_are_written() {
 }
 
 #[test]
+fn every_key_of_a_client_about_certificates_is_taken() {
+    let client = parse(
+        r#"
+        [client]
+        tls-ca = "ca.pem"
+        tls-verify = true
+        tls-server-name = "tunnel.example"
+        tls-cert = "client.pem"
+        tls-key = "client.key"
+        "#,
+    );
+    let tls = client.unwrap().client.unwrap().connect.tls;
+    let path = |name: &str| Some(Path::new("/etc/ferrotunnel").join(name));
+    assert_eq!((tls.tls_ca, tls.tls_verify), (path("ca.pem"), Some(true)));
+    assert_eq!(tls.tls_server_name.as_deref(), Some("tunnel.example"));
+    assert_eq!((tls.tls_cert, tls.tls_key), (path("client.pem"), path("client.key")));
+}
+
+#[test]
+fn what_verifies_a_name_may_come_from_another_layer_but_it_has_to_be_a_name() {
+    parse("[client]\ntls-server-name = 'a.example'\ntls-cert = 'c'\n").unwrap();
+    let problems = problems("[client]\ntls-server-name = 'no name'\n");
+    assert!(problems.len() == 1 && problems[0].contains("no name"), "{problems:?}");
+}
+
+#[test]
 fn principals_keep_their_order() {
     let principals = parse(
         r#"
@@ -178,7 +206,8 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
     assert_problems(
         "[client]\nqqq = 1\n",
         &[
-            "2:1: unknown key \"qqq\" in [client]; there are server, token, token-file, plaintext, exit-on-first-failure, connections, \
+            "2:1: unknown key \"qqq\" in [client]; there are server, token, token-file, plaintext, exit-on-first-failure, connections, tls-ca, \
+           tls-verify, tls-server-name, tls-cert, tls-key, \
            tunnels",
         ],
     );
@@ -286,7 +315,14 @@ fn numbers_of_any_notation_mean_the_same() {
 fn settings_that_rule_each_other_out_are_told_where_they_stand() {
     assert_problems(
         "[server]\nplaintext = true\ntls-key = 'k'\ntls-cert = 'c'\n",
-        &[r#"4:1: "tls-cert" and "tls-key" have no use with "plaintext"; drop one or the other"#],
+        &[r#"4:1: certificates have no use with "plaintext"; drop one or the other"#],
+    );
+    assert_problems(
+        "[server]\nplaintext = true\ntls-client-ca = 'c'\n[client]\nplaintext = true\n\ntls-verify = true\n",
+        &[
+            r#"3:1: certificates have no use with "plaintext"; drop one or the other"#,
+            r#"7:1: certificates have no use with "plaintext"; drop one or the other"#,
+        ],
     );
 }
 
