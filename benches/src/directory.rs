@@ -56,7 +56,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
     let mut limits = LimitsConfig::default();
     limits.max_tunnels_per_session = u32::MAX;
     let server = ServerEngine::start(ServerConfig {
-        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
         transport: Transport::Plaintext,
         token: Token::new("bench").unwrap(),
         domain: "localhost".to_owned(),

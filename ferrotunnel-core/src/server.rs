@@ -19,6 +19,7 @@ use crate::accept::accept_into_places;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::direct::{self, DirectCarriers};
+use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, StartError};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
@@ -26,7 +27,7 @@ use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::shared::Shared;
-use crate::socket;
+use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::tls::{self, Secured, TlsIdentity};
 
@@ -45,7 +46,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub struct ServerConfig {
     /// Where clients connect.
-    pub bind: SocketAddr,
+    pub bind: Listen,
     /// TLS or plaintext.
     pub transport: Transport,
     /// The shared token.
@@ -84,11 +85,9 @@ impl ServerEngine {
     /// The port cannot be bound, or the certificate cannot be used.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let listener = bind(config.bind, "bind")?;
-        let addr = listener.local_addr().map_err(|source| StartError::Bind {
-            addr: config.bind,
-            setting: "bind",
-            source,
-        })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listener { setting: "bind", source })?;
         let tls = match config.transport {
             Transport::Plaintext => {
                 tracing::warn!(
@@ -161,9 +160,12 @@ impl ServerEngine {
 
     /// Streams open at present, over all sessions.
     pub fn streams(&self) -> usize {
-        let sessions = self.hall.sessions.lock();
-        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
-        multiplexed + self.hall.direct_visitors.load(Ordering::Relaxed)
+        self.hall.streams()
+    }
+
+    /// Tunnels registered at present.
+    pub fn tunnels(&self) -> usize {
+        self.hall.registry.tunnels()
     }
 
     /// Direct carriers, over all sessions.
@@ -175,9 +177,14 @@ impl ServerEngine {
         }
     }
 
+    /// Takes no new clients. Those that are there notice nothing, and their visitors are served.
+    pub fn close_door(&self) {
+        self.door.abort();
+    }
+
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
     pub fn begin_shutdown(&self) {
-        self.door.abort();
+        self.close_door();
         // Before the sessions are looked at: one that comes in later finds it closed.
         self.hall.registry.close();
         for owner in self.hall.owners() {
@@ -187,24 +194,27 @@ impl ServerEngine {
 
     /// [Begins](Self::begin_shutdown) if nobody has yet, lets open streams finish for `grace`, then
     /// closes. Ports are free when it returns.
-    pub async fn shutdown(self, grace: Duration) {
+    pub async fn shutdown(self, grace: Duration) -> Drained {
         let began = Instant::now();
         self.begin_shutdown();
         // Told to stop already; a port is free once its task has really ended.
         self.listeners.finish(Duration::ZERO).await;
-        let cut = async {
+        let mut cut = 0;
+        let cutting = async {
             tokio::time::sleep(grace).await;
+            cut = self.hall.streams();
             for owner in self.hall.owners() {
                 owner.session.close(GoAwayCode::ShuttingDown, registry::SHUTTING_DOWN);
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
-            () = cut => {}
+            _ = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
+            () = cutting => {}
         }
         // A visitor may be slower than the client was.
-        self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
+        let slow = self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
+        Drained { cut: cut.max(slow) }
     }
 }
 
@@ -218,12 +228,19 @@ impl Drop for ServerEngine {
 /// For the last words to leave, whatever is left of the grace.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Binds a listener; the error names the setting.
+/// Binds a listener, or takes one over; the error names the setting.
 ///
 /// # Errors
-/// The port is taken, or the address is not ours.
-pub fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    socket::listen(addr).map_err(|source| StartError::Bind { addr, setting, source })
+/// The port is taken, or the address is not ours; what was handed over is no listener.
+pub fn bind(listen: Listen, setting: &'static str) -> Result<TcpListener, StartError> {
+    match listen {
+        Listen::At(addr) => {
+            socket::listen(addr).map_err(|source| StartError::Bind { addr, setting, source })
+        }
+        Listen::On(listener) => {
+            socket::adopt(listener).map_err(|source| StartError::Listener { setting, source })
+        }
+    }
 }
 
 /// What all connections share.
@@ -250,6 +267,12 @@ impl std::fmt::Debug for Hall {
 }
 
 impl Hall {
+    fn streams(&self) -> usize {
+        let sessions = self.sessions.lock();
+        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
+        multiplexed + self.direct_visitors.load(Ordering::Relaxed)
+    }
+
     fn owners(&self) -> Vec<Arc<Owner>> {
         self.sessions.lock().values().cloned().collect()
     }

@@ -16,8 +16,8 @@ pub struct HttpConfig {
     /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
     /// a 504.
     pub response_timeout: Option<Duration>,
-    /// Visitors connected at once, over all listeners. More are closed at once, without an answer:
-    /// what they cost then is one accept.
+    /// Visitors connected at once, over all listeners. More are answered with a 503 and closed; when
+    /// many come at once, most are closed without an answer: what they cost then is one accept.
     pub max_visitors: usize,
     /// How long requests in progress may go on after shutdown was asked for, before they are cut.
     pub drain_grace: Duration,

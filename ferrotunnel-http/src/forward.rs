@@ -5,7 +5,7 @@ use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Durati
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
-    header::{HOST, UPGRADE},
+    header::{CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -25,7 +25,7 @@ use crate::{
     refusal::Refusal,
     sending::{Sending, Via},
     upgrade::Wish,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
@@ -57,6 +57,8 @@ impl Forwarder {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
+        let is_last =
+            visitor.admission == Admission::TurnedAway && request.version() != Version::HTTP_2;
         let begun = self.forward(visitor, request);
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
@@ -66,7 +68,12 @@ impl Forwarder {
             };
             Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                answer(&refusal, form)
+                let mut response = answer(&refusal, form);
+                if is_last {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
             }))
         }
     }
@@ -76,6 +83,9 @@ impl Forwarder {
         visitor: &Arc<Visitor>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
+        if visitor.admission == Admission::TurnedAway {
+            return Err(Refusal::Full);
+        }
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Connect);
         }
@@ -115,7 +125,13 @@ impl Forwarder {
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
         let host = asked.map_or("", Asked::host);
-        self.routes.http(host).ok_or_else(|| Refusal::NoSuchTunnel(host.into()))
+        self.routes.http(host).ok_or_else(|| {
+            if self.routes.is_closed() {
+                Refusal::Draining
+            } else {
+                Refusal::NoSuchTunnel(host.into())
+            }
+        })
     }
 }
 
