@@ -92,6 +92,14 @@ pub(crate) struct TokenArg {
     pub(crate) token: Option<Secret>,
 }
 
+/// How it ends.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArg {
+    /// How long open requests and streams may go on after SIGTERM or Ctrl-C; what is left then is cut
+    #[arg(long, env = "FERROTUNNEL_DRAIN_TIMEOUT", value_name = "TIME", default_value = "30s", value_parser = value::duration)]
+    pub(crate) drain_timeout: Duration,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     #[command(flatten)]
@@ -121,6 +129,8 @@ pub(crate) struct ServerArgs {
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
     #[command(flatten)]
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
@@ -188,6 +198,8 @@ pub(crate) struct ConnectArgs {
     /// eight while visitors compete for it on a long way
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", default_value = "auto", value_parser = value::connections)]
     pub(crate) connections: Connections,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,8 @@ mod report;
 mod runtime;
 mod settings;
 mod signals;
+mod standing;
+mod systemd;
 mod value;
 
 use std::process::ExitCode;

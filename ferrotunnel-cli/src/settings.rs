@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
 
@@ -12,6 +13,7 @@ use crate::args::{
 };
 use crate::failure::Failure;
 use crate::runtime::{client_threads, server_threads};
+use crate::systemd::Sockets;
 use crate::value::{Secret, ServerAddr};
 
 /// How client and server speak with each other.
@@ -37,17 +39,31 @@ pub(crate) struct ServerSettings {
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     threads: usize,
+    drain_timeout: Duration,
 }
 
 impl ServerSettings {
-    /// The server of these settings.
-    pub(crate) fn build(self) -> Result<Server, Failure> {
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The server of these settings. It listens on the sockets that were passed on, whatever the
+    /// settings say.
+    pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
         let mut builder = Server::builder()
             .token(self.token.reveal())
             .bind(self.bind)
             .http_bind(self.http_bind)
             .limits(self.limits)
-            .threads(self.threads);
+            .threads(self.threads)
+            .drain_grace(self.drain_timeout);
+        if let Some(listener) = sockets.tunnel {
+            builder = builder.tunnel_listener(listener);
+        }
+        if let Some(listener) = sockets.http {
+            builder = builder.http_listener(listener);
+        }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -90,6 +106,7 @@ impl TryFrom<ServerArgs> for ServerSettings {
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             threads: server_threads(args.threads.map(usize::from)),
+            drain_timeout: args.drain.drain_timeout,
         })
     }
 }
@@ -103,9 +120,15 @@ pub(crate) struct ClientSettings {
     retry: Retry,
     connections: Connections,
     tunnel: Tunnel,
+    drain_timeout: Duration,
 }
 
 impl ClientSettings {
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
     /// Where the server is.
     pub(crate) fn server(&self) -> &ServerAddr {
         &self.server
@@ -119,6 +142,7 @@ impl ClientSettings {
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
+            .drain_grace(self.drain_timeout)
             .tunnel(self.tunnel);
         if self.plaintext {
             builder = builder.plaintext();
@@ -134,6 +158,7 @@ impl ClientSettings {
             retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
             connections: connect.connections,
             tunnel,
+            drain_timeout: connect.drain.drain_timeout,
         })
     }
 }
@@ -230,8 +255,6 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::failure::Exit;
 

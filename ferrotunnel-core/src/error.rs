@@ -54,7 +54,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// A listener that was handed over cannot be used.
-    #[error("cannot use the socket given as {setting}: {source}")]
+    #[error("cannot use the socket given in place of {setting}: {source}; pass one that listens")]
     Listener {
         /// The setting it came from.
         setting: &'static str,

@@ -3,6 +3,7 @@
 mod client;
 mod error;
 mod listener;
+mod place;
 mod server;
 mod settings;
 mod tunnel;
@@ -15,7 +16,7 @@ pub use ferrotunnel_common::{
 pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
-pub use ferrotunnel_core::{DirectCarriers, Stream, Streams};
+pub use ferrotunnel_core::{DirectCarriers, Drained, Stream, Streams};
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

@@ -224,7 +224,7 @@ fn a_client_drains_too() {
         assert_eq!(answer.body, "released");
         client.wait().await.unwrap();
 
-        let stopping = tokio::spawn(async move { tcp.shutdown().await.map(|()| tcp) });
+        let stopping = tokio::spawn(async move { tcp.shutdown().await.map(|_| tcp) });
         visitor.write_all(b"y").await.unwrap();
         assert_eq!(soon("the echo", visitor.read_u8()).await.unwrap(), b'y');
         visitor.shutdown().await.unwrap();
