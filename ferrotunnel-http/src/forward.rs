@@ -1,6 +1,12 @@
 //! One request from a visitor to a local service, and the response back.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
@@ -10,7 +16,7 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
@@ -34,17 +40,27 @@ struct Exchange {
     wish: Option<Wish>,
 }
 
+/// What became of a request so far.
+enum Begun {
+    Already(Result<Exchange, Refusal>),
+    /// Boxed: few wait, and all would pay for it.
+    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+}
+
 /// Takes requests to the tunnels that their hosts name.
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
     response_timeout: Option<Duration>,
+    /// Until then tunnels that are missing may be on their way.
+    settled_at: Option<Instant>,
 }
 
 impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
-        Self { routes, local, response_timeout: config.response_timeout }
+        let settled_at = config.settling.map(|time| Instant::now() + time);
+        Self { routes, local, response_timeout: config.response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -59,9 +75,20 @@ impl Forwarder {
         let form = Form::wanted_by(request.headers());
         let is_last =
             visitor.admission == Admission::TurnedAway && request.version() != Version::HTTP_2;
-        let begun = self.forward(visitor, request);
+        let begun = match self.worth_waiting(&request) {
+            None => Begun::Already(self.forward(visitor, request)),
+            Some(until) => Begun::InAMoment(Box::pin(self.clone().forward_later(
+                visitor.clone(),
+                request,
+                until,
+            ))),
+        };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
+            let begun = match begun {
+                Begun::Already(begun) => begun,
+                Begun::InAMoment(begun) => begun.await,
+            };
             let response = match begun {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
@@ -108,6 +135,32 @@ impl Forwarder {
         let request = Request::from_parts(head, Body::passing(body));
         let connections = self.local.connections(&tunnel);
         Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+    }
+
+    /// Until when, if the tunnel is missing and may be on its way.
+    fn worth_waiting(&self, request: &Request<Incoming>) -> Option<Instant> {
+        let until = self.settled_at.filter(|until| Instant::now() < *until)?;
+        self.is_missing(request).then_some(until)
+    }
+
+    fn is_missing(&self, request: &Request<Incoming>) -> bool {
+        let asked = Asked::by(request.uri(), request.headers(), request.version());
+        asked.is_ok_and(|asked| {
+            let refusal = self.route(asked.as_ref()).err();
+            matches!(refusal, Some(Refusal::NoSuchTunnel(_)))
+        })
+    }
+
+    async fn forward_later(
+        self: Arc<Self>,
+        visitor: Arc<Visitor>,
+        request: Request<Incoming>,
+        until: Instant,
+    ) -> Result<Exchange, Refusal> {
+        while self.is_missing(&request) && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        self.forward(&visitor, request)
     }
 
     async fn finish(
@@ -201,6 +254,10 @@ fn respond(
     *visitor.upgrade.lock() = Some(upgrade);
     Ok(response.map(|_| Body::empty()))
 }
+
+/// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost
+/// nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
 fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {

@@ -272,7 +272,7 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
-        let http = self.http_config()?;
+        let mut http = self.http_config()?;
         let token = self.token.resolve("choose a secret that server and clients share")?;
         check_limits(&self.limits)?;
         let bind = self.bind.resolve("bind", "tunnel_listener")?;
@@ -280,6 +280,8 @@ impl ServerBuilder {
             None => None,
             Some(wanted) => Some(wanted.resolve("http_bind", "http_listener")?),
         };
+        // Who waited for this server in the queue of its socket is not to be told that nobody is here.
+        http.settling = matches!(http_bind, Some(Place::On(..))).then_some(SETTLING);
         let visited = http_bind.as_ref().unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
         let settings = Settings {
@@ -502,6 +504,10 @@ impl RunningServer {
 /// How long clients serve on after the last visitor over HTTP was accepted: until each of those has
 /// said what it wants, and gone if that was little.
 const LINGER: Duration = Duration::from_secs(1);
+
+/// For clients to find a server that takes over from another one: those that are waiting in the
+/// queue too need one round trip or two, and others try again within a second.
+const SETTLING: Duration = Duration::from_secs(3);
 
 /// For the answer that a request has been cut, on its way to a visitor.
 const LAST_WORDS: Duration = Duration::from_millis(500);
