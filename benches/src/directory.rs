@@ -1,6 +1,6 @@
 //! A real server whose registry has many hosts.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -106,6 +106,6 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(places.try_recv().is_err());
         drop(taken);
-        places.recv().await.unwrap();
+        drop(places.recv().await.unwrap());
     }
 }

@@ -19,7 +19,8 @@ pub struct HttpConfig {
     /// Visitors connected at once, over all listeners. More are answered with a 503 and closed; when
     /// many come at once, most are closed without an answer: what they cost then is one accept.
     pub max_visitors: usize,
-    /// How long requests in progress may go on after shutdown was asked for, before they are cut.
+    /// How long requests in progress may go on after shutdown was asked for, before they are cut. Who
+    /// was accepted but has not asked for anything has half a second.
     pub drain_grace: Duration,
     /// For how long after the start a request for a host without a tunnel waits for one. A server
     /// that takes its listeners over from a predecessor takes visitors too who came while it was

@@ -73,7 +73,7 @@ impl Manager {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
             Err(error) => {
-                tracing::warn!(%error, "the clock cannot be read for the service manager")
+                tracing::warn!(%error, "the clock cannot be read for the service manager");
             }
         }
     }
