@@ -91,13 +91,13 @@ mod tests {
     async fn who_finds_no_place_waits_and_somebody_hears_of_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let (full, mut heard) = mpsc::unbounded_channel();
-        let (came, mut places) = mpsc::unbounded_channel();
+        let (full, mut heard) = mpsc::channel(8);
+        let (came, mut places) = mpsc::channel(8);
         tokio::spawn(accept_into_places(
             listener,
             Arc::new(Semaphore::new(1)),
-            move |socket, _, place| came.send((socket, place)).unwrap(),
-            move || full.send(()).unwrap(),
+            move |socket, _, place| came.try_send((socket, place)).unwrap(),
+            move || full.try_send(()).unwrap(),
         ));
         let _first = TcpStream::connect(addr).await.unwrap();
         let taken = places.recv().await.unwrap();

@@ -100,10 +100,10 @@ async fn who_was_accepted_before_a_drain_may_still_ask() {
     // Accepted after them, so they are in.
     assert!(public.ask(&get("/")).await.ends_with("ok"));
     public.stop.send(true).unwrap();
-    tokio::task::yield_now().await;
+    // By then both have heard of it too.
+    assert!(TcpStream::connect(public.addr).await.is_err(), "the port is free");
     say(&mut fresh, &request("GET / HTTP/1.1", "")).await;
     say(&mut begun, "Host: app.localhost\r\n\r\n").await;
-    assert!(TcpStream::connect(public.addr).await.is_err(), "the port is free");
     for visitor in [&mut fresh, &mut begun] {
         let answer = rest(visitor).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
