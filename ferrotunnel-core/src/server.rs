@@ -11,7 +11,7 @@ use ferrotunnel_protocol::{Config, ReceiveBudget};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -120,6 +120,7 @@ impl ServerEngine {
             admitted: AtomicUsize::new(0),
             sessions: Mutex::default(),
             direct_visitors: Arc::default(),
+            closing: watch::Sender::new(false),
         });
         let connections = Tasks::default();
         let door = {
@@ -187,6 +188,7 @@ impl ServerEngine {
         self.close_door();
         // Before the sessions are looked at: one that comes in later finds it closed.
         self.hall.registry.close();
+        self.hall.closing.send_replace(true);
         for owner in self.hall.owners() {
             owner.drain();
         }
@@ -258,6 +260,8 @@ struct Hall {
     sessions: Mutex<HashMap<u64, Arc<Owner>>>,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
+    /// Nobody new is taken: who is still at the door may go.
+    closing: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Hall {
@@ -267,6 +271,18 @@ impl std::fmt::Debug for Hall {
 }
 
 impl Hall {
+    /// A step of a handshake, unless the server closes first: a silent stranger is nothing that a
+    /// drain has to wait for. `None`: it does.
+    async fn unless_closing<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            done = step => Some(done),
+            // The sender lives as long as `self`.
+            _ = closing.wait_for(|closing| *closing) => None,
+        }
+    }
+
     fn streams(&self) -> usize {
         let sessions = self.sessions.lock();
         let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
@@ -312,12 +328,14 @@ fn receive(
         };
         // Its state is larger than that of the session behind it, and not to stay as long.
         let accepting = Box::pin(tls::accept(tls, socket));
-        match tokio::time::timeout_at(deadline, accepting).await {
-            Ok(Ok(Secured { stream, binding, .. })) => {
+        let accepting = tokio::time::timeout_at(deadline, accepting);
+        match hall.unless_closing(accepting).await {
+            Some(Ok(Ok(Secured { stream, binding, .. }))) => {
                 serve(&hall, stream, binding, place, deadline, peer).await;
             }
-            Ok(Err(error)) => refused(peer, &error),
-            Err(_) => refused(peer, &"TLS handshake deadline passed"),
+            Some(Ok(Err(error))) => refused(peer, &error),
+            Some(Err(_)) => refused(peer, &"TLS handshake deadline passed"),
+            None => turned_away(peer),
         }
     });
 }
@@ -343,6 +361,10 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
     tracing::warn!(%peer, %error, "connection refused");
+}
+
+fn turned_away(peer: SocketAddr) {
+    tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
 }
 
 /// Handshake, then the session until it ends.
@@ -375,9 +397,10 @@ async fn serve<C: Carrier>(
         seat = Some(Seat(&hall.admitted));
         if before < hall.limits.max_sessions { Ok(()) } else { Err("the server is full") }
     };
-    let greeted =
-        handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit).await;
+    let greeting = handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit);
+    let greeted = hall.unless_closing(greeting).await;
     drop(place);
+    let Some(greeted) = greeted else { return turned_away(peer) };
     let (greeted, guest) = match greeted {
         Ok(greeted) => greeted,
         Err(HandshakeError::WrongToken) => {

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, ErrorKind as ErrorKindOfLibrary, Streams, Tunnel};
+use ferrotunnel::{ClientEvent, ErrorKind as ErrorKindOfLibrary, LimitsConfig, Streams, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, PATIENCE, Site, TestBed, client_of, eventually, over_both, own_ip,
     public_addr, ready, says_and_hears, soon,
@@ -146,6 +146,25 @@ fn the_grace_has_an_end() {
         let held = soon("the cut", held).await.unwrap();
         let held = String::from_utf8(held.unwrap()).unwrap();
         assert!(held.starts_with("HTTP/1.1 502 "), "{held}");
+    });
+}
+
+#[test]
+fn a_stranger_at_the_door_holds_up_no_drain() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.handshake_deadline = 10 * PATIENCE;
+        let bed = TestBed::with(carrier, |server| server.limits(limits).drain_grace(10 * PATIENCE));
+        let bed = bed.await;
+        let mut stranger = TcpStream::connect(bed.server.tunnel_addr()).await.unwrap();
+        // A client that comes after it is in, and so is the stranger.
+        let echo = LocalService::echo().await;
+        let (client, _) = bed.tcp(echo.addr()).await;
+        client.shutdown().await.unwrap();
+        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        // Whatever greeting it got, there is no more.
+        let mut rest = Vec::new();
+        let _ = soon("the end", stranger.read_to_end(&mut rest)).await;
     });
 }
 
