@@ -124,6 +124,14 @@ pub(crate) enum TokenCommand {
     New(TokenNewArgs),
 }
 
+/// How it ends.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DrainArg {
+    /// How long open requests and streams may go on after SIGTERM or Ctrl-C; what is left then is cut [default: 30s]
+    #[arg(long, env = "FERROTUNNEL_DRAIN_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) drain_timeout: Option<Duration>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TokenNewArgs {
     /// Who is to have it, as logs and refusals will name them: letters, digits, - and _
@@ -171,6 +179,8 @@ pub(crate) struct ServerArgs {
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
     #[command(flatten)]
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
@@ -241,6 +251,8 @@ pub(crate) struct ConnectArgs {
     pub(crate) connections: Option<Connections>,
     #[command(flatten)]
     pub(crate) tls: ClientTlsArgs,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
 }
 
 #[derive(Debug, Args)]

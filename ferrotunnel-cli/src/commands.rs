@@ -15,11 +15,15 @@ use crate::args::Command;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::runtime::block_on;
+use crate::systemd::Sockets;
 
 /// Runs one command to its end.
 pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
-        Command::Server(args) => block_on(server::run(*args, output)),
+        Command::Server(args) => {
+            let sockets = Sockets::inherited()?;
+            block_on(server::run(*args, sockets, output))
+        }
         Command::Client(args) => block_on(client::run(args, output)),
         Command::Http(args) => block_on(http::run(args, output)),
         Command::Tcp(args) => block_on(tcp::run(args, output)),

@@ -15,7 +15,9 @@
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
 
-use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg,
+};
 
 /// What one source says of something, which may be nothing.
 pub(crate) trait Layer {
@@ -111,6 +113,7 @@ impl Layer for ServerArgs {
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             threads: self.threads.or(below.threads),
+            drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),
         }
@@ -121,6 +124,12 @@ impl Layer for TokenArg {
     fn over(self, below: Self) -> Self {
         // Both are the one token: whoever says it in one form does not want that of a layer below in the other.
         if self.is_given() { self } else { below }
+    }
+}
+
+impl Layer for DrainArg {
+    fn over(self, below: Self) -> Self {
+        Self { drain_timeout: self.drain_timeout.or(below.drain_timeout) }
     }
 }
 
@@ -174,6 +183,7 @@ impl Layer for ConnectArgs {
             exit_on_first_failure: self.exit_on_first_failure.or(below.exit_on_first_failure),
             connections: self.connections.or(below.connections),
             tls: self.tls.over(below.tls),
+            drain: self.drain.over(below.drain),
         }
     }
 }

@@ -13,6 +13,8 @@ mod runtime;
 mod settings;
 mod settings_file;
 mod signals;
+mod standing;
+mod systemd;
 mod token_file;
 mod tunnel;
 mod value;

@@ -3,6 +3,7 @@
 mod certificates;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ferrotunnel::{
     Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
@@ -14,6 +15,7 @@ use crate::failure::Failure;
 use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
 use crate::settings_file::Principal;
+use crate::systemd::Sockets;
 use crate::token_file;
 use crate::tunnel::TunnelSettings;
 use crate::value::{Secret, ServerAddr};
@@ -33,6 +35,7 @@ pub(crate) struct ServerSettings {
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     threads: usize,
+    drain_timeout: Duration,
 }
 
 impl ServerSettings {
@@ -54,13 +57,27 @@ impl ServerSettings {
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             threads: server_threads(args.threads.map(usize::from)),
+            drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
     }
 
-    /// The server of these settings.
-    pub(crate) fn build(self) -> Result<Server, Failure> {
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The server of these settings. It listens on the sockets that were passed on, whatever the
+    /// settings say.
+    pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
         self.encryption.check_files()?;
-        Ok(self.builder().build()?)
+        let mut builder = self.builder();
+        if let Some(listener) = sockets.tunnel {
+            builder = builder.tunnel_listener(listener);
+        }
+        if let Some(listener) = sockets.http {
+            builder = builder.http_listener(listener);
+        }
+        Ok(builder.build()?)
     }
 
     /// Reads no file.
@@ -70,7 +87,8 @@ impl ServerSettings {
             .bind(self.bind)
             .http_bind(self.http_bind)
             .limits(self.limits)
-            .threads(self.threads);
+            .threads(self.threads)
+            .drain_grace(self.drain_timeout);
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -123,6 +141,7 @@ pub(crate) struct ClientSettings {
     retry: Retry,
     connections: Connections,
     tunnels: Vec<TunnelSettings>,
+    drain_timeout: Duration,
 }
 
 impl ClientSettings {
@@ -140,7 +159,13 @@ impl ClientSettings {
             retry: if exits { Retry::Never } else { Retry::Forever },
             connections: args.connections.unwrap_or_default(),
             tunnels,
+            drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
+    }
+
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
     }
 
     /// Where the server is.
@@ -161,7 +186,8 @@ impl ClientSettings {
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
-            .threads(client_threads(self.connections));
+            .threads(client_threads(self.connections))
+            .drain_grace(self.drain_timeout);
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
@@ -257,10 +283,11 @@ pub(crate) const DEFAULT_BIND: SocketAddr =
 pub(crate) const DEFAULT_HTTP_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_HTTP_PORT);
 
+/// As long as web servers and orchestrators give by default, and well within what systemd waits for.
+pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::failure::Exit;
 

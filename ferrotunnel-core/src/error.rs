@@ -72,6 +72,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A listener that was handed over cannot be used.
+    #[error("cannot use the socket given in place of {setting}: {source}; pass one that listens")]
+    Listener {
+        /// The setting it came from.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A setting cannot be used.
     #[error(transparent)]
     Build(#[from] BuildError),

@@ -10,6 +10,7 @@ mod buffer;
 mod carrier;
 pub mod client;
 mod direct;
+mod drained;
 mod driver;
 mod error;
 mod handshake;
@@ -31,6 +32,7 @@ mod yielding;
 
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use direct::{DirectCarriers, Streams};
+pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
@@ -38,6 +40,7 @@ pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;
 pub use shards::Shards;
+pub use socket::Listen;
 pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,

@@ -39,6 +39,9 @@ pub trait Routes: Send + Sync + 'static {
 
     /// The tunnel of a registration that still stands.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
+
+    /// Whether all tunnels have left for good: what is not found was perhaps there before.
+    fn is_closed(&self) -> bool;
 }
 
 /// Settings of a registry.
@@ -342,8 +345,8 @@ impl Registry {
         drop(maps);
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.maps.read().closed
+    pub(crate) fn tunnels(&self) -> usize {
+        self.0.maps.read().tunnels.len()
     }
 }
 
@@ -481,6 +484,10 @@ impl Routes for Registry {
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {
         self.0.maps.read().tunnels.get(&uid).cloned()
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.maps.read().closed
     }
 }
 

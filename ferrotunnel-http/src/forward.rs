@@ -1,16 +1,22 @@
 //! One request from a visitor to a local service, and the response back.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
-    header::{HOST, UPGRADE},
+    header::{CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
@@ -25,7 +31,7 @@ use crate::{
     refusal::Refusal,
     sending::{Sending, Via},
     upgrade::Wish,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
@@ -34,17 +40,27 @@ struct Exchange {
     wish: Option<Wish>,
 }
 
+/// What became of a request so far.
+enum Begun {
+    Already(Result<Exchange, Refusal>),
+    /// Boxed: few wait, and all would pay for it.
+    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+}
+
 /// Takes requests to the tunnels that their hosts name.
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
     response_timeout: Option<Duration>,
+    /// Until then tunnels that are missing may be on their way.
+    settled_at: Option<Instant>,
 }
 
 impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
-        Self { routes, local, response_timeout: config.response_timeout }
+        let settled_at = config.settling.map(|time| Instant::now() + time);
+        Self { routes, local, response_timeout: config.response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -57,16 +73,34 @@ impl Forwarder {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let begun = self.forward(visitor, request);
+        let is_last =
+            visitor.admission == Admission::TurnedAway && request.version() != Version::HTTP_2;
+        let begun = match self.worth_waiting(&request) {
+            None => Begun::Already(self.forward(visitor, request)),
+            Some(until) => Begun::InAMoment(Box::pin(self.clone().forward_later(
+                visitor.clone(),
+                request,
+                until,
+            ))),
+        };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
+            let begun = match begun {
+                Begun::Already(begun) => begun,
+                Begun::InAMoment(begun) => begun.await,
+            };
             let response = match begun {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
             Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                answer(&refusal, form)
+                let mut response = answer(&refusal, form);
+                if is_last {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
             }))
         }
     }
@@ -76,6 +110,9 @@ impl Forwarder {
         visitor: &Arc<Visitor>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
+        if visitor.admission == Admission::TurnedAway {
+            return Err(Refusal::Full);
+        }
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Connect);
         }
@@ -100,6 +137,32 @@ impl Forwarder {
         Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
     }
 
+    /// Until when, if the tunnel is missing and may be on its way.
+    fn worth_waiting(&self, request: &Request<Incoming>) -> Option<Instant> {
+        let until = self.settled_at.filter(|until| Instant::now() < *until)?;
+        self.is_missing(request).then_some(until)
+    }
+
+    fn is_missing(&self, request: &Request<Incoming>) -> bool {
+        let asked = Asked::by(request.uri(), request.headers(), request.version());
+        asked.is_ok_and(|asked| {
+            let refusal = self.route(asked.as_ref()).err();
+            matches!(refusal, Some(Refusal::NoSuchTunnel(_)))
+        })
+    }
+
+    async fn forward_later(
+        self: Arc<Self>,
+        visitor: Arc<Visitor>,
+        request: Request<Incoming>,
+        until: Instant,
+    ) -> Result<Exchange, Refusal> {
+        while self.is_missing(&request) && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
+        }
+        self.forward(&visitor, request)
+    }
+
     async fn finish(
         &self,
         exchange: Exchange,
@@ -115,7 +178,13 @@ impl Forwarder {
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
         let host = asked.map_or("", Asked::host);
-        self.routes.http(host).ok_or_else(|| Refusal::NoSuchTunnel(host.into()))
+        self.routes.http(host).ok_or_else(|| {
+            if self.routes.is_closed() {
+                Refusal::Draining
+            } else {
+                Refusal::NoSuchTunnel(host.into())
+            }
+        })
     }
 }
 
@@ -185,6 +254,10 @@ fn respond(
     *visitor.upgrade.lock() = Some(upgrade);
     Ok(response.map(|_| Body::empty()))
 }
+
+/// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost
+/// nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
 fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {

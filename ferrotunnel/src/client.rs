@@ -9,7 +9,7 @@ use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, Registration, Retry,
     Target, TunnelHandle, TunnelSpec,
 };
-use ferrotunnel_core::{IdentityFiles, Shards};
+use ferrotunnel_core::{Drained, IdentityFiles, Shards};
 use tokio::sync::{Mutex, broadcast};
 
 use crate::certificates::TlsSettings;
@@ -336,16 +336,17 @@ impl Client {
         }
     }
 
-    /// Tells the server, lets open streams finish within the drain grace, and ends.
+    /// Tells the server, lets open streams finish within the drain grace, and ends. Says how much had
+    /// to be cut; what was served by a [`TunnelListener`] is not counted.
     ///
     /// # Errors
     /// None at present.
-    pub async fn shutdown(&self) -> Result<(), Error> {
+    pub async fn shutdown(&self) -> Result<Drained, Error> {
         let running = self.running.lock().await.take();
-        if let Some(running) = running {
-            running.engine.shutdown(self.settings.drain_grace).await;
+        match running {
+            Some(running) => Ok(running.engine.shutdown(self.settings.drain_grace).await),
+            None => Ok(Drained::default()),
         }
-        Ok(())
     }
 }
 

@@ -4,6 +4,7 @@ mod certificates;
 mod client;
 mod error;
 mod listener;
+mod place;
 mod server;
 mod settings;
 mod tunnel;
@@ -18,8 +19,8 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
 pub use ferrotunnel_core::{
-    DirectCarriers, PrincipalConfig, Stream, Streams, Verifier, VerifierError, check_principals,
-    issue_token,
+    DirectCarriers, Drained, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
+    check_principals, issue_token,
 };
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

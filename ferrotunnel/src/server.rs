@@ -1,22 +1,24 @@
 //! The server's builder, and a running server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
+    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::place::{HandedOver, Place};
 use crate::settings::{DRAIN_GRACE, TokenSetting};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -38,8 +40,8 @@ pub struct Server {
 
 #[derive(Clone, Debug)]
 struct Settings {
-    bind: SocketAddr,
-    http_bind: Option<SocketAddr>,
+    bind: Place,
+    http_bind: Option<Place>,
     token: Option<Token>,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
@@ -81,11 +83,31 @@ impl BindAddr {
     }
 }
 
+/// Where to listen, as the builder was told last.
+#[derive(Clone, Debug)]
+enum Wanted {
+    At(BindAddr),
+    On(HandedOver),
+}
+
+impl Wanted {
+    fn at(addr: impl Into<BindAddr>) -> Self {
+        Self::At(addr.into())
+    }
+
+    fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
+        match self {
+            Self::At(addr) => addr.resolve(bind).map(Place::At),
+            Self::On(handed) => handed.resolve(listener),
+        }
+    }
+}
+
 /// Sets up a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
-    bind: BindAddr,
-    http_bind: Option<BindAddr>,
+    bind: Wanted,
+    http_bind: Option<Wanted>,
     token: TokenSetting,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
@@ -101,8 +123,8 @@ pub struct ServerBuilder {
 impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT)).into(),
-            http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
+            bind: Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT))),
+            http_bind: Some(Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)))),
             token: TokenSetting::default(),
             principals: Vec::new(),
             domain: None,
@@ -121,14 +143,33 @@ impl ServerBuilder {
     /// Where clients connect; `0.0.0.0:7835` by default. With port 0 the system picks one.
     #[must_use]
     pub fn bind(mut self, addr: impl Into<BindAddr>) -> Self {
-        self.bind = addr.into();
+        self.bind = Wanted::at(addr);
+        self
+    }
+
+    /// The socket on which clients connect, in place of [`bind`](Self::bind): it listens already,
+    /// and others may hold it too. What comes in while no server is there waits in the kernel's
+    /// queue, so that a restart refuses nobody; systemd passes such sockets on.
+    ///
+    /// The server takes it with its first start.
+    #[must_use]
+    pub fn tunnel_listener(mut self, listener: TcpListener) -> Self {
+        self.bind = Wanted::On(HandedOver::new(listener));
         self
     }
 
     /// Where visitors of HTTP tunnels connect; `0.0.0.0:8080` by default.
     #[must_use]
     pub fn http_bind(mut self, addr: impl Into<BindAddr>) -> Self {
-        self.http_bind = Some(addr.into());
+        self.http_bind = Some(Wanted::at(addr));
+        self
+    }
+
+    /// The socket on which visitors of HTTP tunnels connect, in place of
+    /// [`http_bind`](Self::http_bind), as by [`tunnel_listener`](Self::tunnel_listener).
+    #[must_use]
+    pub fn http_listener(mut self, listener: TcpListener) -> Self {
+        self.http_bind = Some(Wanted::On(HandedOver::new(listener)));
         self
     }
 
@@ -267,7 +308,7 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
-        let http = self.http_config()?;
+        let mut http = self.http_config()?;
         let token = self.token.resolve()?;
         if token.is_none() && self.principals.is_empty() {
             return Err(Error::config(
@@ -277,18 +318,24 @@ impl ServerBuilder {
         }
         check_principals(token.as_ref(), &self.principals)?;
         check_limits(&self.limits)?;
-        let bind = self.bind.resolve("bind")?;
-        let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
+        let bind = self.bind.resolve("bind", "tunnel_listener")?;
+        let http_bind = match self.http_bind {
+            None => None,
+            Some(wanted) => Some(wanted.resolve("http_bind", "http_listener")?),
+        };
+        // Who waited for this server in the queue of its socket is not to be told that nobody is here.
+        http.settling = matches!(http_bind, Some(Place::On(..))).then_some(SETTLING);
+        let visited = http_bind.as_ref().unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
         let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
+            tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
             http_bind,
             token,
             principals: self.principals,
             domain,
             transport,
-            tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
             limits: self.limits,
             http,
             threads: self.threads,
@@ -304,7 +351,8 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
-        http.drain_grace = self.drain_grace;
+        // When the streams are cut the requests get an answer that says so, and this is for it to leave.
+        http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
     }
 }
@@ -324,7 +372,8 @@ impl Server {
         let running = self.spawn().await?;
         // The sender lives as long as `self`.
         let _ = stop.wait_for(|stop| *stop).await;
-        running.shutdown().await
+        running.shutdown().await?;
+        Ok(())
     }
 
     /// Makes a running [`start`](Self::start) drain and return.
@@ -341,14 +390,14 @@ impl Server {
         let shards = Shards::threads(settings.threads)?;
         let http = match settings.http_bind {
             None => None,
-            Some(addr) => {
-                let listener = server::bind(addr, "http_bind")?;
+            Some(place) => {
+                let listener = server::bind(place.take("http_listener")?, "http_bind")?;
                 let addr = listener.local_addr()?;
                 Some((listener, addr))
             }
         };
         let engine = ServerEngine::start(ServerConfig {
-            bind: settings.bind,
+            bind: settings.bind.take("tunnel_listener")?,
             transport: settings.transport,
             token: settings.token,
             principals: settings.principals,
@@ -497,24 +546,53 @@ impl RunningServer {
         Ok(self.engine.set_principals(&principals)?)
     }
 
+    /// Tunnels registered at present, over all clients.
+    pub fn tunnels(&self) -> usize {
+        self.engine.tunnels()
+    }
+
     /// Takes no new visitors and clients, lets what is open finish within the drain grace, and
-    /// closes. The ports are free when it returns.
+    /// closes. The ports are free when it returns, unless others hold their sockets too. Says how
+    /// much had to be cut.
+    ///
+    /// Who was accepted before has half a second to ask for something, and is served.
     ///
     /// # Errors
     /// None at present.
-    pub async fn shutdown(self) -> Result<(), Error> {
-        let http = async {
-            if let Some(mut http) = self.http {
-                http.stop.send_replace(true);
+    pub async fn shutdown(mut self) -> Result<Drained, Error> {
+        let began = Instant::now();
+        self.engine.close_door();
+        let mut http = self.http.take();
+        if let Some(serving) = &mut http {
+            serving.stop.send_replace(true);
+            let linger = LINGER.min(self.drain_grace / 4);
+            if timeout(linger, &mut serving.task).await.is_ok() {
+                http = None;
+            }
+        }
+        let visitors = async {
+            if let Some(mut serving) = http {
                 // It keeps to the grace by itself; a panic inside it has been reported already.
-                let _ = (&mut http.task).await;
+                let _ = (&mut serving.task).await;
             }
         };
         // The requests' streams keep their sessions open.
-        tokio::join!(http, self.engine.shutdown(self.drain_grace));
-        Ok(())
+        let rest = self.drain_grace.saturating_sub(began.elapsed());
+        let ((), drained) = tokio::join!(visitors, self.engine.shutdown(rest));
+        Ok(drained)
     }
 }
+
+/// How long clients serve on after the last visitor over HTTP was accepted: until each of those has
+/// said what it wants, and gone if that was little.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// For clients to find a server that takes over from another one: those that are waiting in the
+/// queue too need one round trip or two, and others try again within a second.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// For the answer that a request has been cut, on its way to a visitor.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A dead client is noticed within three of these; NAT mappings stay alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);

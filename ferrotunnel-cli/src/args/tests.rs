@@ -80,7 +80,8 @@ fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
                 --handshake-timeout 5s --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
-                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a";
+                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                 --drain-timeout 2m";
     let server = server(line);
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
@@ -99,6 +100,16 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
+}
+
+#[test]
+fn a_drain_of_a_client_has_a_limit_too() {
+    let Command::Tcp(tcp) = command("tcp 1 --server h --drain-timeout 500ms") else {
+        panic!("another command")
+    };
+    assert_eq!(tcp.connect.typed.drain.drain_timeout, Some(Duration::from_millis(500)));
+    assert!(complaint("server --drain-timeout soon").contains("--drain-timeout"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use ferrotunnel::ErrorKind;
+use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
 
 use crate::args::ServerCommand;
@@ -11,17 +11,40 @@ use crate::output::Output;
 use crate::settings::{ServerSettings, refuse_principals};
 use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
+use crate::systemd::{Manager, Sockets};
 
-pub(super) async fn run(args: ServerCommand, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: ServerCommand,
+    sockets: Sockets,
+    output: &Output,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let file = SettingsFile::asked_for(&args.config)?;
     refuse_principals(&file.principals)?;
     let layers = args.given.over_file(file.server.unwrap_or_default());
-    let server = ServerSettings::resolve(layers)?.build()?;
-    let server = server.spawn().await.map_err(cannot_start)?;
+    let settings = ServerSettings::resolve(layers)?;
+    let drain_timeout = settings.drain_timeout();
+    let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
-    signals.next().await;
-    signals.drain(output, server.shutdown()).await
+    let mut manager = Manager::from_env();
+    manager.ready(&status(&server));
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = manager.due() => {
+                manager.beat();
+                manager.status(&status(&server));
+            }
+        }
+    }
+    manager.stopping(drain_timeout);
+    signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// One line for whoever supervises it.
+fn status(server: &RunningServer) -> String {
+    let (sessions, tunnels, streams) = (server.sessions(), server.tunnels(), server.streams());
+    format!("sessions: {sessions}, tunnels: {tunnels}, streams: {streams}")
 }
 
 /// The library names its own setting; who types has flags.

@@ -67,6 +67,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.threads: [1, 2, 3];
+        ServerArgs.drain.drain_timeout: times;
         ServerArgs.limits.max_sessions: [1, 2, 3];
         ServerArgs.limits.max_tunnels: [1, 2, 3];
         ServerArgs.limits.max_streams: [1, 2, 3];
@@ -86,6 +87,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ConnectArgs.tls.tls_server_name: texts;
         ConnectArgs.tls.tls_cert: paths();
         ConnectArgs.tls.tls_key: paths();
+        ConnectArgs.drain.drain_timeout: times;
         ConnectArgs.exit_on_first_failure: [true, false, true];
         ConnectArgs.connections: [Connections::Auto, Connections::Exactly(2), Connections::Auto];
     }

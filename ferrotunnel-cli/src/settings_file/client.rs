@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use ferrotunnel::{Streams, TunnelKind};
 
 use super::section::Section;
-use super::server::{NO_CERTIFICATES, certificates_place, token};
+use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
 use crate::tunnel::TunnelSettings;
@@ -38,6 +38,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
             tls_cert: section.path("tls-cert"),
             tls_key: section.path("tls-key"),
         },
+        drain: drain(section),
     };
     if connect.plaintext == Some(true) && connect.tls.is_given() {
         section.complain_about(certificates, NO_CERTIFICATES.to_owned());

@@ -2,7 +2,7 @@
 //! a section of its own.
 
 use super::section::Section;
-use crate::args::{HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{DrainArg, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::settings::accept_server;
 use crate::value::{self, Secret};
 
@@ -20,6 +20,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         threads: section.number("threads", value::threads),
+        drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
     };
@@ -44,6 +45,11 @@ pub(super) fn certificates_place(section: &Section<'_, '_>, keys: &[&str]) -> us
 /// Of a section that wants both.
 pub(super) const NO_CERTIFICATES: &str =
     "certificates have no use with \"plaintext\"; drop one or the other";
+
+/// How it ends.
+pub(super) fn drain(section: &mut Section<'_, '_>) -> DrainArg {
+    DrainArg { drain_timeout: section.value("drain-timeout", value::duration) }
+}
 
 /// The secret, in whichever ways it can be given.
 pub(super) fn token(section: &mut Section<'_, '_>) -> TokenArg {

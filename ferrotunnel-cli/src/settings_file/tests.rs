@@ -46,6 +46,7 @@ fn every_key_of_a_server_is_taken() {
         tls-client-ca = "ca.pem"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
+        drain-timeout = "2m"
         [server.limits]
         max-sessions = 1
         max-tunnels = 2
@@ -71,6 +72,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     assert_eq!(server.threads, Some(3));
+    assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));
     assert_eq!(server.limits.max_streams, Some(3));
@@ -93,6 +95,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         plaintext = true
         exit-on-first-failure = true
         connections = 4
+        drain-timeout = 7
         [[client.tunnels]]
         kind = "http"
         local-addr = 3000
@@ -111,6 +114,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
     assert_eq!(connect.token.token.unwrap().reveal(), "s");
     assert_eq!((connect.plaintext, connect.exit_on_first_failure), (Some(true), Some(true)));
     assert_eq!(connect.connections, Some(Connections::Exactly(4)));
+    assert_eq!(connect.drain.drain_timeout, Some(Duration::from_secs(7)));
     let expected = [
         TunnelSettings::Http {
             local_addr: "127.0.0.1:3000".parse().unwrap(),
@@ -207,7 +211,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
         "[client]\nqqq = 1\n",
         &[
             "2:1: unknown key \"qqq\" in [client]; there are server, token, token-file, plaintext, exit-on-first-failure, connections, tls-ca, \
-           tls-verify, tls-server-name, tls-cert, tls-key, \
+           tls-verify, tls-server-name, tls-cert, tls-key, drain-timeout, \
            tunnels",
         ],
     );

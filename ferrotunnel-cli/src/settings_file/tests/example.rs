@@ -8,7 +8,7 @@ use ferrotunnel::{LimitsConfig, Streams};
 
 use super::super::{SettingsFile, vocabulary};
 use crate::args::Cli;
-use crate::settings::{DEFAULT_BIND, DEFAULT_HTTP_BIND};
+use crate::settings::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND};
 use crate::tunnel::TunnelSettings;
 
 fn of_the_repository(name: &str) -> String {
@@ -98,6 +98,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(server.bind, Some(DEFAULT_BIND));
     assert_eq!(server.http_bind, Some(DEFAULT_HTTP_BIND));
     assert_eq!(server.plaintext, Some(false));
+    assert_eq!(server.drain.drain_timeout, Some(DEFAULT_DRAIN_TIMEOUT));
     assert_eq!(server.limits.max_sessions, Some(limits.max_sessions));
     assert_eq!(server.limits.max_tunnels, Some(limits.max_tunnels_per_session));
     assert_eq!(server.limits.max_streams, Some(limits.max_streams_per_session));
@@ -108,6 +109,7 @@ fn the_example_shows_the_defaults() {
     let client = file.client.unwrap();
     assert_eq!(client.connect.plaintext, Some(false));
     assert_eq!(client.connect.exit_on_first_failure, Some(false));
+    assert_eq!(client.connect.drain.drain_timeout, Some(DEFAULT_DRAIN_TIMEOUT));
     assert_eq!(client.connect.connections, Some(Default::default()));
     let has_defaults = |tunnel: &TunnelSettings| match tunnel {
         TunnelSettings::Http { http2, .. } => !http2,
