@@ -1,6 +1,6 @@
 //! A real server whose registry has many hosts.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
     let mut limits = LimitsConfig::default();
     limits.max_tunnels_per_session = u32::MAX;
     let server = ServerEngine::start(ServerConfig {
-        bind: (Ipv4Addr::LOCALHOST, 0).into(),
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into(),
         transport: Transport::Plaintext,
         token: Some(Token::new("bench").unwrap()),
         principals: Vec::new(),
@@ -66,6 +66,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         limits,
         shards: Shards::inherit(),
+        visitor_grace: Duration::ZERO,
         heartbeat: Duration::from_secs(20),
     })
     .unwrap();

@@ -1,6 +1,7 @@
 //! What may be typed. What it means is in [`crate::settings`].
 //!
-//! Every setting can also come from the environment as `FERROTUNNEL_*`; an argument wins over the environment.
+//! Every setting can also come from the environment as `FERROTUNNEL_*`, and those of servers and of a client's
+//! connection from a settings file; who wins is in [`crate::layers`], and how a setting is added too.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -11,8 +12,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use ferrotunnel::{Connections, Streams};
 
+pub(crate) use self::certificates::ClientTlsArgs;
+use crate::layers::Given;
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
+
+mod certificates;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -58,8 +63,8 @@ pub(crate) enum LogLevel {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Run the public server: clients dial in, visitors come through it
-    Server(ServerArgs),
-    /// Expose a local address over HTTP
+    Server(Box<ServerCommand>),
+    /// Expose a local address over HTTP, or all the tunnels of a settings file
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name
     Http(HttpArgs),
@@ -70,6 +75,8 @@ pub(crate) enum Command {
     /// Make tokens for the users of a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Look through a settings file without starting anything
+    Check(CheckArgs),
     /// Print the version
     Version,
     /// Print the completion script of a shell
@@ -87,8 +94,19 @@ impl Command {
     }
 }
 
+/// Where the settings are that nobody typed.
+///
+/// There is no default path: a file that happens to lie in the directory where somebody types `ferrotunnel http 3000`
+/// must not decide through whose server their service becomes public.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArg {
+    /// A settings file in TOML; arguments and environment win over it. Without this no file is read
+    #[arg(long, env = "FERROTUNNEL_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
 /// The secret both ends know.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct TokenArg {
     /// The secret that server and clients share, or a client's own from `ferrotunnel token new`; prefer a file or the
     /// environment to keep it out of the process list
@@ -106,6 +124,14 @@ pub(crate) enum TokenCommand {
     New(TokenNewArgs),
 }
 
+/// How it ends.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct DrainArg {
+    /// How long open requests and streams may go on after SIGTERM or Ctrl-C; what is left then is cut [default: 30s]
+    #[arg(long, env = "FERROTUNNEL_DRAIN_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) drain_timeout: Option<Duration>,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct TokenNewArgs {
     /// Who is to have it, as logs and refusals will name them: letters, digits, - and _
@@ -113,21 +139,30 @@ pub(crate) struct TokenNewArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct ServerCommand {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) given: Given<ServerArgs>,
+}
+
+/// One layer of a server's settings: what one source says of them.
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     pub(crate) token: TokenArg,
-    /// Where clients dial in
-    #[arg(long, env = "FERROTUNNEL_BIND", value_name = "IP:PORT", default_value = "0.0.0.0:7835", value_parser = value::listen_addr)]
-    pub(crate) bind: SocketAddr,
-    /// Where visitors of HTTP tunnels come in
-    #[arg(long, env = "FERROTUNNEL_HTTP_BIND", value_name = "IP:PORT", default_value = "0.0.0.0:8080", value_parser = value::listen_addr)]
-    pub(crate) http_bind: SocketAddr,
+    /// Where clients dial in [default: 0.0.0.0:7835]
+    #[arg(long, env = "FERROTUNNEL_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
+    pub(crate) bind: Option<SocketAddr>,
+    /// Where visitors of HTTP tunnels come in [default: 0.0.0.0:8080]
+    #[arg(long, env = "FERROTUNNEL_HTTP_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
+    pub(crate) http_bind: Option<SocketAddr>,
     /// The domain under which HTTP tunnels get their names: `app` becomes `app.DOMAIN` [default: localhost]
     #[arg(long, env = "FERROTUNNEL_DOMAIN")]
     pub(crate) domain: Option<String>,
     /// Speak with clients without encryption; for trusted networks only
-    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
-    pub(crate) plaintext: bool,
+    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) plaintext: Option<bool>,
     /// Certificate chain for the tunnel port, PEM; without one a self-signed certificate is made, and the token proves
     /// who is who
     #[arg(long, env = "FERROTUNNEL_TLS_CERT", value_name = "FILE")]
@@ -135,12 +170,17 @@ pub(crate) struct ServerArgs {
     /// Private key of --tls-cert, PEM
     #[arg(long, env = "FERROTUNNEL_TLS_KEY", value_name = "FILE")]
     pub(crate) tls_key: Option<PathBuf>,
+    /// CAs, PEM: every client must show a certificate that one of them has issued, besides proving the token
+    #[arg(long, env = "FERROTUNNEL_TLS_CLIENT_CA", value_name = "FILE")]
+    pub(crate) tls_client_ca: Option<PathBuf>,
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
     /// Threads that carry traffic [default: half of the processors]
-    #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
     #[command(flatten)]
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
@@ -148,35 +188,36 @@ pub(crate) struct ServerArgs {
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitsArgs {
-    /// Clients connected at once
-    #[arg(long, env = "FERROTUNNEL_MAX_SESSIONS", value_name = "N")]
+    /// Clients connected at once [default: 10000]
+    #[arg(long, env = "FERROTUNNEL_MAX_SESSIONS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_sessions: Option<usize>,
-    /// Tunnels of one client
-    #[arg(long, env = "FERROTUNNEL_MAX_TUNNELS", value_name = "N")]
+    /// Tunnels of one client [default: 1024]
+    #[arg(long, env = "FERROTUNNEL_MAX_TUNNELS", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_tunnels: Option<u32>,
-    /// Visitor connections open at once through one client
-    #[arg(long, env = "FERROTUNNEL_MAX_STREAMS", value_name = "N")]
+    /// Visitor connections open at once through one client [default: 65536]
+    #[arg(long, env = "FERROTUNNEL_MAX_STREAMS", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_streams: Option<u32>,
     /// Connections on the tunnel port that have not proven the token yet; more wait until one of these is through
-    #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N")]
+    /// [default: 1024]
+    #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_handshakes: Option<usize>,
-    /// Visitors of HTTP tunnels connected at once, over all clients
-    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N")]
+    /// Visitors of HTTP tunnels connected at once, over all clients [default: 100000]
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_visitors: Option<usize>,
     /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
-    /// start with smaller windows
+    /// start with smaller windows [default: 256MiB]
     #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]
     pub(crate) max_receive_memory: Option<u64>,
-    /// How long a connection may take to prove the token, like 10s or 500ms
+    /// How long a connection may take to prove the token, like 10s or 500ms [default: 10s]
     #[arg(long, env = "FERROTUNNEL_HANDSHAKE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
     pub(crate) handshake_timeout: Option<Duration>,
 }
 
 /// How long the HTTP side of a server waits; unset ones keep the library's defaults. Times are like 10s or 500ms.
-#[derive(Debug, Default, Args)]
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Timeouts of HTTP")]
 pub(crate) struct HttpTimeoutArgs {
     /// How long a visitor may take to send the head of a request, or may rest between two [default: 30s]
@@ -190,33 +231,40 @@ pub(crate) struct HttpTimeoutArgs {
     pub(crate) http_pool_idle_timeout: Option<Duration>,
 }
 
-/// How a client finds its server and what it does when that fails.
-#[derive(Debug, Args)]
+/// One layer of how a client finds its server and what it does when that fails: what one source says of it.
+#[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ConnectArgs {
-    /// The server to dial [default port: 7835]
+    /// The server to dial, needed here or in the settings file [default port: 7835]
     #[arg(long, env = "FERROTUNNEL_SERVER", value_name = "HOST:PORT")]
-    pub(crate) server: ServerAddr,
+    pub(crate) server: Option<ServerAddr>,
     #[command(flatten)]
     pub(crate) token: TokenArg,
     /// Speak with the server without encryption; it must be started with --plaintext too
-    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
-    pub(crate) plaintext: bool,
+    #[arg(long, env = "FERROTUNNEL_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) plaintext: Option<bool>,
     /// End with an error instead of trying again when the server cannot be reached or goes away
-    #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
-    pub(crate) exit_on_first_failure: bool,
+    #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) exit_on_first_failure: Option<bool>,
     /// Connections to keep to the server, over which visitors are spread: a number up to 16, or auto for one and up to
-    /// eight while visitors compete for it on a long way
-    #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", default_value = "auto", value_parser = value::connections)]
-    pub(crate) connections: Connections,
+    /// eight while visitors compete for it on a long way [default: auto]
+    #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
+    pub(crate) connections: Option<Connections>,
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
+    #[command(flatten)]
+    pub(crate) drain: DrainArg,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ClientArgs {
     #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
-    /// The local service: host:port, a port, or unix:/path
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) connect: Given<ConnectArgs>,
+    /// The local service: host:port, a port, or unix:/path. Given, it makes the one tunnel there is; without it the
+    /// tunnels are those of the settings file
     #[arg(long, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
-    pub(crate) local_addr: LocalTarget,
+    pub(crate) local_addr: Option<LocalTarget>,
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
@@ -228,7 +276,9 @@ pub(crate) struct HttpArgs {
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) connect: Given<ConnectArgs>,
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
@@ -246,9 +296,11 @@ pub(crate) struct TcpArgs {
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
-    pub(crate) connect: ConnectArgs,
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) connect: Given<ConnectArgs>,
     /// The public port; without one the server picks a free one
-    #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = value::port)]
     pub(crate) remote_port: Option<u16>,
     /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
     /// they are ready (direct), or a few of them, more when the server is far away (auto)
@@ -261,6 +313,13 @@ pub(crate) struct DemoArgs {
     /// The port of the public side on loopback; without one 8080, or a free one when that is taken
     #[arg(long, env = "FERROTUNNEL_DEMO_PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// The settings file
+    #[arg(env = "FERROTUNNEL_CONFIG", value_name = "FILE")]
+    pub(crate) file: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -13,7 +13,7 @@ pub(crate) enum Exit {
     Ok = 0,
     /// Something went wrong and trying again would not help, or was not wanted.
     Failed = 1,
-    /// The arguments make no sense.
+    /// The arguments or the settings file make no sense.
     Usage = 2,
 }
 
@@ -23,22 +23,32 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A command that ended badly: the exit code, and a text that says what to do next.
+/// A command that ended badly: the exit code, and texts that say what to do next.
 #[derive(Debug)]
 pub(crate) struct Failure {
     exit: Exit,
-    message: String,
+    messages: Vec<String>,
 }
 
 impl Failure {
     /// Ends with [`Exit::Failed`].
     pub(crate) fn failed(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Failed, message: message.into() }
+        Self::several(Exit::Failed, vec![message.into()])
     }
 
     /// Ends with [`Exit::Usage`].
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self { exit: Exit::Usage, message: message.into() }
+        Self::several(Exit::Usage, vec![message.into()])
+    }
+
+    /// Ends with everything that was found wrong at once.
+    pub(crate) fn several(exit: Exit, messages: Vec<String>) -> Self {
+        Self { exit, messages }
+    }
+
+    /// What is said, each on a line of its own.
+    pub(crate) fn messages(&self) -> &[String] {
+        &self.messages
     }
 
     /// The code for whoever started this program.
@@ -49,7 +59,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.messages.join("\n"))
     }
 }
 
@@ -78,5 +88,7 @@ mod tests {
         assert_eq!(Failure::failed("no").exit(), Exit::Failed);
         assert_eq!(Failure::usage("no").exit(), Exit::Usage);
         assert_eq!(Failure::usage("say yes").to_string(), "say yes");
+        let several = Failure::several(Exit::Usage, vec!["one".to_owned(), "two".to_owned()]);
+        assert_eq!(several.messages(), ["one", "two"]);
     }
 }

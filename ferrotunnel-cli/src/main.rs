@@ -5,13 +5,18 @@
 mod args;
 mod commands;
 mod failure;
+mod layers;
 mod logging;
 mod output;
 mod report;
 mod runtime;
 mod settings;
+mod settings_file;
 mod signals;
+mod standing;
+mod systemd;
 mod token_file;
+mod tunnel;
 mod value;
 
 use std::process::ExitCode;

@@ -56,7 +56,9 @@ impl Output {
 
     /// Why the command ended.
     pub(crate) fn failure(self, failure: &Failure) {
-        self.talk(format_args!("error: {failure}"));
+        for message in failure.messages() {
+            self.talk(format_args!("error: {message}"));
+        }
     }
 }
 

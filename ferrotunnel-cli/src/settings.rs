@@ -1,54 +1,94 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+mod certificates;
 
-use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
-use crate::args::{
-    ClientArgs, ConnectArgs, HttpArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg,
+use ferrotunnel::{
+    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
+    ServerBuilder,
 };
+
+use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
+use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
+use crate::settings_file::Principal;
+use crate::systemd::Sockets;
 use crate::token_file;
+use crate::tunnel::TunnelSettings;
 use crate::value::{Secret, ServerAddr};
 
-/// How client and server speak with each other.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Encryption {
-    /// TLS with a certificate made at start; the token proves who is who.
-    SelfSigned,
-    /// TLS with the operator's own certificate.
-    Identity { cert: PathBuf, key: PathBuf },
-    /// None: the token still never travels, but nothing is hidden.
-    Plaintext,
-}
+use self::certificates::ClientEncryption;
+pub(crate) use self::certificates::{ServerEncryption, check_readable};
 
 /// A server as it shall run.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
     token: Secret,
-    bind: SocketAddr,
-    http_bind: SocketAddr,
-    domain: Option<String>,
-    encryption: Encryption,
+    pub(crate) bind: SocketAddr,
+    pub(crate) http_bind: SocketAddr,
+    pub(crate) domain: Option<String>,
+    pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     threads: usize,
+    drain_timeout: Duration,
 }
 
 impl ServerSettings {
-    /// The server of these settings.
-    pub(crate) fn build(self) -> Result<Server, Failure> {
+    /// What all sources say together, and the defaults where they say nothing.
+    pub(crate) fn resolve(layers: Layers<ServerArgs>) -> Result<Self, Failure> {
+        let args = layers.resolve();
+        Ok(Self {
+            encryption: ServerEncryption::new(
+                args.plaintext.unwrap_or(false),
+                args.tls_cert,
+                args.tls_key,
+                args.tls_client_ca,
+            )?,
+            token: token(args.token)?,
+            bind: args.bind.unwrap_or(DEFAULT_BIND),
+            http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
+            domain: args.domain,
+            tcp_bind_ip: args.tcp_bind_ip,
+            limits: limits(&args.limits),
+            timeouts: args.timeouts,
+            threads: server_threads(args.threads.map(usize::from)),
+            drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        })
+    }
+
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
+    /// The server of these settings. It listens on the sockets that were passed on, whatever the
+    /// settings say.
+    pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
+        self.encryption.check_files()?;
+        let mut builder = self.builder();
+        if let Some(listener) = sockets.tunnel {
+            builder = builder.tunnel_listener(listener);
+        }
+        if let Some(listener) = sockets.http {
+            builder = builder.http_listener(listener);
+        }
+        Ok(builder.build()?)
+    }
+
+    /// Reads no file.
+    fn builder(self) -> ServerBuilder {
         let mut builder = Server::builder()
             .token(self.token.reveal())
             .bind(self.bind)
             .http_bind(self.http_bind)
             .limits(self.limits)
-            .threads(self.threads);
+            .threads(self.threads)
+            .drain_grace(self.drain_timeout);
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -64,49 +104,70 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
-        builder = match self.encryption {
-            Encryption::SelfSigned => builder,
-            Encryption::Identity { cert, key } => {
-                check_readable("--tls-cert", &cert)?;
-                check_readable("--tls-key", &key)?;
-                builder.tls_identity_files(cert, key)
-            }
-            Encryption::Plaintext => builder.plaintext(),
-        };
-        Ok(builder.build()?)
+        self.encryption.apply(builder)
     }
 }
 
-impl TryFrom<ServerArgs> for ServerSettings {
-    type Error = Failure;
-
-    fn try_from(args: ServerArgs) -> Result<Self, Failure> {
-        Ok(Self {
-            encryption: encryption(args.plaintext, args.tls_cert, args.tls_key)?,
-            token: token(args.token)?,
-            bind: args.bind,
-            http_bind: args.http_bind,
-            domain: args.domain,
-            tcp_bind_ip: args.tcp_bind_ip,
-            limits: limits(&args.limits),
-            timeouts: args.timeouts,
-            threads: server_threads(args.threads.map(usize::from)),
-        })
+/// The one place where a server turns away what its settings file says of principals.
+pub(crate) fn refuse_principals(principals: &[Principal]) -> Result<(), Failure> {
+    if principals.is_empty() {
+        return Ok(());
     }
+    Err(Failure::failed(
+        "principals are not supported by this build; take the [principals] sections out of the settings file",
+    ))
 }
 
-/// A client as it shall run, with its one tunnel.
+/// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
+/// What another layer may still bring is not missed.
+pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
+    // Half an identity is none yet; the files are looked at when they are used.
+    let layer = ServerArgs {
+        tls_cert: None,
+        tls_key: None,
+        tls_client_ca: None,
+        ..layer.with_some_token()
+    };
+    ServerSettings::resolve(Layers { file: layer, ..Layers::default() })?.builder().build()?;
+    Ok(())
+}
+
+/// A client as it shall run, with its tunnels.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
     server: ServerAddr,
     token: Secret,
-    plaintext: bool,
+    encryption: ClientEncryption,
     retry: Retry,
     connections: Connections,
-    tunnel: Tunnel,
+    tunnels: Vec<TunnelSettings>,
+    drain_timeout: Duration,
 }
 
 impl ClientSettings {
+    /// What all sources say together, and the defaults where they say nothing.
+    pub(crate) fn resolve(
+        layers: Layers<ConnectArgs>,
+        tunnels: Vec<TunnelSettings>,
+    ) -> Result<Self, Failure> {
+        let args = layers.resolve();
+        let exits = args.exit_on_first_failure.unwrap_or(false);
+        Ok(Self {
+            server: server(args.server)?,
+            token: token(args.token)?,
+            encryption: ClientEncryption::new(args.plaintext.unwrap_or(false), args.tls)?,
+            retry: if exits { Retry::Never } else { Retry::Forever },
+            connections: args.connections.unwrap_or_default(),
+            tunnels,
+            drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
+        })
+    }
+
+    /// How long a drain may take.
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout
+    }
+
     /// Where the server is.
     pub(crate) fn server(&self) -> &ServerAddr {
         &self.server
@@ -114,114 +175,90 @@ impl ClientSettings {
 
     /// The client of these settings.
     pub(crate) fn build(self) -> Result<Client, Failure> {
+        self.encryption.check_files()?;
+        self.builder()
+    }
+
+    /// Reads no file.
+    fn builder(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .server_addr(self.server.to_string())
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
-            .tunnel(self.tunnel);
-        if self.plaintext {
-            builder = builder.plaintext();
+            .drain_grace(self.drain_timeout);
+        for tunnel in self.tunnels {
+            builder = builder.tunnel(tunnel.into());
         }
-        Ok(builder.build()?)
-    }
-
-    fn new(connect: ConnectArgs, tunnel: Tunnel) -> Result<Self, Failure> {
-        Ok(Self {
-            server: connect.server,
-            token: token(connect.token)?,
-            plaintext: connect.plaintext,
-            retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
-            connections: connect.connections,
-            tunnel,
-        })
+        Ok(self.encryption.apply(builder).build()?)
     }
 }
 
-impl TryFrom<ClientArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: ClientArgs) -> Result<Self, Failure> {
-        let name = args.name.unwrap_or_default();
-        Self::new(args.connect, Tunnel::http(&name).local_addr(args.local_addr.to_string()))
+/// Whether a client could run by what one layer says alone, as far as the library can tell without opening anything.
+/// What another layer may still bring is not missed.
+pub(crate) fn accept_client(
+    layer: ConnectArgs,
+    tunnels: Vec<TunnelSettings>,
+) -> Result<(), Failure> {
+    let token = layer.token.or_some();
+    let server = layer.server.or_else(|| "localhost".parse().ok());
+    // Half an identity is none yet, and a name may still get something that is verified by it.
+    let mut tls = ClientTlsArgs { tls_cert: None, tls_key: None, ..layer.tls };
+    if tls.tls_server_name.is_some() {
+        tls.tls_verify = Some(true);
     }
+    let layer = ConnectArgs { server, token, tls, ..layer };
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
+    Ok(())
 }
 
-impl TryFrom<HttpArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: HttpArgs) -> Result<Self, Failure> {
-        let name = args.name.unwrap_or_default();
-        let mut tunnel = Tunnel::http(&name).local_addr(args.target.to_string());
-        for host in args.hosts {
-            tunnel = tunnel.host(host);
-        }
-        if args.http2 {
-            tunnel = tunnel.http2();
-        }
-        Self::new(args.connect, tunnel)
-    }
-}
-
-impl TryFrom<TcpArgs> for ClientSettings {
-    type Error = Failure;
-
-    fn try_from(args: TcpArgs) -> Result<Self, Failure> {
-        let mut tunnel = Tunnel::tcp().local_addr(args.target.to_string()).streams(args.streams);
-        if let Some(port) = args.remote_port {
-            tunnel = tunnel.remote_port(port);
-        }
-        Self::new(args.connect, tunnel)
-    }
+fn server(addr: Option<ServerAddr>) -> Result<ServerAddr, Failure> {
+    addr.ok_or_else(|| {
+        Failure::usage(
+            "no server; set --server or FERROTUNNEL_SERVER to HOST:PORT of the server, or server in [client] of a \
+             settings file (--config)",
+        )
+    })
 }
 
 /// The token as given; what a token may contain is the library's to judge.
 fn token(arg: TokenArg) -> Result<Secret, Failure> {
     match (arg.token, arg.token_file) {
         (Some(token), None) => Ok(token),
-        (None, Some(path)) => token_file::read(&path).map(Secret::from),
+        (None, Some(path)) => token_file::read("--token-file", &path).map(Secret::from),
         (Some(_), Some(_)) => Err(Failure::usage(
             "the token is given twice, by --token or FERROTUNNEL_TOKEN and by --token-file or FERROTUNNEL_TOKEN_FILE; \
              drop one of them",
         )),
         (None, None) => Err(Failure::failed(
-            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, or --token-file \
-             to a file that holds it",
+            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
+             FERROTUNNEL_TOKEN_FILE to a file that holds it, or either in a settings file (--config)",
         )),
     }
 }
 
-fn encryption(
-    plaintext: bool,
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-) -> Result<Encryption, Failure> {
-    match (plaintext, cert, key) {
-        (false, None, None) => Ok(Encryption::SelfSigned),
-        (true, None, None) => Ok(Encryption::Plaintext),
-        (false, Some(cert), Some(key)) => Ok(Encryption::Identity { cert, key }),
-        (false, Some(_), None) => {
-            Err(Failure::usage("--tls-cert needs --tls-key, the private key of the certificate"))
-        }
-        (false, None, Some(_)) => {
-            Err(Failure::usage("--tls-key needs --tls-cert, the certificate of the key"))
-        }
-        (true, ..) => Err(Failure::usage(
-            "--plaintext has no use for --tls-cert and --tls-key; drop one or the other",
-        )),
+impl TokenArg {
+    /// With a token, where only the rest of the settings is looked at.
+    fn or_some(self) -> Self {
+        Self { token: Some(self.token.unwrap_or_else(|| "any".into())), token_file: None }
+    }
+
+    /// Whether there is one, in whichever form.
+    pub(crate) fn is_given(&self) -> bool {
+        self.token.is_some() || self.token_file.is_some()
     }
 }
 
-/// The library names the file; who types has a flag that may be wrong.
-fn check_readable(flag: &str, path: &Path) -> Result<(), Failure> {
-    // A directory can be opened, but not read.
-    match File::open(path).and_then(|mut file| file.read(&mut [0])) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Failure::failed(format!(
-            "{flag}: cannot read {}: {error}; give the path of a PEM file that this user may read",
-            path.display()
-        ))),
+impl ServerArgs {
+    /// Whether any of it needs encryption.
+    pub(crate) fn has_certificates(&self) -> bool {
+        self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
+    }
+
+    /// With a token, where only the rest of the settings is looked at.
+    pub(crate) fn with_some_token(self) -> Self {
+        Self { token: self.token.or_some(), ..self }
     }
 }
 
@@ -238,30 +275,21 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits
 }
 
+/// Every IPv4 address: a server is there to be reached.
+pub(crate) const DEFAULT_BIND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_TUNNEL_PORT);
+
+/// Likewise.
+pub(crate) const DEFAULT_HTTP_BIND: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_HTTP_PORT);
+
+/// As long as web servers and orchestrators give by default, and well within what systemd waits for.
+pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::failure::Exit;
-
-    #[test]
-    fn encryption_is_on_unless_turned_off() {
-        let file = || Some(PathBuf::from("f"));
-        assert_eq!(encryption(false, None, None).unwrap(), Encryption::SelfSigned);
-        assert_eq!(encryption(true, None, None).unwrap(), Encryption::Plaintext);
-        assert!(matches!(encryption(false, file(), file()).unwrap(), Encryption::Identity { .. }));
-    }
-
-    #[test]
-    fn half_an_identity_is_a_usage_error_that_names_the_other_half() {
-        let file = || Some(PathBuf::from("f"));
-        let without_key = encryption(false, file(), None).unwrap_err();
-        assert_eq!(without_key.exit(), Exit::Usage);
-        assert!(without_key.to_string().contains("--tls-key"));
-        assert!(encryption(false, None, file()).unwrap_err().to_string().contains("--tls-cert"));
-        assert!(encryption(true, file(), file()).unwrap_err().to_string().contains("--plaintext"));
-    }
 
     #[test]
     fn limits_that_were_not_typed_keep_their_defaults() {

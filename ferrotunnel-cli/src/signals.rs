@@ -1,6 +1,9 @@
 //! The signals that ask this program to stop: the first drains, the second does not wait.
 
 use std::future::Future;
+use std::time::Duration;
+
+use ferrotunnel::Drained;
 
 use crate::failure::Failure;
 use crate::output::Output;
@@ -47,20 +50,32 @@ impl StopSignals {
         self.interrupt.recv().await;
     }
 
-    /// Waits until `drained` is done, or for one more signal.
-    pub(crate) async fn drain<T, E>(
+    /// Waits until `drained` is done, which it is after `limit`, or for one more signal.
+    pub(crate) async fn drain<E>(
         &mut self,
         output: &Output,
-        drained: impl Future<Output = Result<T, E>>,
+        limit: Duration,
+        drained: impl Future<Output = Result<Drained, E>>,
     ) -> Result<(), Failure>
     where
         Failure: From<E>,
     {
-        output.talk("finishing what is open; a second Ctrl-C ends at once");
-        tokio::select! {
-            result = drained => result.map(drop).map_err(Failure::from),
-            () = self.next() => Err(Failure::failed("stopped before everything open was finished")),
-        }
+        output.talk(format_args!(
+            "finishing what is open, for {limit:?} at most; a second Ctrl-C ends at once"
+        ));
+        let drained = tokio::select! {
+            drained = drained => drained?,
+            () = self.next() => {
+                return Err(Failure::failed("stopped before everything open was finished"));
+            }
+        };
+        let streams = match drained.cut {
+            0 => return Ok(()),
+            1 => "1 stream was".to_owned(),
+            more => format!("{more} streams were"),
+        };
+        output.talk(format_args!("{streams} not finished after {limit:?} and cut"));
+        Ok(())
     }
 }
 

@@ -11,9 +11,9 @@ use crate::output;
 
 /// The token in a file, blanks and line ends around it left out. A file that others may read is used all the same,
 /// with a warning.
-pub(crate) fn read(path: &Path) -> Result<String, Failure> {
+pub(crate) fn read(flag: &str, path: &Path) -> Result<String, Failure> {
     let shown = path.display();
-    let failed = |what: String| Failure::failed(format!("--token-file: {what}"));
+    let failed = |what: String| Failure::failed(format!("{flag}: {what}"));
     let unreadable = |error| {
         failed(format!(
             "cannot read {shown}: {error}; give the path of a file that this user may read"
@@ -22,7 +22,7 @@ pub(crate) fn read(path: &Path) -> Result<String, Failure> {
     let file = File::open(path).map_err(unreadable)?;
     if let Some(mode) = file.metadata().ok().and_then(|metadata| open_to_others(&metadata)) {
         output::warning(format_args!(
-            "--token-file: others may read {shown} (mode {mode:04o}); run: chmod 600 {shown}"
+            "{flag}: others may read {shown} (mode {mode:04o}); run: chmod 600 {shown}"
         ));
     }
     let mut text = Vec::new();

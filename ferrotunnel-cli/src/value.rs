@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -114,8 +115,17 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "m" => Duration::from_secs(number.saturating_mul(60)),
         _ => return Err(wrong()),
     };
-    if time.is_zero() { Err("must be longer than nothing".to_owned()) } else { Ok(time) }
+    if time.is_zero() {
+        Err("must be longer than nothing".to_owned())
+    } else if time > A_DAY {
+        Err("is longer than a day; is the unit right?".to_owned())
+    } else {
+        Ok(time)
+    }
 }
+
+/// Nothing here waits longer on purpose; the library says so too.
+const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A number of bytes: `65536`, `64KiB`, `256MiB`, `1GiB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
@@ -134,6 +144,43 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         Some(0) => Err("must be more than nothing".to_owned()),
         Some(bytes) => Ok(bytes),
         None => Err("is more than any machine has".to_owned()),
+    }
+}
+
+/// On or off. An empty text is off: a variable of the environment that is set to nothing was meant to be no longer set.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "true" | "yes" | "on" | "1" | "t" | "y" => Ok(true),
+        "false" | "no" | "off" | "0" | "f" | "n" | "" => Ok(false),
+        _ => Err("give true or false".to_owned()),
+    }
+}
+
+/// How many of something there may be: at least one, or nobody could use the server.
+pub(crate) fn count<T: TryFrom<u64>>(text: &str) -> Result<T, String> {
+    match text.parse::<u64>().map(|count| (count, T::try_from(count))) {
+        Ok((1.., Ok(count))) => Ok(count),
+        Ok((1.., Err(_))) => Err("is more than any machine has".to_owned()),
+        _ => Err("give a whole number of at least 1".to_owned()),
+    }
+}
+
+/// Threads of a server.
+pub(crate) fn threads(text: &str) -> Result<u16, String> {
+    match text.parse() {
+        Ok(count @ 1..=1024) => Ok(count),
+        _ => Err(format!("{text:?} is not from 1 to 1024")),
+    }
+}
+
+/// Public ports: one, or the first and the last of a range, like `5000-6000`.
+pub(crate) fn port_range(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let (first, last) = (port(first)?, port(last)?);
+    if first <= last {
+        Ok(first..=last)
+    } else {
+        Err(format!("the range ends before it begins; write {last}-{first}"))
     }
 }
 
@@ -167,7 +214,7 @@ fn split_host_port(text: &str) -> Result<(&str, Option<u16>), String> {
 }
 
 /// A port that can be dialled.
-fn port(text: &str) -> Result<u16, String> {
+pub(crate) fn port(text: &str) -> Result<u16, String> {
     match text.parse() {
         Ok(0) | Err(_) => Err(bad_port(text)),
         Ok(port) => Ok(port),
@@ -186,6 +233,12 @@ impl Secret {
     /// For the library's builders only.
     pub(crate) fn reveal(self) -> String {
         self.0
+    }
+}
+
+impl From<&str> for Secret {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
     }
 }
 
@@ -267,6 +320,39 @@ mod tests {
     }
 
     #[test]
+    fn a_switch_is_on_or_off_and_nothing_else() {
+        for on in ["true", "YES", "on", "1"] {
+            assert_eq!(switch(on), Ok(true), "{on}");
+        }
+        for off in ["false", "No", "off", "0", ""] {
+            assert_eq!(switch(off), Ok(false), "{off}");
+        }
+        assert!(switch("maybe").unwrap_err().contains("true or false"));
+    }
+
+    #[test]
+    fn a_count_is_at_least_one_and_fits() {
+        assert_eq!(count::<u32>("1"), Ok(1));
+        assert_eq!(count::<u32>("4294967295"), Ok(u32::MAX));
+        assert!(count::<u32>("4294967296").unwrap_err().contains("more than any"));
+        for wrong in ["0", "-1", "", "1.5", "many"] {
+            assert!(count::<usize>(wrong).unwrap_err().contains("at least 1"), "{wrong:?}");
+        }
+        assert_eq!(threads("1024"), Ok(1024));
+        assert!(threads("0").is_err() && threads("1025").is_err());
+    }
+
+    #[test]
+    fn ports_come_alone_or_in_ranges() {
+        assert_eq!(port_range("5432"), Ok(5432..=5432));
+        assert_eq!(port_range("5000-6000"), Ok(5000..=6000));
+        assert!(port_range("6000-5000").unwrap_err().contains("5000-6000"));
+        for wrong in ["", "-", "0-9", "5000-", "1-2-3", "5000-70000"] {
+            assert!(port_range(wrong).unwrap_err().contains("1 to 65535"), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn sizes_carry_their_unit() {
         assert_eq!(size("65536").unwrap(), 65_536);
         assert_eq!(size("64KiB").unwrap(), 64 << 10);
@@ -283,7 +369,8 @@ mod tests {
         assert_eq!(duration("10").unwrap(), Duration::from_secs(10));
         assert_eq!(duration("10s").unwrap(), Duration::from_secs(10));
         assert_eq!(duration("2m").unwrap(), Duration::from_secs(120));
-        for wrong in ["", "s", "-1s", "1.5s", "10h", "0s"] {
+        assert_eq!(duration("1440m").unwrap(), Duration::from_secs(86_400));
+        for wrong in ["", "s", "-1s", "1.5s", "10h", "0s", "1441m", "18446744073709551615m"] {
             assert!(duration(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -95,6 +95,63 @@ fn half_a_tls_identity_is_a_usage_error() {
 }
 
 #[test]
+fn certificates_that_contradict_the_other_arguments_are_usage_errors() {
+    let client = |args: &[&str]| {
+        let tunnel = ["tcp", "3000", "--server", "127.0.0.1:1", "--token", "s"];
+        ferrotunnel(&[&tunnel[..], args].concat())
+    };
+    let named = ["--tls-server-name", "a.example"];
+    assert_refused(&client(&named), 2, &["--tls-server-name", "--tls-ca", "--tls-verify"]);
+    assert_refused(&client(&["--tls-cert", "c.pem"]), 2, &["--tls-cert needs --tls-key"]);
+    assert_refused(&client(&["--tls-key", "k.pem"]), 2, &["--tls-key needs --tls-cert"]);
+    for args in [&["--tls-ca", "ca.pem"][..], &["--tls-verify"], &named] {
+        let plaintext = client(&[args, &["--plaintext"]].concat());
+        assert_refused(&plaintext, 2, &["--plaintext has no use for", args[0]]);
+    }
+    let server = ["server", "--token", "s", "--plaintext", "--tls-client-ca", "ca.pem"];
+    assert_refused(&ferrotunnel(&server), 2, &["--plaintext has no use for --tls-client-ca"]);
+}
+
+#[test]
+fn a_flag_for_verification_in_the_environment_can_be_off() {
+    // Nothing verifies, so the name is still of no use.
+    let output = command(&["http", "3000", "--server", "127.0.0.1:1", "--token", "s"])
+        .env("FERROTUNNEL_TLS_VERIFY", "false")
+        .env("FERROTUNNEL_TLS_SERVER_NAME", "a.example")
+        .output()
+        .unwrap();
+    assert_refused(&output, 2, &["--tls-server-name"]);
+}
+
+#[test]
+fn a_file_of_cas_that_cannot_be_used_is_refused_with_its_flag() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (missing, other) = (file("missing.pem"), file("other.txt"));
+    std::fs::write(&other, "no certificate").unwrap();
+    let server = |ca: &str| {
+        let addrs = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"];
+        ferrotunnel(&[&["server", "--token", "s", "--tls-client-ca", ca][..], &addrs].concat())
+    };
+    assert_refused(&server(&missing), 1, &["--tls-client-ca", &missing, "give the path"]);
+    assert_refused(&server(&other), 1, &["--tls-client-ca", &other, "no certificate", "PEM"]);
+    let client = |ca: &str| {
+        ferrotunnel(&["tcp", "1", "--server", "127.0.0.1:1", "--token", "s", "--tls-ca", ca])
+    };
+    assert_refused(&client(&missing), 1, &["--tls-ca", &missing, "give the path"]);
+    assert_refused(&client(&other), 1, &["--tls-ca", &other, "no certificate", "PEM"]);
+}
+
+#[test]
+fn a_system_without_cas_is_named_when_they_are_wanted() {
+    let output = command(&["tcp", "1", "--server", "127.0.0.1:1", "--token", "s", "--tls-verify"])
+        .env("SSL_CERT_FILE", "/nowhere/cas.pem")
+        .output()
+        .unwrap();
+    assert_refused(&output, 1, &["--tls-verify", "/nowhere/cas.pem", "--tls-ca"]);
+}
+
+#[test]
 fn a_certificate_or_key_that_cannot_be_read_is_refused_with_its_flag() {
     let dir = std::env::temp_dir().join(format!("ferrotunnel-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();

@@ -23,40 +23,14 @@ use ferrotunnel_tests::{
 };
 use futures_util::FutureExt as _;
 use support::Running;
+use support::server::{Server, host, http_client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// The program as a server, and where it listens.
-struct Server {
-    process: Running,
-    tunnel: SocketAddr,
-    http: SocketAddr,
-}
-
 impl Server {
-    fn start() -> Self {
-        Self::spawn(support::command(&Self::args("127.0.0.1:0", "127.0.0.1:0")))
-    }
-
-    /// On the ports of one that is gone.
-    fn again(tunnel: SocketAddr, http: SocketAddr) -> Self {
-        Self::spawn(support::command(&Self::args(&tunnel.to_string(), &http.to_string())))
-    }
-
     /// With that few descriptors.
     fn with_descriptors(count: u32) -> Self {
         Self::spawn(limited(count, &Self::args("127.0.0.1:0", "127.0.0.1:0")))
-    }
-
-    fn args<'a>(bind: &'a str, http_bind: &'a str) -> [&'a str; 8] {
-        ["server", "--json", "--token", TOKEN, "--bind", bind, "--http-bind", http_bind]
-    }
-
-    fn spawn(command: Command) -> Self {
-        let process = Running::spawn(command);
-        let listening: serde_json::Value = process.line().parse().unwrap();
-        let addr = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
-        Self { tunnel: addr("tunnel_addr"), http: addr("http_addr"), process }
     }
 
     /// A client in this process with one HTTP tunnel.
@@ -74,19 +48,6 @@ impl Server {
     fn memory(&self) -> u64 {
         resident_bytes(Process::Id(self.process.id())).unwrap()
     }
-}
-
-fn host(name: &str) -> String {
-    format!("{name}.localhost")
-}
-
-/// The program as a client with one HTTP tunnel, ready for visitors.
-fn http_client(server: &Server, name: &str, local: SocketAddr) -> Running {
-    let (local, server) = (local.to_string(), server.tunnel.to_string());
-    let client =
-        Running::start(&["http", &local, "--server", &server, "--token", TOKEN, "--name", name]);
-    assert!(client.line().starts_with(&format!("http://{name}.")));
-    client
 }
 
 /// The program with these arguments and few descriptors.
@@ -109,7 +70,7 @@ fn kill_minus_nine_server_comes_back() {
     run(async {
         let site = Site::start().await;
         let mut server = Server::start();
-        let client = http_client(&server, "app", site.addr());
+        let client = http_client(server.tunnel, "app", site.addr(), &[]);
         for _ in 0..3 {
             assert_eq!(server.get("app", "/hello").await.body, "hello");
             server.process.signal("KILL");
@@ -136,7 +97,7 @@ fn kill_minus_nine_client_leaves_its_name_to_the_next() {
         let site = Site::start().await;
         let server = Server::start();
         for _ in 0..3 {
-            let mut client = http_client(&server, "app", site.addr());
+            let mut client = http_client(server.tunnel, "app", site.addr(), &[]);
             assert_eq!(server.get("app", "/hello").await.body, "hello");
             let mut visitor = begin(server.http, &host("app"), "/held-body").await;
             client.signal("KILL");
@@ -189,7 +150,7 @@ fn a_client_that_sleeps_comes_back() {
     run(async {
         let site = Site::start().await;
         let server = Server::start();
-        let client = http_client(&server, "app", site.addr());
+        let client = http_client(server.tunnel, "app", site.addr(), &[]);
         assert_eq!(server.get("app", "/hello").await.body, "hello");
         // As when a laptop is closed: nothing is answered any more, and nothing says so.
         client.signal("STOP");
@@ -211,7 +172,7 @@ fn a_server_that_freezes_is_left_and_found_again() {
     run(async {
         let site = Site::start().await;
         let server = Server::start();
-        let client = http_client(&server, "app", site.addr());
+        let client = http_client(server.tunnel, "app", site.addr(), &[]);
         assert_eq!(server.get("app", "/hello").await.body, "hello");
         server.process.signal("STOP");
         let frozen = Instant::now();
@@ -453,7 +414,7 @@ fn a_local_service_that_restarts_is_found_again() {
     run(async {
         let server = Server::start();
         let addr = LocalService::nobody().await;
-        let client = http_client(&server, "app", addr);
+        let client = http_client(server.tunnel, "app", addr, &[]);
         assert_eq!(server.get("app", "/").await.ferrotunnel_error(), Some("local-unreachable"));
         client.talk_with("cannot reach the local service");
         let listener = tokio::net::TcpListener::bind(addr).await.unwrap();

@@ -127,9 +127,15 @@ fn a_token_given_twice_is_a_usage_error() {
     std::fs::write(&path, "secret").unwrap();
     let (code, said) = refused(&["--token", "secret", "--token-file", path.to_str().unwrap()]);
     assert!(code == 2 && said.contains("--token-file") && said.contains("twice"), "{said}");
+    let mut asking = command(&["http", "1", "--server", "127.0.0.1:1"]);
+    asking.env("FERROTUNNEL_TOKEN", "secret").env("FERROTUNNEL_TOKEN_FILE", &path);
+    assert_eq!(asking.output().unwrap().status.code(), Some(2));
+
+    // What is typed wins, also in the other form.
     let mut asking = command(&["http", "1", "--server", "127.0.0.1:1", "--token-file", "x"]);
     let output = asking.env("FERROTUNNEL_TOKEN", "secret").output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(text(&output.stderr).contains("cannot read x"), "{output:?}");
 }
 
 #[test]

@@ -24,6 +24,7 @@ use tokio::sync::{broadcast, oneshot};
 use self::connect::Connector;
 use self::state::State;
 use crate::auth;
+use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
 use crate::shards::Shards;
 
@@ -242,19 +243,24 @@ impl ClientEngine {
         }
     }
 
-    /// Tells the server, lets open streams finish for `grace`, then ends.
-    pub async fn shutdown(&self, grace: Duration) {
+    /// Tells the server, lets open streams finish for `grace`, then ends. What in-process acceptors
+    /// still hold is cut too, but not counted: it is theirs.
+    pub async fn shutdown(&self, grace: Duration) -> Drained {
         let began = Instant::now();
         self.state.stop.send_replace(true);
         let mut end = self.state.end.subscribe();
         let ended = async {
             let _ = end.wait_for(Option::is_some).await;
         };
+        let mut cut = 0;
         if tokio::time::timeout(grace, ended).await.is_err() {
+            // Before their session takes them along.
+            cut = self.state.streams.running();
             self.abort();
         }
         // Direct streams outlive the session.
-        self.state.streams.finish(grace.saturating_sub(began.elapsed())).await;
+        let left = self.state.streams.finish(grace.saturating_sub(began.elapsed())).await;
+        Drained { cut: cut.max(left) }
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal};
 
+use crate::tls::{self, CertificateFault, CertificateProblem};
+
 /// A setting cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -24,6 +26,12 @@ pub enum BuildError {
         /// Why it cannot be used.
         reason: String,
     },
+    /// The name of a server is none.
+    #[error(
+        "{0:?} is neither a host name nor an address: tls_server_name (--tls-server-name) says \
+         which name the server's certificate is for"
+    )]
+    ServerName(String),
     /// The domain of HTTP tunnels is no host name.
     #[error(
         "domain {domain:?} is no host name: give one like example.com, at most {most} bytes long"
@@ -64,6 +72,14 @@ pub enum StartError {
         /// What the system said.
         source: io::Error,
     },
+    /// A listener that was handed over cannot be used.
+    #[error("cannot use the socket given in place of {setting}: {source}; pass one that listens")]
+    Listener {
+        /// The setting it came from.
+        setting: &'static str,
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// A setting cannot be used.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -91,6 +107,14 @@ pub enum ConnectError {
         server: String,
         /// What the TLS library said.
         source: io::Error,
+    },
+    /// One side did not take the other's certificate.
+    #[error("no session with {server}: {problem}")]
+    Certificate {
+        /// The server as it was given.
+        server: String,
+        /// What is wrong with it.
+        problem: CertificateProblem,
     },
     /// The server, or a proof, says that the token is not the server's.
     #[error(
@@ -159,9 +183,14 @@ fn hint(violation: Violation) -> &'static str {
 }
 
 impl ConnectError {
-    /// Whether trying again may help. Only a wrong token, a takeover and a refused tunnel are
-    /// final; a client whose token was right before tries again all the same.
+    /// Whether trying again may help. Only a wrong token, a certificate that is not taken, a takeover
+    /// and a refused tunnel are final; a client that had a session before tries again all the same
+    /// when it is about token or certificate. A server whose certificate is not valid yet is tried
+    /// again in any case: clocks of machines that just started may be wrong.
     pub fn is_retryable(&self) -> bool {
+        if let Self::Certificate { problem, .. } = self {
+            return problem.fault() == CertificateFault::NotValidYet;
+        }
         !matches!(
             self,
             Self::WrongToken
@@ -175,6 +204,11 @@ impl ConnectError {
     /// Whether one end does not trust the other's token, or somebody on the way says so.
     pub(crate) fn is_distrust(&self) -> bool {
         matches!(self, Self::WrongToken | Self::ServerNotTrusted)
+    }
+
+    /// Whether one side did not take the other's certificate.
+    pub(crate) fn is_about_a_certificate(&self) -> bool {
+        matches!(self, Self::Certificate { .. })
     }
 
     /// Whether the server's machine refused the connection, so that trying again soon costs it next to nothing.
@@ -209,6 +243,9 @@ impl ConnectError {
             Self::Lost { server, source } => {
                 Self::Lost { server: server.clone(), source: same(source) }
             }
+            Self::Certificate { server, problem } => {
+                Self::Certificate { server: server.clone(), problem: problem.clone() }
+            }
             Self::System(text) => Self::System(text.clone()),
         }
     }
@@ -217,7 +254,8 @@ impl ConnectError {
 fn same(error: &io::Error) -> io::Error {
     match error.raw_os_error() {
         Some(code) => io::Error::from_raw_os_error(code),
-        None => io::Error::new(error.kind(), error.to_string()),
+        None => tls::same_fault(error)
+            .unwrap_or_else(|| io::Error::new(error.kind(), error.to_string())),
     }
 }
 
@@ -226,6 +264,9 @@ fn same(error: &io::Error) -> io::Error {
 pub(crate) fn words(error: &io::Error) -> String {
     if error.raw_os_error().is_some() {
         return error.to_string();
+    }
+    if let Some(alert) = tls::alert_in(error) {
+        return format!("the other end gave up, with the TLS alert \"{alert}\"");
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => "the other end closed it without a goodbye".to_owned(),

@@ -11,6 +11,7 @@ mod buffer;
 mod carrier;
 pub mod client;
 mod direct;
+mod drained;
 mod driver;
 mod error;
 mod handshake;
@@ -33,6 +34,7 @@ mod yielding;
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use direct::{DirectCarriers, Streams};
+pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
@@ -40,5 +42,8 @@ pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;
 pub use shards::Shards;
+pub use socket::Listen;
 pub use stream::Stream;
-pub use tls::TlsIdentity;
+pub use tls::{
+    CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,
+};

@@ -43,6 +43,9 @@ pub trait Routes: Send + Sync + 'static {
 
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
+
+    /// Whether all tunnels have left for good: what is not found was perhaps there before.
+    fn is_closed(&self) -> bool;
 }
 
 /// Settings of a registry.
@@ -358,8 +361,8 @@ impl Registry {
         }
     }
 
-    pub(crate) fn is_closed(&self) -> bool {
-        self.0.maps.read().closed
+    pub(crate) fn tunnels(&self) -> usize {
+        self.0.maps.read().tunnels.len()
     }
 }
 
@@ -552,6 +555,10 @@ impl Routes for Registry {
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {
         let found = self.0.maps.read().tunnels.get(&uid).cloned();
         found.filter(|tunnel| !tunnel.is_away())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.maps.read().closed
     }
 }
 

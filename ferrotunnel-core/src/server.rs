@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Side};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
@@ -20,6 +20,7 @@ use crate::accept::accept_into_places;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::direct::{self, DirectCarriers};
+use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
@@ -29,17 +30,17 @@ use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::shared::Shared;
-use crate::socket;
+use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
-use crate::tls::{self, Secured, TlsIdentity};
+use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
 
 pub use crate::registry::parse_domain;
 
 /// How clients reach a server.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Transport {
-    /// TLS 1.3 with this certificate.
-    Tls(TlsIdentity),
+    /// TLS 1.3 with these certificates.
+    Tls(ServerTls),
     /// No encryption: for networks that are trusted or encrypted already.
     Plaintext,
 }
@@ -48,7 +49,7 @@ pub enum Transport {
 #[derive(Debug)]
 pub struct ServerConfig {
     /// Where clients connect.
-    pub bind: SocketAddr,
+    pub bind: Listen,
     /// TLS or plaintext.
     pub transport: Transport,
     /// The token that those share who have none of their own, if there is one.
@@ -82,6 +83,8 @@ pub struct ServerEngine {
     connections: Tasks,
     visitors: Tasks,
     listeners: Tasks,
+    /// Looks after the certificates.
+    _watching: Tasks,
 }
 
 impl ServerEngine {
@@ -91,11 +94,9 @@ impl ServerEngine {
     /// The port cannot be bound, or the certificate cannot be used.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
         let listener = bind(config.bind, "bind")?;
-        let addr = listener.local_addr().map_err(|source| StartError::Bind {
-            addr: config.bind,
-            setting: "bind",
-            source,
-        })?;
+        let addr = listener
+            .local_addr()
+            .map_err(|source| StartError::Listener { setting: "bind", source })?;
         let tls = match config.transport {
             Transport::Plaintext => {
                 tracing::warn!(
@@ -103,7 +104,7 @@ impl ServerEngine {
                 );
                 None
             }
-            Transport::Tls(identity) => Some(tls::server_config(identity)?),
+            Transport::Tls(settings) => Some(Arc::new(TlsAcceptor::new(settings)?)),
         };
         let mut roster = Roster::new(config.token.as_ref())?;
         let known = roster.replace(&config.principals)?.known;
@@ -134,6 +135,7 @@ impl ServerEngine {
             admitted: Arc::default(),
             sessions: Mutex::default(),
             direct_visitors: Arc::default(),
+            closing: watch::Sender::new(false),
         });
         let connections = Tasks::default();
         let door = {
@@ -154,12 +156,25 @@ impl ServerEngine {
             })
         };
         let door = listeners.spawn(door);
-        Ok(Self { addr, door, hall, connections, visitors, listeners })
+        let watching = Tasks::default();
+        if let Some(tls) = &hall.tls {
+            watching.spawn(Arc::clone(tls).watch());
+        }
+        Ok(Self { addr, door, hall, connections, visitors, listeners, _watching: watching })
     }
 
     /// Where clients connect.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Loads the certificates of carriers from their files now, for connections from now on. They are
+    /// also loaded when the files change.
+    ///
+    /// # Errors
+    /// They cannot be used; those of before stay in use.
+    pub fn reload_certificates(&self) -> Result<(), BuildError> {
+        self.hall.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
     }
 
     /// What the HTTP ingress routes by.
@@ -174,9 +189,12 @@ impl ServerEngine {
 
     /// Streams open at present, over all sessions.
     pub fn streams(&self) -> usize {
-        let sessions = self.hall.sessions.lock();
-        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
-        multiplexed + self.hall.direct_visitors.load(Ordering::Relaxed)
+        self.hall.streams()
+    }
+
+    /// Tunnels registered at present.
+    pub fn tunnels(&self) -> usize {
+        self.hall.registry.tunnels()
     }
 
     /// Direct carriers, over all sessions.
@@ -186,6 +204,11 @@ impl ServerEngine {
             waiting: sessions.values().map(|owner| owner.direct.waiting()).sum(),
             serving: self.hall.direct_visitors.load(Ordering::Relaxed),
         }
+    }
+
+    /// Takes no new clients. Those that are there notice nothing, and their visitors are served.
+    pub fn close_door(&self) {
+        self.door.abort();
     }
 
     /// Replaces the principals while sessions go on. What concerns nobody else happens at once:
@@ -212,9 +235,10 @@ impl ServerEngine {
 
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
     pub fn begin_shutdown(&self) {
-        self.door.abort();
+        self.close_door();
         // Before the sessions are looked at: one that comes in later finds it closed.
         self.hall.registry.close();
+        self.hall.closing.send_replace(true);
         for owner in self.hall.owners() {
             owner.drain();
         }
@@ -222,24 +246,27 @@ impl ServerEngine {
 
     /// [Begins](Self::begin_shutdown) if nobody has yet, lets open streams finish for `grace`, then
     /// closes. Ports are free when it returns.
-    pub async fn shutdown(self, grace: Duration) {
+    pub async fn shutdown(self, grace: Duration) -> Drained {
         let began = Instant::now();
         self.begin_shutdown();
         // Told to stop already; a port is free once its task has really ended.
         self.listeners.finish(Duration::ZERO).await;
-        let cut = async {
+        let mut cut = 0;
+        let cutting = async {
             tokio::time::sleep(grace).await;
+            cut = self.hall.streams();
             for owner in self.hall.owners() {
                 owner.session.close(GoAwayCode::ShuttingDown, registry::SHUTTING_DOWN);
             }
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
-            () = cut => {}
+            _ = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
+            () = cutting => {}
         }
         // A visitor may be slower than the client was.
-        self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
+        let slow = self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
+        Drained { cut: cut.max(slow) }
     }
 }
 
@@ -253,19 +280,26 @@ impl Drop for ServerEngine {
 /// For the last words to leave, whatever is left of the grace.
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Binds a listener; the error names the setting.
+/// Binds a listener, or takes one over; the error names the setting.
 ///
 /// # Errors
-/// The port is taken, or the address is not ours.
-pub fn bind(addr: SocketAddr, setting: &'static str) -> Result<TcpListener, StartError> {
-    socket::listen(addr).map_err(|source| StartError::Bind { addr, setting, source })
+/// The port is taken, or the address is not ours; what was handed over is no listener.
+pub fn bind(listen: Listen, setting: &'static str) -> Result<TcpListener, StartError> {
+    match listen {
+        Listen::At(addr) => {
+            socket::listen(addr).map_err(|source| StartError::Bind { addr, setting, source })
+        }
+        Listen::On(listener) => {
+            socket::adopt(listener).map_err(|source| StartError::Listener { setting, source })
+        }
+    }
 }
 
 /// What all connections share.
 struct Hall {
     registry: Registry,
     /// `None`: carriers are not encrypted.
-    tls: Option<Arc<rustls::ServerConfig>>,
+    tls: Option<Arc<TlsAcceptor>>,
     authenticator: Authenticator,
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
@@ -278,6 +312,8 @@ struct Hall {
     sessions: Mutex<HashMap<u64, Arc<Owner>>>,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
+    /// Nobody new is taken: who is still at the door may go.
+    closing: watch::Sender<bool>,
 }
 
 impl std::fmt::Debug for Hall {
@@ -294,6 +330,24 @@ impl Hall {
             tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_id(), "token revoked, session ended");
             self.registry.revoke(owner);
         }
+    }
+
+    /// A step of a handshake, unless the server closes first: a silent stranger is nothing that a
+    /// drain has to wait for. `None`: it does.
+    async fn unless_closing<T>(&self, step: impl Future<Output = T>) -> Option<T> {
+        let mut closing = self.closing.subscribe();
+        tokio::select! {
+            biased;
+            done = step => Some(done),
+            // The sender lives as long as `self`.
+            _ = closing.wait_for(|closing| *closing) => None,
+        }
+    }
+
+    fn streams(&self) -> usize {
+        let sessions = self.sessions.lock();
+        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
+        multiplexed + self.direct_visitors.load(Ordering::Relaxed)
     }
 
     fn owners(&self) -> Vec<Arc<Owner>> {
@@ -326,13 +380,18 @@ fn receive(
             return serve(&hall, socket, Binding::Plaintext, place, deadline, peer).await;
         };
         // Its state is larger than that of the session behind it, and not to stay as long.
-        let accepting = Box::pin(tls::accept(tls, socket));
-        match tokio::time::timeout_at(deadline, accepting).await {
-            Ok(Ok(Secured { stream, binding, .. })) => {
+        let accepting = Box::pin(tls.accept(socket));
+        let accepting = tokio::time::timeout_at(deadline, accepting);
+        match hall.unless_closing(accepting).await {
+            Some(Ok(Ok(Secured { stream, binding, .. }))) => {
                 serve(&hall, stream, binding, place, deadline, peer).await;
             }
-            Ok(Err(error)) => refused(peer, &error),
-            Err(_) => refused(peer, &"TLS handshake deadline passed"),
+            Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
+                Some(problem) => refused(peer, &problem),
+                None => refused(peer, &error),
+            },
+            Some(Err(_)) => refused(peer, &"TLS handshake deadline passed"),
+            None => turned_away(peer),
         }
     });
 }
@@ -358,6 +417,10 @@ const WARN_EVERY: Duration = Duration::from_secs(60);
 
 fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
     tracing::warn!(%peer, %error, "connection refused");
+}
+
+fn turned_away(peer: SocketAddr) {
+    tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
 }
 
 /// Handshake, then the session until it ends.
@@ -392,9 +455,10 @@ async fn serve<C: Carrier>(
         seats = Some((one, guest.credential.principal.take_session()?));
         Ok(())
     };
-    let greeted =
-        handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit).await;
+    let greeting = handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit);
+    let greeted = hall.unless_closing(greeting).await;
     drop(place);
+    let Some(greeted) = greeted else { return turned_away(peer) };
     let (greeted, guest) = match greeted {
         Ok(greeted) => greeted,
         Err(HandshakeError::WrongToken) => {

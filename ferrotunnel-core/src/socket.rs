@@ -74,6 +74,35 @@ pub(crate) fn poll_shutdown<W: AsyncWrite + Unpin>(
     }
 }
 
+/// Where to listen.
+#[derive(Debug)]
+pub enum Listen {
+    /// On an address, to be bound.
+    At(SocketAddr),
+    /// On a socket that listens already, and that others may hold too: what comes in while this
+    /// process is not there waits in the kernel's queue for its successor.
+    On(std::net::TcpListener),
+}
+
+impl From<SocketAddr> for Listen {
+    fn from(addr: SocketAddr) -> Self {
+        Self::At(addr)
+    }
+}
+
+/// Takes over a listener that was bound elsewhere.
+pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = SockRef::from(&listener);
+    // Without it the first accept would fail, and every other one.
+    #[cfg(target_os = "linux")]
+    if !socket.is_listener()? {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it does not listen"));
+    }
+    socket.set_nonblocking(true)?;
+    let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
+    TcpListener::from_std(listener)
+}
+
 /// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again.
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;

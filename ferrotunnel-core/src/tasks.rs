@@ -60,12 +60,23 @@ impl Tasks {
         self.0.lock().abort_all();
     }
 
-    /// Waits until all have ended, for `grace` at most; aborts and awaits the rest.
-    pub async fn finish(&self, grace: Duration) {
+    /// Those that have not ended.
+    pub(crate) fn running(&self) -> usize {
+        let mut set = self.0.lock();
+        while set.try_join_next().is_some() {}
+        set.len()
+    }
+
+    /// Waits until all have ended, for `grace` at most; aborts and awaits the rest. Returns how many
+    /// those were.
+    pub async fn finish(&self, grace: Duration) -> usize {
         let mut set = std::mem::take(&mut *self.0.lock());
         let all = async { while set.join_next().await.is_some() {} };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            set.shutdown().await;
+        if tokio::time::timeout(grace, all).await.is_ok() {
+            return 0;
         }
+        let left = set.len();
+        set.shutdown().await;
+        left
     }
 }

@@ -1,28 +1,42 @@
 //! TLS 1.3 carriers.
 //!
-//! The handshake, its certificates and all keys are rustls' (`handshake.rs`, `config.rs`). The records
+//! The handshake, the checks of certificates and all keys are rustls' (`handshake.rs`, `config.rs`). The records
 //! behind it are ours: they are sealed from where the plaintext lies and opened where they were read,
 //! many per system call, which moves bytes at a fraction of the cost of a buffered connection.
 //!
-//! A connection begins as [`accept`] or [`connect`]; what comes out is a [`TlsStream`].
+//! A connection begins with a [`TlsAcceptor`] or a [`TlsDialer`], which know the certificates and load
+//! them anew when their files change; what comes out is a [`TlsStream`].
 
+mod acceptor;
 mod config;
+mod dialer;
 mod end;
 mod exporter;
 mod fault;
 mod gather;
 mod handshake;
 mod identity;
+mod issuers;
 mod keys;
 mod open;
 mod outbox;
+mod pem;
+mod problem;
 mod records;
 mod seal;
 mod stream;
+mod system_roots;
+mod tickets;
+mod watch;
 
-pub(crate) use config::{client_config, server_config};
-pub(crate) use handshake::{Secured, accept, connect};
-pub use identity::TlsIdentity;
+pub use acceptor::ServerTls;
+pub(crate) use acceptor::TlsAcceptor;
+pub(crate) use dialer::TlsDialer;
+pub use dialer::{ClientTls, Roots, Verification};
+pub(crate) use handshake::Secured;
+pub use identity::IdentityFiles;
+pub use problem::{CertificateFault, CertificateProblem};
+pub(crate) use problem::{alert_in, same_fault};
 pub(crate) use stream::TlsStream;
 
 #[cfg(test)]

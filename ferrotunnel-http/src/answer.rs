@@ -88,7 +88,9 @@ fn retry_after(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // Room is made as soon as any other visitor is done, and a client that lost its
         // session is back in about a second.
-        Refusal::OverLimit | Refusal::TunnelClosed | Refusal::SessionLost => Some("1"),
+        Refusal::OverLimit | Refusal::Full | Refusal::TunnelClosed | Refusal::SessionLost => {
+            Some("1")
+        }
         Refusal::Draining => Some("5"),
         _ => None,
     }
@@ -106,13 +108,14 @@ mod tests {
     use crate::host::BadHost;
     use http_body::Body as _;
 
-    const ALL: [Refusal; 9] = [
+    const ALL: [Refusal; 10] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Connect,
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,
         Refusal::SessionLost,
         Refusal::OverLimit,
+        Refusal::Full,
         Refusal::Draining,
         Refusal::TunnelClosed,
         Refusal::Timeout,
@@ -176,10 +179,20 @@ mod tests {
     }
 
     #[test]
-    fn an_over_limit_answer_says_when_to_come_back() {
-        let response = answer(&Refusal::OverLimit, Form::Text);
-        assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["retry-after"], "1");
+    fn every_503_says_when_to_come_back() {
+        let seconds = |refusal| {
+            let response = answer(&refusal, Form::Text);
+            assert_eq!(response.status(), 503, "{refusal:?}");
+            response.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()
+        };
+        assert_eq!(seconds(Refusal::OverLimit), 1);
+        assert_eq!(seconds(Refusal::Full), 1);
+        assert_eq!(seconds(Refusal::TunnelClosed), 1);
+        assert_eq!(seconds(Refusal::Draining), 5);
+        for refusal in ALL.map(|refusal| answer(&refusal, Form::Html)) {
+            let unavailable = refusal.status() == 503;
+            assert!(!unavailable || refusal.headers().contains_key("retry-after"));
+        }
     }
 
     #[tokio::test]

@@ -16,11 +16,16 @@ pub struct HttpConfig {
     /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
     /// a 504.
     pub response_timeout: Option<Duration>,
-    /// Visitors connected at once, over all listeners. More are closed at once, without an answer:
-    /// what they cost then is one accept.
+    /// Visitors connected at once, over all listeners. More are answered with a 503 and closed; when
+    /// many come at once, most are closed without an answer: what they cost then is one accept.
     pub max_visitors: usize,
-    /// How long requests in progress may go on after shutdown was asked for, before they are cut.
+    /// How long requests in progress may go on after shutdown was asked for, before they are cut. Who
+    /// was accepted but has not asked for anything has half a second.
     pub drain_grace: Duration,
+    /// For how long after the start a request for a host without a tunnel waits for one. A server
+    /// that takes its listeners over from a predecessor takes visitors too who came while it was
+    /// away, and its clients need a moment to come back. `None`, the default: not at all.
+    pub settling: Option<Duration>,
     /// How long a connection to a local service is kept between two requests. A new one costs no
     /// round trip through the tunnel, so this stays below the 5 s after which Node.js, Apache and
     /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost.
@@ -37,6 +42,7 @@ impl Default for HttpConfig {
             response_timeout: None,
             max_visitors: 100_000,
             drain_grace: Duration::from_secs(10),
+            settling: None,
             pool_idle_timeout: Duration::from_secs(4),
             pool_max_idle_per_tunnel: 256,
         }

@@ -12,7 +12,10 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::{
+    sync::{OwnedSemaphorePermit, watch},
+    time::timeout,
+};
 use tracing::debug;
 
 use crate::{
@@ -59,6 +62,9 @@ impl Serving {
 
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
     /// finished and nothing new is taken. The place is free again when all of it has ended.
+    ///
+    /// A visitor who has not asked for anything yet has a moment for it: who has just been
+    /// accepted is about to, and would take a closed connection for a broken server.
     pub(crate) async fn serve<T>(
         self: Arc<Self>,
         mut io: T,
@@ -68,9 +74,14 @@ impl Serving {
     ) where
         T: Socket + 'static,
     {
-        let detected = tokio::select! {
-            detected = tokio::time::timeout(self.header_read_timeout, detect(&mut io)) => detected,
-            () = asked_to_stop(&mut shutdown) => return,
+        let detected = {
+            let mut detecting = pin!(timeout(self.header_read_timeout, detect(&mut io)));
+            tokio::select! {
+                detected = &mut detecting => detected,
+                () = asked_to_stop(&mut shutdown) => {
+                    timeout(FIRST_WORDS, detecting).await.and_then(|detected| detected)
+                }
+            }
         };
         let Ok(Ok(Some((version, read_ahead)))) = detected else {
             return;
@@ -95,6 +106,23 @@ impl Serving {
         }
     }
 
+    /// Says to a visitor for whom there is no place that there is none, and that for a short time only.
+    pub(crate) async fn turn_away<T>(
+        self: Arc<Self>,
+        io: T,
+        visitor: Visitor,
+        place: OwnedSemaphorePermit,
+    ) where
+        T: Socket + 'static,
+    {
+        // As in a drain: one request, and the end.
+        let (_, shutdown) = watch::channel(true);
+        let serving = Box::pin(self.serve(io, visitor, place, shutdown));
+        if timeout(TURN_AWAY_WITHIN, serving).await.is_err() {
+            debug!("a visitor did not want to be turned away");
+        }
+    }
+
     async fn serve_http1<T>(
         &self,
         io: VisitorIo<T>,
@@ -108,6 +136,8 @@ impl Serving {
         let connection = self.http1.serve_connection(TokioIo::new(io), service);
         let mut connection = pin!(connection.with_upgrades());
         let ended = tokio::select! {
+            // First, so that a request that is there already is seen.
+            biased;
             ended = connection.as_mut() => ended,
             () = asked_to_stop(&mut shutdown) => {
                 connection.as_mut().graceful_shutdown();
@@ -131,6 +161,7 @@ impl Serving {
         let service = service_fn(|request| self.forwarder.answer(visitor, request));
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(io), service));
         tokio::select! {
+            biased;
             ended = connection.as_mut() => return ended,
             () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
         }
@@ -142,6 +173,13 @@ impl Serving {
 pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
 }
+
+/// What a drain leaves a visitor who was accepted just before it: a round trip, and some time to
+/// think.
+const FIRST_WORDS: Duration = Duration::from_millis(500);
+
+/// For somebody to be turned away: twice the time of a lost packet, and little for one who means harm.
+const TURN_AWAY_WITHIN: Duration = Duration::from_secs(2);
 
 /// Requests at once on one visitor's HTTP/2 connection. Browsers do not go beyond 100, and each
 /// may hold [`MAX_BUFFERED`].

@@ -1,16 +1,22 @@
 //! One request from a visitor to a local service, and the response back.
 
-use std::{convert::Infallible, future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
+};
 
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
-    header::{HOST, UPGRADE},
+    header::{CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::body::Incoming;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
@@ -25,7 +31,7 @@ use crate::{
     refusal::Refusal,
     sending::{Sending, Via},
     upgrade::Wish,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
@@ -34,17 +40,37 @@ struct Exchange {
     wish: Option<Wish>,
 }
 
+/// What came of the attempt to forward a request.
+enum Forwarded {
+    Done(Result<Exchange, Refusal>),
+    /// Its tunnel may be there in a moment.
+    NotYet(Request<Incoming>, Moment),
+}
+
+/// Done when it is worth to look again.
+type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What became of a request so far.
+enum Begun {
+    Already(Result<Exchange, Refusal>),
+    /// Boxed: few wait, and all would pay for it.
+    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+}
+
 /// Takes requests to the tunnels that their hosts name.
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
     response_timeout: Option<Duration>,
+    /// Until then tunnels that are missing may be on their way.
+    settled_at: Option<Instant>,
 }
 
 impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
-        Self { routes, local, response_timeout: config.response_timeout }
+        let settled_at = config.settling.map(|time| Instant::now() + time);
+        Self { routes, local, response_timeout: config.response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -57,47 +83,104 @@ impl Forwarder {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let begun = self.forward(visitor, request);
+        let is_last =
+            visitor.admission == Admission::TurnedAway && request.version() != Version::HTTP_2;
+        let begun = match self.forward(visitor, request) {
+            Forwarded::Done(result) => Begun::Already(result),
+            Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
+                self.clone().forward_later(visitor.clone(), request, moment),
+            )),
+        };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
+            let begun = match begun {
+                Begun::Already(begun) => begun,
+                Begun::InAMoment(begun) => begun.await,
+            };
             let response = match begun {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
             Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                answer(&refusal, form)
+                let mut response = answer(&refusal, form);
+                if is_last {
+                    let close = http::HeaderValue::from_static("close");
+                    response.headers_mut().insert(CONNECTION, close);
+                }
+                response
             }))
         }
     }
 
-    fn forward(
+    fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
+        if visitor.admission == Admission::TurnedAway {
+            return Forwarded::Done(Err(Refusal::Full));
+        }
+        if *request.method() == Method::CONNECT {
+            return Forwarded::Done(Err(Refusal::Connect));
+        }
+        let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
+            Ok(asked) => asked,
+            Err(bad) => return Forwarded::Done(Err(bad.into())),
+        };
+        let tunnel = match self.route(asked.as_ref()) {
+            Ok(tunnel) => tunnel,
+            Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
+                return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
+            }
+            Err(refusal) => return Forwarded::Done(Err(refusal)),
+        };
+        if let Some(away) = tunnel.away() {
+            return Forwarded::NotYet(request, Box::pin(away));
+        }
+        Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+    }
+
+    fn forward_to(
         &self,
+        tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
+        asked: Option<&Asked>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
-        if *request.method() == Method::CONNECT {
-            return Err(Refusal::Connect);
-        }
-        let asked = Asked::by(request.uri(), request.headers(), request.version())?;
-        let tunnel = self.route(asked.as_ref())?;
         let wish = Wish::of(&mut request);
         let via = match &wish {
             Some(_) => Via::Fresh,
-            None if speaks_http2(&tunnel, &request) => Via::Multiplexed,
+            None if speaks_http2(tunnel, &request) => Via::Multiplexed,
             None => Via::Pooled,
         };
 
         let (mut head, body) = request.into_parts();
-        rewrite_headers(&mut head, visitor, asked.as_ref());
+        rewrite_headers(&mut head, visitor, asked);
         if let Some(wish) = &wish {
             wish.repeat(&mut head.headers);
         }
-        address(&mut head, via, asked.as_ref())?;
+        address(&mut head, via, asked)?;
 
         let request = Request::from_parts(head, Body::passing(body));
-        let connections = self.local.connections(&tunnel);
+        let connections = self.local.connections(tunnel);
         Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+    }
+
+    /// Whether tunnels that are missing may still be on their way.
+    fn is_settling(&self) -> bool {
+        self.settled_at.is_some_and(|until| Instant::now() < until)
+    }
+
+    async fn forward_later(
+        self: Arc<Self>,
+        visitor: Arc<Visitor>,
+        mut request: Request<Incoming>,
+        mut moment: Moment,
+    ) -> Result<Exchange, Refusal> {
+        loop {
+            moment.await;
+            match self.forward(&visitor, request) {
+                Forwarded::Done(result) => return result,
+                Forwarded::NotYet(again, next) => (request, moment) = (again, next),
+            }
+        }
     }
 
     async fn finish(
@@ -115,7 +198,13 @@ impl Forwarder {
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
         let host = asked.map_or("", Asked::host);
-        self.routes.http(host).ok_or_else(|| Refusal::NoSuchTunnel(host.into()))
+        self.routes.http(host).ok_or_else(|| {
+            if self.routes.is_closed() {
+                Refusal::Draining
+            } else {
+                Refusal::NoSuchTunnel(host.into())
+            }
+        })
     }
 }
 
@@ -185,6 +274,10 @@ fn respond(
     *visitor.upgrade.lock() = Some(upgrade);
     Ok(response.map(|_| Body::empty()))
 }
+
+/// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost
+/// nothing.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
 fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {

@@ -69,6 +69,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::visitor::Admission;
     use http::Version;
 
     fn forwarded(visitor: &str, pairs: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -76,7 +77,11 @@ mod tests {
         for (name, value) in pairs {
             headers.append(*name, HeaderValue::from_static(value));
         }
-        let visitor = Visitor::new(visitor.parse().unwrap(), "127.0.0.1:80".parse().unwrap());
+        let visitor = Visitor::new(
+            visitor.parse().unwrap(),
+            "127.0.0.1:80".parse().unwrap(),
+            Admission::Inside,
+        );
         let asked = Asked::by(&"/".parse().unwrap(), &headers, Version::HTTP_10).unwrap();
         set(&mut headers, &visitor, asked.as_ref());
         headers

@@ -22,7 +22,7 @@ use crate::{
     config::HttpConfig,
     connection::{Serving, asked_to_stop},
     forward::Forwarder,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
 };
 
 /// Serves visitors over HTTP/1.1 and HTTP/2 (told apart by their first bytes), and forwards each
@@ -39,6 +39,8 @@ pub struct HttpIngress {
     shards: Shards,
     /// What is left of [`HttpConfig::max_visitors`].
     places: Arc<Semaphore>,
+    /// For those who find no place and are told so.
+    door_places: Arc<Semaphore>,
 }
 
 impl HttpIngress {
@@ -48,7 +50,8 @@ impl HttpIngress {
         let forwarder = Forwarder::new(routes, config, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         let places = Arc::new(Semaphore::new(config.max_visitors.min(Semaphore::MAX_PERMITS)));
-        Self { serving, drain_grace: config.drain_grace, tasks, shards, places }
+        let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
+        Self { serving, drain_grace: config.drain_grace, tasks, shards, places, door_places }
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -63,13 +66,18 @@ impl HttpIngress {
             biased;
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
-                let Ok(place) = self.places.clone().try_acquire_owned() else {
-                    return debug!(visitor = %peer, "closed at once: the ingress is full");
-                };
-                let visitor = Visitor::new(peer, address);
                 let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
-                let serve = move |io| serving.serve(io, visitor, place, shutdown);
-                self.shards.serve(&mut connections.lock(), io, serve);
+                if let Ok(place) = self.places.clone().try_acquire_owned() {
+                    let visitor = Visitor::new(peer, address, Admission::Inside);
+                    let serve = move |io| serving.serve(io, visitor, place, shutdown);
+                    self.shards.serve(&mut connections.lock(), io, serve);
+                } else if let Ok(place) = self.door_places.clone().try_acquire_owned() {
+                    let visitor = Visitor::new(peer, address, Admission::TurnedAway);
+                    let serve = move |io| serving.turn_away(io, visitor, place);
+                    self.shards.serve(&mut connections.lock(), io, serve);
+                } else {
+                    debug!(visitor = %peer, "closed at once: the ingress is full");
+                }
             }) => {}
             () = forget_finished(&connections) => {}
         }
@@ -101,5 +109,9 @@ async fn drain(mut connections: JoinSet<()>, grace: Duration) {
         connections.shutdown().await;
     }
 }
+
+/// Visitors who are told at once that all places are taken; more are closed without a word. Each
+/// costs a descriptor and some 20 KiB, and that for a short time only.
+const MOST_AT_THE_DOOR: usize = 256;
 
 const UNKNOWN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);

@@ -23,8 +23,10 @@ pub(crate) enum Refusal {
     SessionLost,
     /// The session or its client has all the streams it may have.
     OverLimit,
-    /// The session finishes what is open and takes nothing new.
+    /// The session, or the whole server, finishes what is open and takes nothing new.
     Draining,
+    /// The ingress has all the visitors it may have.
+    Full,
     /// The tunnel closed between routing and opening; its client is likely to be back soon.
     TunnelClosed,
     /// The local service took too long.

@@ -23,10 +23,19 @@ pub(crate) struct Visitor {
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
+    pub(crate) admission: Admission,
+}
+
+/// Whether there was a place for a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Admission {
+    Inside,
+    /// All places are taken: whatever it asks for, it is told so, once.
+    TurnedAway,
 }
 
 impl Visitor {
-    pub(crate) fn new(address: SocketAddr, ingress: SocketAddr) -> Self {
+    pub(crate) fn new(address: SocketAddr, ingress: SocketAddr, admission: Admission) -> Self {
         // A listener on [::] sees IPv4 visitors as ::ffff:a.b.c.d; services expect a.b.c.d.
         let ip = address.ip().to_canonical();
         let text = ip.to_string();
@@ -44,6 +53,7 @@ impl Visitor {
             forwarded_prefix,
             upgrade: Mutex::new(None),
             timed_out: AtomicBool::new(false),
+            admission,
         }
     }
 }

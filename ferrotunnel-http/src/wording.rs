@@ -65,6 +65,12 @@ impl Wording {
                 "Too many visitors",
                 "This tunnel has as many open connections as it may have. Try again in a moment.",
             ),
+            Refusal::Full => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "server-full",
+                "Too many visitors on this server",
+                "It has as many visitors as it takes, over all tunnels. Try again in a moment.",
+            ),
             Refusal::Draining => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "draining",

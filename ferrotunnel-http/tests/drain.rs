@@ -10,7 +10,11 @@ mod support;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use ferrotunnel_http::HttpConfig;
+use http_body_util::{BodyExt, Empty};
+use hyper::{Request, client::conn::http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use support::{PATIENCE, Public, Settings, get, hear, hear_head, local, request, rest, say};
 use tokio::{io::AsyncReadExt, net::TcpStream, sync::mpsc, time::timeout};
 
@@ -67,6 +71,90 @@ async fn drain_finishes_open_requests() {
     go.send(()).await.unwrap();
     let answer = rest(&mut slow).await;
     assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+    timeout(PATIENCE, public.serving).await.expect("the drain does not end").unwrap();
+}
+
+#[tokio::test]
+async fn what_is_answered_in_a_drain_is_the_last_of_its_connection() {
+    let (public, mut arrivals, go) = public(PATIENCE).await;
+    let mut visitor = public.connect().await;
+    say(&mut visitor, &request("GET / HTTP/1.1", "")).await;
+    let answer = hear(&mut visitor, "ok").await;
+    assert!(!answer.to_lowercase().contains("connection: close"), "{answer}");
+    arrivals.recv().await.unwrap();
+    say(&mut visitor, &request("GET /slow HTTP/1.1", "")).await;
+    arrivals.recv().await.unwrap();
+    public.stop.send(true).unwrap();
+    go.send(()).await.unwrap();
+    let answer = rest(&mut visitor).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+    assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn who_was_accepted_before_a_drain_may_still_ask() {
+    let (public, _arrivals, _go) = public(PATIENCE).await;
+    let mut fresh = public.connect().await;
+    let mut begun = public.connect().await;
+    say(&mut begun, "GET / HTTP/1.1\r\n").await;
+    // Accepted after them, so they are in.
+    assert!(public.ask(&get("/")).await.ends_with("ok"));
+    public.stop.send(true).unwrap();
+    // By then both have heard of it too.
+    assert!(TcpStream::connect(public.addr).await.is_err(), "the port is free");
+    say(&mut fresh, &request("GET / HTTP/1.1", "")).await;
+    say(&mut begun, "Host: app.localhost\r\n\r\n").await;
+    for visitor in [&mut fresh, &mut begun] {
+        let answer = rest(visitor).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("ok"), "{answer}");
+        assert!(answer.to_lowercase().contains("connection: close"), "{answer}");
+    }
+    timeout(PATIENCE, public.serving).await.expect("the drain does not end").unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_comes_after_the_tunnels_have_left_is_told_when_to_come_back() {
+    let (public, _arrivals, _go) = public(PATIENCE).await;
+    let mut late = public.connect().await;
+    say(&mut late, "GET / HTTP/1.1\r\n").await;
+    assert!(public.ask(&get("/")).await.ends_with("ok"));
+    public.stop.send(true).unwrap();
+    public.begin_shutdown();
+    say(&mut late, "Host: app.localhost\r\n\r\n").await;
+    let answer = rest(&mut late).await;
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("ferrotunnel-error: draining\r\n"), "{answer}");
+    assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_drain_says_goodbye_over_http2_and_finishes_what_is_open() {
+    let (public, mut arrivals, go) = public(PATIENCE).await;
+    let io = TokioIo::new(public.connect().await);
+    let (mut visitor, connection) =
+        http2::handshake::<_, _, Empty<Bytes>>(TokioExecutor::new(), io).await.unwrap();
+    let ended = tokio::spawn(connection);
+    let ask =
+        |path| Request::get(format!("http://app.localhost{path}")).body(Empty::new()).unwrap();
+    assert_eq!(visitor.send_request(ask("/")).await.unwrap().status(), 200);
+    arrivals.recv().await.unwrap();
+    let slow = tokio::spawn(visitor.send_request(ask("/slow")));
+    arrivals.recv().await.unwrap();
+    public.stop.send(true).unwrap();
+    // Those that were under way at that moment are answered; one is told to go elsewhere.
+    let refused = async {
+        while visitor.send_request(ask("/")).await.is_ok() {
+            let _ = arrivals.try_recv();
+        }
+    };
+    timeout(PATIENCE, refused).await.expect("the server does not say goodbye");
+    assert!(!slow.is_finished() && !public.serving.is_finished());
+    go.send(()).await.unwrap();
+    let answer = slow.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "ok");
+    // GOAWAY with no error, and no cut.
+    ended.await.unwrap().unwrap();
     timeout(PATIENCE, public.serving).await.expect("the drain does not end").unwrap();
 }
 

@@ -433,7 +433,7 @@ async fn visitors_that_dawdle_over_a_head_are_cut() {
 }
 
 #[tokio::test]
-async fn a_visitor_over_the_limit_is_closed_at_once() {
+async fn a_visitor_over_the_limit_is_told_so_and_closed() {
     let mut http = HttpConfig::default();
     http.max_visitors = 2;
     let settings = Settings { http, ..Settings::default() };
@@ -447,8 +447,14 @@ async fn a_visitor_over_the_limit_is_closed_at_once() {
         inside.push(visitor);
     }
     for _ in 0..10 {
-        assert_eq!(rest(&mut public.connect().await).await, "", "not even an answer");
+        let answer = public.ask(&asking).await;
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+        for header in ["ferrotunnel-error: server-full", "retry-after: 1", "connection: close"] {
+            assert!(answer.contains(header), "{header} is not in {answer}");
+        }
     }
+    // Who has nothing to ask is not waited for.
+    assert_eq!(rest(&mut public.connect().await).await, "");
     for visitor in &mut inside {
         say(visitor, &asking).await;
         hear(visitor, "GET / HTTP/1.1").await;

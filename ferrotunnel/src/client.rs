@@ -1,16 +1,18 @@
 //! The client's builder, and a client.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::Token;
-use ferrotunnel_core::Shards;
 use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, Registration, Retry,
     Target, TunnelHandle, TunnelSpec,
 };
+use ferrotunnel_core::{Drained, IdentityFiles, Shards};
 use tokio::sync::{Mutex, broadcast};
 
+use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
 use crate::settings::{DRAIN_GRACE, TokenSetting};
@@ -69,6 +71,7 @@ pub struct ClientBuilder {
     local_addr: Option<String>,
     tunnels: Vec<Tunnel>,
     plaintext: bool,
+    tls: TlsSettings,
     retry: Retry,
     drain_grace: Option<Duration>,
     connections: Connections,
@@ -112,6 +115,41 @@ impl ClientBuilder {
     #[must_use]
     pub fn plaintext(mut self) -> Self {
         self.plaintext = true;
+        self
+    }
+
+    /// Verifies the server's certificate: one of the CAs in this PEM file must have issued it, and it
+    /// must be for [`tls_server_name`](Self::tls_server_name). Without this and
+    /// [`tls_verify`](Self::tls_verify) any certificate will do: the token's proof, which is bound to
+    /// the TLS connection, tells whether it is the server. The file is read anew when it has changed,
+    /// at the next attempt to connect.
+    #[must_use]
+    pub fn tls_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.tls.ca = Some(ca.into());
+        self
+    }
+
+    /// The same with the CAs that the system trusts. With [`tls_ca_file`](Self::tls_ca_file) either
+    /// will do.
+    #[must_use]
+    pub fn tls_verify(mut self) -> Self {
+        self.tls.system_roots = true;
+        self
+    }
+
+    /// The name, or the address, that the server's certificate must be for; a name is also told to the
+    /// server (SNI). By default the host of [`server_addr`](Self::server_addr).
+    #[must_use]
+    pub fn tls_server_name(mut self, name: impl Into<String>) -> Self {
+        self.tls.server_name = Some(name.into());
+        self
+    }
+
+    /// The client's certificate chain and private key, in PEM files, for servers that want one. They
+    /// are read anew when they have changed, at the next attempt to connect.
+    #[must_use]
+    pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        self.tls.identity = Some(IdentityFiles { cert: cert.into(), key: key.into() });
         self
     }
 
@@ -173,8 +211,7 @@ impl ClientBuilder {
             .into_iter()
             .map(|tunnel| tunnel.or_local_addr(self.local_addr.as_deref()).into_local())
             .collect::<Result<_, _>>()?;
-        let transport =
-            if self.plaintext { ClientTransport::Plaintext } else { ClientTransport::Tls };
+        let transport = self.tls.transport(self.plaintext, &server)?;
         Ok(Client {
             settings: Settings {
                 server,
@@ -299,16 +336,17 @@ impl Client {
         }
     }
 
-    /// Tells the server, lets open streams finish within the drain grace, and ends.
+    /// Tells the server, lets open streams finish within the drain grace, and ends. Says how much had
+    /// to be cut; what was served by a [`TunnelListener`] is not counted.
     ///
     /// # Errors
     /// None at present.
-    pub async fn shutdown(&self) -> Result<(), Error> {
+    pub async fn shutdown(&self) -> Result<Drained, Error> {
         let running = self.running.lock().await.take();
-        if let Some(running) = running {
-            running.engine.shutdown(self.settings.drain_grace).await;
+        match running {
+            Some(running) => Ok(running.engine.shutdown(self.settings.drain_grace).await),
+            None => Ok(Drained::default()),
         }
-        Ok(())
     }
 }
 

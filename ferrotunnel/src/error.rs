@@ -19,6 +19,8 @@ pub enum ErrorKind {
     AddrInUse,
     /// The server does not accept the token, or cannot prove that it knows it.
     Unauthorized,
+    /// One side did not take the other's TLS certificate.
+    Certificate,
     /// The server cannot be reached, or the connection to it was lost.
     Unreachable,
     /// The other end does not speak FerroTunnel, or broke the protocol.
@@ -59,6 +61,7 @@ impl Error {
                 ConnectError::WrongToken | ConnectError::ServerNotTrusted => {
                     ErrorKind::Unauthorized
                 }
+                ConnectError::Certificate { .. } => ErrorKind::Certificate,
                 ConnectError::Superseded(_) => ErrorKind::Superseded,
                 ConnectError::Refused(_) => ErrorKind::Refused,
                 ConnectError::Shutdown => ErrorKind::Shutdown,

@@ -1,8 +1,10 @@
 #![doc = include_str!("../README.md")]
 
+mod certificates;
 mod client;
 mod error;
 mod listener;
+mod place;
 mod server;
 mod settings;
 mod tunnel;
@@ -17,7 +19,7 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
 pub use ferrotunnel_core::{
-    Balance, DirectCarriers, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
+    Balance, DirectCarriers, Drained, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
     check_principals, issue_token,
 };
 pub use listener::TunnelListener;

@@ -1,20 +1,24 @@
 //! The server's builder, and a running server.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Token,
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
-use ferrotunnel_core::{DirectCarriers, PrincipalConfig, Shards, TlsIdentity, check_principals};
+use ferrotunnel_core::{
+    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
+};
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::error::Error;
+use crate::place::{HandedOver, Place};
 use crate::settings::{DRAIN_GRACE, TokenSetting};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -36,25 +40,18 @@ pub struct Server {
 
 #[derive(Clone, Debug)]
 struct Settings {
-    bind: SocketAddr,
-    http_bind: Option<SocketAddr>,
+    bind: Place,
+    http_bind: Option<Place>,
     token: Option<Token>,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
-    encryption: Encryption,
+    transport: Transport,
     tcp_ip: IpAddr,
     limits: LimitsConfig,
     http: HttpConfig,
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
-}
-
-#[derive(Clone, Debug)]
-enum Encryption {
-    SelfSigned,
-    Files { cert: PathBuf, key: PathBuf },
-    Plaintext,
 }
 
 /// An address to listen on: a [`SocketAddr`] or its text.
@@ -87,15 +84,36 @@ impl BindAddr {
     }
 }
 
+/// Where to listen, as the builder was told last.
+#[derive(Clone, Debug)]
+enum Wanted {
+    At(BindAddr),
+    On(HandedOver),
+}
+
+impl Wanted {
+    fn at(addr: impl Into<BindAddr>) -> Self {
+        Self::At(addr.into())
+    }
+
+    fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
+        match self {
+            Self::At(addr) => addr.resolve(bind).map(Place::At),
+            Self::On(handed) => handed.resolve(listener),
+        }
+    }
+}
+
 /// Sets up a [`Server`].
 #[derive(Clone, Debug)]
 pub struct ServerBuilder {
-    bind: BindAddr,
-    http_bind: Option<BindAddr>,
+    bind: Wanted,
+    http_bind: Option<Wanted>,
     token: TokenSetting,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
-    encryption: Encryption,
+    plaintext: bool,
+    tls: ServerTls,
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
@@ -107,12 +125,13 @@ pub struct ServerBuilder {
 impl Default for ServerBuilder {
     fn default() -> Self {
         Self {
-            bind: SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT)).into(),
-            http_bind: Some(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)).into()),
+            bind: Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT))),
+            http_bind: Some(Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)))),
             token: TokenSetting::default(),
             principals: Vec::new(),
             domain: None,
-            encryption: Encryption::SelfSigned,
+            plaintext: false,
+            tls: ServerTls::default(),
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
@@ -127,14 +146,33 @@ impl ServerBuilder {
     /// Where clients connect; `0.0.0.0:7835` by default. With port 0 the system picks one.
     #[must_use]
     pub fn bind(mut self, addr: impl Into<BindAddr>) -> Self {
-        self.bind = addr.into();
+        self.bind = Wanted::at(addr);
+        self
+    }
+
+    /// The socket on which clients connect, in place of [`bind`](Self::bind): it listens already,
+    /// and others may hold it too. What comes in while no server is there waits in the kernel's
+    /// queue, so that a restart refuses nobody; systemd passes such sockets on.
+    ///
+    /// The server takes it with its first start.
+    #[must_use]
+    pub fn tunnel_listener(mut self, listener: TcpListener) -> Self {
+        self.bind = Wanted::On(HandedOver::new(listener));
         self
     }
 
     /// Where visitors of HTTP tunnels connect; `0.0.0.0:8080` by default.
     #[must_use]
     pub fn http_bind(mut self, addr: impl Into<BindAddr>) -> Self {
-        self.http_bind = Some(addr.into());
+        self.http_bind = Some(Wanted::at(addr));
+        self
+    }
+
+    /// The socket on which visitors of HTTP tunnels connect, in place of
+    /// [`http_bind`](Self::http_bind), as by [`tunnel_listener`](Self::tunnel_listener).
+    #[must_use]
+    pub fn http_listener(mut self, listener: TcpListener) -> Self {
+        self.http_bind = Some(Wanted::On(HandedOver::new(listener)));
         self
     }
 
@@ -191,15 +229,25 @@ impl ServerBuilder {
     /// must say the same. The token still never travels, but the traffic is open.
     #[must_use]
     pub fn plaintext(mut self) -> Self {
-        self.encryption = Encryption::Plaintext;
+        self.plaintext = true;
         self
     }
 
     /// The certificate chain and private key, in PEM files. Without them the server makes a
-    /// self-signed certificate at each start, which is as safe: clients trust the token's proof.
+    /// self-signed certificate at each start, which is as safe for clients that trust the token's
+    /// proof. When the files change they are loaded anew, for connections from then on.
     #[must_use]
     pub fn tls_identity_files(mut self, cert: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
-        self.encryption = Encryption::Files { cert: cert.into(), key: key.into() };
+        self.tls.identity = Some(IdentityFiles { cert: cert.into(), key: key.into() });
+        self
+    }
+
+    /// A PEM file of CAs. Every client must then show a certificate that one of them has issued, with
+    /// the extended key usage `clientAuth` if it has any, and prove the token besides. The file is
+    /// loaded anew when it changes; sessions that run already go on.
+    #[must_use]
+    pub fn tls_client_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.tls.client_ca = Some(ca.into());
         self
     }
 
@@ -272,7 +320,7 @@ impl ServerBuilder {
     /// # Errors
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(self) -> Result<Server, Error> {
-        let http = self.http_config()?;
+        let mut http = self.http_config()?;
         let token = self.token.resolve()?;
         if token.is_none() && self.principals.is_empty() {
             return Err(Error::config(
@@ -282,17 +330,24 @@ impl ServerBuilder {
         }
         check_principals(token.as_ref(), &self.principals)?;
         check_limits(&self.limits)?;
-        let bind = self.bind.resolve("bind")?;
-        let http_bind = self.http_bind.map(|addr| addr.resolve("http_bind")).transpose()?;
+        let bind = self.bind.resolve("bind", "tunnel_listener")?;
+        let http_bind = match self.http_bind {
+            None => None,
+            Some(wanted) => Some(wanted.resolve("http_bind", "http_listener")?),
+        };
+        // Who waited for this server in the queue of its socket is not to be told that nobody is here.
+        http.settling = matches!(http_bind, Some(Place::On(..))).then_some(SETTLING);
+        let visited = http_bind.as_ref().unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
+        let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
+            tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
             http_bind,
             token,
             principals: self.principals,
             domain,
-            encryption: self.encryption,
-            tcp_ip: self.tcp_ip.unwrap_or(http_bind.unwrap_or(bind).ip()),
+            transport,
             limits: self.limits,
             http,
             threads: self.threads,
@@ -309,7 +364,8 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
-        http.drain_grace = self.drain_grace;
+        // When the streams are cut the requests get an answer that says so, and this is for it to leave.
+        http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
     }
 }
@@ -329,7 +385,8 @@ impl Server {
         let running = self.spawn().await?;
         // The sender lives as long as `self`.
         let _ = stop.wait_for(|stop| *stop).await;
-        running.shutdown().await
+        running.shutdown().await?;
+        Ok(())
     }
 
     /// Makes a running [`start`](Self::start) drain and return.
@@ -344,24 +401,17 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let transport = match &settings.encryption {
-            Encryption::SelfSigned => Transport::Tls(TlsIdentity::self_signed()?),
-            Encryption::Files { cert, key } => {
-                Transport::Tls(TlsIdentity::from_pem_files(cert, key)?)
-            }
-            Encryption::Plaintext => Transport::Plaintext,
-        };
         let http = match settings.http_bind {
             None => None,
-            Some(addr) => {
-                let listener = server::bind(addr, "http_bind")?;
+            Some(place) => {
+                let listener = server::bind(place.take("http_listener")?, "http_bind")?;
                 let addr = listener.local_addr()?;
                 Some((listener, addr))
             }
         };
         let engine = ServerEngine::start(ServerConfig {
-            bind: settings.bind,
-            transport,
+            bind: settings.bind.take("tunnel_listener")?,
+            transport: settings.transport,
             token: settings.token,
             principals: settings.principals,
             only_tunnel_answers: settings.domain.is_none(),
@@ -383,6 +433,20 @@ impl Server {
         tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
+}
+
+fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
+    if !plaintext {
+        return Ok(Transport::Tls(tls));
+    }
+    let unused = match tls {
+        ServerTls { identity: Some(_), .. } => "tls_identity_files",
+        ServerTls { client_ca: Some(_), .. } => "tls_client_ca_file",
+        _ => return Ok(Transport::Plaintext),
+    };
+    Err(Error::config(format!(
+        "{unused}: carriers in plaintext have no certificates; drop it or plaintext"
+    )))
 }
 
 /// A limit of nothing makes a server that nobody can use.
@@ -452,6 +516,15 @@ impl RunningServer {
         self.http.as_ref().map(|http| http.addr)
     }
 
+    /// Loads the certificate, its key and the CAs of clients from their files now, for connections from
+    /// now on. Without this call that happens some seconds after the files have changed.
+    ///
+    /// # Errors
+    /// They cannot be used; the error names the file. Those of before stay in use.
+    pub fn reload_certificates(&self) -> Result<(), Error> {
+        Ok(self.engine.reload_certificates()?)
+    }
+
     /// Clients connected at present.
     pub fn sessions(&self) -> usize {
         self.engine.sessions()
@@ -487,27 +560,56 @@ impl RunningServer {
         Ok(self.engine.set_principals(&principals)?)
     }
 
+    /// Tunnels registered at present, over all clients.
+    pub fn tunnels(&self) -> usize {
+        self.engine.tunnels()
+    }
+
     /// Takes no new visitors and clients, lets what is open finish within the drain grace, and
-    /// closes. The ports are free when it returns.
+    /// closes. The ports are free when it returns, unless others hold their sockets too. Says how
+    /// much had to be cut.
+    ///
+    /// Who was accepted before has half a second to ask for something, and is served.
     ///
     /// # Errors
     /// None at present.
-    pub async fn shutdown(self) -> Result<(), Error> {
-        let http = async {
-            if let Some(mut http) = self.http {
-                http.stop.send_replace(true);
+    pub async fn shutdown(mut self) -> Result<Drained, Error> {
+        let began = Instant::now();
+        self.engine.close_door();
+        let mut http = self.http.take();
+        if let Some(serving) = &mut http {
+            serving.stop.send_replace(true);
+            let linger = LINGER.min(self.drain_grace / 4);
+            if timeout(linger, &mut serving.task).await.is_ok() {
+                http = None;
+            }
+        }
+        let visitors = async {
+            if let Some(mut serving) = http {
                 // It keeps to the grace by itself; a panic inside it has been reported already.
-                let _ = (&mut http.task).await;
+                let _ = (&mut serving.task).await;
             }
         };
         // The requests' streams keep their sessions open.
-        tokio::join!(http, self.engine.shutdown(self.drain_grace));
-        Ok(())
+        let rest = self.drain_grace.saturating_sub(began.elapsed());
+        let ((), drained) = tokio::join!(visitors, self.engine.shutdown(rest));
+        Ok(drained)
     }
 }
 
 /// A client that restarts is back within one; a visitor does not yet think that nothing happens.
 const VISITOR_GRACE: Duration = Duration::from_secs(3);
+
+/// How long clients serve on after the last visitor over HTTP was accepted: until each of those has
+/// said what it wants, and gone if that was little.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// For clients to find a server that takes over from another one: those that are waiting in the
+/// queue too need one round trip or two, and others try again within a second.
+const SETTLING: Duration = Duration::from_secs(3);
+
+/// For the answer that a request has been cut, on its way to a visitor.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A dead client is noticed within three of these; NAT mappings stay alive.
 const HEARTBEAT: Duration = Duration::from_secs(5);

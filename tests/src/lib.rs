@@ -10,8 +10,10 @@
     reason = "a test stops at the first surprise, in its helpers too, and says where it is"
 )]
 
+mod authority;
 mod bed;
 mod link;
+mod log;
 pub mod memory;
 mod patience;
 mod service;
@@ -19,8 +21,10 @@ mod site;
 mod stranger;
 mod visitor;
 
+pub use authority::{Authority, Identity, replace};
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready};
 pub use link::Link;
+pub use log::{Log, run_logged};
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ferrotunnel::{Client, Streams, Tunnel};
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, PATIENCE, TestBed, eventually, over_both, public_addr,
+    Carrier, Link, LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr,
     says_and_hears, soon,
 };
 use tokio::io::AsyncReadExt;
@@ -113,5 +113,46 @@ fn a_place_that_is_kept_is_taken_over_as_any_other() {
         let (_newer, same) = client(&bed, public.port(), echo.addr()).await;
         assert_eq!(same, public);
         says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+    });
+}
+
+#[test]
+fn requests_wait_for_a_client_that_restarts() {
+    over_both(async |carrier| {
+        let bed = patient(carrier).await;
+        let site = Site::start().await;
+        for round in 0..2 {
+            let client = bed.http("app", site.addr()).await;
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            if round == 0 {
+                soon("the shutdown", client.shutdown()).await.unwrap();
+            }
+            drop(client);
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+            let waiting =
+                async { tokio::join!(bed.get("app", "/hello"), bed.get("app", "/hello")) };
+            let (answers, client) = tokio::join!(waiting, async {
+                // They are on their way first, as far as that can be told.
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                bed.http("app", site.addr()).await
+            });
+            assert_eq!((answers.0.status.as_u16(), answers.1.status.as_u16()), (200, 200));
+            drop(client);
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+        }
+    });
+}
+
+#[test]
+fn a_request_whose_client_stays_away_is_told_so() {
+    over_both(async |carrier| {
+        let grace = Duration::from_millis(300);
+        let bed = TestBed::with(carrier, |server| server.visitor_grace(grace)).await;
+        let site = Site::start().await;
+        drop(bed.http("app", site.addr()).await);
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        assert_eq!(bed.get("app", "/hello").await.status, 404);
     });
 }

@@ -115,7 +115,7 @@ fn an_http_visitor_over_the_limit_gets_a_503() {
 }
 
 #[test]
-fn http_visitors_over_the_limit_of_the_server_are_closed_at_once() {
+fn http_visitors_over_the_limit_of_the_server_are_told_so_and_closed() {
     over_both(async |carrier| {
         let bed = bed_with(carrier, |limits| limits.max_visitors = 1).await;
         let site = Site::start().await;
@@ -128,8 +128,11 @@ fn http_visitors_over_the_limit_of_the_server_are_closed_at_once() {
             let mut body = [0; 5];
             soon("a body", inside.read_exact(&mut body)).await.unwrap();
             assert_eq!(&body, b"hello");
-            let mut late = TcpStream::connect(bed.http_addr()).await.unwrap();
-            assert_eq!(soon("the door", late.read(&mut [0])).await.unwrap(), 0);
+            let late = soon("the door", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();
+            let late = String::from_utf8(late).unwrap();
+            assert!(late.starts_with("HTTP/1.1 503 "), "{late}");
+            assert!(late.contains("ferrotunnel-error: server-full\r\n"), "{late}");
+            assert!(late.contains("retry-after: 1\r\n"), "{late}");
         }
     });
 }

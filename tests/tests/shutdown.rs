@@ -9,10 +9,10 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, Streams, Tunnel};
+use ferrotunnel::{ClientEvent, ErrorKind as ErrorKindOfLibrary, LimitsConfig, Streams, Tunnel};
 use ferrotunnel_tests::{
-    LocalService, PATIENCE, Site, TestBed, client_of, eventually, over_both, own_ip, public_addr,
-    ready, says_and_hears, soon,
+    Carrier, LocalService, PATIENCE, Site, TestBed, client_of, eventually, over_both, own_ip,
+    public_addr, ready, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -139,13 +139,92 @@ fn the_grace_has_an_end() {
         let held =
             tokio::spawn(async move { ferrotunnel_tests::raw(http_addr, asking.as_bytes()).await });
         site.held(1).await;
-        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        let drained = soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        assert_eq!(drained.cut, 2);
         let end = soon("the cut", visitor.read_u8()).await.unwrap_err();
         assert_eq!(end.kind(), ErrorKind::ConnectionReset);
         let held = soon("the cut", held).await.unwrap();
-        // Cut, or told that the session is gone: whichever comes first.
-        let held = String::from_utf8(held.unwrap_or_default()).unwrap();
-        assert!(held.is_empty() || held.starts_with("HTTP/1.1 502 "), "{held}");
+        let held = String::from_utf8(held.unwrap()).unwrap();
+        assert!(held.starts_with("HTTP/1.1 502 "), "{held}");
+    });
+}
+
+#[test]
+fn a_stranger_at_the_door_holds_up_no_drain() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.handshake_deadline = 10 * PATIENCE;
+        let bed = TestBed::with(carrier, |server| server.limits(limits).drain_grace(10 * PATIENCE));
+        let bed = bed.await;
+        let mut stranger = TcpStream::connect(bed.server.tunnel_addr()).await.unwrap();
+        // A client that comes after it is in, and so is the stranger.
+        let echo = LocalService::echo().await;
+        let (client, _) = bed.tcp(echo.addr()).await;
+        client.shutdown().await.unwrap();
+        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        // Whatever greeting it got, there is no more.
+        let mut rest = Vec::new();
+        let _ = soon("the end", stranger.read_to_end(&mut rest)).await;
+    });
+}
+
+#[test]
+fn nothing_is_cut_where_everything_has_finished() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let client = bed.http("app", site.addr()).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        assert_eq!(bed.server.tunnels(), 1);
+        assert_eq!(client.shutdown().await.unwrap().cut, 0);
+        eventually("the tunnel to leave", || bed.server.tunnels() == 0).await;
+        let drained = soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        assert_eq!(drained.cut, 0);
+    });
+}
+
+#[test]
+fn a_listener_that_is_handed_over_goes_with_the_server_that_took_it() {
+    over_both(async |carrier| {
+        let listen = || TcpListener::bind((own_ip(), 0)).unwrap();
+        let (tunnel, http) = (listen(), listen());
+        let addrs = [&tunnel, &http].map(|listener| listener.local_addr().unwrap());
+        // Held by somebody else too, as sockets that outlive a server are.
+        let kept = http.try_clone().unwrap();
+        let builder = TestBed::server(carrier).tunnel_listener(tunnel).http_listener(http);
+        let server = builder.clone().build().unwrap();
+        let running = server.spawn().await.unwrap();
+        assert_eq!([running.tunnel_addr(), running.http_addr().unwrap()], addrs);
+        let site = Site::start().await;
+        let name = Tunnel::http("app").local_addr(site.addr().to_string());
+        let client = client_of(addrs[0], carrier).tunnel(name).build().unwrap();
+        client.start().await.unwrap();
+        let host = format!("app.localhost:{}", addrs[1].port());
+        assert_eq!(ferrotunnel_tests::get(addrs[1], &host, "/hello").await.body, "hello");
+        // There is one of each, and it is taken.
+        for error in [server.spawn().await.unwrap_err(), builder.build().unwrap_err()] {
+            assert_eq!(error.kind(), ErrorKindOfLibrary::Config);
+            assert!(error.to_string().contains("_listener: "), "{error}");
+        }
+        client.shutdown().await.unwrap();
+        soon("the shutdown", running.shutdown()).await.unwrap();
+        TcpListener::bind(addrs[0]).unwrap();
+        TcpStream::connect(addrs[1]).await.unwrap();
+        drop(kept);
+        TcpStream::connect(addrs[1]).await.unwrap_err();
+    });
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_socket_that_does_not_listen_is_refused_with_what_to_do() {
+    ferrotunnel_tests::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let visitor = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let not_listening = TcpListener::from(std::os::fd::OwnedFd::from(visitor));
+        let server = TestBed::server(Carrier::Tls).tunnel_listener(not_listening).build().unwrap();
+        let error = server.spawn().await.unwrap_err().to_string();
+        assert!(error.contains("in place of bind") && error.contains("listens"), "{error}");
     });
 }
 
@@ -224,7 +303,7 @@ fn a_client_drains_too() {
         assert_eq!(answer.body, "released");
         client.wait().await.unwrap();
 
-        let stopping = tokio::spawn(async move { tcp.shutdown().await.map(|()| tcp) });
+        let stopping = tokio::spawn(async move { tcp.shutdown().await.map(|_| tcp) });
         visitor.write_all(b"y").await.unwrap();
         assert_eq!(soon("the echo", visitor.read_u8()).await.unwrap(), b'y');
         visitor.shutdown().await.unwrap();

@@ -23,20 +23,56 @@ fn the_definition_is_consistent() {
     Cli::command().debug_assert();
 }
 
-#[test]
-fn a_server_listens_on_the_documented_ports() {
-    let Command::Server(server) = command("server --token s") else { panic!("another command") };
-    assert_eq!(server.bind, "0.0.0.0:7835".parse().unwrap());
-    assert_eq!(server.http_bind, "0.0.0.0:8080".parse().unwrap());
-    assert_eq!(server.token.token.unwrap().reveal(), "s");
-    assert!(!server.plaintext);
+/// What was typed for a server.
+fn server(line: &str) -> ServerArgs {
+    let Command::Server(server) = command(line) else { panic!("another command") };
+    server.given.typed
 }
 
 #[test]
-fn the_documented_ports_are_the_library_s() {
-    let Command::Server(server) = command("server") else { panic!("another command") };
-    assert_eq!(server.bind.port(), ferrotunnel::DEFAULT_TUNNEL_PORT);
-    assert_eq!(server.http_bind.port(), ferrotunnel::DEFAULT_HTTP_PORT);
+fn what_was_not_typed_was_not_said() {
+    let server = server("server --token s");
+    assert_eq!(server.token.token.unwrap().reveal(), "s");
+    assert_eq!((server.bind, server.http_bind, server.plaintext), (None, None, None));
+    let Command::Tcp(tcp) = command("tcp 1 --server h") else { panic!("another command") };
+    assert_eq!(tcp.connect.typed.server.unwrap().to_string(), "h:7835");
+    assert_eq!(tcp.connect.typed.connections, None);
+    assert_eq!(tcp.connect.typed.exit_on_first_failure, None);
+    assert_eq!(tcp.connect.environment.server, None, "it was typed");
+}
+
+#[test]
+fn the_help_names_the_defaults_that_hold() {
+    use crate::settings::{DEFAULT_BIND, DEFAULT_HTTP_BIND};
+    let limits = ferrotunnel::LimitsConfig::default();
+    let mut cli = Cli::command();
+    let help = cli.find_subcommand_mut("server").unwrap().render_help().to_string();
+    let memory = format!("{}MiB", limits.max_receive_memory >> 20);
+    let time = format!("{}s", limits.handshake_deadline.as_secs());
+    for (flag, default) in [
+        ("bind", DEFAULT_BIND.to_string()),
+        ("http-bind", DEFAULT_HTTP_BIND.to_string()),
+        ("domain", ferrotunnel::DEFAULT_DOMAIN.to_owned()),
+        ("max-sessions", limits.max_sessions.to_string()),
+        ("max-tunnels", limits.max_tunnels_per_session.to_string()),
+        ("max-streams", limits.max_streams_per_session.to_string()),
+        ("max-handshakes", limits.max_handshakes_in_flight.to_string()),
+        ("max-visitors", limits.max_visitors.to_string()),
+        ("max-receive-memory", memory),
+        ("handshake-timeout", time),
+    ] {
+        let line = help.lines().find(|line| line.contains(&format!("--{flag} "))).unwrap();
+        assert!(line.contains(&format!("[default: {default}]")), "{line}");
+    }
+}
+
+#[test]
+fn a_switch_can_be_typed_off() {
+    assert_eq!(server("server --plaintext").plaintext, Some(true));
+    assert_eq!(server("server --plaintext=false").plaintext, Some(false));
+    assert_eq!(server("server --plaintext=yes --domain d").plaintext, Some(true));
+    assert!(complaint("server --plaintext=maybe").contains("--plaintext"));
+    assert!(parse("server --plaintext false").is_err(), "a word behind it is no value");
 }
 
 #[test]
@@ -44,13 +80,15 @@ fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
                 --handshake-timeout 5s --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
-                --http-response-timeout 7s --http-pool-idle-timeout 8s";
-    let Command::Server(server) = command(line) else { panic!("another command") };
-    assert_eq!(server.bind, "[::]:1".parse().unwrap());
-    assert_eq!(server.http_bind, "127.0.0.1:0".parse().unwrap());
+                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                 --drain-timeout 2m";
+    let server = server(line);
+    assert_eq!(server.bind, "[::]:1".parse().ok());
+    assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
     assert_eq!(server.tls_cert, Some("c".into()));
     assert_eq!(server.tls_key, Some("k".into()));
+    assert_eq!(server.tls_client_ca, Some("a".into()));
     assert_eq!(server.tcp_bind_ip, Some("127.0.0.1".parse().unwrap()));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));
@@ -62,6 +100,16 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
+}
+
+#[test]
+fn a_drain_of_a_client_has_a_limit_too() {
+    let Command::Tcp(tcp) = command("tcp 1 --server h --drain-timeout 500ms") else {
+        panic!("another command")
+    };
+    assert_eq!(tcp.connect.typed.drain.drain_timeout, Some(Duration::from_millis(500)));
+    assert!(complaint("server --drain-timeout soon").contains("--drain-timeout"));
 }
 
 #[test]
@@ -70,7 +118,7 @@ fn an_http_tunnel_takes_several_hosts() {
         "http 3000 --server h --token s --name app --host a.example --host b.example --http2";
     let Command::Http(http) = command(line) else { panic!("another command") };
     assert_eq!(http.target.to_string(), "127.0.0.1:3000");
-    assert_eq!(http.connect.server.to_string(), "h:7835");
+    assert_eq!(http.connect.typed.server.unwrap().to_string(), "h:7835");
     assert_eq!(http.name.as_deref(), Some("app"));
     assert_eq!(http.hosts, ["a.example", "b.example"]);
     assert!(http.http2);
@@ -89,6 +137,17 @@ fn a_tcp_tunnel_takes_a_public_port() {
 }
 
 #[test]
+fn every_flag_about_certificates_of_a_client_is_understood() {
+    let line =
+        "tcp 1 --server h --tls-ca a --tls-verify --tls-server-name n --tls-cert c --tls-key k";
+    let Command::Tcp(tcp) = command(line) else { panic!("another command") };
+    let tls = tcp.connect.typed.tls;
+    assert_eq!((tls.tls_ca, tls.tls_verify), (Some("a".into()), Some(true)));
+    assert_eq!(tls.tls_server_name.as_deref(), Some("n"));
+    assert_eq!((tls.tls_cert, tls.tls_key), (Some("c".into()), Some("k".into())));
+}
+
+#[test]
 fn common_flags_stand_before_or_after_the_command() {
     for line in ["--json --log-level debug version", "version --json --log-level debug"] {
         let cli = parse(line).unwrap();
@@ -99,21 +158,19 @@ fn common_flags_stand_before_or_after_the_command() {
 }
 
 #[test]
-fn a_client_needs_a_server_and_a_local_address() {
-    assert_eq!(
-        parse("client --token s --server h").unwrap_err().kind(),
-        ErrorKind::MissingRequiredArgument
-    );
-    assert_eq!(
-        parse("client --token s --local-addr 1").unwrap_err().kind(),
-        ErrorKind::MissingRequiredArgument
-    );
+fn a_client_may_leave_everything_to_a_file() {
+    let Command::Client(client) = command("client --config f.toml") else {
+        panic!("another command")
+    };
+    assert_eq!(client.config.config, Some("f.toml".into()));
+    assert!(client.connect.typed.server.is_none() && client.local_addr.is_none());
+    assert_eq!(parse("http").unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
     let Command::Client(client) =
         command("client --token s --server h --local-addr 127.0.0.1:3000 --exit-on-first-failure")
     else {
         panic!("another command")
     };
-    assert!(client.connect.exit_on_first_failure);
+    assert_eq!(client.connect.typed.exit_on_first_failure, Some(true));
 }
 
 #[test]
@@ -147,12 +204,11 @@ fn the_help_promises_no_wildcard_hosts() {
 #[test]
 fn connections_are_a_number_or_auto() {
     let of = |line: &str| match command(line) {
-        Command::Tcp(tcp) => tcp.connect.connections,
+        Command::Tcp(tcp) => tcp.connect.typed.connections,
         _ => panic!("another command"),
     };
-    assert_eq!(of("tcp 1 --server s"), Connections::Auto);
-    assert_eq!(of("tcp 1 --server s --connections auto"), Connections::Auto);
-    assert_eq!(of("tcp 1 --server s --connections 16"), Connections::Exactly(16));
+    assert_eq!(of("tcp 1 --server s --connections auto"), Some(Connections::Auto));
+    assert_eq!(of("tcp 1 --server s --connections 16"), Some(Connections::Exactly(16)));
     for wrong in ["0", "17", "some"] {
         let complaint = complaint(&format!("tcp 1 --server s --connections {wrong}"));
         assert!(complaint.contains("from 1 to 16"), "{complaint}");

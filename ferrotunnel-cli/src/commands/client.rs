@@ -1,10 +1,77 @@
-//! `ferrotunnel client`: a local address, exposed over HTTP.
+//! `ferrotunnel client`: a local address, exposed over HTTP, or all the tunnels of a settings file.
 
 use super::forward::forward;
 use crate::args::ClientArgs;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::settings::ClientSettings;
+use crate::settings_file::SettingsFile;
+use crate::tunnel::TunnelSettings;
+use crate::value::LocalTarget;
 
 pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure> {
-    forward(args.try_into()?, output).await
+    let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
+    let tunnels = tunnels(args.local_addr, args.name, file.tunnels)?;
+    let settings = ClientSettings::resolve(args.connect.over_file(file.connect), tunnels)?;
+    forward(settings, output).await
+}
+
+/// The one that was given, or else those of the file.
+fn tunnels(
+    local_addr: Option<LocalTarget>,
+    name: Option<String>,
+    file: Vec<TunnelSettings>,
+) -> Result<Vec<TunnelSettings>, Failure> {
+    match (local_addr, name) {
+        (Some(local_addr), name) => {
+            let (hosts, http2) = (Vec::new(), false);
+            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2 }])
+        }
+        (None, None) if !file.is_empty() => Ok(file),
+        (None, None) => Err(Failure::usage(
+            "no tunnel; give --local-addr of the local service, or a settings file (--config) with [[client.tunnels]]",
+        )),
+        (None, Some(_)) => Err(Failure::usage(
+            "--name (or FERROTUNNEL_NAME) is for the tunnel of --local-addr, which is missing; the tunnels of a settings \
+             file have their names there",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failure::Exit;
+
+    fn tunnel(port: &str, name: Option<&str>) -> TunnelSettings {
+        TunnelSettings::Http {
+            local_addr: port.parse().unwrap(),
+            name: name.map(str::to_owned),
+            hosts: Vec::new(),
+            http2: false,
+        }
+    }
+
+    #[test]
+    fn a_tunnel_that_was_given_stands_for_those_of_the_file() {
+        let file = || vec![tunnel("1", Some("a")), tunnel("2", Some("b"))];
+        assert_eq!(tunnels(None, None, file()).unwrap(), file());
+        let given = tunnels("3".parse().ok(), Some("c".to_owned()), file()).unwrap();
+        assert_eq!(given, [tunnel("3", Some("c"))]);
+    }
+
+    #[test]
+    fn without_any_tunnel_both_ways_to_have_one_are_said() {
+        let failure = tunnels(None, None, Vec::new()).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("--local-addr"));
+        assert!(failure.to_string().contains("[[client.tunnels]]"));
+    }
+
+    #[test]
+    fn a_name_alone_renames_no_tunnel_of_the_file() {
+        let failure = tunnels(None, Some("c".to_owned()), vec![tunnel("1", None)]).unwrap_err();
+        assert_eq!(failure.exit(), Exit::Usage);
+        assert!(failure.to_string().contains("--local-addr, which is missing"));
+    }
 }

@@ -5,6 +5,7 @@
 mod site;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use ferrotunnel::{Client, ErrorKind, RunningServer, Server, Tunnel};
 
@@ -17,13 +18,19 @@ use crate::signals::StopSignals;
 /// Tried first, since it is the port of the documentation.
 const PREFERRED_PORT: u16 = 8080;
 
+/// Somebody at a terminal waits for it.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
 pub(super) async fn run(args: DemoArgs, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let token = random_token()?;
 
     let server = start_server(&token, args.port).await?;
-    let client =
-        Client::builder().server_addr(server.tunnel_addr().to_string()).token(token).build()?;
+    let client = Client::builder()
+        .server_addr(server.tunnel_addr().to_string())
+        .token(token)
+        .drain_grace(DRAIN_TIMEOUT)
+        .build()?;
     let listener = client.listen(Tunnel::http("demo")).await?;
 
     let info = listener.info().clone();
@@ -43,7 +50,7 @@ pub(super) async fn run(args: DemoArgs, output: &Output) -> Result<(), Failure> 
         () = signals.next() => {}
     }
     signals
-        .drain(output, async {
+        .drain(output, DRAIN_TIMEOUT, async {
             client.shutdown().await?;
             server.shutdown().await
         })
@@ -65,6 +72,7 @@ async fn spawn_server(token: &str, http_port: u16) -> Result<RunningServer, ferr
         .bind(loopback(0))
         .http_bind(loopback(http_port))
         .token(token)
+        .drain_grace(DRAIN_TIMEOUT)
         .build()?
         .spawn()
         .await

@@ -7,13 +7,17 @@ use crate::output::Output;
 use crate::report::Reporter;
 use crate::settings::ClientSettings;
 use crate::signals::StopSignals;
+use crate::standing::Standing;
+use crate::systemd::Manager;
 
 pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let mut reporter = Reporter::new(*output);
     let server = settings.server().clone();
 
+    let drain_timeout = settings.drain_timeout();
     let client = settings.build()?;
+    let (mut manager, mut standing) = (Manager::from_env(), Standing::default());
     output.talk(format_args!("connecting to {server}"));
     let mut events = client.events();
     let running = async {
@@ -27,13 +31,25 @@ pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result
             // Events first, so that the last ones are written before the end.
             biased;
             event = events.recv() => match event {
-                Ok(event) => reporter.report(&event),
+                Ok(event) => {
+                    reporter.report(&event);
+                    standing.take_in(&event);
+                    if standing.is_ready() {
+                        manager.ready(&standing.line());
+                    }
+                    manager.status(&standing.line());
+                }
                 // A slow terminal missed some; the newest are still to come.
                 Err(RecvError::Lagged(_)) => {}
                 Err(RecvError::Closed) => break running.await,
             },
             result = &mut running => break result,
-            () = signals.next() => return signals.drain(output, client.shutdown()).await,
+            () = signals.next() => {
+                manager.stopping(drain_timeout);
+                let draining = manager.beating(client.shutdown());
+                return signals.drain(output, drain_timeout, draining).await;
+            }
+            () = manager.due() => manager.beat(),
         }
     };
     while let Ok(event) = events.try_recv() {

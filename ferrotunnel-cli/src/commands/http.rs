@@ -4,7 +4,19 @@ use super::forward::forward;
 use crate::args::HttpArgs;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::settings::ClientSettings;
+use crate::settings_file::SettingsFile;
+use crate::tunnel::TunnelSettings;
 
 pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> {
-    forward(args.try_into()?, output).await
+    let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
+    let tunnel = TunnelSettings::Http {
+        local_addr: args.target,
+        name: args.name,
+        hosts: args.hosts,
+        http2: args.http2,
+    };
+    // How to reach the server is the file's to say; the tunnel has been given.
+    let layers = args.connect.over_file(file.connect);
+    forward(ClientSettings::resolve(layers, vec![tunnel])?, output).await
 }

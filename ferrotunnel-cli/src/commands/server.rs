@@ -2,22 +2,49 @@
 
 use std::net::SocketAddr;
 
-use ferrotunnel::ErrorKind;
+use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
 
-use crate::args::ServerArgs;
+use crate::args::ServerCommand;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::ServerSettings;
+use crate::settings::{ServerSettings, refuse_principals};
+use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
+use crate::systemd::{Manager, Sockets};
 
-pub(super) async fn run(args: ServerArgs, output: &Output) -> Result<(), Failure> {
+pub(super) async fn run(
+    args: ServerCommand,
+    sockets: Sockets,
+    output: &Output,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
-    let server = ServerSettings::try_from(args)?.build()?;
-    let server = server.spawn().await.map_err(cannot_start)?;
+    let file = SettingsFile::asked_for(&args.config)?;
+    refuse_principals(&file.principals)?;
+    let layers = args.given.over_file(file.server.unwrap_or_default());
+    let settings = ServerSettings::resolve(layers)?;
+    let drain_timeout = settings.drain_timeout();
+    let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
-    signals.next().await;
-    signals.drain(output, server.shutdown()).await
+    let mut manager = Manager::from_env();
+    manager.ready(&status(&server));
+    loop {
+        tokio::select! {
+            () = signals.next() => break,
+            () = manager.due() => {
+                manager.beat();
+                manager.status(&status(&server));
+            }
+        }
+    }
+    manager.stopping(drain_timeout);
+    signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// One line for whoever supervises it.
+fn status(server: &RunningServer) -> String {
+    let (sessions, tunnels, streams) = (server.sessions(), server.tunnels(), server.streams());
+    format!("sessions: {sessions}, tunnels: {tunnels}, streams: {streams}")
 }
 
 /// The library names its own setting; who types has flags.
@@ -26,10 +53,6 @@ fn cannot_start(error: ferrotunnel::Error) -> Failure {
         ErrorKind::AddrInUse => {
             Failure::failed(format!("{error}; choose another with --bind or --http-bind"))
         }
-        // What was to be checked without the files has been.
-        ErrorKind::Config => Failure::failed(format!(
-            "{error}; --tls-cert takes a certificate chain and --tls-key its private key, both PEM"
-        )),
         _ => error.into(),
     }
 }

@@ -4,7 +4,18 @@ use super::forward::forward;
 use crate::args::TcpArgs;
 use crate::failure::Failure;
 use crate::output::Output;
+use crate::settings::ClientSettings;
+use crate::settings_file::SettingsFile;
+use crate::tunnel::TunnelSettings;
 
 pub(super) async fn run(args: TcpArgs, output: &Output) -> Result<(), Failure> {
-    forward(args.try_into()?, output).await
+    let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
+    let tunnel = TunnelSettings::Tcp {
+        local_addr: args.target,
+        remote_port: args.remote_port,
+        streams: args.streams,
+    };
+    // How to reach the server is the file's to say; the tunnel has been given.
+    let layers = args.connect.over_file(file.connect);
+    forward(ClientSettings::resolve(layers, vec![tunnel])?, output).await
 }

@@ -6,6 +6,8 @@
 )]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod server;
+
 use std::io::{BufRead as _, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;

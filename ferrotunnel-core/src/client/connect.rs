@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
-use ferrotunnel_protocol as protocol;
+use ferrotunnel_protocol::{self as protocol, Side};
 use tokio::net::TcpStream;
 
 use super::{ClientConfig, Registration, TunnelSpec};
@@ -19,14 +19,13 @@ use crate::handshake::{self, Caller, Greeted, HandshakeError};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::socket;
-use crate::tls::{self, Secured, TlsStream};
+use crate::tls::{CertificateProblem, ClientTls, Secured, TlsDialer, TlsStream};
 
 /// How a client reaches its server.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum ClientTransport {
     /// TLS 1.3, bound to the token.
-    #[default]
-    Tls,
+    Tls(ClientTls),
     /// No encryption: for networks that are trusted or encrypted already.
     Plaintext,
 }
@@ -34,7 +33,7 @@ pub enum ClientTransport {
 /// Makes sessions, one after the other, and the direct carriers that go with them.
 pub(super) struct Connector {
     server: String,
-    tls: Option<Arc<rustls::ClientConfig>>,
+    tls: Option<TlsDialer>,
     key: ClientKey,
     client_id: ClientId,
     software: String,
@@ -82,7 +81,7 @@ pub(super) fn session(machine: protocol::Session) -> (Session, Arc<Shared>) {
 impl Connector {
     pub(super) fn new(config: ClientConfig, client_id: ClientId) -> Result<Self, BuildError> {
         let tls = match config.transport {
-            ClientTransport::Tls => Some(tls::client_config()?),
+            ClientTransport::Tls(settings) => Some(TlsDialer::new(settings)?),
             ClientTransport::Plaintext => {
                 tracing::warn!(
                     "the carrier is not encrypted: use plaintext on trusted networks only"
@@ -150,13 +149,18 @@ impl Connector {
             let greeted = self.greet(&mut carrier, &Binding::Plaintext, direct_for).await?;
             return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted, peer });
         };
-        let failed = |source| ConnectError::Tls { server: self.server.clone(), source };
-        let connecting = Box::pin(tls::connect(tls, socket));
+        let failed = |source| {
+            self.about_a_certificate(source, |source| ConnectError::Tls {
+                server: self.server.clone(),
+                source,
+            })
+        };
+        let connecting = Box::pin(tls.connect(socket));
         let secured = tokio::time::timeout(self.deadline, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
-        let Secured { stream: mut carrier, binding, is_resumed } = secured;
+        let Secured { stream: mut carrier, binding, is_resumed, .. } = secured;
         tracing::debug!(is_resumed, "TLS handshake done");
         let greeted = self.greet(&mut carrier, &binding, direct_for).await?;
         Ok(Link { carrier: AnyCarrier::Tls(carrier), greeted, peer })
@@ -181,6 +185,18 @@ impl Connector {
             .map_err(|error| self.explain(error))
     }
 
+    /// What is wrong with a certificate, if that is it, and `otherwise` if not.
+    fn about_a_certificate(
+        &self,
+        source: io::Error,
+        otherwise: impl FnOnce(io::Error) -> ConnectError,
+    ) -> ConnectError {
+        match CertificateProblem::of(&source, Side::Client) {
+            Some(problem) => ConnectError::Certificate { server: self.server.clone(), problem },
+            None => otherwise(source),
+        }
+    }
+
     fn explain(&self, error: HandshakeError) -> ConnectError {
         match error {
             HandshakeError::WrongToken => ConnectError::WrongToken,
@@ -188,7 +204,10 @@ impl Connector {
             HandshakeError::Carrier(source) if self.tls.is_none() => {
                 ConnectError::HungUp { server: self.server.clone(), source }
             }
-            HandshakeError::Carrier(source) => self.lost(source),
+            // A server looks at a client's certificate when the client is through with TLS already.
+            HandshakeError::Carrier(source) => {
+                self.about_a_certificate(source, |source| self.lost(source))
+            }
             HandshakeError::Violation(violation) => {
                 ConnectError::Protocol { server: self.server.clone(), violation }
             }

@@ -152,10 +152,12 @@ async fn carry(state: Arc<State>, number: CarrierNumber) -> Ended {
 }
 
 /// Whether trying again may help. Before there is a session anybody on the way can say that the
-/// token is wrong, so a token that was right is not given up for that.
+/// token is wrong, so a token that was right is not given up for that. A certificate that is not
+/// taken may be one that is just being renewed.
 fn may_pass(state: &State, error: &ConnectError) -> bool {
     let was_right = state.token_was_right.load(Ordering::Relaxed);
-    error.is_retryable() || (was_right && error.is_distrust())
+    let may_be_wrong = error.is_distrust() || error.is_about_a_certificate();
+    error.is_retryable() || (was_right && may_be_wrong)
 }
 
 fn reason(error: &ConnectError) -> String {

@@ -19,7 +19,7 @@ fn token() -> Token {
 
 fn server() -> ServerEngine {
     ServerEngine::start(ServerConfig {
-        bind: ANY,
+        bind: ANY.into(),
         transport: Transport::Plaintext,
         token: Some(token()),
         principals: Vec::new(),

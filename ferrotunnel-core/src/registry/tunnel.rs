@@ -303,7 +303,10 @@ impl Tunnel {
     /// While its client is away and may come back: done as soon as it is worth to look for a tunnel
     /// again, which may be another one. `None` also when too many wait already.
     pub fn away(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
-        // Before the look: what changes after it is heard of.
+        if !self.is_away() {
+            return None;
+        }
+        // Before the second look: what changes after it is heard of.
         let changed = Arc::clone(&self.changed).notified_owned();
         let presence = self.presence.lock();
         let is_away = presence.carriers.is_empty() && !presence.gone;

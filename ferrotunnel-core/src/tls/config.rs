@@ -1,8 +1,8 @@
 //! What both sides offer and accept.
 //!
-//! A client does not check the server's certificate by name or issuer: the token's proof covers
-//! the exporter of the connection, and who does not know the token cannot make it. The signature
-//! of the handshake is checked all the same.
+//! Unless it is told to verify it, a client does not check the server's certificate by name or
+//! issuer: the token's proof covers the exporter of the connection, and who does not know the token
+//! cannot make it. The signature of the handshake is checked all the same.
 
 use std::sync::Arc;
 
@@ -12,29 +12,35 @@ use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
 };
-use rustls::server::NoServerSessionStorage;
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
+use rustls::{
+    ClientConfig, DigitallySignedStruct, InconsistentKeys, ServerConfig, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::identity::TlsIdentity;
 use crate::error::BuildError;
 
-pub(crate) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, BuildError> {
-    let mut config = ServerConfig::builder_with_provider(provider())
+/// `clients`: who looks at their certificates, if they need any.
+pub(super) fn server_config(
+    identity: TlsIdentity,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    tickets: Arc<dyn ProducesTickets>,
+) -> Result<Arc<ServerConfig>, BuildError> {
+    let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
-        .and_then(|builder| {
-            builder.with_no_client_auth().with_single_cert(identity.chain, identity.key)
-        })
-        .map_err(|error| {
-            let settings = "tls_identity_files, --tls-cert, --tls-key";
-            BuildError::Tls(format!("certificate and key cannot be used ({settings}): {error}"))
-        })?;
+        .map_err(|error| BuildError::Tls(error.to_string()))?;
+    let builder = match clients {
+        Some(clients) => builder.with_client_cert_verifier(clients),
+        None => builder.with_no_client_auth(),
+    };
+    let mut config =
+        builder.with_single_cert(identity.chain, identity.key).map_err(|error| unusable(&error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A client that comes back, or dials a direct carrier, shows its ticket instead of checking a
-    // signature; the state is in the ticket and costs us no memory. One each: every connection
-    // brings the next.
-    config.ticketer =
-        aws_lc_rs::Ticketer::new().map_err(|error| BuildError::Tls(error.to_string()))?;
+    // signature. One each: every connection brings the next.
+    config.ticketer = tickets;
     config.send_tls13_tickets = 1;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // The records are ours.
@@ -42,25 +48,66 @@ pub(crate) fn server_config(identity: TlsIdentity) -> Result<Arc<ServerConfig>, 
     Ok(Arc::new(config))
 }
 
-pub(crate) fn client_config() -> Result<Arc<ClientConfig>, BuildError> {
-    let provider = provider();
-    let verifier = TokenBound { algorithms: provider.signature_verification_algorithms };
-    let mut config = ClientConfig::builder_with_provider(provider)
+/// A client that takes any certificate of its server.
+pub(super) fn bound_to_the_token(
+    identity: Option<TlsIdentity>,
+) -> Result<Arc<ClientConfig>, BuildError> {
+    let verifier = TokenBound { algorithms: provider().signature_verification_algorithms };
+    let mut config = client_config(Arc::new(verifier), identity)?;
+    config.enable_sni = false;
+    Ok(Arc::new(config))
+}
+
+/// A client that verifies its server, and tells it by which name; an address is not told.
+pub(super) fn verifying(
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<TlsIdentity>,
+) -> Result<Arc<ClientConfig>, BuildError> {
+    Ok(Arc::new(client_config(verifier, identity)?))
+}
+
+/// The same, as if it had never been used.
+pub(super) fn without_tickets(config: &ClientConfig) -> Arc<ClientConfig> {
+    let mut config = config.clone();
+    config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
+    Arc::new(config)
+}
+
+fn client_config(
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<TlsIdentity>,
+) -> Result<ClientConfig, BuildError> {
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| BuildError::Tls(error.to_string()))?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(verifier);
+    let mut config = match identity {
+        None => builder.with_no_client_auth(),
+        Some(TlsIdentity { chain, key }) => {
+            builder.with_client_auth_cert(chain, key).map_err(|error| unusable(&error))?
+        }
+    };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    config.enable_sni = false;
     config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
     config.enable_secret_extraction = true;
-    Ok(Arc::new(config))
+    Ok(config)
+}
+
+fn unusable(error: &rustls::Error) -> BuildError {
+    let settings = "tls_identity_files, --tls-cert, --tls-key";
+    let reason = match error {
+        rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
+            "the key does not belong to the certificate".to_owned()
+        }
+        error => error.to_string(),
+    };
+    BuildError::Tls(format!("certificate and key cannot be used ({settings}): {reason}"))
 }
 
 /// AES-128-GCM first: with AES instructions, which every server processor of the last decade has,
 /// it is the fastest of the three, and its 128 bits are not what an attacker would break first.
-fn provider() -> Arc<CryptoProvider> {
+pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![
             cipher_suite::TLS13_AES_128_GCM_SHA256,

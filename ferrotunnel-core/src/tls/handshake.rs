@@ -5,13 +5,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{ConnectionState, EncodeError, EncodeTlsData, UnbufferedStatus};
-use rustls::{ClientConfig, ContentType, ExtractedSecrets, HandshakeKind, KeyLog, ServerConfig};
-use rustls_pki_types::ServerName;
+use rustls::{
+    AlertDescription, ClientConfig, ContentType, ExtractedSecrets, HandshakeKind, KeyLog,
+    ServerConfig,
+};
+use rustls_pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -28,28 +32,35 @@ pub(crate) struct Secured {
     pub(crate) binding: Binding,
     /// A ticket stood for the certificate.
     pub(crate) is_resumed: bool,
+    /// At the server's end of a resumed connection: what the client had shown when it got the ticket.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
-/// The client's end. How long it may take is the caller's business.
-pub(crate) async fn connect(config: &ClientConfig, socket: TcpStream) -> io::Result<Secured> {
+/// The client's end. `name` is the server's, if it is verified.
+pub(super) async fn connect(
+    config: &ClientConfig,
+    name: ServerName<'static>,
+    socket: TcpStream,
+) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
     let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
-    let greeter =
-        UnbufferedClientConnection::new(Arc::new(config), server_name()).map_err(invalid)?;
-    let mut secured = Handshake::new(greeter, socket, MOST_FROM_SERVER).run(&exporter).await?;
+    let greeter = UnbufferedClientConnection::new(Arc::new(config), name).map_err(invalid)?;
+    let most = [MOST_IN_FLIGHT; 2];
+    let mut secured = Handshake::new(greeter, socket, most).run(&exporter).await?;
     // The server speaks first, and not before it has our last message.
     secured.stream.flush().await?;
     Ok(secured)
 }
 
 /// The server's end. Its ticket leaves with whatever is written first.
-pub(crate) async fn accept(config: &ServerConfig, socket: TcpStream) -> io::Result<Secured> {
+pub(super) async fn accept(config: &ServerConfig, socket: TcpStream) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
     let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
-    Handshake::new(greeter, socket, MOST_FROM_CLIENT).run(&exporter).await
+    let most = [MOST_FROM_STRANGER, MOST_IN_FLIGHT];
+    Handshake::new(greeter, socket, most).run(&exporter).await
 }
 
 /// A connection of rustls' that is not established yet.
@@ -61,6 +72,9 @@ trait Greeter {
     fn is_handshaking(&self) -> bool;
 
     fn kind(&self) -> Option<HandshakeKind>;
+
+    /// What a client has shown, now or when it got the ticket that it shows now.
+    fn client_certificates(&self) -> Vec<CertificateDer<'static>>;
 
     fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error>;
 }
@@ -78,6 +92,10 @@ impl Greeter for UnbufferedClientConnection {
 
     fn kind(&self) -> Option<HandshakeKind> {
         self.handshake_kind()
+    }
+
+    fn client_certificates(&self) -> Vec<CertificateDer<'static>> {
+        Vec::new()
     }
 
     fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error> {
@@ -101,6 +119,10 @@ impl Greeter for UnbufferedServerConnection {
         self.handshake_kind()
     }
 
+    fn client_certificates(&self) -> Vec<CertificateDer<'static>> {
+        self.peer_certificates().map(<[_]>::to_vec).unwrap_or_default()
+    }
+
     fn extract(self) -> Result<(ExtractedSecrets, Secrets), rustls::Error> {
         let (extracted, kept) = self.dangerous_into_kernel_connection()?;
         Ok((extracted, Secrets::Server(kept)))
@@ -116,6 +138,8 @@ struct Handshake<G> {
     output: Vec<u8>,
     /// Bytes of `input` at most.
     limit: usize,
+    /// The same once the peer has said something that makes sense.
+    limit_later: usize,
 }
 
 /// What rustls wants next.
@@ -126,8 +150,9 @@ enum Step {
 }
 
 impl<G: Greeter> Handshake<G> {
-    fn new(greeter: G, socket: TcpStream, limit: usize) -> Self {
-        Self { greeter, socket, input: BytesMut::new(), shown: 0, output: Vec::new(), limit }
+    fn new(greeter: G, socket: TcpStream, [limit, limit_later]: [usize; 2]) -> Self {
+        let (input, output) = (BytesMut::new(), Vec::new());
+        Self { greeter, socket, input, shown: 0, output, limit, limit_later }
     }
 
     async fn run(mut self, exporter: &Exporter) -> io::Result<Secured> {
@@ -137,7 +162,7 @@ impl<G: Greeter> Handshake<G> {
                 Ok(Step::Read) => self.show_more().await?,
                 Ok(Step::Done) => break,
                 Err(error) => {
-                    self.complain().await;
+                    self.complain(&error).await;
                     return Err(invalid(error));
                 }
             }
@@ -145,12 +170,14 @@ impl<G: Greeter> Handshake<G> {
         let Self { greeter, socket, input, output, .. } = self;
         let exported = exporter.exported().ok_or_else(|| io::Error::other("no exporter"))?;
         let is_resumed = greeter.kind() == Some(HandshakeKind::Resumed);
+        let certificates = if is_resumed { greeter.client_certificates() } else { Vec::new() };
         let (extracted, secrets) = greeter.extract().map_err(invalid)?;
         let records = Records::new(extracted, secrets, RECORDS_PER_KEY)?;
         Ok(Secured {
             stream: TlsStream::new(socket, records, input, output),
             binding: Binding::Exporter(exported),
             is_resumed,
+            certificates,
         })
     }
 
@@ -160,6 +187,7 @@ impl<G: Greeter> Handshake<G> {
         let step = state.and_then(|state| match state {
             ConnectionState::EncodeTlsData(encoder) => {
                 encode(encoder, &mut self.output);
+                self.limit = self.limit_later;
                 Ok(Step::Again)
             }
             ConnectionState::TransmitTlsData(transmit) => {
@@ -210,10 +238,43 @@ impl<G: Greeter> Handshake<G> {
     }
 
     /// Tells the peer what is wrong, as far as it listens.
-    async fn complain(&mut self) {
+    async fn complain(&mut self, error: &rustls::Error) {
         // Once: behind the alert rustls would look at the same records again.
         let _ = self.step();
         let _ = self.socket.write_all(&self.output).await;
+        // Whoever shows a certificate shall learn why it is not taken. A socket that is closed while
+        // something in it is unread, like the rest of a long chain, takes back what it has said.
+        if is_about_a_certificate(error) {
+            let _ = self.socket.shutdown().await;
+            let _ = tokio::time::timeout(LINGER, self.hear_out()).await;
+        }
+    }
+
+    /// Takes what the peer has said meanwhile, until it hangs up.
+    async fn hear_out(&mut self) {
+        let mut left = self.limit;
+        self.input.clear();
+        while left > 0 {
+            self.input.reserve(READ_BYTES);
+            match self.socket.read_buf(&mut self.input).await {
+                Ok(count @ 1..) => left = left.saturating_sub(count),
+                _ => return,
+            }
+            self.input.clear();
+        }
+    }
+}
+
+fn is_about_a_certificate(error: &rustls::Error) -> bool {
+    matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented)
+}
+
+/// What tells the peer of that error.
+pub(super) fn alert_for(error: &rustls::Error) -> AlertDescription {
+    match error {
+        rustls::Error::InvalidCertificate(error) => error.clone().into(),
+        rustls::Error::NoCertificatesPresented => AlertDescription::CertificateRequired,
+        _ => AlertDescription::HandshakeFailure,
     }
 }
 
@@ -239,13 +300,8 @@ fn next_len(input: &[u8]) -> Option<usize> {
     (len <= input.len()).then_some(len)
 }
 
-fn invalid(error: rustls::Error) -> io::Error {
+pub(super) fn invalid(error: rustls::Error) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
-}
-
-/// The name a client puts into its handshake; nobody checks it and it is not sent.
-fn server_name() -> ServerName<'static> {
-    ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into())
 }
 
 /// A client's first message has half a KiB, with a post-quantum key share less than two.
@@ -255,7 +311,11 @@ const READ_BYTES: usize = 2 << 10;
 const MOST_BODY: usize = (16 << 10) + (2 << 10);
 
 /// What a stranger makes a server hold: one record.
-const MOST_FROM_CLIENT: usize = HEADER_LEN + MOST_BODY;
+const MOST_FROM_STRANGER: usize = HEADER_LEN + MOST_BODY;
 
-/// Certificate chains of operators are larger; as much as rustls itself takes.
-const MOST_FROM_SERVER: usize = 64 << 10;
+/// Certificate chains are larger, also those of clients; as much as rustls itself takes.
+const MOST_IN_FLIGHT: usize = 64 << 10;
+
+/// How long a peer may take to hang up once it has been told why. It has the alert within a round
+/// trip; meanwhile it holds its place like one that has not finished.
+const LINGER: Duration = Duration::from_secs(1);

@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use rustls::AlertDescription;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::end::TlsEnd;
@@ -158,6 +158,13 @@ impl TlsStream {
         self.is_finished = true;
         self.records.fail(fault.clone());
         fault
+    }
+
+    /// Ends it before it has served for anything, and tells the peer why, as far as it listens.
+    pub(super) async fn refuse(mut self, alert: AlertDescription) {
+        if self.finish(alert).is_ok() {
+            let _ = self.shutdown().await;
+        }
     }
 
     #[cfg(test)]

@@ -12,27 +12,38 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use super::{Secured, TlsIdentity, TlsStream, accept, client_config, connect, server_config};
+use super::config::{bound_to_the_token, server_config};
+use super::dialer::nobody;
+use super::handshake::{self, accept};
+use super::identity::TlsIdentity;
+use super::tickets::Tickets;
+use super::{Secured, TlsStream};
 use crate::auth::Binding;
 use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
 use crate::splice::{End, SocketEnd, splice};
 
-type Stock = tokio_rustls::TlsStream<TcpStream>;
+pub(super) type Stock = tokio_rustls::TlsStream<TcpStream>;
 
-async fn sockets() -> (TcpStream, TcpStream) {
+pub(super) async fn sockets() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (dialled, accepted) =
         tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (dialled.unwrap(), accepted.unwrap().0)
 }
 
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("nobody was woken")
 }
 
 pub(super) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
-    (client_config().unwrap(), server_config(TlsIdentity::self_signed().unwrap()).unwrap())
+    let tickets = Tickets::new().unwrap();
+    let server = server_config(TlsIdentity::self_signed().unwrap(), None, tickets);
+    (bound_to_the_token(None).unwrap(), server.unwrap())
+}
+
+async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Secured> {
+    handshake::connect(config, nobody(), socket).await
 }
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
@@ -66,7 +77,7 @@ async fn with_stock_client(client: &Arc<ClientConfig>, server: &ServerConfig) ->
     (Stock::Client(client.unwrap()), server.unwrap())
 }
 
-fn exported(stock: &Stock) -> Binding {
+pub(super) fn exported(stock: &Stock) -> Binding {
     let output = [0; 32];
     let label = b"EXPORTER-Channel-Binding";
     Binding::Exporter(match stock {
@@ -114,7 +125,7 @@ async fn exchange<S: AsyncRead + AsyncWrite>(stream: S, words: &[u8]) -> std::io
     Ok(heard)
 }
 
-async fn exchange_both<A, B>(a: A, b: B, len: usize)
+pub(super) async fn exchange_both<A, B>(a: A, b: B, len: usize)
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,

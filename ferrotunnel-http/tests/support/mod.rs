@@ -59,7 +59,7 @@ impl Public {
     pub(crate) async fn with(local: SocketAddr, settings: Settings) -> Self {
         let token = Token::new("token-for-tests").unwrap();
         let server = ServerEngine::start(ServerConfig {
-            bind: ANY_PORT,
+            bind: ANY_PORT.into(),
             transport: Transport::Plaintext,
             token: Some(token.clone()),
             principals: Vec::new(),
@@ -70,7 +70,7 @@ impl Public {
             limits: settings.limits,
             shards: Shards::inherit(),
             visitor_grace: Duration::ZERO,
-        heartbeat: Duration::from_secs(5),
+            heartbeat: Duration::from_secs(5),
         })
         .unwrap();
         let config = ClientConfig {
@@ -114,6 +114,11 @@ impl Public {
         let mut visitor = self.connect().await;
         say(&mut visitor, request).await;
         rest(&mut visitor).await
+    }
+
+    /// The server takes nothing new, and all tunnels leave.
+    pub(crate) fn begin_shutdown(&self) {
+        self.server.begin_shutdown();
     }
 
     /// The tunnel's client says goodbye, and goes when the last stream has ended.

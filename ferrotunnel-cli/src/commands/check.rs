@@ -1,0 +1,263 @@
+//! `ferrotunnel check`: a settings file, looked through without starting anything.
+//!
+//! What arguments and environment may still bring is not missed, but said.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::args::CheckArgs;
+use crate::failure::{Exit, Failure};
+use crate::layers::Layers;
+use crate::output::{self, Output};
+use crate::settings::{ServerEncryption, ServerSettings, check_readable, refuse_principals};
+use crate::settings_file::{ClientSection, FileError, NamedFile, Principal, Problem, SettingsFile};
+use crate::token_file;
+use crate::tunnel::TunnelSettings;
+
+pub(super) fn run(args: &CheckArgs, output: &Output) -> Result<(), Failure> {
+    match look_through(&args.file) {
+        Ok((file, server)) => {
+            if let Some(warning) = file.warning() {
+                output::warning(warning);
+            }
+            output.plain(in_words(&file, server.as_ref()));
+            output.event(&as_json(&file, server.as_ref()));
+            Ok(())
+        }
+        Err(Refused { failure, problems }) => {
+            output.event(&json!({
+                "event": "checked",
+                "file": args.file,
+                "valid": false,
+                "errors": errors(&failure, &problems),
+            }));
+            Err(failure)
+        }
+    }
+}
+
+/// Why a file will not do.
+struct Refused {
+    failure: Failure,
+    /// Those that have a place in the file.
+    problems: Vec<Problem>,
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self { failure, problems: Vec::new() }
+    }
+}
+
+fn look_through(path: &Path) -> Result<(SettingsFile, Option<ServerSettings>), Refused> {
+    let file = SettingsFile::load(path).map_err(|error| {
+        let problems = match &error {
+            FileError::Wrong(problems) => problems.clone(),
+            FileError::Unreadable(_) => Vec::new(),
+        };
+        Refused { failure: error.into_failure(path), problems }
+    })?;
+    let problems: Vec<_> = file.files.iter().filter_map(unreadable).collect();
+    if !problems.is_empty() {
+        let line = |problem: &Problem| format!("{}:{problem}", path.display());
+        let failure = Failure::several(Exit::Failed, problems.iter().map(line).collect());
+        return Err(Refused { failure, problems });
+    }
+    let server = file.server.clone().map(|layer| {
+        let layer = layer.with_some_token();
+        ServerSettings::resolve(Layers { file: layer, ..Layers::default() })
+    });
+    let server = server.transpose().map_err(|why| {
+        let message = format!("{}: [server]: {why}", path.display());
+        Failure::several(why.exit(), vec![message])
+    })?;
+    refuse_principals(&file.principals)?;
+    Ok((file, server))
+}
+
+fn unreadable(file: &NamedFile) -> Option<Problem> {
+    let why = if file.key == "token-file" {
+        token_file::read(file.key, &file.path).err()?
+    } else {
+        check_readable(file.key, &file.path).err()?
+    };
+    Some(Problem { line: file.line, column: file.column, message: why.to_string() })
+}
+
+/// What it would run, on one line.
+fn in_words(file: &SettingsFile, server: Option<&ServerSettings>) -> String {
+    let mut parts = Vec::new();
+    if let Some(server) = server {
+        let (bind, http_bind) = (server.bind, server.http_bind);
+        parts.push(format!("a server for clients on {bind} and HTTP visitors on {http_bind}"));
+    }
+    if let Some(client) = &file.client {
+        let server = client.connect.server.as_ref();
+        let server = server.map_or_else(|| "a server to be named".to_owned(), ToString::to_string);
+        let tunnels = counted(client.tunnels.len(), "tunnel");
+        parts.push(format!("a client of {server} with {tunnels}"));
+        if client.connect.server.is_none() {
+            parts.push(left_to("client", "server", "--server or FERROTUNNEL_SERVER"));
+        }
+    }
+    if !file.principals.is_empty() {
+        parts.push(counted(file.principals.len(), "principal"));
+    }
+    if parts.is_empty() {
+        parts.push("it says nothing".to_owned());
+    }
+    for section in without_token(file) {
+        parts.push(left_to(section, "token", "--token or FERROTUNNEL_TOKEN"));
+    }
+    format!("{} is valid: {}", file.path.display(), parts.join("; "))
+}
+
+fn left_to(section: &str, key: &str, other: &str) -> String {
+    format!("[{section}] has no {key}, which {other} has to bring")
+}
+
+fn without_token(file: &SettingsFile) -> Vec<&'static str> {
+    let server = file.server.as_ref().map(|server| ("server", &server.token));
+    let client = file.client.as_ref().map(|client| ("client", &client.connect.token));
+    let sections = server.into_iter().chain(client);
+    sections.filter(|(_, token)| !token.is_given()).map(|(name, _)| name).collect()
+}
+
+fn counted(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// The same for scripts.
+fn as_json(file: &SettingsFile, server: Option<&ServerSettings>) -> Value {
+    json!({
+        "event": "checked",
+        "file": file.path,
+        "valid": true,
+        "server": server.map(|server| json!({
+            "bind": server.bind,
+            "http_bind": server.http_bind,
+            "domain": server.domain,
+            "encryption": match server.encryption {
+                ServerEncryption::Tls { identity: None, .. } => "self-signed",
+                ServerEncryption::Tls { identity: Some(_), .. } => "certificate",
+                ServerEncryption::Plaintext => "none",
+            },
+        })),
+        "client": file.client.as_ref().map(client_as_json),
+        "principals": file.principals.iter().map(principal_as_json).collect::<Vec<_>>(),
+        "without_token": without_token(file),
+    })
+}
+
+fn client_as_json(client: &ClientSection) -> Value {
+    json!({
+        "server": client.connect.server.as_ref().map(ToString::to_string),
+        "tunnels": client.tunnels.iter().map(tunnel_as_json).collect::<Vec<_>>(),
+    })
+}
+
+fn tunnel_as_json(tunnel: &TunnelSettings) -> Value {
+    let (kind, local_addr) = (tunnel.kind().as_str(), tunnel.local_addr().to_string());
+    match tunnel {
+        TunnelSettings::Http { name, hosts, .. } => {
+            json!({ "kind": kind, "name": name, "hosts": hosts, "local_addr": local_addr })
+        }
+        TunnelSettings::Tcp { remote_port, .. } => {
+            json!({ "kind": kind, "remote_port": remote_port, "local_addr": local_addr })
+        }
+    }
+}
+
+fn principal_as_json(principal: &Principal) -> Value {
+    let kinds = principal.kinds.iter().map(|kind| kind.as_str());
+    json!({
+        "name": principal.name,
+        "tokens": principal.tokens.len(),
+        "disabled": principal.disabled,
+        "hosts": principal.hosts,
+        "ports": principal.ports.iter().map(|ports| [*ports.start(), *ports.end()]).collect::<Vec<_>>(),
+        "kinds": kinds.collect::<Vec<_>>(),
+        "limits": {
+            "sessions": principal.limits.sessions,
+            "tunnels": principal.limits.tunnels,
+            "streams": principal.limits.streams,
+        },
+    })
+}
+
+/// What is wrong, with its place where it has one.
+fn errors(failure: &Failure, problems: &[Problem]) -> Vec<Value> {
+    if problems.is_empty() {
+        return failure.messages().iter().map(|message| json!({ "message": message })).collect();
+    }
+    let as_json = |problem: &Problem| json!({ "line": problem.line, "column": problem.column, "message": problem.message });
+    problems.iter().map(as_json).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ferrotunnel::TunnelKind;
+
+    use super::*;
+    use crate::settings_file::PrincipalLimits;
+
+    fn principal() -> Principal {
+        Principal {
+            name: "al".to_owned(),
+            tokens: vec!["hunter2".into()],
+            disabled: true,
+            hosts: vec!["*.al.example".to_owned()],
+            ports: vec![5432..=5432, 5000..=6000],
+            kinds: vec![TunnelKind::Tcp],
+            limits: PrincipalLimits { sessions: Some(1), tunnels: None, streams: Some(3) },
+        }
+    }
+
+    #[test]
+    fn principals_are_told_without_their_tokens() {
+        let file = SettingsFile {
+            path: "f.toml".into(),
+            principals: vec![principal(), principal()],
+            ..SettingsFile::default()
+        };
+        assert_eq!(in_words(&file, None), "f.toml is valid: 2 principals");
+        let json = as_json(&file, None);
+        let expected = json!({
+            "name": "al",
+            "tokens": 1,
+            "disabled": true,
+            "hosts": ["*.al.example"],
+            "ports": [[5432, 5432], [5000, 6000]],
+            "kinds": ["tcp"],
+            "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
+        });
+        assert_eq!(json["principals"], json!([expected.clone(), expected]));
+    }
+
+    #[test]
+    fn what_arguments_have_to_bring_is_told() {
+        let file = SettingsFile {
+            path: "f.toml".into(),
+            client: Some(ClientSection::default()),
+            ..SettingsFile::default()
+        };
+        let words = in_words(&file, None);
+        assert!(words.contains("a client of a server to be named with no tunnels"), "{words}");
+        for flag in
+            ["[client] has no server, which --server", "[client] has no token, which --token"]
+        {
+            assert!(words.contains(flag), "{words}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_says_nothing_is_told_as_that() {
+        let file = SettingsFile { path: "f.toml".into(), ..SettingsFile::default() };
+        assert_eq!(in_words(&file, None), "f.toml is valid: it says nothing");
+    }
+}

@@ -1,0 +1,192 @@
+//! Who wins: the command line over the environment over the settings file over the defaults.
+//!
+//! Each source fills a layer of its own, and all layers of one thing are of one type: a struct of `args.rs` in which
+//! everything is optional. clap fills two of them ([`Given`]), the settings file the third, and the defaults come last,
+//! where [`crate::settings`] makes of the winner what shall run. No argument has a default in clap, since that would
+//! look like something that was said.
+//!
+//! To add a setting: a field in its struct in `args.rs`, an `Option` with `long` and `env`, with the default named in
+//! its help; a line in the [`Layer`] of that struct below; a line in the reader of its section, in
+//! `settings_file/server.rs` or `client.rs`; then its use, and its default, in `settings.rs`. The compiler asks for the
+//! middle two. `ferrotunnel.example.toml` and the table of `docs/configuration.md` want a line too, and tests ask for
+//! those. Where two settings rule each other out, or stand for the same thing, the upper layer also drops what it rules
+//! out of the lower one, as [`ServerArgs`] does with `plaintext` and the certificate: within one layer it is an error.
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
+
+use crate::args::{
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg,
+};
+
+/// What one source says of something, which may be nothing.
+pub(crate) trait Layer {
+    /// This layer, and from the one below what this one does not say.
+    #[must_use]
+    fn over(self, below: Self) -> Self;
+}
+
+/// What all sources say, besides the defaults.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layers<T> {
+    pub(crate) given: Given<T>,
+    pub(crate) file: T,
+}
+
+impl<T: Layer> Layers<T> {
+    /// What holds, unless nobody said anything.
+    pub(crate) fn resolve(self) -> T {
+        self.given.typed.over(self.given.environment).over(self.file)
+    }
+}
+
+/// What whoever started the program says: two layers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Given<T> {
+    pub(crate) typed: T,
+    pub(crate) environment: T,
+}
+
+impl<T> Given<T> {
+    /// Puts the settings file below.
+    pub(crate) fn over_file(self, file: T) -> Layers<T> {
+        Layers { given: self, file }
+    }
+}
+
+impl<T: FromArgMatches> FromArgMatches for Given<T> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, Error> {
+        Ok(Self {
+            typed: T::from_arg_matches_mut(&mut only(matches, ValueSource::CommandLine))?,
+            environment: T::from_arg_matches_mut(&mut only(matches, ValueSource::EnvVariable))?,
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// The arguments of `T`, as they are.
+impl<T: Args> Args for Given<T> {
+    fn augment_args(command: Command) -> Command {
+        T::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        T::augment_args_for_update(command)
+    }
+
+    fn group_id() -> Option<Id> {
+        T::group_id()
+    }
+}
+
+/// Without what comes from elsewhere.
+fn only(matches: &ArgMatches, source: ValueSource) -> ArgMatches {
+    let mut kept = matches.clone();
+    for id in matches.ids() {
+        if matches.value_source(id.as_str()) != Some(source) {
+            // It is one of the ids, so it can be cleared.
+            let _ = kept.try_clear_id(id.as_str());
+        }
+    }
+    kept
+}
+
+impl Layer for ServerArgs {
+    fn over(self, mut below: Self) -> Self {
+        if self.plaintext == Some(true) {
+            (below.tls_cert, below.tls_key, below.tls_client_ca) = (None, None, None);
+        } else if self.has_certificates() {
+            below.plaintext = None;
+        }
+        Self {
+            token: self.token.over(below.token),
+            bind: self.bind.or(below.bind),
+            http_bind: self.http_bind.or(below.http_bind),
+            domain: self.domain.or(below.domain),
+            plaintext: self.plaintext.or(below.plaintext),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+            tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
+            tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
+            threads: self.threads.or(below.threads),
+            drain: self.drain.over(below.drain),
+            limits: self.limits.over(below.limits),
+            timeouts: self.timeouts.over(below.timeouts),
+        }
+    }
+}
+
+impl Layer for TokenArg {
+    fn over(self, below: Self) -> Self {
+        // Both are the one token: whoever says it in one form does not want that of a layer below in the other.
+        if self.is_given() { self } else { below }
+    }
+}
+
+impl Layer for DrainArg {
+    fn over(self, below: Self) -> Self {
+        Self { drain_timeout: self.drain_timeout.or(below.drain_timeout) }
+    }
+}
+
+impl Layer for LimitsArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            max_sessions: self.max_sessions.or(below.max_sessions),
+            max_tunnels: self.max_tunnels.or(below.max_tunnels),
+            max_streams: self.max_streams.or(below.max_streams),
+            max_handshakes: self.max_handshakes.or(below.max_handshakes),
+            max_visitors: self.max_visitors.or(below.max_visitors),
+            max_receive_memory: self.max_receive_memory.or(below.max_receive_memory),
+            handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),
+        }
+    }
+}
+
+impl Layer for HttpTimeoutArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            http_header_timeout: self.http_header_timeout.or(below.http_header_timeout),
+            http_response_timeout: self.http_response_timeout.or(below.http_response_timeout),
+            http_pool_idle_timeout: self.http_pool_idle_timeout.or(below.http_pool_idle_timeout),
+        }
+    }
+}
+
+impl Layer for ClientTlsArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            tls_ca: self.tls_ca.or(below.tls_ca),
+            tls_verify: self.tls_verify.or(below.tls_verify),
+            tls_server_name: self.tls_server_name.or(below.tls_server_name),
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+        }
+    }
+}
+
+impl Layer for ConnectArgs {
+    fn over(self, mut below: Self) -> Self {
+        if self.plaintext == Some(true) {
+            below.tls = ClientTlsArgs::default();
+        } else if self.tls.is_given() {
+            below.plaintext = None;
+        }
+        Self {
+            server: self.server.or(below.server),
+            token: self.token.over(below.token),
+            plaintext: self.plaintext.or(below.plaintext),
+            exit_on_first_failure: self.exit_on_first_failure.or(below.exit_on_first_failure),
+            connections: self.connections.or(below.connections),
+            tls: self.tls.over(below.tls),
+            drain: self.drain.over(below.drain),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! `[client]`: how the server is reached, and the tunnels to ask it for.
+
+use std::collections::HashSet;
+
+use ferrotunnel::{Streams, TunnelKind};
+
+use super::section::Section;
+use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
+use crate::args::{ClientTlsArgs, ConnectArgs};
+use crate::settings::accept_client;
+use crate::tunnel::TunnelSettings;
+use crate::value;
+
+/// What a file says of a client.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ClientSection {
+    pub(crate) connect: ConnectArgs,
+    /// In the order of the file.
+    pub(crate) tunnels: Vec<TunnelSettings>,
+}
+
+pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
+    let before = section.problems();
+    let certificates = certificates_place(
+        section,
+        &["tls-ca", "tls-verify", "tls-server-name", "tls-cert", "tls-key"],
+    );
+    let connect = ConnectArgs {
+        server: section.text("server", str::parse),
+        token: token(section),
+        plaintext: section.switch("plaintext"),
+        exit_on_first_failure: section.switch("exit-on-first-failure"),
+        connections: section.value("connections", value::connections),
+        tls: ClientTlsArgs {
+            tls_ca: section.path("tls-ca"),
+            tls_verify: section.switch("tls-verify"),
+            tls_server_name: section.text("tls-server-name", not_empty),
+            tls_cert: section.path("tls-cert"),
+            tls_key: section.path("tls-key"),
+        },
+        drain: drain(section),
+    };
+    if connect.plaintext == Some(true) && connect.tls.is_given() {
+        section.complain_about(certificates, NO_CERTIFICATES.to_owned());
+    }
+    let mut names = HashSet::new();
+    let tunnels = section.tables("tunnels", |section| {
+        let tunnel = tunnel(section)?;
+        if let Some(name) = public_name(&tunnel)
+            && !names.insert(name.clone())
+        {
+            section.complain(format!("another tunnel has {name} already"));
+        }
+        Some(tunnel)
+    });
+    let tunnels: Vec<_> = tunnels.into_iter().flatten().collect();
+    // Whatever else the library refuses has no line of its own.
+    if section.problems() == before
+        && let Err(why) = accept_client(connect.clone(), tunnels.clone())
+    {
+        section.complain(format!("{}: {why}", section.title()));
+    }
+    ClientSection { connect, tunnels }
+}
+
+/// One `[[client.tunnels]]`.
+fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
+    let unfit = [
+        ("name", TunnelKind::Http),
+        ("hosts", TunnelKind::Http),
+        ("http2", TunnelKind::Http),
+        ("remote-port", TunnelKind::Tcp),
+        ("streams", TunnelKind::Tcp),
+    ]
+    .map(|(key, kind)| (key, kind, section.has(key).then(|| section.place(key))));
+
+    let kind = section.required("kind", |section, key| section.text(key, kind));
+    let local_addr = section.required("local-addr", |section, key| section.value(key, str::parse));
+    let name = section.text("name", not_empty);
+    let hosts = section.texts("hosts", not_empty);
+    let http2 = section.switch("http2").unwrap_or(false);
+    let remote_port = section.number("remote-port", value::port);
+    let streams = section.text("streams", value::streams).unwrap_or(Streams::Auto);
+
+    let kind = kind?;
+    for (key, of, place) in unfit {
+        if let Some(place) = place
+            && of != kind
+        {
+            let message = format!("\"{key}\" is for tunnels of kind \"{of}\", not \"{kind}\"");
+            section.complain_about(place, message);
+        }
+    }
+    let local_addr = local_addr?;
+    Some(match kind {
+        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams },
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2 },
+    })
+}
+
+/// What no two tunnels can share.
+fn public_name(tunnel: &TunnelSettings) -> Option<String> {
+    match tunnel {
+        TunnelSettings::Http { name, .. } => {
+            name.as_ref().map(|name| format!("the name {:?}", name.to_ascii_lowercase()))
+        }
+        TunnelSettings::Tcp { remote_port, .. } => remote_port.map(|port| format!("port {port}")),
+    }
+}
+
+/// The kinds of tunnels that visitors can use.
+pub(super) fn kind(text: &str) -> Result<TunnelKind, String> {
+    match text {
+        "http" => Ok(TunnelKind::Http),
+        "tcp" => Ok(TunnelKind::Tcp),
+        _ => Err("give http or tcp".to_owned()),
+    }
+}
+
+/// A name of any form, which the server judges.
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}

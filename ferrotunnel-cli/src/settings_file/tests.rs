@@ -1,0 +1,570 @@
+use std::time::Duration;
+
+use ferrotunnel::{Connections, Streams, TunnelKind};
+use proptest::prelude::*;
+
+use super::*;
+use crate::tunnel::TunnelSettings;
+
+fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
+    SettingsFile::parse(text.as_bytes(), Path::new("/etc/ferrotunnel"))
+}
+
+/// Everything that is wrong with a text.
+fn problems(text: &str) -> Vec<String> {
+    match parse(text) {
+        Ok(file) => panic!("nothing is wrong with it: {file:?}"),
+        Err(problems) => problems.iter().map(ToString::to_string).collect(),
+    }
+}
+
+#[track_caller]
+fn assert_problems(text: &str, expected: &[&str]) {
+    assert_eq!(problems(text), expected, "{text}");
+}
+
+#[test]
+fn an_empty_file_says_nothing() {
+    for text in ["", "# nothing\n", "\u{feff}"] {
+        let file = parse(text).unwrap();
+        assert!(file.server.is_none() && file.client.is_none() && file.principals.is_empty());
+    }
+}
+
+#[test]
+fn every_key_of_a_server_is_taken() {
+    let server = parse(
+        r#"
+        [server]
+        token = "s"
+        bind = "[::]:1"
+        http-bind = 8081
+        domain = "d.example"
+        plaintext = false
+        tls-cert = "cert.pem"
+        tls-key = "/keys/key.pem"
+        tls-client-ca = "ca.pem"
+        tcp-bind-ip = "127.0.0.1"
+        threads = 3
+        drain-timeout = "2m"
+        [server.limits]
+        max-sessions = 1
+        max-tunnels = 2
+        max-streams = 3
+        max-handshakes = 4
+        max-visitors = 5
+        max-receive-memory = "64MiB"
+        handshake-timeout = "500ms"
+        [server.timeouts]
+        http-header-timeout = "6s"
+        http-response-timeout = 7
+        http-pool-idle-timeout = "8m"
+        "#,
+    );
+    let server = server.unwrap().server.unwrap();
+    assert_eq!(server.token.token.unwrap().reveal(), "s");
+    assert_eq!(server.bind, "[::]:1".parse().ok());
+    assert_eq!(server.http_bind, "0.0.0.0:8081".parse().ok());
+    assert_eq!(server.domain.as_deref(), Some("d.example"));
+    assert_eq!(server.plaintext, Some(false));
+    assert_eq!(server.tls_cert, Some("/etc/ferrotunnel/cert.pem".into()));
+    assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
+    assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
+    assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
+    assert_eq!(server.threads, Some(3));
+    assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
+    assert_eq!(server.limits.max_sessions, Some(1));
+    assert_eq!(server.limits.max_tunnels, Some(2));
+    assert_eq!(server.limits.max_streams, Some(3));
+    assert_eq!(server.limits.max_handshakes, Some(4));
+    assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
+    assert_eq!(server.limits.handshake_timeout, Some(Duration::from_millis(500)));
+    assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
+    assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(480)));
+}
+
+#[test]
+fn a_client_has_as_many_tunnels_as_are_written() {
+    let client = parse(
+        r#"
+        [client]
+        server = "tunnel.example"
+        token = "s"
+        plaintext = true
+        exit-on-first-failure = true
+        connections = 4
+        drain-timeout = 7
+        [[client.tunnels]]
+        kind = "http"
+        local-addr = 3000
+        name = "app"
+        hosts = ["a.example", "b.example"]
+        http2 = true
+        [[client.tunnels]]
+        kind = "tcp"
+        local-addr = "unix:/run/db.sock"
+        remote-port = 15_432
+        streams = "direct"
+        "#,
+    );
+    let ClientSection { connect, tunnels } = client.unwrap().client.unwrap();
+    assert_eq!(connect.server.unwrap().to_string(), "tunnel.example:7835");
+    assert_eq!(connect.token.token.unwrap().reveal(), "s");
+    assert_eq!((connect.plaintext, connect.exit_on_first_failure), (Some(true), Some(true)));
+    assert_eq!(connect.connections, Some(Connections::Exactly(4)));
+    assert_eq!(connect.drain.drain_timeout, Some(Duration::from_secs(7)));
+    let expected = [
+        TunnelSettings::Http {
+            local_addr: "127.0.0.1:3000".parse().unwrap(),
+            name: Some("app".to_owned()),
+            hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
+            http2: true,
+        },
+        TunnelSettings::Tcp {
+            local_addr: "unix:/run/db.sock".parse().unwrap(),
+            remote_port: Some(15432),
+            streams: Streams::Direct,
+        },
+    ];
+    assert_eq!(tunnels, expected);
+}
+
+#[test]
+fn every_key_of_a_client_about_certificates_is_taken() {
+    let client = parse(
+        r#"
+        [client]
+        tls-ca = "ca.pem"
+        tls-verify = true
+        tls-server-name = "tunnel.example"
+        tls-cert = "client.pem"
+        tls-key = "client.key"
+        "#,
+    );
+    let tls = client.unwrap().client.unwrap().connect.tls;
+    let path = |name: &str| Some(Path::new("/etc/ferrotunnel").join(name));
+    assert_eq!((tls.tls_ca, tls.tls_verify), (path("ca.pem"), Some(true)));
+    assert_eq!(tls.tls_server_name.as_deref(), Some("tunnel.example"));
+    assert_eq!((tls.tls_cert, tls.tls_key), (path("client.pem"), path("client.key")));
+}
+
+#[test]
+fn what_verifies_a_name_may_come_from_another_layer_but_it_has_to_be_a_name() {
+    parse("[client]\ntls-server-name = 'a.example'\ntls-cert = 'c'\n").unwrap();
+    let problems = problems("[client]\ntls-server-name = 'no name'\n");
+    assert!(problems.len() == 1 && problems[0].contains("no name"), "{problems:?}");
+}
+
+#[test]
+fn principals_keep_their_order() {
+    let principals = parse(
+        r#"
+        [principals.zoe]
+        tokens = ["ftv1:one", "ftv1:two"]
+        disabled = true
+        hosts = ["app.example", "*.zoe.example"]
+        ports = [5432, "5000-6000"]
+        kinds = ["tcp"]
+        [principals.zoe.limits]
+        sessions = 1
+        tunnels = 2
+        streams = 3
+        [principals.al]
+        tokens = ["ftv1:three"]
+        "#,
+    );
+    let [zoe, al] = principals.unwrap().principals.try_into().unwrap();
+    assert_eq!((zoe.name.as_str(), al.name.as_str()), ("zoe", "al"));
+    let tokens = zoe.tokens.into_iter().map(|token| token.reveal()).collect::<Vec<_>>();
+    assert_eq!(tokens, ["ftv1:one", "ftv1:two"]);
+    assert!(zoe.disabled && !al.disabled);
+    assert_eq!(zoe.hosts, ["app.example", "*.zoe.example"]);
+    assert_eq!(zoe.ports, [5432..=5432, 5000..=6000]);
+    assert_eq!(zoe.kinds, [TunnelKind::Tcp]);
+    let limits = (zoe.limits.sessions, zoe.limits.tunnels, zoe.limits.streams);
+    assert_eq!(limits, (Some(1), Some(2), Some(3)));
+    assert!(al.hosts.is_empty() && al.ports.is_empty() && al.kinds.is_empty());
+    assert_eq!(al.limits, Default::default());
+}
+
+#[test]
+fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
+    assert_problems(
+        "[server]\nbind = 1\n  bnid = \"0.0.0.0:1\"\nhttp_bind = 2\n",
+        &[
+            r#"3:3: unknown key "bnid" in [server]; did you mean "bind"?"#,
+            r#"4:1: unknown key "http_bind" in [server]; did you mean "http-bind"?"#,
+        ],
+    );
+    assert_problems(
+        "[servr]\n[server.limit]\n[[client.tunnel]]\n[principals.a]\ntokens=['t']\nkind=['tcp']\n",
+        &[
+            "1:2: unknown section [servr]; did you mean [server]?",
+            "2:9: unknown section [server.limit]; did you mean [server.limits]?",
+            r#"3:10: unknown key "tunnel" in [client]; did you mean "tunnels"?"#,
+            r#"6:1: unknown key "kind" in [principals.a]; it belongs in [[client.tunnels]]"#,
+        ],
+    );
+    assert_problems(
+        "[client]\nqqq = 1\n",
+        &[
+            "2:1: unknown key \"qqq\" in [client]; there are server, token, token-file, plaintext, exit-on-first-failure, connections, tls-ca, \
+           tls-verify, tls-server-name, tls-cert, tls-key, drain-timeout, \
+           tunnels",
+        ],
+    );
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_home() {
+    assert_problems(
+        "token = 's'\n[server]\nmax-sessions = 1\nserver = 'h'\n",
+        &[
+            r#"1:1: unknown key "token" outside of the sections; it belongs in [server] or [client]"#,
+            r#"3:1: unknown key "max-sessions" in [server]; it belongs in [server.limits]"#,
+            r#"4:1: unknown key "server" in [server]; it belongs in [client]"#,
+        ],
+    );
+}
+
+#[test]
+fn a_value_of_the_wrong_type_is_told_with_the_right_one() {
+    assert_problems(
+        "[server]\nbind = true\nplaintext = \"yes\"\nthreads = \"2\"\ndomain = 5\ntoken = 5\nlimits = 3\n\
+         [client]\nserver = [\"h\"]\n[principals.p]\ntokens = \"t\"\nports = [1.5]\nhosts = [1979-05-27]\n",
+        &[
+            r#"2:8: "bind" in [server] must be text in quotes or a whole number, not true or false"#,
+            r#"3:13: "plaintext" in [server] must be true or false, not a text"#,
+            r#"4:11: "threads" in [server] must be a whole number, not a text"#,
+            r#"5:10: "domain" in [server] must be text in quotes, not a whole number"#,
+            r#"6:9: "token" in [server] must be text in quotes, not a whole number"#,
+            "7:10: [server.limits] is a section, not a whole number; write it in brackets",
+            r#"9:10: "server" in [client] must be text in quotes, not a list"#,
+            r#"11:10: "tokens" in [principals.p] must be a list in brackets, not a text"#,
+            r#"12:10: "ports" in [principals.p] must be a list of texts in quotes or whole numbers, not a number with a fraction"#,
+            r#"13:10: "hosts" in [principals.p] must be a list of texts in quotes, not a date or time"#,
+        ],
+    );
+    assert_problems(
+        "server = 1\n",
+        &["1:10: [server] is a section, not a whole number; write it in brackets"],
+    );
+    assert_problems(
+        "[client.tunnels]\nkind = 'tcp'\n",
+        &["1:1: write [[client.tunnels]] in two pairs of brackets, once for each of them"],
+    );
+    assert_problems(
+        "[principals]\nal = 'token'\n",
+        &[r#"2:1: "al" in [principals] is a text; write a section, [principals.al]"#],
+    );
+}
+
+#[test]
+fn a_bad_value_is_told_in_the_words_of_its_flag() {
+    assert_problems(
+        r#"[server]
+bind = "here"
+domain = "no domain"
+tcp-bind-ip = "localhost"
+threads = 0
+tls-cert = ""
+[server.limits]
+max-tunnels = 4294967296
+max-visitors = -1
+max-receive-memory = "1MB"
+handshake-timeout = "10h"
+[server.timeouts]
+http-header-timeout = 100000
+[client]
+server = "http://h"
+connections = 17
+[[client.tunnels]]
+kind = "udp"
+local-addr = "localhost"
+remote-port = 0
+streams = "some"
+"#,
+        &[
+            r#"2:8: bad value "here" for "bind" in [server]: give IP:PORT, like 0.0.0.0:7835 or [::]:7835"#,
+            r#"3:10: bad value "no domain" for "domain" in [server]: domain "no domain" is no host name: give one like example.com, at most 189 bytes long"#,
+            r#"4:15: bad value "localhost" for "tcp-bind-ip" in [server]: give an IP address without a port, like 0.0.0.0 or ::"#,
+            r#"5:11: bad value "0" for "threads" in [server]: "0" is not from 1 to 1024"#,
+            r#"6:12: bad value "" for "tls-cert" in [server]: give the path of a file"#,
+            r#"8:15: bad value "4294967296" for "max-tunnels" in [server.limits]: is more than any machine has"#,
+            r#"9:16: bad value "-1" for "max-visitors" in [server.limits]: give a whole number of at least 1"#,
+            r#"10:22: bad value "1MB" for "max-receive-memory" in [server.limits]: give a number and a unit, like 512KiB, 256MiB or 1GiB"#,
+            r#"11:21: bad value "10h" for "handshake-timeout" in [server.limits]: give a number and a unit, like 500ms, 10s or 2m"#,
+            r#"13:23: bad value "100000" for "http-header-timeout" in [server.timeouts]: is longer than a day; is the unit right?"#,
+            r#"15:10: bad value "http://h" for "server" in [client]: give HOST:PORT without a scheme, like example.com:7835"#,
+            r#"16:15: bad value "17" for "connections" in [client]: "17" is neither auto nor a number from 1 to 16"#,
+            r#"18:8: bad value "udp" for "kind" in [[client.tunnels]]: give http or tcp"#,
+            r#"19:14: bad value "localhost" for "local-addr" in [[client.tunnels]]: the port is missing; give a port or host:port, like 3000 or 127.0.0.1:3000"#,
+            r#"20:15: bad value "0" for "remote-port" in [[client.tunnels]]: '0' is not a port; ports go from 1 to 65535"#,
+            r#"21:11: bad value "some" for "streams" in [[client.tunnels]]: "some" is not multiplexed, direct or auto"#,
+        ],
+    );
+}
+
+#[test]
+fn numbers_of_any_notation_mean_the_same() {
+    let file = parse("[server]\nbind = 0x1F90\n[server.limits]\nmax-streams = 1_000\n").unwrap();
+    let server = file.server.unwrap();
+    assert_eq!(server.bind, "0.0.0.0:8080".parse().ok());
+    assert_eq!(server.limits.max_streams, Some(1_000));
+}
+
+#[test]
+fn settings_that_rule_each_other_out_are_told_where_they_stand() {
+    assert_problems(
+        "[server]\nplaintext = true\ntls-key = 'k'\ntls-cert = 'c'\n",
+        &[r#"4:1: certificates have no use with "plaintext"; drop one or the other"#],
+    );
+    assert_problems(
+        "[server]\nplaintext = true\ntls-client-ca = 'c'\n[client]\nplaintext = true\n\ntls-verify = true\n",
+        &[
+            r#"3:1: certificates have no use with "plaintext"; drop one or the other"#,
+            r#"7:1: certificates have no use with "plaintext"; drop one or the other"#,
+        ],
+    );
+}
+
+#[test]
+fn what_only_the_library_refuses_is_told_at_the_section() {
+    assert_problems(
+        "\n[server]\n[server.limits]\nmax-handshakes = 1000001\n",
+        &["2:1: [server]: max_handshakes_in_flight is above 1,000,000"],
+    );
+}
+
+#[test]
+fn a_tunnel_needs_its_kind_and_its_local_service_and_nothing_of_another_kind() {
+    assert_problems(
+        "[[client.tunnels]]\nname = 'a'\n[[client.tunnels]]\nkind = 'tcp'\nlocal-addr = 1\nname = 'b'\nhosts = []\nhttp2 = false\n\
+         [[client.tunnels]]\nkind = 'http'\nlocal-addr = 1\nremote-port = 1\nstreams = 'auto'\n",
+        &[
+            r#"1:1: [[client.tunnels]] needs "kind""#,
+            r#"1:1: [[client.tunnels]] needs "local-addr""#,
+            r#"6:1: "name" is for tunnels of kind "http", not "tcp""#,
+            r#"7:1: "hosts" is for tunnels of kind "http", not "tcp""#,
+            r#"8:1: "http2" is for tunnels of kind "http", not "tcp""#,
+            r#"12:1: "remote-port" is for tunnels of kind "tcp", not "http""#,
+            r#"13:1: "streams" is for tunnels of kind "tcp", not "http""#,
+        ],
+    );
+}
+
+#[test]
+fn two_tunnels_cannot_have_one_name_or_one_port() {
+    let tunnel = |more: &str| format!("[[client.tunnels]]\nlocal-addr = 1\n{more}\n");
+    let http = |name: &str| tunnel(&format!("kind = 'http'\nname = '{name}'"));
+    let tcp = || tunnel("kind = 'tcp'\nremote-port = 7");
+    assert_problems(
+        &[http("a"), http("A"), tcp(), tcp()].concat(),
+        &[
+            r#"5:1: another tunnel has the name "a" already"#,
+            "13:1: another tunnel has port 7 already",
+        ],
+    );
+}
+
+#[test]
+fn a_principal_needs_a_name_and_a_token() {
+    assert_problems(
+        "[principals.a]\n[principals.\"b c\"]\ntokens = []\n[principals.d]\ntokens = ['x', '', 'y z']\nports = ['9-8']\n\
+         hosts = ['https://h', '*.', '*.ok.example']\n[principals.d.limits]\nsessions = 0\nsession = 1\n",
+        &[
+            r#"1:13: [principals.a] needs "tokens", a list of at least one"#,
+            "2:13: the name of a principal has letters, digits, '-', '_' and '.' only",
+            r#"2:13: [principals.b c] needs "tokens", a list of at least one"#,
+            r#"5:16: bad value for "tokens" in [principals.d]: a token is empty"#,
+            r#"5:20: bad value for "tokens" in [principals.d]: a token contains a space or control character; check its quoting"#,
+            r#"6:10: bad value "9-8" for "ports" in [principals.d]: the range ends before it begins; write 8-9"#,
+            r#"7:10: bad value "https://h" for "hosts" in [principals.d]: give a host name without scheme and port, like app.example.com or *.example.com"#,
+            r#"7:23: bad value "*." for "hosts" in [principals.d]: give a host name without scheme and port, like app.example.com or *.example.com"#,
+            r#"9:12: bad value "0" for "sessions" in [principals.d.limits]: give a whole number of at least 1"#,
+            r#"10:1: unknown key "session" in [principals.d.limits]; did you mean "sessions"?"#,
+        ],
+    );
+}
+
+#[test]
+fn what_is_no_toml_is_told_line_by_line() {
+    let problems = problems("[server]\nbind = \"1\ndomain = d\n[client\n");
+    let lines: Vec<_> = problems.iter().map(|problem| &problem[..2]).collect();
+    assert_eq!(lines, ["2:", "3:", "4:"], "{problems:?}");
+    let twice = "[server]\nbind = 1\nbind = 2\n";
+    assert_problems(twice, &["3:1: duplicate key"]);
+}
+
+#[test]
+fn nesting_has_an_end_before_the_stack_has() {
+    for open in ["[", "{ a = ", "a."] {
+        let text = format!("[server]\nbind = {}", open.repeat(100_000));
+        assert!(!problems(&text).is_empty());
+        let text = format!("{}b = 1", "a.".repeat(100_000));
+        assert!(!problems(&text).is_empty());
+    }
+}
+
+#[test]
+fn what_is_no_text_is_told_where_it_begins() {
+    let problems = SettingsFile::parse(b"[server]\ndomain = \"\xff\"", Path::new("")).unwrap_err();
+    assert_eq!(problems[0].to_string(), "2:11: this is not UTF-8; save the file as UTF-8");
+}
+
+#[test]
+fn no_secret_is_in_a_problem_or_in_debug() {
+    let secret = "hunter2";
+    for text in [
+        format!("[server]\ntoken = {secret}\n"),
+        format!("[server]\ntoken = \"{secret}\n"),
+        format!("[server]\ntoken = \"{secret}\" \"\n"),
+        format!("[server]\ntoken = '{secret} and more'\n"),
+        format!("[client]\ntoken = ['{secret}']\n"),
+        format!("[client]\ntoken = {{ is = '{secret}' }}\n"),
+        format!("[client]\ntokne = '{secret}'\n"),
+        format!("[principals.p]\ntokens = '{secret}'\n"),
+        format!("[principals.p]\ntokens = ['{secret} ', 7]\n"),
+    ] {
+        let problems = format!("{:?}", parse(&text).unwrap_err());
+        assert!(!problems.contains(secret), "{problems}");
+    }
+    let text = format!(
+        "[server]\ntoken='{secret}'\n[client]\ntoken='{secret}'\n[principals.p]\ntokens=['{secret}']"
+    );
+    let file = parse(&text).unwrap();
+    assert!(file.holds_a_secret());
+    assert!(!format!("{file:?}").contains(secret), "{file:?}");
+}
+
+#[test]
+fn a_token_is_said_in_one_form() {
+    assert_problems(
+        "[server]\ntoken = 's'\n\ntoken-file = 'f'\n",
+        &[r#"4:1: "token" and "token-file" both give the token; drop one of them"#],
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_with_a_token_that_others_may_read_is_warned_about() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.toml");
+    let warning = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+        SettingsFile::load(&path).unwrap().warning()
+    };
+    let token = "[client]\ntoken = 's'\n";
+    assert_eq!(warning(token, 0o600), None);
+    assert_eq!(warning("[client]\nserver = 's'\n", 0o644), None);
+    for mode in [0o640, 0o604, 0o620] {
+        let warning = warning(token, mode).unwrap();
+        assert!(warning.contains(&format!("mode {mode:03o}")), "{warning}");
+        assert!(warning.contains(&format!("chmod 600 {}", path.display())), "{warning}");
+    }
+}
+
+#[test]
+fn a_file_without_end_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f.toml");
+    std::fs::write(&path, "#".repeat(1 << 20)).unwrap();
+    SettingsFile::load(&path).unwrap();
+    std::fs::write(&path, "#".repeat((1 << 20) + 1)).unwrap();
+    let FileError::Unreadable(why) = SettingsFile::load(&path).unwrap_err() else {
+        panic!("the text itself is fine")
+    };
+    assert!(why.contains("longer than 1 MiB"), "{why}");
+}
+
+/// Words that mean something here, so that texts made of them get further than noise does.
+const WORDS: &[&str] = &[
+    "[server]",
+    "[server.limits]",
+    "[client]",
+    "[[client.tunnels]]",
+    "[principals.a]",
+    "[",
+    "]",
+    "{",
+    "}",
+    "=",
+    ".",
+    ",",
+    "\n",
+    " ",
+    "\"",
+    "'",
+    "'''",
+    "#",
+    "bind",
+    "token",
+    "tunnels",
+    "limits",
+    "tokens",
+    "ports",
+    "kind",
+    "local-addr",
+    "remote-port",
+    "\"5000-6000\"",
+    "'http'",
+    "'tcp'",
+    "true",
+    "0",
+    "7835",
+    "-1",
+    "1e9",
+    "0xff",
+    "1979-05-27",
+    "\u{feff}",
+    "\r\n",
+    "\0",
+    "é",
+];
+
+/// Every problem of a text has a place in it.
+fn assert_sound(bytes: &[u8]) {
+    if let Err(problems) = SettingsFile::parse(bytes, Path::new("")) {
+        assert!(!problems.is_empty());
+        let text = String::from_utf8_lossy(bytes);
+        for problem in problems {
+            let line = text.split('\n').nth(problem.line - 1).unwrap();
+            assert!(problem.column <= line.chars().count() + 1, "{problem} in {text:?}");
+            assert!(!problem.message.is_empty());
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        assert_sound(&bytes);
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC*") {
+        assert_sound(text.as_bytes());
+    }
+
+    #[test]
+    fn any_words_of_the_format_are_read_or_refused(
+        words in proptest::collection::vec(proptest::sample::select(WORDS), 0..40),
+    ) {
+        assert_sound(words.concat().as_bytes());
+    }
+
+    #[test]
+    fn a_good_file_with_one_byte_wrong_is_read_or_refused(place in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        let mut bytes = example_in_force().into_bytes();
+        let place = place.index(bytes.len());
+        bytes[place] = byte;
+        assert_sound(&bytes);
+    }
+}
+
+mod example;
+use example::example_in_force;

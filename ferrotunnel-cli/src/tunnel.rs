@@ -1,0 +1,65 @@
+//! A tunnel as it shall be asked for, from arguments or from a settings file.
+
+use ferrotunnel::{Streams, Tunnel, TunnelKind};
+
+use crate::value::LocalTarget;
+
+/// One tunnel of a client. Each kind has only what it can use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TunnelSettings {
+    /// Visitors come by host name.
+    Http {
+        /// Where visitors end up.
+        local_addr: LocalTarget,
+        /// Without one the server picks a readable one.
+        name: Option<String>,
+        /// Further names, in full.
+        hosts: Vec<String>,
+        /// The local service speaks HTTP/2 without TLS.
+        http2: bool,
+    },
+    /// Visitors come by port.
+    Tcp {
+        /// Where visitors end up.
+        local_addr: LocalTarget,
+        /// Without one the server picks a free one.
+        remote_port: Option<u16>,
+        /// How visitors travel.
+        streams: Streams,
+    },
+}
+
+impl TunnelSettings {
+    /// Which of them it is.
+    pub(crate) fn kind(&self) -> TunnelKind {
+        match self {
+            Self::Http { .. } => TunnelKind::Http,
+            Self::Tcp { .. } => TunnelKind::Tcp,
+        }
+    }
+
+    /// Where its visitors end up.
+    pub(crate) fn local_addr(&self) -> &LocalTarget {
+        match self {
+            Self::Http { local_addr, .. } | Self::Tcp { local_addr, .. } => local_addr,
+        }
+    }
+}
+
+impl From<TunnelSettings> for Tunnel {
+    fn from(settings: TunnelSettings) -> Self {
+        let local_addr = settings.local_addr().to_string();
+        match settings {
+            TunnelSettings::Http { name, hosts, http2, .. } => {
+                let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
+                let tunnel = hosts.into_iter().fold(tunnel, Self::host);
+                if http2 { tunnel.http2() } else { tunnel }
+            }
+            TunnelSettings::Tcp { remote_port, streams, .. } => {
+                let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
+                // Port 0 is none in particular.
+                tunnel.remote_port(remote_port.unwrap_or_default())
+            }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! The built program with settings files: what it runs, who wins, and what it says about a file that will not do.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use ferrotunnel_tests::{
+    LocalService, Site, get, loopback, public_addr, run, says_and_hears, soon,
+};
+use serde_json::{Value, json};
+use support::{Running, command};
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+
+const TOKEN: &str = "correct-horse-battery-staple";
+
+/// A directory with settings files that only their owner may read.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    /// A server on free ports of loopback, with further lines.
+    fn server(&self, more: &str) -> String {
+        let ports = "bind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'";
+        self.write("server.toml", &format!("[server]\ntoken = '{TOKEN}'\n{ports}\n{more}"))
+    }
+}
+
+/// A server of a settings file, and where it listens.
+struct Server {
+    process: Running,
+    tunnel: SocketAddr,
+    http: SocketAddr,
+}
+
+fn server(file: &str, args: &[&str], env: &[(&str, &str)]) -> Server {
+    let mut command = command(&[&["server", "--json", "--config", file], args].concat());
+    command.envs(env.iter().copied());
+    let process = Running::spawn(command);
+    let listening: Value = process.line().parse().unwrap();
+    let addr = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
+    Server { tunnel: addr("tunnel_addr"), http: addr("http_addr"), process }
+}
+
+/// The first public address of a client with these arguments.
+fn url_of(args: &[&str], env: &[(&str, &str)]) -> (Running, String) {
+    let mut command = command(args);
+    command.envs(env.iter().copied());
+    let client = Running::spawn(command);
+    let url = client.line();
+    (client, url)
+}
+
+fn ended(args: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command(args).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (status.code(), text(stdout), text(stderr))
+}
+
+#[test]
+fn one_client_runs_all_the_tunnels_of_its_file() {
+    run(async {
+        let files = Files::new();
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let server = server(&files.server(""), &[], &[]);
+        let file = files.write(
+            "client.toml",
+            &format!(
+                "[client]\nserver = '{}'\ntoken = '{TOKEN}'\n\
+                 [[client.tunnels]]\nkind = 'http'\nname = 'app'\nlocal-addr = {}\n\
+                 [[client.tunnels]]\nkind = 'tcp'\nlocal-addr = '{}'\nstreams = 'multiplexed'\n",
+                server.tunnel,
+                site.addr().port(),
+                echo.addr(),
+            ),
+        );
+        let mut client = Running::start(&["client", "--config", &file]);
+        assert_eq!(client.line(), format!("http://app.localhost:{}/", server.http.port()));
+        let public = public_addr(&client.line());
+
+        assert_eq!(get(server.http, "app.localhost", "/hello").await.body, "hello");
+        let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut visitor).await;
+
+        drop(visitor);
+        client.signal("TERM");
+        assert_eq!(client.ended().code(), Some(0));
+    });
+}
+
+#[test]
+fn one_file_serves_both_ends_and_its_token_is_in_no_log() {
+    run(async {
+        let files = Files::new();
+        let site = Site::start().await;
+        let tunnel = format!("kind = 'http'\nname = 'app'\nlocal-addr = '{}'\n", site.addr());
+        let file = files.server(&format!(
+            "[client]\ntoken = '{TOKEN}'\nexit-on-first-failure = true\n[[client.tunnels]]\n{tunnel}"
+        ));
+        let mut server = server(&file, &["--log-level", "trace"], &[]);
+        let dial = server.tunnel.to_string();
+        let args = ["client", "--config", &file, "--server", &dial, "--log-level", "trace"];
+        let mut client = Running::start(&args);
+        assert!(client.line().starts_with("http://app.localhost"));
+        assert_eq!(get(server.http, "app.localhost", "/hello").await.body, "hello");
+        for process in [&mut client, &mut server.process] {
+            process.signal("TERM");
+            assert_eq!(process.ended().code(), Some(0));
+            let log = process.rest_of_stderr();
+            assert!(log.contains(&dial), "there is a log: {log}");
+            assert!(!log.contains(TOKEN), "{log}");
+        }
+    });
+}
+
+#[test]
+fn arguments_win_over_the_environment_and_that_over_the_file() {
+    let files = Files::new();
+    let file = files.server("domain = 'file.example'\nplaintext = true");
+    let env = [("FERROTUNNEL_DOMAIN", "env.example"), ("FERROTUNNEL_PLAINTEXT", "0")];
+    let typed = ["--domain", "typed.example", "--plaintext=false"];
+    for (args, env, domain, plaintext) in [
+        (&[][..], &[][..], "file.example", true),
+        (&[], &env, "env.example", false),
+        (&typed, &env, "typed.example", false),
+        (&["--plaintext"], &env, "env.example", true),
+        (&typed, &[], "typed.example", false),
+    ] {
+        let server = server(&file, args, env);
+        let client = files.write(
+            "client.toml",
+            &format!(
+                "[client]\nserver = '{}'\ntoken = '{TOKEN}'\nplaintext = {plaintext}",
+                server.tunnel
+            ),
+        );
+        let (_client, url) = url_of(&["http", "1", "--name", "app", "--config", &client], &[]);
+        assert_eq!(url, format!("http://app.{domain}:{}/", server.http.port()), "{args:?} {env:?}");
+    }
+}
+
+#[test]
+fn a_client_s_settings_have_the_same_order() {
+    let files = Files::new();
+    let server = server(&files.server(""), &[], &[]);
+    let (right, nobody) = (server.tunnel.to_string(), "127.0.0.1:1");
+    let file = |server: &str, token: &str| {
+        files.write("client.toml", &format!("[client]\nserver = '{server}'\ntoken = '{token}'"))
+    };
+    let http = |file: &str, more: &[&str], env: &[(&str, &str)]| {
+        url_of(&[&["http", "1", "--name", "app", "--config", file], more].concat(), env).1
+    };
+    let expected = format!("http://app.localhost:{}/", server.http.port());
+    let env = [("FERROTUNNEL_SERVER", right.as_str()), ("FERROTUNNEL_TOKEN", TOKEN)];
+    let wrong = [("FERROTUNNEL_SERVER", nobody), ("FERROTUNNEL_TOKEN", "wrong")];
+    let typed = ["--server", &right, "--token", TOKEN];
+    assert_eq!(http(&file(&right, TOKEN), &[], &[]), expected);
+    assert_eq!(http(&file(nobody, "wrong"), &[], &env), expected);
+    assert_eq!(http(&file(nobody, "wrong"), &typed, &wrong), expected);
+}
+
+#[test]
+fn http_and_tcp_read_how_to_reach_the_server_and_no_tunnels() {
+    run(async {
+        let files = Files::new();
+        let echo = LocalService::echo().await;
+        // With a domain, no tunnel answers for a name that is not its own.
+        let server = server(&files.server("plaintext = true\ndomain = 'localhost'"), &[], &[]);
+        let file = files.write(
+            "client.toml",
+            &format!(
+                "[client]\nserver = '{}'\ntoken = '{TOKEN}'\nplaintext = true\n\
+                 [[client.tunnels]]\nkind = 'http'\nname = 'not-asked-for'\nlocal-addr = 1\n",
+                server.tunnel
+            ),
+        );
+        let local = echo.addr().to_string();
+        let config = [("FERROTUNNEL_CONFIG", file.as_str())];
+        let (client, url) = url_of(&["tcp", &local], &config);
+        let mut visitor = soon("a way in", TcpStream::connect(public_addr(&url))).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        assert_eq!(get(server.http, "not-asked-for.localhost", "/").await.status, 404);
+        drop(client);
+
+        // The same goes for `client` with a local address of its own.
+        let (_client, url) = url_of(&["client", "--local-addr", &local, "--name", "mine"], &config);
+        assert!(url.starts_with("http://mine."), "{url}");
+        assert_eq!(get(server.http, "not-asked-for.localhost", "/").await.status, 404);
+    });
+}
+
+#[test]
+fn no_file_is_read_that_nobody_named() {
+    let files = Files::new();
+    files.write("ferrotunnel.toml", "[client]\nserver = '127.0.0.1:1'\ntoken = 's'\n");
+    let output = command(&["http", "3000"]).current_dir(files.0.path()).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    for words in ["no server", "--server", "FERROTUNNEL_SERVER", "--config"] {
+        assert!(stderr.contains(words), "{words} is not in: {stderr}");
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_said_at_once_and_nothing_starts() {
+    let files = Files::new();
+    let text = "[server]\nbnid = '0.0.0.0:1'\n[server.limits]\nmax-tunnels = 'many'\n[client]\nserver = 'http://h'\n";
+    let file = files.write("f.toml", text);
+    let expected = format!(
+        "error: {file}:2:1: unknown key \"bnid\" in [server]; did you mean \"bind\"?\n\
+         error: {file}:4:15: \"max-tunnels\" in [server.limits] must be a whole number, not a text\n\
+         error: {file}:6:10: bad value \"http://h\" for \"server\" in [client]: give HOST:PORT without a scheme, like \
+         example.com:7835\n"
+    );
+    for args in [
+        &["server", "--token", "s"][..],
+        &["client", "--local-addr", "1"],
+        &["http", "1"],
+        &["tcp", "1"],
+    ] {
+        let (code, stdout, stderr) = ended(&[args, &["--config", &file]].concat());
+        assert_eq!((code, stdout.as_str(), stderr), (Some(2), "", expected.clone()), "{args:?}");
+    }
+    let (code, stdout, stderr) = ended(&["check", &file]);
+    assert_eq!((code, stdout.as_str(), stderr), (Some(2), "", expected));
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let missing = Files::new().0.path().join("missing.toml");
+    let missing = missing.to_str().unwrap();
+    for args in [&["server", "--config", missing][..], &["check", missing]] {
+        let (code, _, stderr) = ended(args);
+        assert_eq!(code, Some(1), "{stderr}");
+        assert!(stderr.contains(missing) && stderr.contains("give the path"), "{stderr}");
+    }
+}
+
+#[test]
+fn a_client_without_any_tunnel_is_a_usage_error() {
+    let files = Files::new();
+    let file = files.write("f.toml", "[client]\nserver = 'h'\ntoken = 's'\n");
+    let (code, _, stderr) = ended(&["client", "--config", &file]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--local-addr") && stderr.contains("[[client.tunnels]]"), "{stderr}");
+    let (code, _, stderr) = ended(&["client", "--config", &file, "--name", "app"]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--local-addr, which is missing"), "{stderr}");
+}
+
+#[test]
+fn a_server_does_not_start_with_principals_that_it_cannot_keep_apart() {
+    let files = Files::new();
+    let file = files.server("[principals.al]\ntokens = ['ftv1:abc']\n");
+    for args in [&["server", "--config", &file][..], &["check", &file]] {
+        let (code, stdout, stderr) = ended(args);
+        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+        assert!(stderr.contains("principals are not supported by this build"), "{stderr}");
+        assert!(!stderr.contains("ftv1:abc"), "{stderr}");
+    }
+}
+
+#[test]
+fn check_says_what_a_file_would_run() {
+    let files = Files::new();
+    let text = "[server]\ntoken = 's'\nbind = 7000\n[client]\nserver = 'h'\n\
+                [[client.tunnels]]\nkind = 'tcp'\nlocal-addr = 22\nremote-port = 2222\n\
+                [[client.tunnels]]\nkind = 'http'\nlocal-addr = 80\nname = 'app'\n";
+    let file = files.write("f.toml", text);
+    let (code, stdout, stderr) = ended(&["check", &file]);
+    assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let expected = format!(
+        "{file} is valid: a server for clients on 0.0.0.0:7000 and HTTP visitors on 0.0.0.0:8080; a client of h:7835 with \
+         2 tunnels; [client] has no token, which --token or FERROTUNNEL_TOKEN has to bring\n"
+    );
+    assert_eq!(stdout, expected);
+
+    let (code, stdout, _) = ended(&["check", "--json", &file]);
+    assert_eq!(code, Some(0));
+    let expected = json!({
+        "event": "checked",
+        "file": file,
+        "valid": true,
+        "server": {
+            "bind": "0.0.0.0:7000",
+            "http_bind": "0.0.0.0:8080",
+            "domain": null,
+            "encryption": "self-signed",
+        },
+        "client": {
+            "server": "h:7835",
+            "tunnels": [
+                { "kind": "tcp", "remote_port": 2222, "local_addr": "127.0.0.1:22" },
+                { "kind": "http", "name": "app", "hosts": [], "local_addr": "127.0.0.1:80" },
+            ],
+        },
+        "principals": [],
+        "without_token": ["client"],
+    });
+    assert_eq!(stdout.parse::<Value>().unwrap(), expected);
+}
+
+#[test]
+fn check_reads_the_files_that_are_named() {
+    let files = Files::new();
+    let cert = files.write("cert.pem", "certificate");
+    let file = files.server("tls-cert = 'cert.pem'\ntls-key = 'key.pem'\n");
+    let (code, stdout, stderr) = ended(&["check", &file]);
+    assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
+    let key = beside(&cert, "key.pem");
+    assert!(stderr.starts_with(&format!("error: {file}:6:11: ")), "{stderr}");
+    assert!(stderr.contains("tls-key") && stderr.contains(&key), "{stderr}");
+
+    files.write("key.pem", "key");
+    let (code, _, stderr) = ended(&["check", &file]);
+    assert_eq!(code, Some(0), "{stderr}");
+
+    let half = files.server("tls-cert = 'cert.pem'\n");
+    let (code, _, stderr) = ended(&["check", &half]);
+    assert_eq!(code, Some(2), "{stderr}");
+    assert!(stderr.contains("--tls-key"), "{stderr}");
+}
+
+fn beside(path: &str, name: &str) -> String {
+    let path: PathBuf = Path::new(path).with_file_name(name);
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn check_tells_scripts_where_the_errors_are() {
+    let files = Files::new();
+    let file = files.write("f.toml", "[server]\nbnid = 1\n");
+    let (code, stdout, _) = ended(&["check", "--json", &file]);
+    assert_eq!(code, Some(2));
+    let expected = json!({
+        "event": "checked",
+        "file": file,
+        "valid": false,
+        "errors": [{
+            "line": 2,
+            "column": 1,
+            "message": "unknown key \"bnid\" in [server]; did you mean \"bind\"?",
+        }],
+    });
+    assert_eq!(stdout.parse::<Value>().unwrap(), expected);
+}
+
+#[test]
+fn a_token_that_others_may_read_is_warned_about_wherever_it_is_used() {
+    let files = Files::new();
+    let file = files.server("");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let server = server(&file, &[], &[]);
+    let warning = server.process.talk_with("warning: ");
+    assert!(warning.contains(&format!("chmod 600 {file}")), "{warning}");
+    let (code, _, stderr) = ended(&["check", &file]);
+    assert_eq!(code, Some(0));
+    assert!(stderr.contains("mode 644") && !stderr.contains(TOKEN), "{stderr}");
+}
+
+/// A port of a file is taken as it is said, not looked for elsewhere.
+#[test]
+fn a_public_port_of_the_file_is_asked_for() {
+    let files = Files::new();
+    let server = server(&files.server(""), &[], &[]);
+    let free = std::net::TcpListener::bind(loopback(0)).unwrap();
+    let port = free.local_addr().unwrap().port();
+    let file = files.write(
+        "client.toml",
+        &format!(
+            "[client]\nserver = '{}'\ntoken = '{TOKEN}'\n\
+             [[client.tunnels]]\nkind = 'tcp'\nlocal-addr = 1\nremote-port = {port}\n",
+            server.tunnel
+        ),
+    );
+    let (code, _, stderr) = ended(&["client", "--config", &file]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains(&port.to_string()), "{stderr}");
+}

@@ -1,0 +1,144 @@
+//! The server's side of TLS carriers: what it shows, and which clients it lets in.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::server::danger::ClientCertVerifier;
+use rustls::{RootCertStore, ServerConfig};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::net::TcpStream;
+use tokio::time::MissedTickBehavior;
+
+use super::config;
+use super::handshake::{self, Secured};
+use super::identity::{IdentityFiles, TlsIdentity};
+use super::issuers::Clients;
+use super::pem::PemFile;
+use super::tickets::Tickets;
+use super::watch::FromFiles;
+use crate::error::BuildError;
+
+/// What a server shows to clients over TLS, and what it wants to see of them.
+#[derive(Clone, Debug, Default)]
+pub struct ServerTls {
+    /// Its certificate and key; without them it makes a self-signed certificate at its start.
+    pub identity: Option<IdentityFiles>,
+    /// A PEM file of CAs: every client must show a certificate that one of them has issued.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Takes TLS connections with the certificates that the files hold now.
+pub(crate) struct TlsAcceptor {
+    generations: FromFiles<Generation>,
+}
+
+/// What one generation of the files came to.
+struct Generation {
+    config: Arc<ServerConfig>,
+    clients: Option<Arc<dyn ClientCertVerifier>>,
+    tickets: Arc<Tickets>,
+}
+
+impl TlsAcceptor {
+    pub(crate) fn new(settings: ServerTls) -> Result<Self, BuildError> {
+        let ServerTls { identity, client_ca } = settings;
+        let made = match &identity {
+            None => Some(TlsIdentity::self_signed()?),
+            Some(_) => None,
+        };
+        let (files, ca) = (identity.clone(), client_ca.clone());
+        let generations = FromFiles::load(
+            files,
+            ca,
+            Box::new(move |old: Option<&Generation>| {
+                let shown = match (&identity, &made) {
+                    (Some(files), _) => files.load()?,
+                    (None, Some(made)) => made.clone(),
+                    (None, None) => TlsIdentity::self_signed()?,
+                };
+                let clients = client_ca
+                    .as_deref()
+                    .map(|path| client_verifier(PemFile { path, setting: CLIENT_CA_SETTING }));
+                Generation::new(shown, clients.transpose()?, old)
+            }),
+        )?;
+        Ok(Self { generations })
+    }
+
+    /// One connection. How long it may take is the caller's business.
+    pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Secured> {
+        let generation = self.generations.current();
+        let mut secured = handshake::accept(&generation.config, socket).await?;
+        // A ticket stands for the signature of the client's key. Whether the certificate is still good,
+        // and whether there is one at all, is looked at each time: it may have expired since.
+        let shown = std::mem::take(&mut secured.certificates);
+        if secured.is_resumed
+            && let Some(clients) = &generation.clients
+            && let Err(error) = check(&**clients, &shown)
+        {
+            secured.stream.refuse(handshake::alert_for(&error)).await;
+            return Err(handshake::invalid(error));
+        }
+        Ok(secured)
+    }
+
+    /// Loads the files now, for connections from now on.
+    pub(crate) fn reload(&self) -> Result<(), BuildError> {
+        self.generations.reload()
+    }
+
+    /// Loads the files whenever they change. Ends at once if there are none.
+    pub(crate) async fn watch(self: Arc<Self>) {
+        if !self.generations.has_files() {
+            return;
+        }
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let this = Arc::clone(&self);
+            // Files may lie on a disk that is far away.
+            let _ = tokio::task::spawn_blocking(move || this.generations.look()).await;
+        }
+    }
+}
+
+impl Generation {
+    fn new(
+        identity: TlsIdentity,
+        clients: Option<Arc<dyn ClientCertVerifier>>,
+        old: Option<&Self>,
+    ) -> Result<Self, BuildError> {
+        let tickets = match old {
+            // Tickets of before say nothing about the CAs of now.
+            Some(old) if clients.is_none() => Arc::clone(&old.tickets),
+            _ => Tickets::new()?,
+        };
+        let config = config::server_config(identity, clients.clone(), tickets.clone())?;
+        Ok(Self { config, clients, tickets })
+    }
+}
+
+fn client_verifier(file: PemFile<'_>) -> Result<Arc<dyn ClientCertVerifier>, BuildError> {
+    let mut roots = RootCertStore::empty();
+    file.add_to(&mut roots)?;
+    Ok(Arc::new(Clients::issued_by(roots).map_err(|error| file.broken(error))?))
+}
+
+fn check(
+    clients: &dyn ClientCertVerifier,
+    shown: &[CertificateDer<'_>],
+) -> Result<(), rustls::Error> {
+    let (first, others) = shown.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+    clients.verify_client_cert(first, others, UnixTime::now()).map(drop)
+}
+
+const CLIENT_CA_SETTING: &str = "tls_client_ca_file, --tls-client-ca";
+
+/// How soon a certificate that was renewed is shown. A look costs three calls of the system.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests;

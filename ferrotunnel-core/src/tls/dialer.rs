@@ -1,0 +1,170 @@
+//! The client's side of TLS carriers: which server it takes for the right one, and what it shows.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+
+use super::config;
+use super::handshake::{self, Secured};
+use super::identity::IdentityFiles;
+use super::issuers::Servers;
+use super::pem::PemFile;
+use super::system_roots;
+use super::watch::FromFiles;
+use crate::error::BuildError;
+
+/// What a client wants to see of its server over TLS, and what it shows.
+#[derive(Clone, Debug, Default)]
+pub struct ClientTls {
+    /// How to verify the server's certificate. Without it any will do: the token's proof, which
+    /// covers the exporter of the connection, tells whether it is the server.
+    pub verification: Option<Verification>,
+    /// The client's certificate, for servers that want one.
+    pub identity: Option<IdentityFiles>,
+}
+
+/// How a server's certificate is verified: its name, and who may have issued it.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    name: ServerName<'static>,
+    roots: Roots,
+}
+
+/// Whom a client trusts to issue a server's certificate.
+#[derive(Clone, Debug)]
+pub enum Roots {
+    /// The CAs of this PEM file.
+    File(PathBuf),
+    /// The CAs that the system trusts.
+    System,
+    /// Either of both.
+    FileAndSystem(PathBuf),
+}
+
+impl Verification {
+    /// The name is a host name or an address.
+    ///
+    /// # Errors
+    /// It is neither.
+    pub fn new(name: &str, roots: Roots) -> Result<Self, BuildError> {
+        let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+        let name = ServerName::try_from(inner.to_owned())
+            .map_err(|_| BuildError::ServerName(name.to_owned()))?;
+        Ok(Self { name, roots })
+    }
+
+    fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = self.roots.file() {
+            PemFile { path, setting: CA_SETTING }.add_to(&mut roots)?;
+        }
+        if matches!(self.roots, Roots::System | Roots::FileAndSystem(_)) {
+            system_roots::add_to(&mut roots)?;
+        }
+        let servers =
+            Servers::issued_by(roots).map_err(|error| BuildError::Tls(error.to_string()))?;
+        Ok(Arc::new(servers))
+    }
+}
+
+impl Roots {
+    fn file(&self) -> Option<&PathBuf> {
+        match self {
+            Self::File(path) | Self::FileAndSystem(path) => Some(path),
+            Self::System => None,
+        }
+    }
+}
+
+/// Makes TLS connections with the certificates that the files hold now, all to one name.
+pub(crate) struct TlsDialer {
+    name: ServerName<'static>,
+    generations: Arc<FromFiles<Generation>>,
+}
+
+impl TlsDialer {
+    pub(crate) fn new(settings: ClientTls) -> Result<Self, BuildError> {
+        let ClientTls { verification, identity } = settings;
+        let name = match &verification {
+            Some(verification) => verification.name.clone(),
+            None => nobody(),
+        };
+        let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
+        let files = identity.clone();
+        let make = move |_: Option<&Generation>| {
+            let identity = identity.as_ref().map(IdentityFiles::load).transpose()?;
+            let config = match &verification {
+                Some(verification) => config::verifying(verification.verifier()?, identity)?,
+                None => config::bound_to_the_token(identity)?,
+            };
+            Ok(Generation::new(config))
+        };
+        Ok(Self { name, generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?) })
+    }
+
+    /// One connection. How long it may take is the caller's business.
+    pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<Secured> {
+        if self.generations.has_files() {
+            let generations = Arc::clone(&self.generations);
+            // Files may lie on a disk that is far away.
+            let _ = tokio::task::spawn_blocking(move || generations.look()).await;
+        }
+        let config = self.generations.current().config_at(Instant::now());
+        handshake::connect(&config, self.name.clone(), socket).await
+    }
+}
+
+/// What one generation of the files came to.
+///
+/// A client that resumes does not look at the server's certificate again. That is as good, since only
+/// a server that showed a good one has the secret of the ticket; but the certificate may have expired
+/// since, and each resumed connection brings the next ticket. So tickets are forgotten from time to
+/// time, and each generation has its own: changed CAs and a changed certificate begin without any.
+struct Generation(Mutex<(Instant, Arc<ClientConfig>)>);
+
+impl Generation {
+    fn new(config: Arc<ClientConfig>) -> Self {
+        Self(Mutex::new((Instant::now(), config)))
+    }
+
+    fn config_at(&self, now: Instant) -> Arc<ClientConfig> {
+        let (since, config) = &mut *self.0.lock();
+        if now.saturating_duration_since(*since) >= TICKETS_KEPT {
+            (*since, *config) = (now, config::without_tickets(config));
+        }
+        Arc::clone(config)
+    }
+}
+
+/// How long a server's certificate is not looked at again at most. One whole handshake in that time
+/// costs nothing, and certificates are good for days at least.
+const TICKETS_KEPT: Duration = Duration::from_secs(60 * 60);
+
+/// The name of a server that is not verified: nobody checks it and it is not sent.
+pub(super) fn nobody() -> ServerName<'static> {
+    ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into())
+}
+
+const CA_SETTING: &str = "tls_ca_file, --tls-ca";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tickets_are_forgotten_after_a_while() {
+        let generation = Generation::new(config::bound_to_the_token(None).unwrap());
+        let began = Instant::now();
+        let [first, again, later, still] = [0, 3_000, 3_700, 7_000]
+            .map(|seconds| generation.config_at(began + Duration::from_secs(seconds)));
+        assert!(Arc::ptr_eq(&first, &again));
+        assert!(!Arc::ptr_eq(&again, &later) && Arc::ptr_eq(&later, &still));
+    }
+}

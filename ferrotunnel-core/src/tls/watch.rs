@@ -1,0 +1,240 @@
+//! Files that something was made of, and when to make it anew.
+//!
+//! Files are told apart by how they look from outside, so that keys are not read again and again. A
+//! path is followed to its end: a file that was replaced by rename and a symbolic link on the way that
+//! leads elsewhere now both look different.
+
+use std::fs::Metadata;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::{Mutex, RwLock};
+
+use super::identity::IdentityFiles;
+use crate::error::BuildError;
+
+/// Something made of files. Who uses it keeps what it got; who comes later gets the newest.
+pub(super) struct FromFiles<T> {
+    files: Vec<PathBuf>,
+    identity: Option<IdentityFiles>,
+    make: Make<T>,
+    current: RwLock<Arc<T>>,
+    watch: Mutex<Watch>,
+}
+
+/// Reads the files and makes it; from the second time on it is shown what is there already.
+type Make<T> = Box<dyn Fn(Option<&T>) -> Result<T, BuildError> + Send + Sync>;
+
+impl<T> FromFiles<T> {
+    /// Makes it of an identity and a file of CAs, as far as there are any.
+    pub(super) fn load(
+        identity: Option<IdentityFiles>,
+        ca: Option<PathBuf>,
+        make: Make<T>,
+    ) -> Result<Self, BuildError> {
+        let files: Vec<_> = identity.iter().flat_map(IdentityFiles::paths).chain(ca).collect();
+        // Before they are read: a change in between is seen at the next look.
+        let seen = looks_of(&files);
+        let current = RwLock::new(Arc::new(make(None)?));
+        let watch = Mutex::new(Watch::new(seen, SystemTime::now()));
+        let this = Self { files, identity, make, current, watch };
+        this.warn_of_open_key();
+        Ok(this)
+    }
+
+    pub(super) fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.read())
+    }
+
+    /// Whether it could ever change.
+    pub(super) fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
+    /// Makes it anew now. After an error what was there stays.
+    pub(super) fn reload(&self) -> Result<(), BuildError> {
+        let mut watch = self.watch.lock();
+        self.make_anew(&mut watch, looks_of(&self.files))
+    }
+
+    /// Makes it anew if the files have changed; says so, and says once what is wrong with them.
+    pub(super) fn look(&self) {
+        let mut watch = self.watch.lock();
+        let seen = looks_of(&self.files);
+        if !watch.is_worth_loading(&seen) {
+            return;
+        }
+        let have_changed = watch.have_changed(&seen);
+        match self.make_anew(&mut watch, seen) {
+            Ok(()) if have_changed => tracing::info!("certificates have changed; new ones in use"),
+            Ok(()) => {}
+            Err(error) => {
+                if watch.failed(&error.to_string()) {
+                    tracing::warn!(%error, "certificates have changed but cannot be used; the old ones stay, and the files are tried again");
+                }
+            }
+        }
+    }
+
+    fn make_anew(&self, watch: &mut Watch, seen: Vec<Look>) -> Result<(), BuildError> {
+        let old = self.current();
+        let made = (self.make)(Some(&old))?;
+        if watch.have_changed(&seen) {
+            self.warn_of_open_key();
+        }
+        *watch = Watch::new(seen, SystemTime::now());
+        *self.current.write() = Arc::new(made);
+        Ok(())
+    }
+}
+
+impl<T> FromFiles<T> {
+    fn warn_of_open_key(&self) {
+        if let Some(identity) = &self.identity {
+            identity.warn_of_open_key();
+        }
+    }
+}
+
+/// What was loaded, by the looks of its files, and what has gone wrong since. Pure.
+#[derive(Debug)]
+struct Watch {
+    loaded: Vec<Look>,
+    /// They were written so shortly before they were read that a second write may look the same.
+    is_fresh: bool,
+    /// Why they could not be loaded since.
+    complaint: Option<String>,
+}
+
+impl Watch {
+    fn new(loaded: Vec<Look>, now: SystemTime) -> Self {
+        let is_fresh = loaded.iter().any(|look| look.is_fresh(now));
+        Self { loaded, is_fresh, complaint: None }
+    }
+
+    fn have_changed(&self, seen: &[Look]) -> bool {
+        self.loaded != seen
+    }
+
+    /// Whether to load them. What has failed is tried again at every look: a pair that was half
+    /// written is whole the next time, and what was in the way may have nothing to do with the files.
+    fn is_worth_loading(&self, seen: &[Look]) -> bool {
+        self.is_fresh || self.complaint.is_some() || self.have_changed(seen)
+    }
+
+    /// They cannot be loaded. Whether that is news.
+    fn failed(&mut self, reason: &str) -> bool {
+        let is_news = self.complaint.as_deref() != Some(reason);
+        if is_news {
+            self.complaint = Some(reason.to_owned());
+        }
+        is_news
+    }
+}
+
+/// A file from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Look {
+    Hidden(io::ErrorKind),
+    There(Stamp),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    written: Option<SystemTime>,
+    len: u64,
+    /// Device, inode, and when the inode changed: another file of the same age and length differs, and
+    /// so does one whose rights have changed.
+    node: [i128; 4],
+}
+
+impl Look {
+    fn of(path: &Path) -> Self {
+        match std::fs::metadata(path) {
+            Ok(metadata) => Self::There(Stamp {
+                written: metadata.modified().ok(),
+                len: metadata.len(),
+                node: node(&metadata),
+            }),
+            Err(error) => Self::Hidden(error.kind()),
+        }
+    }
+
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        let Self::There(Stamp { written: Some(written), .. }) = self else { return false };
+        let ahead = || written.duration_since(now).unwrap_or_default();
+        now.duration_since(*written).unwrap_or_else(|_| ahead()) < COARSEST_CLOCK
+    }
+}
+
+#[cfg(unix)]
+fn node(metadata: &Metadata) -> [i128; 4] {
+    use std::os::unix::fs::MetadataExt as _;
+    let (seconds, nanos) = (metadata.ctime().into(), metadata.ctime_nsec().into());
+    [metadata.dev().into(), metadata.ino().into(), seconds, nanos]
+}
+
+#[cfg(not(unix))]
+fn node(_: &Metadata) -> [i128; 4] {
+    [0; 4]
+}
+
+fn looks_of(files: &[PathBuf]) -> Vec<Look> {
+    files.iter().map(|path| Look::of(path)).collect()
+}
+
+/// How long two writes can look like one: FAT counts in steps of two seconds, others in ticks of the
+/// kernel.
+const COARSEST_CLOCK: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(written_at: u64, len: u64, inode: i128) -> Look {
+        let written = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(written_at));
+        Look::There(Stamp { written, len, node: [1, inode, 0, 0] })
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn files_are_loaded_when_anything_about_them_differs() {
+        let watch = Watch::new(vec![file(10, 5, 1), file(10, 6, 2)], at(100));
+        assert!(!watch.is_worth_loading(&[file(10, 5, 1), file(10, 6, 2)]));
+        for seen in [
+            [file(11, 5, 1), file(10, 6, 2)],
+            [file(10, 4, 1), file(10, 6, 2)],
+            [file(10, 5, 3), file(10, 6, 2)],
+            [file(10, 5, 1), Look::Hidden(io::ErrorKind::NotFound)],
+        ] {
+            assert!(watch.is_worth_loading(&seen), "{seen:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_just_written_is_looked_at_again() {
+        for (now, is_fresh) in [(9, true), (10, true), (11, true), (12, false), (7, false)] {
+            let watch = Watch::new(vec![file(10, 5, 1)], at(now));
+            assert_eq!(watch.is_worth_loading(&[file(10, 5, 1)]), is_fresh, "at {now}");
+        }
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_and_complained_of_once() {
+        let mut watch = Watch::new(vec![file(10, 5, 1)], at(100));
+        let half = [file(90, 5, 1)];
+        assert!(watch.is_worth_loading(&half));
+        assert!(watch.failed("the key is another's"));
+        assert!(watch.is_worth_loading(&half) && !watch.failed("the key is another's"));
+        assert!(watch.failed("the file is empty"));
+        // Back as it was: whether it is still of use has to be seen.
+        assert!(watch.is_worth_loading(&[file(10, 5, 1)]));
+        let watch = Watch::new(vec![file(91, 5, 1)], at(100));
+        assert!(!watch.is_worth_loading(&[file(91, 5, 1)]));
+    }
+}

@@ -1,0 +1,93 @@
+//! Certificates of a test's own.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+use rustls_pki_types::CertificateDer;
+use tempfile::TempDir;
+
+/// A CA, its certificate in a file, and a folder for what it issues.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    folder: TempDir,
+    issued: AtomicUsize,
+}
+
+/// A certificate and its key, in files.
+#[derive(Debug)]
+pub struct Identity {
+    /// The certificate's file.
+    pub cert: PathBuf,
+    /// The key's file.
+    pub key: PathBuf,
+    /// The certificate.
+    pub der: CertificateDer<'static>,
+}
+
+impl Authority {
+    /// A new one. Two of the same name are different.
+    pub fn new(name: &str) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, name);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
+        Self { issuer, folder, issued: AtomicUsize::new(0) }
+    }
+
+    /// The file with its certificate.
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// A certificate for a server of that name or address.
+    pub fn server(&self, name: &str) -> Identity {
+        self.issue(name, ExtendedKeyUsagePurpose::ServerAuth, |_| {})
+    }
+
+    /// A certificate for a client.
+    pub fn client(&self) -> Identity {
+        self.issue("client", ExtendedKeyUsagePurpose::ClientAuth, |_| {})
+    }
+
+    /// A certificate with something particular about it.
+    pub fn issue(
+        &self,
+        name: &str,
+        usage: ExtendedKeyUsagePurpose,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.extended_key_usages.push(usage);
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let made = params.signed_by(&key, &self.issuer).unwrap();
+        let number = self.issued.fetch_add(1, Ordering::Relaxed);
+        let path = |kind: &str| self.folder.path().join(format!("{number}.{kind}.pem"));
+        let identity = Identity { cert: path("cert"), key: path("key"), der: made.der().clone() };
+        std::fs::write(&identity.cert, made.pem()).unwrap();
+        std::fs::write(&identity.key, key.serialize_pem()).unwrap();
+        identity
+    }
+}
+
+impl Identity {
+    /// Puts its files where those of another one are, each by a rename.
+    pub fn replace(&self, other: &Identity) {
+        replace(&self.cert, &other.cert);
+        replace(&self.key, &other.key);
+    }
+}
+
+/// Puts a copy of a file in the place of another one, by a rename.
+pub fn replace(file: &Path, other: &Path) {
+    let new = other.with_extension("new");
+    std::fs::copy(file, &new).unwrap();
+    std::fs::rename(new, other).unwrap();
+}
