@@ -34,6 +34,12 @@ pub enum BuildError {
         /// Bytes that it may have.
         most: usize,
     },
+    /// No server, or too many.
+    #[error("a client has 1 to {most} servers")]
+    Servers {
+        /// Servers at most.
+        most: usize,
+    },
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
     Target(String),
@@ -164,6 +170,11 @@ impl ConnectError {
     /// Whether one end does not trust the other's token, or somebody on the way says so.
     pub(crate) fn is_distrust(&self) -> bool {
         matches!(self, Self::WrongToken | Self::ServerNotTrusted)
+    }
+
+    /// Whether the server itself ended the session.
+    pub(crate) fn is_farewell(&self) -> bool {
+        matches!(self, Self::GoAway { .. })
     }
 
     /// Whether the server's machine refused the connection, so that trying again soon costs it next to nothing.

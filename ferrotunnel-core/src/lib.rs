@@ -9,6 +9,7 @@ mod auth;
 mod buffer;
 mod carrier;
 pub mod client;
+mod dial;
 mod direct;
 mod driver;
 mod error;
