@@ -9,15 +9,16 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Connections, Streams};
+use ferrotunnel::{Connections, ServerMode, Streams};
 
+use crate::failure::exit_codes;
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
 #[command(name = "ferrotunnel", version, propagate_version = false, arg_required_else_help = true)]
-#[command(after_help = "Start here: ferrotunnel demo")]
+#[command(after_help = concat!("Start here: ferrotunnel demo\n\n", exit_codes!()))]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -60,10 +61,13 @@ pub(crate) enum Command {
     /// Run the public server: clients dial in, visitors come through it
     Server(ServerArgs),
     /// Expose a local address over HTTP
+    #[command(after_help = exit_codes!())]
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name
+    #[command(after_help = exit_codes!())]
     Http(HttpArgs),
     /// Expose a local TCP service on a public port
+    #[command(after_help = exit_codes!())]
     Tcp(TcpArgs),
     /// Run server, client and a small site in this one process, to see a tunnel work
     Demo(DemoArgs),
@@ -173,9 +177,19 @@ pub(crate) struct HttpTimeoutArgs {
 /// How a client finds its server and what it does when that fails.
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArgs {
-    /// The server to dial [default port: 7835]
-    #[arg(long, env = "FERROTUNNEL_SERVER", value_name = "HOST:PORT")]
-    pub(crate) server: ServerAddr,
+    /// The server to dial [default port: 7835]; may be repeated, see --server-mode
+    #[arg(
+        long = "server",
+        env = "FERROTUNNEL_SERVER",
+        value_name = "HOST:PORT",
+        required = true,
+        value_delimiter = ','
+    )]
+    pub(crate) servers: Vec<ServerAddr>,
+    /// What several servers are for: the first in order that answers is used, and returned to when it answers again
+    /// (failover), or all at once, each with a public address of its own (all)
+    #[arg(long, env = "FERROTUNNEL_SERVER_MODE", value_name = "MODE", default_value = "failover", value_parser = value::server_mode)]
+    pub(crate) server_mode: ServerMode,
     #[command(flatten)]
     pub(crate) token: TokenArg,
     /// Speak with the server without encryption; it must be started with --plaintext too
@@ -184,7 +198,13 @@ pub(crate) struct ConnectArgs {
     /// End with an error instead of trying again when the server cannot be reached or goes away
     #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) exit_on_first_failure: bool,
-    /// Connections to keep to the server, over which visitors are spread: a number up to 16, or auto for one and up to
+    /// How long each address of a server may take to accept a connection, like 5s or 500ms [default: 5s]
+    #[arg(long, env = "FERROTUNNEL_CONNECT_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// How long TLS, and after it the proof of the token, may take each [default: 10s]
+    #[arg(long, env = "FERROTUNNEL_HANDSHAKE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+    /// Connections to keep to each server, over which visitors are spread: a number up to 16, or auto for one and up to
     /// eight while visitors compete for it on a long way
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", default_value = "auto", value_parser = value::connections)]
     pub(crate) connections: Connections,

@@ -4,8 +4,9 @@ use std::fs::File;
 use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, Tunnel};
+use ferrotunnel::{Client, Connections, LimitsConfig, Retry, Server, ServerMode, Tunnel};
 
 use crate::args::{
     ClientArgs, ConnectArgs, HttpArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TcpArgs, TokenArg,
@@ -97,29 +98,46 @@ impl TryFrom<ServerArgs> for ServerSettings {
 /// A client as it shall run, with its one tunnel.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
-    server: ServerAddr,
+    servers: Vec<ServerAddr>,
+    server_mode: ServerMode,
     token: Secret,
     plaintext: bool,
     retry: Retry,
+    connect_timeout: Option<Duration>,
+    handshake_timeout: Option<Duration>,
     connections: Connections,
     tunnel: Tunnel,
 }
 
 impl ClientSettings {
-    /// Where the server is.
-    pub(crate) fn server(&self) -> &ServerAddr {
-        &self.server
+    /// Where the servers are.
+    pub(crate) fn servers(&self) -> &[ServerAddr] {
+        &self.servers
+    }
+
+    /// How several are used.
+    pub(crate) fn server_mode(&self) -> ServerMode {
+        self.server_mode
     }
 
     /// The client of these settings.
     pub(crate) fn build(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
-            .server_addr(self.server.to_string())
+            .server_mode(self.server_mode)
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
             .tunnel(self.tunnel);
+        for server in self.servers {
+            builder = builder.server_addr(server.to_string());
+        }
+        if let Some(timeout) = self.connect_timeout {
+            builder = builder.connect_timeout(timeout);
+        }
+        if let Some(timeout) = self.handshake_timeout {
+            builder = builder.handshake_timeout(timeout);
+        }
         if self.plaintext {
             builder = builder.plaintext();
         }
@@ -128,10 +146,13 @@ impl ClientSettings {
 
     fn new(connect: ConnectArgs, tunnel: Tunnel) -> Result<Self, Failure> {
         Ok(Self {
-            server: connect.server,
+            servers: connect.servers,
+            server_mode: connect.server_mode,
             token: token(connect.token)?,
             plaintext: connect.plaintext,
             retry: if connect.exit_on_first_failure { Retry::Never } else { Retry::Forever },
+            connect_timeout: connect.connect_timeout,
+            handshake_timeout: connect.handshake_timeout,
             connections: connect.connections,
             tunnel,
         })
@@ -230,8 +251,6 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::failure::Exit;
 

@@ -203,7 +203,7 @@ fn a_wrong_token_ends_the_client_at_once_and_is_logged_without_it() {
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("error: ") && stderr.contains("token"), "{stderr}");
     assert!(output.stdout.is_empty());
 

@@ -13,7 +13,7 @@ pub use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
-    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
+    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{DirectCarriers, Stream, Streams};
 pub use listener::TunnelListener;

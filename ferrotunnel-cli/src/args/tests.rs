@@ -70,7 +70,7 @@ fn an_http_tunnel_takes_several_hosts() {
         "http 3000 --server h --token s --name app --host a.example --host b.example --http2";
     let Command::Http(http) = command(line) else { panic!("another command") };
     assert_eq!(http.target.to_string(), "127.0.0.1:3000");
-    assert_eq!(http.connect.server.to_string(), "h:7835");
+    assert_eq!(http.connect.servers[0].to_string(), "h:7835");
     assert_eq!(http.name.as_deref(), Some("app"));
     assert_eq!(http.hosts, ["a.example", "b.example"]);
     assert!(http.http2);
@@ -156,5 +156,38 @@ fn connections_are_a_number_or_auto() {
     for wrong in ["0", "17", "some"] {
         let complaint = complaint(&format!("tcp 1 --server s --connections {wrong}"));
         assert!(complaint.contains("from 1 to 16"), "{complaint}");
+    }
+}
+
+#[test]
+fn several_servers_are_named_one_by_one() {
+    let of = |line: &str| match command(line) {
+        Command::Tcp(tcp) => tcp.connect,
+        _ => panic!("another command"),
+    };
+    let connect = of("tcp 1 --server a --server [::1]:2 --server-mode all");
+    let servers: Vec<String> = connect.servers.iter().map(ToString::to_string).collect();
+    assert_eq!(servers, ["a:7835", "[::1]:2"]);
+    assert_eq!(connect.server_mode, ServerMode::All);
+    assert_eq!(of("tcp 1 --server a,b").servers.len(), 2, "as the environment has it");
+    assert_eq!(of("tcp 1 --server a").server_mode, ServerMode::Failover);
+    let complaint = complaint("tcp 1 --server a --server-mode some");
+    assert!(complaint.contains("neither failover nor all"), "{complaint}");
+}
+
+#[test]
+fn a_client_waits_as_long_as_it_is_told() {
+    let line = "tcp 1 --server a --connect-timeout 2s --handshake-timeout 300ms";
+    let Command::Tcp(tcp) = command(line) else { panic!("another command") };
+    assert_eq!(tcp.connect.connect_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(tcp.connect.handshake_timeout, Some(Duration::from_millis(300)));
+}
+
+#[test]
+fn the_help_of_clients_tells_the_exit_codes() {
+    let mut cli = Cli::command();
+    for name in ["client", "http", "tcp"] {
+        let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        assert!(help.contains("3 wrong token") && help.contains("4 a newer client"), "{help}");
     }
 }

@@ -10,8 +10,9 @@ use crate::signals::StopSignals;
 
 pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
-    let mut reporter = Reporter::new(*output);
-    output.talk(format_args!("connecting to {}", settings.server()));
+    let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
+    let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
+    output.talk(format_args!("connecting to {}", servers.join(", ")));
 
     let client = settings.build()?;
     let mut events = client.events();

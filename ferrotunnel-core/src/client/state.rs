@@ -173,7 +173,8 @@ impl Tunnels {
 
     /// Whether nothing would be lost if the client left all later servers for this one.
     fn is_settled(&self, server: ServerIndex) -> bool {
-        self.wanted.values().all(|it| it.is_held_at(server) || !it.is_held_after(server))
+        let is_last = self.sessions.keys().all(|carrier| carrier.server <= server);
+        is_last || self.wanted.values().all(|it| it.is_held_at(server) || !it.is_held_after(server))
     }
 
     /// Takes a tunnel away from wherever it is registered or may yet be.

@@ -204,8 +204,11 @@ impl Passage {
                 nights.mark_unchanged();
                 connections.spawn(async move {
                     let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let ((mut near_read, mut near_write), (mut far_read, mut far_write)) =
+                        (near.split(), far.split());
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                        _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+                        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
                         _ = nights.changed() => std::future::pending().await,
                     }
                 });
