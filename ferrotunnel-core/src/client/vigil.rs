@@ -21,8 +21,9 @@ pub(super) async fn keep(state: &State) -> Infallible {
         let clocks = Clocks { steady: Instant::now(), wall: SystemTime::now() };
         let mut cause = vigil.look_at_clocks(clocks);
         if vigil.ticks.is_multiple_of(TICKS_BETWEEN_ROUTES) {
-            let servers = state.last_reached();
-            let sources = servers.into_iter().map(|addr| (addr, socket::source_toward(addr)));
+            // The way to this very machine never changes.
+            let servers = state.last_reached().into_iter().filter(|it| !it.ip().is_loopback());
+            let sources = servers.map(|addr| (addr, socket::source_toward(addr)));
             cause = cause.or(vigil.look_at_routes(sources.collect()));
         }
         if let Some(cause) = cause {
