@@ -123,15 +123,13 @@ impl ClientSettings {
     /// The client of these settings.
     pub(crate) fn build(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
+            .servers(self.servers.iter().map(ToString::to_string))
             .server_mode(self.server_mode)
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
             .tunnel(self.tunnel);
-        for server in self.servers {
-            builder = builder.server_addr(server.to_string());
-        }
         if let Some(timeout) = self.connect_timeout {
             builder = builder.connect_timeout(timeout);
         }

@@ -83,11 +83,17 @@ pub struct ClientBuilder {
 
 impl ClientBuilder {
     /// The server, as `host:port`. The name is looked up anew at each attempt, and all its addresses
-    /// are tried. May be called several times, up to 16, each adding one more server that knows the
-    /// same token; [`server_mode`](Self::server_mode) says how they are used.
+    /// are tried.
     #[must_use]
-    pub fn server_addr(mut self, addr: impl Into<String>) -> Self {
-        self.servers.push(addr.into());
+    pub fn server_addr(self, addr: impl Into<String>) -> Self {
+        self.servers([addr])
+    }
+
+    /// Several servers, up to 16, in place of [one](Self::server_addr). All must know the token;
+    /// [`server_mode`](Self::server_mode) says how they are used.
+    #[must_use]
+    pub fn servers<A: Into<String>>(mut self, addrs: impl IntoIterator<Item = A>) -> Self {
+        self.servers = addrs.into_iter().map(Into::into).collect();
         self
     }
 

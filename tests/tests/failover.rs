@@ -30,9 +30,13 @@ impl Two {
     }
 
     fn client(&self, mode: ServerMode) -> ClientBuilder {
-        let second = self.second.server.tunnel_addr().to_string();
-        self.first.client().server_addr(second).server_mode(mode)
+        let servers = [&self.first, &self.second].map(|bed| bed.server.tunnel_addr());
+        client_of_all(servers, self.carrier).server_mode(mode)
     }
+}
+
+fn client_of_all(servers: [SocketAddr; 2], carrier: Carrier) -> ClientBuilder {
+    client_of(servers[0], carrier).servers(servers.map(|server| server.to_string()))
 }
 
 /// The next tunnel that is ready at that server.
@@ -135,8 +139,7 @@ fn there_is_no_gap_when_the_client_returns() {
         let first_addr = TcpListener::bind(first_addr).await.unwrap().local_addr().unwrap();
         let second = TestBed::alone(carrier).await;
         let echo = LocalService::echo().await;
-        let client = client_of(first_addr, carrier)
-            .server_addr(second.server.tunnel_addr().to_string())
+        let client = client_of_all([first_addr, second.server.tunnel_addr()], carrier)
             .connections(Connections::Exactly(2))
             .tunnel(echo_tunnel(&echo))
             .build()
@@ -205,8 +208,7 @@ fn a_server_that_answers_nothing_does_not_hold_up_the_next() {
         let dark = black_hole(&second).await;
         let echo = LocalService::echo().await;
         for mode in [ServerMode::Failover, ServerMode::All] {
-            let client = client_of(dark.addr(), carrier)
-                .server_addr(second.server.tunnel_addr().to_string())
+            let client = client_of_all([dark.addr(), second.server.tunnel_addr()], carrier)
                 .server_mode(mode)
                 .tunnel(echo_tunnel(&echo))
                 .build()
@@ -353,7 +355,7 @@ fn a_client_that_does_not_try_again_tries_every_server_first() {
         let (nobody, second) = (LocalService::nobody().await, TestBed::start(carrier).await);
         let echo = LocalService::echo().await;
         let client = |last: SocketAddr| {
-            let client = client_of(nobody, carrier).server_addr(last.to_string());
+            let client = client_of_all([nobody, last], carrier);
             client.retry(Retry::Never).tunnel(echo_tunnel(&echo)).build().unwrap()
         };
         let found = client(second.server.tunnel_addr());
@@ -371,19 +373,19 @@ fn a_token_is_wrong_when_no_server_takes_it() {
         let other = TestBed::with(carrier, |server| server.token("another")).await;
         let echo = LocalService::echo().await;
         // The server that knows another token is passed over.
-        let client = client_of(other.server.tunnel_addr(), carrier)
-            .server_addr(right.server.tunnel_addr().to_string())
-            .tunnel(echo_tunnel(&echo))
-            .build()
-            .unwrap();
+        let client =
+            client_of_all([other.server.tunnel_addr(), right.server.tunnel_addr()], carrier)
+                .tunnel(echo_tunnel(&echo))
+                .build()
+                .unwrap();
         let info = soon("the start", client.start()).await.unwrap();
         assert_eq!(info.server, right.server.tunnel_addr().to_string());
         let third = TestBed::with(carrier, |server| server.token("a-third")).await;
-        let client = client_of(other.server.tunnel_addr(), carrier)
-            .server_addr(third.server.tunnel_addr().to_string())
-            .tunnel(echo_tunnel(&echo))
-            .build()
-            .unwrap();
+        let client =
+            client_of_all([other.server.tunnel_addr(), third.server.tunnel_addr()], carrier)
+                .tunnel(echo_tunnel(&echo))
+                .build()
+                .unwrap();
         let error = soon("the end", client.start()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unauthorized);
     });
@@ -413,11 +415,8 @@ fn a_client_is_as_patient_as_it_is_told() {
 #[test]
 fn servers_that_make_no_sense_are_refused() {
     let build = |servers: &[&str]| {
-        let mut client = Client::builder().token("t").local_addr("1");
-        for server in servers {
-            client = client.server_addr(*server);
-        }
-        client.build().unwrap_err().to_string()
+        let client = Client::builder().servers(servers.iter().copied());
+        client.token("t").local_addr("1").build().unwrap_err().to_string()
     };
     assert!(build(&[]).contains("server_addr is not set"));
     assert!(build(&["a:1", "b"]).contains("host:port"));
