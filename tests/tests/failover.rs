@@ -10,7 +10,7 @@ use ferrotunnel::{
 };
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, client_of, eventually, over_both,
-    own_ip, public_addr, ready, run, says_and_hears, soon,
+    public_addr, ready, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,8 +135,7 @@ fn the_second_server_is_used_while_the_first_is_gone_and_left_when_it_is_back() 
 #[test]
 fn there_is_no_gap_when_the_client_returns() {
     over_both(async |carrier| {
-        let first_addr = SocketAddr::new(own_ip(), 0);
-        let first_addr = TcpListener::bind(first_addr).await.unwrap().local_addr().unwrap();
+        let first_addr = LocalService::nobody().await;
         let second = TestBed::alone(carrier).await;
         let echo = LocalService::echo().await;
         let client = client_of_all([first_addr, second.server.tunnel_addr()], carrier)
@@ -151,7 +150,7 @@ fn there_is_no_gap_when_the_client_returns() {
         let old = public_addr(&info.public_url);
         eventually("both carriers", || second.server.sessions() == 2).await;
         let http = SocketAddr::new(first_addr.ip(), 0);
-        let first = TestBed::with(carrier, |it| it.bind(first_addr).http_bind(http)).await;
+        let first = TestBed::again(carrier, first_addr, http).await;
         // Somebody comes in at the one or at the other, at any time.
         let mut new = None;
         soon("the return", async {
