@@ -30,7 +30,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         tokio::select! {
             event = events.recv() => match event? {
-                ClientEvent::Disconnected { reason, retry_in } => {
+                ClientEvent::Disconnected { reason, retry_in, .. } => {
                     println!("out of reach: {reason}; next attempt in {retry_in:?}");
                 }
                 ClientEvent::TunnelReady(tunnel) => println!("reachable at {}", tunnel.public_url),

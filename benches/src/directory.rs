@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, Token, TunnelKind};
 use ferrotunnel_core::client::{
-    ClientConfig, ClientEngine, ClientTransport, Connections, Retry, TunnelHandle, TunnelSpec,
+    ClientConfig, ClientEngine, ClientTransport, Connections, Retry, ServerMode, TunnelHandle,
+    TunnelSpec,
 };
 use ferrotunnel_core::server::{ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{Routes, Shards};
@@ -71,11 +72,13 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
     })
     .unwrap();
     let config = ClientConfig {
-        server: server.addr().to_string(),
+        servers: vec![server.addr().to_string()],
+        server_mode: ServerMode::default(),
         transport: ClientTransport::Plaintext,
         token: Token::new("bench").unwrap(),
         software: "bench".to_owned(),
         retry: Retry::Never,
+        connect_timeout: Duration::from_secs(5),
         handshake_deadline: Duration::from_secs(10),
         connections: Connections::Exactly(1),
         shards: Shards::inherit(),

@@ -10,9 +10,10 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Connections, Streams};
+use ferrotunnel::{Connections, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
+use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
@@ -22,7 +23,7 @@ mod certificates;
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
 #[command(name = "ferrotunnel", version, propagate_version = false, arg_required_else_help = true)]
-#[command(after_help = "Start here: ferrotunnel demo")]
+#[command(after_help = concat!("Start here: ferrotunnel demo\n\n", exit_codes!()))]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) common: CommonArgs,
@@ -65,10 +66,13 @@ pub(crate) enum Command {
     /// Run the public server: clients dial in, visitors come through it
     Server(Box<ServerCommand>),
     /// Expose a local address over HTTP, or all the tunnels of a settings file
+    #[command(after_help = exit_codes!())]
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name
+    #[command(after_help = exit_codes!())]
     Http(HttpArgs),
     /// Expose a local TCP service on a public port
+    #[command(after_help = exit_codes!())]
     Tcp(TcpArgs),
     /// Run server, client and a small site in this one process, to see a tunnel work
     Demo(DemoArgs),
@@ -234,9 +238,18 @@ pub(crate) struct HttpTimeoutArgs {
 /// One layer of how a client finds its server and what it does when that fails: what one source says of it.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ConnectArgs {
-    /// The server to dial, needed here or in the settings file [default port: 7835]
-    #[arg(long, env = "FERROTUNNEL_SERVER", value_name = "HOST:PORT")]
-    pub(crate) server: Option<ServerAddr>,
+    /// The server to dial, needed here or in the settings file [default port: 7835]; may be repeated, see --server-mode
+    #[arg(
+        long = "server",
+        env = "FERROTUNNEL_SERVER",
+        value_name = "HOST:PORT",
+        value_delimiter = ','
+    )]
+    pub(crate) servers: Option<Vec<ServerAddr>>,
+    /// What several servers are for: the first in order that answers is used, and returned to when it answers again
+    /// (failover), or all at once, each with a public address of its own (all) [default: failover]
+    #[arg(long, env = "FERROTUNNEL_SERVER_MODE", value_name = "MODE", value_parser = value::server_mode)]
+    pub(crate) server_mode: Option<ServerMode>,
     #[command(flatten)]
     pub(crate) token: TokenArg,
     /// Speak with the server without encryption; it must be started with --plaintext too
@@ -245,7 +258,13 @@ pub(crate) struct ConnectArgs {
     /// End with an error instead of trying again when the server cannot be reached or goes away
     #[arg(long, env = "FERROTUNNEL_EXIT_ON_FIRST_FAILURE", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
     pub(crate) exit_on_first_failure: Option<bool>,
-    /// Connections to keep to the server, over which visitors are spread: a number up to 16, or auto for one and up to
+    /// How long each address of a server may take to accept a connection, like 5s or 500ms [default: 5s]
+    #[arg(long, env = "FERROTUNNEL_CONNECT_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) connect_timeout: Option<Duration>,
+    /// How long TLS, and after it the proof of the token, may take each [default: 10s]
+    #[arg(long, env = "FERROTUNNEL_HANDSHAKE_TIMEOUT", value_name = "TIME", value_parser = value::duration)]
+    pub(crate) handshake_timeout: Option<Duration>,
+    /// Connections to keep to each server, over which visitors are spread: a number up to 16, or auto for one and up to
     /// eight while visitors compete for it on a long way [default: auto]
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
     pub(crate) connections: Option<Connections>,

@@ -15,7 +15,20 @@ pub(crate) enum Exit {
     Failed = 1,
     /// The arguments or the settings file make no sense.
     Usage = 2,
+    /// The server does not accept the token, or cannot prove that it knows it.
+    Unauthorized = 3,
+    /// A newer client took the tunnel over.
+    Superseded = 4,
 }
+
+/// The exit codes as the help tells them.
+macro_rules! exit_codes {
+    () => {
+        "Exit codes: 0 stopped after finishing what was open, 1 failed, 2 arguments that make no sense, 3 wrong token, \
+         4 a newer client took the tunnel over. Whatever else comes between a client and its server it tries again."
+    };
+}
+pub(crate) use exit_codes;
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
@@ -69,6 +82,8 @@ impl From<ferrotunnel::Error> for Failure {
             ErrorKind::Unreachable => {
                 Self::failed(format!("{error}; is the server running, and --server its address?"))
             }
+            ErrorKind::Unauthorized => Self::several(Exit::Unauthorized, vec![error.to_string()]),
+            ErrorKind::Superseded => Self::several(Exit::Superseded, vec![error.to_string()]),
             _ => Self::failed(error.to_string()),
         }
     }
@@ -80,7 +95,8 @@ mod tests {
 
     #[test]
     fn exit_codes_are_the_documented_ones() {
-        assert_eq!([Exit::Ok, Exit::Failed, Exit::Usage].map(|exit| exit as u8), [0, 1, 2]);
+        let codes = [Exit::Ok, Exit::Failed, Exit::Usage, Exit::Unauthorized, Exit::Superseded];
+        assert_eq!(codes.map(|exit| exit as u8), [0, 1, 2, 3, 4]);
     }
 
     #[test]

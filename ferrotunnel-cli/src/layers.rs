@@ -177,10 +177,13 @@ impl Layer for ConnectArgs {
             below.plaintext = None;
         }
         Self {
-            server: self.server.or(below.server),
+            servers: self.servers.or(below.servers),
+            server_mode: self.server_mode.or(below.server_mode),
             token: self.token.over(below.token),
             plaintext: self.plaintext.or(below.plaintext),
             exit_on_first_failure: self.exit_on_first_failure.or(below.exit_on_first_failure),
+            connect_timeout: self.connect_timeout.or(below.connect_timeout),
+            handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),
             connections: self.connections.or(below.connections),
             tls: self.tls.over(below.tls),
             drain: self.drain.over(below.drain),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ferrotunnel::{
     Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
-    ServerBuilder,
+    ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -135,10 +135,13 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
 /// A client as it shall run, with its tunnels.
 #[derive(Debug)]
 pub(crate) struct ClientSettings {
-    server: ServerAddr,
+    servers: Vec<ServerAddr>,
+    server_mode: ServerMode,
     token: Secret,
     encryption: ClientEncryption,
     retry: Retry,
+    connect_timeout: Option<Duration>,
+    handshake_timeout: Option<Duration>,
     connections: Connections,
     tunnels: Vec<TunnelSettings>,
     drain_timeout: Duration,
@@ -153,10 +156,13 @@ impl ClientSettings {
         let args = layers.resolve();
         let exits = args.exit_on_first_failure.unwrap_or(false);
         Ok(Self {
-            server: server(args.server)?,
+            servers: servers(args.servers)?,
+            server_mode: args.server_mode.unwrap_or_default(),
             token: token(args.token)?,
             encryption: ClientEncryption::new(args.plaintext.unwrap_or(false), args.tls)?,
             retry: if exits { Retry::Never } else { Retry::Forever },
+            connect_timeout: args.connect_timeout,
+            handshake_timeout: args.handshake_timeout,
             connections: args.connections.unwrap_or_default(),
             tunnels,
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -168,9 +174,14 @@ impl ClientSettings {
         self.drain_timeout
     }
 
-    /// Where the server is.
-    pub(crate) fn server(&self) -> &ServerAddr {
-        &self.server
+    /// Where the servers are.
+    pub(crate) fn servers(&self) -> &[ServerAddr] {
+        &self.servers
+    }
+
+    /// How several are used.
+    pub(crate) fn server_mode(&self) -> ServerMode {
+        self.server_mode
     }
 
     /// The client of these settings.
@@ -182,12 +193,19 @@ impl ClientSettings {
     /// Reads no file.
     fn builder(self) -> Result<Client, Failure> {
         let mut builder = Client::builder()
-            .server_addr(self.server.to_string())
+            .servers(self.servers.iter().map(ToString::to_string))
+            .server_mode(self.server_mode)
             .token(self.token.reveal())
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
             .drain_grace(self.drain_timeout);
+        if let Some(timeout) = self.connect_timeout {
+            builder = builder.connect_timeout(timeout);
+        }
+        if let Some(timeout) = self.handshake_timeout {
+            builder = builder.handshake_timeout(timeout);
+        }
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
@@ -202,19 +220,19 @@ pub(crate) fn accept_client(
     tunnels: Vec<TunnelSettings>,
 ) -> Result<(), Failure> {
     let token = layer.token.or_some();
-    let server = layer.server.or_else(|| "localhost".parse().ok());
+    let servers = layer.servers.or_else(|| Some(vec!["localhost".parse().ok()?]));
     // Half an identity is none yet, and a name may still get something that is verified by it.
     let mut tls = ClientTlsArgs { tls_cert: None, tls_key: None, ..layer.tls };
     if tls.tls_server_name.is_some() {
         tls.tls_verify = Some(true);
     }
-    let layer = ConnectArgs { server, token, tls, ..layer };
+    let layer = ConnectArgs { servers, token, tls, ..layer };
     ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
     Ok(())
 }
 
-fn server(addr: Option<ServerAddr>) -> Result<ServerAddr, Failure> {
-    addr.ok_or_else(|| {
+fn servers(addrs: Option<Vec<ServerAddr>>) -> Result<Vec<ServerAddr>, Failure> {
+    addrs.ok_or_else(|| {
         Failure::usage(
             "no server; set --server or FERROTUNNEL_SERVER to HOST:PORT of the server, or server in [client] of a \
              settings file (--config)",

@@ -59,11 +59,15 @@ mod tests {
         let mut standing = Standing::default();
         assert!(!standing.is_ready());
         standing.take_in(&ClientEvent::Disconnected {
+            server: String::new(),
             reason: "connection refused".to_owned(),
             retry_in: Duration::ZERO,
         });
         assert_eq!(standing.line(), "not connected, trying again: connection refused");
-        standing.take_in(&ClientEvent::Connected { session_id: ferrotunnel::SessionId(1) });
+        standing.take_in(&ClientEvent::Connected {
+            server: String::new(),
+            session_id: ferrotunnel::SessionId(1),
+        });
         assert_eq!(standing.line(), "connected, without a tunnel yet");
     }
 }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ferrotunnel::{Connections, DEFAULT_TUNNEL_PORT, Streams};
+use ferrotunnel::{Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +95,11 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
+    text.parse()
+}
+
+/// How several servers are used.
+pub(crate) fn server_mode(text: &str) -> Result<ServerMode, String> {
     text.parse()
 }
 

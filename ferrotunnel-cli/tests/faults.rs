@@ -18,8 +18,8 @@ use bytes::Bytes;
 use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::memory::{Process, raise_descriptor_limit, resident_bytes};
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, Stranger, TOKEN, begin, client_of, get, public_addr, run,
-    run_for, soon, until_still,
+    Answer, Carrier, Link, LocalService, Site, Stranger, TOKEN, begin, client_of, get, public_addr,
+    run, run_for, soon, until_still,
 };
 use futures_util::FutureExt as _;
 use support::Running;
@@ -164,6 +164,31 @@ fn a_client_that_sleeps_comes_back() {
         let awake = Instant::now();
         eventually_hello(&server).await;
         assert!(awake.elapsed() < Duration::from_secs(6), "{:?}", awake.elapsed());
+    });
+}
+
+#[test]
+fn a_client_that_slept_leaves_a_dead_connection_within_seconds() {
+    run(async {
+        let site = Site::start().await;
+        let server = Server::start();
+        let link = Link::to(server.tunnel).await;
+        let (local, addr) = (site.addr().to_string(), link.addr().to_string());
+        let args = ["http", &local, "--server", &addr, "--token", TOKEN, "--name", "app"];
+        let client = Running::start(&args);
+        client.line();
+        assert_eq!(server.get("app", "/hello").await.body, "hello");
+        client.signal("STOP");
+        link.blackhole();
+        // The sleep itself: short enough for the heartbeats not to have missed much.
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        link.resume();
+        client.signal("CONT");
+        let awake = Instant::now();
+        client.talk_with("connected again");
+        // 2 s by design, and 9 s by heartbeats alone.
+        assert!(awake.elapsed() < Duration::from_secs(6), "{:?}", awake.elapsed());
+        eventually_hello(&server).await;
     });
 }
 

@@ -28,17 +28,10 @@ fn server() -> Server {
 }
 
 fn server_with(more: &[&str]) -> Server {
-    let args = [
-        "server",
-        "--json",
-        "--token",
-        "secret",
-        "--bind",
-        "127.0.0.1:0",
-        "--http-bind",
-        "127.0.0.1:0",
-    ];
-    let process = Running::start(&[&args, more].concat());
+    let any = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"];
+    let any = if more.contains(&"--bind") { &[][..] } else { &any };
+    let args = ["server", "--json", "--token", "secret"];
+    let process = Running::start(&[&args, any, more].concat());
     let listening: Value = process.line().parse().unwrap();
     assert_eq!(listening["event"], "listening");
     Server {
@@ -203,7 +196,7 @@ fn a_wrong_token_ends_the_client_at_once_and_is_logged_without_it() {
         .output()
         .unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(output.status.code(), Some(3), "{stderr}");
     assert!(stderr.contains("error: ") && stderr.contains("token"), "{stderr}");
     assert!(output.stdout.is_empty());
 
@@ -246,6 +239,75 @@ fn an_unreachable_server_is_said_once_while_the_client_tries_again() {
     client.signal("TERM");
     assert_eq!(client.ended().code(), Some(0));
     assert!(!client.rest_of_stderr().contains("trying again"));
+}
+
+#[test]
+fn a_client_goes_to_the_second_server_process_and_returns_to_the_first() {
+    let (mut first, second) = (server(), server());
+    let local = web_service("by whichever way").port().to_string();
+    let client = Running::start(&[
+        "http",
+        &local,
+        "--server",
+        &first.tunnel,
+        "--server",
+        &second.tunnel,
+        "--token",
+        "secret",
+        "--name",
+        "app",
+    ]);
+    let at = |server: &Server| format!("http://app.localhost:{}/", server.http.port());
+    let hears = |server: &Server| {
+        assert_eq!(client.line(), at(server));
+        assert!(get(server.http, authority(&at(server))).ends_with("by whichever way"));
+    };
+    hears(&first);
+    first.process.signal("KILL");
+    first.process.ended();
+    client.talk_with("trying again until one of 2 servers answers");
+    client.talk_with(&format!("connected to {} after", second.tunnel));
+    hears(&second);
+    let http = first.http.to_string();
+    let first = server_with(&["--bind", &first.tunnel, "--http-bind", &http]);
+    client.talk_with(&format!("connected again to {}, which is earlier in order", first.tunnel));
+    // The address is the one it had, so it is not printed once more.
+    let mut answer = String::new();
+    while !answer.ends_with("by whichever way") {
+        answer = get(first.http, authority(&at(&first)));
+    }
+    client.signal("TERM");
+    assert!(!client.rest_of_stderr().contains("trying again"), "told once");
+}
+
+#[test]
+fn a_client_of_all_servers_prints_an_address_for_each() {
+    let (first, second) = (server(), server());
+    let local = web_service("everywhere").port().to_string();
+    let servers = format!("{},{}", first.tunnel, second.tunnel);
+    let mut client = command(&["http", &local, "--server-mode", "all", "--name", "app"]);
+    client.env("FERROTUNNEL_SERVER", servers).env("FERROTUNNEL_TOKEN", "secret");
+    let client = Running::spawn(client);
+    let mut printed = [client.line(), client.line()];
+    let mut expected =
+        [&first, &second].map(|it| format!("http://app.localhost:{}/", it.http.port()));
+    printed.sort();
+    expected.sort();
+    assert_eq!(printed, expected);
+    for server in [&first, &second] {
+        assert!(get(server.http, "app.localhost").ends_with("everywhere"));
+    }
+}
+
+#[test]
+fn a_takeover_has_an_exit_code_of_its_own() {
+    let server = server();
+    let args = ["http", "1", "--server", &server.tunnel, "--token", "secret", "--name", "app"];
+    let mut old = Running::start(&args);
+    old.line();
+    let new = Running::start(&args);
+    new.line();
+    assert_eq!(old.ended().code(), Some(4));
 }
 
 #[test]

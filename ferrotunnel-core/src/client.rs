@@ -7,10 +7,13 @@ mod growth;
 mod life;
 mod local;
 mod parting;
+mod roster;
 mod state;
 mod target;
+mod vigil;
 
 pub use connect::ClientTransport;
+pub use roster::ServerMode;
 pub use target::{Acceptor, Target, Visit};
 
 use std::str::FromStr;
@@ -22,6 +25,7 @@ use ferrotunnel_protocol::frame::TunnelOptions;
 use tokio::sync::{broadcast, oneshot};
 
 use self::connect::Connector;
+use self::roster::Roster;
 use self::state::State;
 use crate::auth;
 use crate::drained::Drained;
@@ -31,8 +35,10 @@ use crate::shards::Shards;
 /// Settings of a client's engine.
 #[derive(Debug)]
 pub struct ClientConfig {
-    /// `host:port` of the server; the name is looked up anew at each attempt.
-    pub server: String,
+    /// `host:port` of each server, up to [`MOST_SERVERS`]; names are looked up anew at each attempt.
+    pub servers: Vec<String>,
+    /// How several are used.
+    pub server_mode: ServerMode,
     /// TLS or plaintext.
     pub transport: ClientTransport,
     /// The shared token, or one of its own.
@@ -41,13 +47,18 @@ pub struct ClientConfig {
     pub software: String,
     /// Whether to come back after a failure that may pass.
     pub retry: Retry,
+    /// How long each address of a server may take to answer.
+    pub connect_timeout: Duration,
     /// How long TLS, and after it the handshake of the session, may take each.
     pub handshake_deadline: Duration,
-    /// How many carriers to keep.
+    /// How many carriers to keep to each server.
     pub connections: Connections,
     /// The threads that they live on.
     pub shards: Shards,
 }
+
+/// Servers of one client at most: each may be dialled every few seconds for as long as the client lives.
+pub const MOST_SERVERS: usize = 16;
 
 /// How many carriers a client keeps to its server, each with a session of its own. Visitors are
 /// spread over them.
@@ -115,6 +126,8 @@ pub struct TunnelSpec {
 pub struct Registration {
     /// The session it lives in.
     pub session_id: SessionId,
+    /// The server, as it was given.
+    pub server: String,
     /// What it carries.
     pub kind: TunnelKind,
     /// The name in use, also when the server picked it; for `tcp` the port.
@@ -124,26 +137,39 @@ pub struct Registration {
 }
 
 /// What happens to a client, for people and scripts.
+///
+/// A client of several servers of which one is enough ([`ServerMode::Failover`]) is told to be
+/// disconnected while it has no session with any; when it returns to an earlier server, another
+/// [`Connected`](Self::Connected) says so. One that uses them all is connected to each, or not, by
+/// itself.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A session is established.
+    /// A session is established, the only one with its server.
     Connected {
         /// Its name.
         session_id: SessionId,
+        /// The server, as it was given.
+        server: String,
     },
-    /// A tunnel is reachable.
+    /// A tunnel is reachable, at one of the servers.
     TunnelReady(Registration),
-    /// A tunnel was refused, or is lost to a newer client. One that was ready before is asked for
-    /// again unless a newer client has it, and then a [`TunnelReady`](Self::TunnelReady) may follow.
+    /// A tunnel was refused by a server, or is lost to a newer client. One that was ready before is
+    /// asked for again unless a newer client has it, and then a [`TunnelReady`](Self::TunnelReady) may
+    /// follow.
     TunnelLost {
         /// The name it was asked for by.
         name: String,
+        /// The server, as it was given.
+        server: String,
         /// Why.
         reason: String,
     },
-    /// There is no session; the client tries again.
+    /// There is no session; the client tries again. Told when one is lost, and of each attempt that
+    /// fails while there is none.
     Disconnected {
+        /// The server, as it was given, whose session was lost or which could not be reached.
+        server: String,
         /// Why.
         reason: String,
         /// When the next attempt begins.
@@ -176,14 +202,18 @@ impl ClientEngine {
     ) -> Result<Self, BuildError> {
         let client_id: ClientId =
             auth::random_client_id().map_err(|error| BuildError::System(error.to_string()))?;
+        if !(1..=MOST_SERVERS).contains(&config.servers.len()) {
+            return Err(BuildError::Servers { most: MOST_SERVERS });
+        }
         let (retry, connections, shards) =
             (config.retry, config.connections, config.shards.clone());
         let carriers = match connections {
             Connections::Auto => 1,
             Connections::Exactly(count) => count.clamp(1, Connections::MOST).into(),
         };
+        let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
         let connector = Connector::new(config, client_id)?;
-        let state = Arc::new(State::new(connector, retry, carriers, events));
+        let state = Arc::new(State::new(connector, retry, roster, events));
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })
     }

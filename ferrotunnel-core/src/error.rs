@@ -53,6 +53,12 @@ pub enum BuildError {
     /// The system gives no random numbers, or the cipher library no keys.
     #[error("{0}")]
     System(String),
+    /// No server, or too many.
+    #[error("a client has 1 to {most} servers")]
+    Servers {
+        /// Servers at most.
+        most: usize,
+    },
     /// The target of a tunnel is no address.
     #[error("local address {0:?} is not host:port, a port, or unix:/path")]
     Target(String),
@@ -209,6 +215,11 @@ impl ConnectError {
     /// Whether one side did not take the other's certificate.
     pub(crate) fn is_about_a_certificate(&self) -> bool {
         matches!(self, Self::Certificate { .. })
+    }
+
+    /// Whether the server itself ended the session.
+    pub(crate) fn is_farewell(&self) -> bool {
+        matches!(self, Self::GoAway { .. })
     }
 
     /// Whether the server's machine refused the connection, so that trying again soon costs it next to nothing.

@@ -10,6 +10,7 @@ mod balance;
 mod buffer;
 mod carrier;
 pub mod client;
+mod dial;
 mod direct;
 mod drained;
 mod driver;

@@ -61,6 +61,11 @@ impl Session {
         self.shared.order(|inner| inner.machine.close(code, reason));
     }
 
+    /// Wants a sign of life from the peer within that time; without one the session is over.
+    pub(crate) fn probe(&self, now: Instant, within: Duration) {
+        self.shared.order(|inner| inner.machine.probe(now, within));
+    }
+
     /// Whether it takes nothing new and is not over yet.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.lock(|inner| inner.machine.state() == protocol::State::Draining)

@@ -1,4 +1,4 @@
-//! Socket options, dialling and binding.
+//! Socket options, binding and routes. Dialling is in `dial.rs`.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -120,17 +120,16 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Resolves `host:port` anew and tries every address in turn.
-pub(crate) async fn dial(addr: &str) -> io::Result<TcpStream> {
-    let mut last = None;
-    for addr in tokio::net::lookup_host(addr).await? {
-        match tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(addr)).await {
-            Ok(Ok(socket)) => return Ok(socket),
-            Ok(Err(error)) => last = Some(error),
-            Err(_) => last = Some(io::ErrorKind::TimedOut.into()),
-        }
-    }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the name has no address")))
+/// The address of this machine from which packets to `peer` leave; `None` while there is no way to it.
+/// Costs no packet: a UDP socket only looks the route up.
+pub(crate) fn source_toward(peer: SocketAddr) -> Option<IpAddr> {
+    let any: IpAddr = match peer {
+        SocketAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = std::net::UdpSocket::bind((any, 0)).ok()?;
+    socket.connect(peer).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Unsent bytes the kernel takes on a carrier. A small urgent frame never waits behind more than
@@ -151,9 +150,6 @@ const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
 #[cfg(target_os = "linux")]
 const KEEPALIVE_TIMES: u32 = 3;
-
-/// Per address. Two lost SYNs are forgiven (retries after 1 s and 3 s).
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections the kernel holds for us between two accepts; it cuts this to its own limit.
 const BACKLOG: i32 = 4_096;

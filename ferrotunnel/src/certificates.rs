@@ -17,8 +17,12 @@ pub(crate) struct TlsSettings {
 }
 
 impl TlsSettings {
-    /// How to reach that server, or which settings contradict each other.
-    pub(crate) fn transport(self, plaintext: bool, server: &str) -> Result<ClientTransport, Error> {
+    /// How to reach servers, or which settings contradict each other.
+    pub(crate) fn transport(
+        self,
+        plaintext: bool,
+        servers: &[String],
+    ) -> Result<ClientTransport, Error> {
         if plaintext {
             return match self.first() {
                 None => Ok(ClientTransport::Plaintext),
@@ -35,10 +39,10 @@ impl TlsSettings {
             (None, false) => None,
         };
         let verification = match (roots, server_name) {
-            (Some(roots), Some(name)) => Some(Verification::new(&name, roots)?),
-            (Some(roots), None) => {
-                let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
-                Some(Verification::new(host, roots)?)
+            (Some(roots), name) => {
+                let verification = Verification::new(name.as_deref(), roots)?;
+                verification.check_names(servers)?;
+                Some(verification)
             }
             (None, None) => None,
             (None, Some(_)) => {
@@ -72,7 +76,7 @@ mod tests {
     }
 
     fn complaint(settings: TlsSettings, plaintext: bool, server: &str) -> String {
-        settings.transport(plaintext, server).unwrap_err().to_string()
+        settings.transport(plaintext, &[server.to_owned()]).unwrap_err().to_string()
     }
 
     #[test]
@@ -90,7 +94,7 @@ mod tests {
             let text = complaint(settings, true, "a:1");
             assert!(text.contains(named) && text.contains("plaintext"), "{text}");
         }
-        assert!(TlsSettings::default().transport(true, "a:1").is_ok());
+        assert!(TlsSettings::default().transport(true, &["a:1".to_owned()]).is_ok());
     }
 
     #[test]
@@ -103,11 +107,11 @@ mod tests {
     #[test]
     fn names_and_addresses_can_be_verified_and_nothing_else() {
         for server in ["tunnel.example.com:7835", "127.0.0.1:1", "[::1]:1"] {
-            assert!(verified().transport(false, server).is_ok(), "{server}");
+            assert!(verified().transport(false, &[server.to_owned()]).is_ok(), "{server}");
         }
         let text = complaint(verified(), false, "no name:1");
         assert!(text.contains("no name") && text.contains("tls_server_name"), "{text}");
         let named = TlsSettings { server_name: Some("::1".to_owned()), ..verified() };
-        assert!(named.transport(false, "no name:1").is_ok());
+        assert!(named.transport(false, &["no name:1".to_owned()]).is_ok());
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use ferrotunnel_common::Token;
 use ferrotunnel_core::client::{
-    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, Registration, Retry,
-    Target, TunnelHandle, TunnelSpec,
+    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
+    Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec,
 };
 use ferrotunnel_core::{Drained, IdentityFiles, Shards};
 use tokio::sync::{Mutex, broadcast};
@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, broadcast};
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
-use crate::settings::{DRAIN_GRACE, TokenSetting};
+use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
 
 /// A tunnel client. It connects with the first [`start`](Self::start) or
@@ -46,12 +46,15 @@ pub struct Client {
 
 #[derive(Clone, Debug)]
 struct Settings {
-    server: String,
+    servers: Vec<String>,
+    server_mode: ServerMode,
     token: Token,
     tunnels: Vec<TunnelSpec>,
     transport: ClientTransport,
     retry: Retry,
     drain_grace: Duration,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
     connections: Connections,
     threads: usize,
 }
@@ -66,7 +69,8 @@ struct Running {
 /// Sets up a [`Client`].
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
-    server: Option<String>,
+    servers: Vec<String>,
+    server_mode: ServerMode,
     token: TokenSetting,
     local_addr: Option<String>,
     tunnels: Vec<Tunnel>,
@@ -74,15 +78,32 @@ pub struct ClientBuilder {
     tls: TlsSettings,
     retry: Retry,
     drain_grace: Option<Duration>,
+    connect_timeout: Option<Duration>,
+    handshake_timeout: Option<Duration>,
     connections: Connections,
     threads: usize,
 }
 
 impl ClientBuilder {
-    /// The server, as `host:port`. The name is looked up anew at each attempt.
+    /// The server, as `host:port`. The name is looked up anew at each attempt, and all its addresses
+    /// are tried.
     #[must_use]
-    pub fn server_addr(mut self, addr: impl Into<String>) -> Self {
-        self.server = Some(addr.into());
+    pub fn server_addr(self, addr: impl Into<String>) -> Self {
+        self.servers([addr])
+    }
+
+    /// Several servers, up to 16, in place of [one](Self::server_addr). All must know the token;
+    /// [`server_mode`](Self::server_mode) says how they are used.
+    #[must_use]
+    pub fn servers<A: Into<String>>(mut self, addrs: impl IntoIterator<Item = A>) -> Self {
+        self.servers = addrs.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// How several servers are used: the first in order that answers, by default, or all at once.
+    #[must_use]
+    pub fn server_mode(mut self, mode: ServerMode) -> Self {
+        self.server_mode = mode;
         self
     }
 
@@ -160,7 +181,22 @@ impl ClientBuilder {
         self
     }
 
-    /// How many connections to keep to the server; visitors are spread over them. By default one,
+    /// How long each address of a server may take to accept a connection; 5 s by default. Several
+    /// addresses are tried side by side, each a quarter of a second after the one before it.
+    #[must_use]
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = Some(timeout);
+        self
+    }
+
+    /// How long TLS, and after it the proof of the token, may take each; 10 s by default.
+    #[must_use]
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = Some(timeout);
+        self
+    }
+
+    /// How many connections to keep to each server; visitors are spread over them. By default one,
     /// and up to eight while streams compete for it on a long way, where a lost packet would hold
     /// up all of them. Several near ones, with as many [`threads`](Self::threads), put encryption on
     /// more than one processor.
@@ -190,10 +226,11 @@ impl ClientBuilder {
     /// # Errors
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(mut self) -> Result<Client, Error> {
-        let server = self.server.ok_or_else(|| {
-            Error::config("server_addr is not set: give the server's address as host:port")
-        })?;
-        check_server(&server)?;
+        check_servers(&self.servers)?;
+        let connect_timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
+        let handshake_timeout = self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
+        check_time("connect_timeout", connect_timeout)?;
+        check_time("handshake_timeout", handshake_timeout)?;
         if let Connections::Exactly(count) = self.connections
             && !(1..=Connections::MOST).contains(&count)
         {
@@ -211,15 +248,18 @@ impl ClientBuilder {
             .into_iter()
             .map(|tunnel| tunnel.or_local_addr(self.local_addr.as_deref()).into_local())
             .collect::<Result<_, _>>()?;
-        let transport = self.tls.transport(self.plaintext, &server)?;
+        let transport = self.tls.transport(self.plaintext, &self.servers)?;
         Ok(Client {
             settings: Settings {
-                server,
+                servers: self.servers,
+                server_mode: self.server_mode,
                 token,
                 tunnels,
                 transport,
                 retry: self.retry,
                 drain_grace: self.drain_grace.unwrap_or(DRAIN_GRACE),
+                connect_timeout,
+                handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
             },
@@ -227,6 +267,26 @@ impl ClientBuilder {
             events: broadcast::Sender::new(EVENTS_KEPT),
         })
     }
+}
+
+fn check_servers(servers: &[String]) -> Result<(), Error> {
+    if servers.is_empty() {
+        let text = "server_addr is not set: give the server's address as host:port";
+        return Err(Error::config(text));
+    }
+    if servers.len() > MOST_SERVERS {
+        let count = servers.len();
+        return Err(Error::config(format!(
+            "server_addr: {count} servers are more than {MOST_SERVERS}"
+        )));
+    }
+    for (place, server) in servers.iter().enumerate() {
+        check_server(server)?;
+        if servers.iter().take(place).any(|earlier| earlier == server) {
+            return Err(Error::config(format!("server_addr: {server} is given twice")));
+        }
+    }
+    Ok(())
 }
 
 fn check_server(server: &str) -> Result<(), Error> {
@@ -243,11 +303,13 @@ impl Client {
         ClientBuilder::default()
     }
 
-    /// Connects, and waits until the server has registered the tunnels. Returns the first.
+    /// Connects, and waits until a server has registered the tunnels. Returns the first; where several
+    /// servers are used at once, as the first that answered has it. The others follow by
+    /// [`events`](Self::events).
     ///
     /// # Errors
-    /// No tunnel is set; the token is wrong; the server refused a tunnel; or, with
-    /// [`Retry::Never`], the server cannot be reached.
+    /// No tunnel is set; the token is wrong; a tunnel was refused, and no other server has it; or,
+    /// with [`Retry::Never`], no server can be reached.
     pub async fn start(&self) -> Result<Registration, Error> {
         if self.settings.tunnels.is_empty() {
             return Err(Error::config("local_addr is not set: where should visitors go?"));
@@ -303,12 +365,14 @@ impl Client {
         let settings = self.settings.clone();
         let engine = ClientEngine::start(
             ClientConfig {
-                server: settings.server,
+                servers: settings.servers,
+                server_mode: settings.server_mode,
                 transport: settings.transport,
                 token: settings.token,
                 software: concat!("ferrotunnel/", env!("CARGO_PKG_VERSION")).to_owned(),
                 retry: settings.retry,
-                handshake_deadline: HANDSHAKE_DEADLINE,
+                connect_timeout: settings.connect_timeout,
+                handshake_deadline: settings.handshake_timeout,
                 connections: settings.connections,
                 shards: Shards::threads(settings.threads)?,
             },
@@ -350,8 +414,11 @@ impl Client {
     }
 }
 
-/// From dialling until the session is established; twice what three retransmitted SYNs take.
-const HANDSHAKE_DEADLINE: Duration = Duration::from_secs(10);
+/// Two lost SYNs are forgiven: they are sent again after 1 s and 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A server that is busy with the handshakes of many clients lets them wait for some seconds.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Events kept for a listener that is slow to take them.
 const EVENTS_KEPT: usize = 64;

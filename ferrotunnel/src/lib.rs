@@ -16,7 +16,7 @@ pub use ferrotunnel_common::{
     TokenError, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
-    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
+    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, PrincipalConfig, Stream, Streams, Verifier, VerifierError,

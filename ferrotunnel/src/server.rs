@@ -19,7 +19,7 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::place::{HandedOver, Place};
-use crate::settings::{DRAIN_GRACE, TokenSetting};
+use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
 ///
@@ -467,19 +467,6 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
     }
     Ok(())
 }
-
-/// A time of nothing leaves none to anybody, and one beyond a day is a mistake of its unit.
-fn check_time(name: &str, time: Duration) -> Result<(), Error> {
-    if time.is_zero() {
-        return Err(Error::config(format!("{name} is 0: nobody could use the server")));
-    }
-    if time > A_DAY {
-        return Err(Error::config(format!("{name} is longer than a day")));
-    }
-    Ok(())
-}
-
-const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// More than any machine has descriptors for.
 const MOST_HANDSHAKES: usize = 1_000_000;

@@ -59,6 +59,20 @@ impl TestBed {
         Self::with(carrier, |server| server.bind(addr).http_bind(addr)).await
     }
 
+    /// A server with the defaults on the ports of one that is gone, once they are free.
+    pub async fn again(carrier: Carrier, tunnel: SocketAddr, http: SocketAddr) -> Self {
+        let server = soon("the ports", async {
+            loop {
+                let server = Self::server(carrier).bind(tunnel).http_bind(http).build().unwrap();
+                match server.spawn().await {
+                    Ok(server) => return server,
+                    Err(_) => tokio::task::yield_now().await,
+                }
+            }
+        });
+        Self { server: server.await, carrier }
+    }
+
     /// The settings of such a server.
     pub fn server(carrier: Carrier) -> ServerBuilder {
         let server = Server::builder().bind("127.0.0.1:0").http_bind("127.0.0.1:0").token(TOKEN);

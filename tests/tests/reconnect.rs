@@ -193,7 +193,7 @@ async fn with_one_refused(
     let app = ready(&mut events).await;
     assert_eq!(app.name, "app");
     let event = soon("the refusal", events.recv()).await.unwrap();
-    let ClientEvent::TunnelLost { name, reason } = event else { unreachable!("{event:?}") };
+    let ClientEvent::TunnelLost { name, reason, .. } = event else { unreachable!("{event:?}") };
     assert_eq!(name, format!("tcp:{port}"));
     assert!(reason.contains("again"), "{reason}");
     assert_eq!(bed.get("app", "/hello").await.body, "hello");

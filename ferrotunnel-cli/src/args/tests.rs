@@ -35,10 +35,10 @@ fn what_was_not_typed_was_not_said() {
     assert_eq!(server.token.token.unwrap().reveal(), "s");
     assert_eq!((server.bind, server.http_bind, server.plaintext), (None, None, None));
     let Command::Tcp(tcp) = command("tcp 1 --server h") else { panic!("another command") };
-    assert_eq!(tcp.connect.typed.server.unwrap().to_string(), "h:7835");
+    assert_eq!(tcp.connect.typed.servers.unwrap()[0].to_string(), "h:7835");
     assert_eq!(tcp.connect.typed.connections, None);
     assert_eq!(tcp.connect.typed.exit_on_first_failure, None);
-    assert_eq!(tcp.connect.environment.server, None, "it was typed");
+    assert_eq!(tcp.connect.environment.servers, None, "it was typed");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn an_http_tunnel_takes_several_hosts() {
         "http 3000 --server h --token s --name app --host a.example --host b.example --http2";
     let Command::Http(http) = command(line) else { panic!("another command") };
     assert_eq!(http.target.to_string(), "127.0.0.1:3000");
-    assert_eq!(http.connect.typed.server.unwrap().to_string(), "h:7835");
+    assert_eq!(http.connect.typed.servers.unwrap()[0].to_string(), "h:7835");
     assert_eq!(http.name.as_deref(), Some("app"));
     assert_eq!(http.hosts, ["a.example", "b.example"]);
     assert!(http.http2);
@@ -163,7 +163,7 @@ fn a_client_may_leave_everything_to_a_file() {
         panic!("another command")
     };
     assert_eq!(client.config.config, Some("f.toml".into()));
-    assert!(client.connect.typed.server.is_none() && client.local_addr.is_none());
+    assert!(client.connect.typed.servers.is_none() && client.local_addr.is_none());
     assert_eq!(parse("http").unwrap_err().kind(), ErrorKind::MissingRequiredArgument);
     let Command::Client(client) =
         command("client --token s --server h --local-addr 127.0.0.1:3000 --exit-on-first-failure")
@@ -212,5 +212,42 @@ fn connections_are_a_number_or_auto() {
     for wrong in ["0", "17", "some"] {
         let complaint = complaint(&format!("tcp 1 --server s --connections {wrong}"));
         assert!(complaint.contains("from 1 to 16"), "{complaint}");
+    }
+}
+
+#[test]
+fn several_servers_are_named_one_by_one() {
+    let of = |line: &str| match command(line) {
+        Command::Tcp(tcp) => tcp.connect.typed,
+        _ => panic!("another command"),
+    };
+    let connect = of("tcp 1 --server a --server [::1]:2 --server-mode all");
+    let servers: Vec<String> = connect.servers.iter().flatten().map(ToString::to_string).collect();
+    assert_eq!(servers, ["a:7835", "[::1]:2"]);
+    assert_eq!(connect.server_mode, Some(ServerMode::All));
+    assert_eq!(
+        of("tcp 1 --server a,b").servers.map(|all| all.len()),
+        Some(2),
+        "as the environment has it"
+    );
+    assert_eq!(of("tcp 1 --server a").server_mode, None);
+    let complaint = complaint("tcp 1 --server a --server-mode some");
+    assert!(complaint.contains("neither failover nor all"), "{complaint}");
+}
+
+#[test]
+fn a_client_waits_as_long_as_it_is_told() {
+    let line = "tcp 1 --server a --connect-timeout 2s --handshake-timeout 300ms";
+    let Command::Tcp(tcp) = command(line) else { panic!("another command") };
+    assert_eq!(tcp.connect.typed.connect_timeout, Some(Duration::from_secs(2)));
+    assert_eq!(tcp.connect.typed.handshake_timeout, Some(Duration::from_millis(300)));
+}
+
+#[test]
+fn the_help_of_clients_tells_the_exit_codes() {
+    let mut cli = Cli::command();
+    for name in ["client", "http", "tcp"] {
+        let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
+        assert!(help.contains("3 wrong token") && help.contains("4 a newer client"), "{help}");
     }
 }

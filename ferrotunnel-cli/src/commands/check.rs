@@ -93,11 +93,14 @@ fn in_words(file: &SettingsFile, server: Option<&ServerSettings>) -> String {
         parts.push(format!("a server for clients on {bind} and HTTP visitors on {http_bind}"));
     }
     if let Some(client) = &file.client {
-        let server = client.connect.server.as_ref();
-        let server = server.map_or_else(|| "a server to be named".to_owned(), ToString::to_string);
+        let servers = servers(client);
+        let server = match servers.as_slice() {
+            [] => "a server to be named".to_owned(),
+            servers => servers.join(", "),
+        };
         let tunnels = counted(client.tunnels.len(), "tunnel");
         parts.push(format!("a client of {server} with {tunnels}"));
-        if client.connect.server.is_none() {
+        if servers.is_empty() {
             parts.push(left_to("client", "server", "--server or FERROTUNNEL_SERVER"));
         }
     }
@@ -154,9 +157,14 @@ fn as_json(file: &SettingsFile, server: Option<&ServerSettings>) -> Value {
     })
 }
 
+/// Those that it names.
+fn servers(client: &ClientSection) -> Vec<String> {
+    client.connect.servers.iter().flatten().map(ToString::to_string).collect()
+}
+
 fn client_as_json(client: &ClientSection) -> Value {
     json!({
-        "server": client.connect.server.as_ref().map(ToString::to_string),
+        "servers": servers(client),
         "tunnels": client.tunnels.iter().map(tunnel_as_json).collect::<Vec<_>>(),
     })
 }

@@ -3,7 +3,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ferrotunnel::Connections;
+use ferrotunnel::{Connections, ServerMode};
 
 use super::*;
 use crate::settings::{ServerEncryption, ServerSettings};
@@ -53,7 +53,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
     let times = [1, 2, 3].map(Duration::from_secs);
     let addrs = ["0.0.0.0:1", "[::]:2", "127.0.0.1:3"].map(|addr| addr.parse().unwrap());
     let ips: [IpAddr; 3] = ["0.0.0.0", "::", "127.0.0.1"].map(|ip| ip.parse().unwrap());
-    let servers = ["a", "b", "c"].map(|server| server.parse().unwrap());
+    let servers = ["a", "b", "c"].map(|server| vec![server.parse().unwrap()]);
     uppermost_wins! {
         ServerArgs.token.token: secrets();
         ServerArgs.token.token_file: paths();
@@ -78,7 +78,10 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.timeouts.http_header_timeout: times;
         ServerArgs.timeouts.http_response_timeout: times;
         ServerArgs.timeouts.http_pool_idle_timeout: times;
-        ConnectArgs.server: servers;
+        ConnectArgs.servers: servers;
+        ConnectArgs.server_mode: [ServerMode::All, ServerMode::Failover, ServerMode::All];
+        ConnectArgs.connect_timeout: times;
+        ConnectArgs.handshake_timeout: times;
         ConnectArgs.token.token: secrets();
         ConnectArgs.token.token_file: paths();
         ConnectArgs.plaintext: [false, true, false];

@@ -26,10 +26,13 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
         &["tls-ca", "tls-verify", "tls-server-name", "tls-cert", "tls-key"],
     );
     let connect = ConnectArgs {
-        server: section.text("server", str::parse),
+        servers: Some(section.one_or_more("server", str::parse)).filter(|some| !some.is_empty()),
+        server_mode: section.text("server-mode", value::server_mode),
         token: token(section),
         plaintext: section.switch("plaintext"),
         exit_on_first_failure: section.switch("exit-on-first-failure"),
+        connect_timeout: section.text("connect-timeout", value::duration),
+        handshake_timeout: section.text("handshake-timeout", value::duration),
         connections: section.value("connections", value::connections),
         tls: ClientTlsArgs {
             tls_ca: section.path("tls-ca"),

@@ -209,6 +209,19 @@ impl<'i> Section<'_, 'i> {
         })
     }
 
+    /// A text, or a list of several.
+    pub(super) fn one_or_more<T>(
+        &mut self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Vec<T> {
+        if self.is_list(key) {
+            self.texts(key, parse)
+        } else {
+            self.text(key, parse).into_iter().collect()
+        }
+    }
+
     /// Several values, each a text or a whole number.
     pub(super) fn values<T>(
         &mut self,
@@ -276,6 +289,10 @@ impl<'i> Section<'_, 'i> {
     /// Whether there is such a key or section, without asking for it.
     pub(super) fn has(&self, key: &str) -> bool {
         self.table.contains_key(key)
+    }
+
+    fn is_list(&self, key: &str) -> bool {
+        self.table.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Array(_)))
     }
 
     /// Sections of one name that may come several times.

@@ -110,7 +110,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         "#,
     );
     let ClientSection { connect, tunnels } = client.unwrap().client.unwrap();
-    assert_eq!(connect.server.unwrap().to_string(), "tunnel.example:7835");
+    assert_eq!(connect.servers.unwrap()[0].to_string(), "tunnel.example:7835");
     assert_eq!(connect.token.token.unwrap().reveal(), "s");
     assert_eq!((connect.plaintext, connect.exit_on_first_failure), (Some(true), Some(true)));
     assert_eq!(connect.connections, Some(Connections::Exactly(4)));

@@ -10,9 +10,11 @@ use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::{self as protocol, Side};
 use tokio::net::TcpStream;
 
+use super::roster::ServerIndex;
 use super::{ClientConfig, Registration, TunnelSpec};
 use crate::auth::{Binding, ClientKey};
 use crate::carrier::Carrier;
+use crate::dial;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{BuildError, ConnectError};
 use crate::handshake::{self, Caller, Greeted, HandshakeError};
@@ -32,17 +34,19 @@ pub enum ClientTransport {
 
 /// Makes sessions, one after the other, and the direct carriers that go with them.
 pub(super) struct Connector {
-    server: String,
+    /// As they were given; never none.
+    servers: Vec<String>,
     tls: Option<TlsDialer>,
     key: ClientKey,
     client_id: ClientId,
     software: String,
+    connect_timeout: Duration,
     deadline: Duration,
 }
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Connector").field("server", &self.server).finish_non_exhaustive()
+        f.debug_struct("Connector").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 
@@ -90,84 +94,101 @@ impl Connector {
             }
         };
         Ok(Self {
-            server: config.server,
+            servers: config.servers,
             tls,
             key: ClientKey::derive(&config.token)
                 .map_err(|error| BuildError::System(error.to_string()))?,
             client_id,
             software: config.software,
+            connect_timeout: config.connect_timeout,
             deadline: config.handshake_deadline,
         })
     }
 
+    /// A server as it was given.
+    pub(super) fn server(&self, server: ServerIndex) -> &str {
+        self.servers.get(server.place()).map_or("", String::as_str)
+    }
+
     /// Why there is no session any more, unless somebody has said so.
-    pub(super) fn ended(&self, end: End) -> ConnectError {
+    pub(super) fn ended(&self, server: ServerIndex, end: End) -> ConnectError {
         match end {
-            End::Closed => self.lost(io::ErrorKind::UnexpectedEof.into()),
-            End::Carrier(error) => self.lost(error),
+            End::Closed => self.lost(server, io::ErrorKind::UnexpectedEof.into()),
+            End::Carrier(error) => self.lost(server, error),
             End::Violation(protocol::Violation::PeerSilent) => {
-                self.lost(io::ErrorKind::TimedOut.into())
+                self.lost(server, io::ErrorKind::TimedOut.into())
             }
             End::Violation(violation) => {
-                ConnectError::Protocol { server: self.server.clone(), violation }
+                ConnectError::Protocol { server: self.server(server).to_owned(), violation }
             }
         }
     }
 
-    fn lost(&self, source: io::Error) -> ConnectError {
-        ConnectError::Lost { server: self.server.clone(), source }
+    fn lost(&self, server: ServerIndex, source: io::Error) -> ConnectError {
+        ConnectError::Lost { server: self.server(server).to_owned(), source }
     }
 
-    /// A session, with the server at `reached` if one was reached already.
-    pub(super) async fn connect(&self, reached: Option<SocketAddr>) -> Result<Link, ConnectError> {
-        self.dial(reached, None).await
+    /// A session with a server, at `reached` if it was reached already.
+    pub(super) async fn connect(
+        &self,
+        server: ServerIndex,
+        reached: Option<SocketAddr>,
+    ) -> Result<Link, ConnectError> {
+        self.dial(server, reached, None).await
     }
 
     /// A direct carrier of a session, to the address that the session has reached.
     pub(super) async fn connect_direct(
         &self,
+        server: ServerIndex,
         session: SessionId,
         reached: Option<SocketAddr>,
     ) -> Result<Link, ConnectError> {
-        self.dial(reached, Some(session)).await
+        self.dial(server, reached, Some(session)).await
     }
 
     async fn dial(
         &self,
+        server: ServerIndex,
         reached: Option<SocketAddr>,
         direct_for: Option<SessionId>,
     ) -> Result<Link, ConnectError> {
-        let server = reached.map_or_else(|| self.server.clone(), |addr| addr.to_string());
-        let socket = socket::dial(&server)
-            .await
-            .map_err(|source| ConnectError::Unreachable { server: self.server.clone(), source })?;
+        // The name stays who the server is, whichever address is dialled.
+        let name = self.server(server);
+        let dialled = match reached {
+            Some(addr) => dial::connect([addr], self.connect_timeout).await,
+            None => dial::dial(name, self.connect_timeout).await,
+        };
+        let socket = dialled
+            .map_err(|source| ConnectError::Unreachable { server: name.to_owned(), source })?;
         socket::tune(&socket);
         socket::tune_carrier(&socket);
         let peer = socket.peer_addr().ok();
         let Some(tls) = &self.tls else {
             let mut carrier = socket;
-            let greeted = self.greet(&mut carrier, &Binding::Plaintext, direct_for).await?;
+            let greeted = self.greet(server, &mut carrier, &Binding::Plaintext, direct_for).await?;
             return Ok(Link { carrier: AnyCarrier::Tcp(carrier), greeted, peer });
         };
         let failed = |source| {
-            self.about_a_certificate(source, |source| ConnectError::Tls {
-                server: self.server.clone(),
+            self.about_a_certificate(server, source, |source| ConnectError::Tls {
+                server: name.to_owned(),
                 source,
             })
         };
-        let connecting = Box::pin(tls.connect(socket));
+        let connecting = Box::pin(tls.connect(name, socket));
         let secured = tokio::time::timeout(self.deadline, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
         let Secured { stream: mut carrier, binding, is_resumed, .. } = secured;
         tracing::debug!(is_resumed, "TLS handshake done");
-        let greeted = self.greet(&mut carrier, &binding, direct_for).await?;
+        let greeted = self.greet(server, &mut carrier, &binding, direct_for).await?;
         Ok(Link { carrier: AnyCarrier::Tls(carrier), greeted, peer })
     }
 
     async fn greet<C: Carrier>(
         &self,
+        server: ServerIndex,
         carrier: &mut C,
         binding: &Binding,
         direct_for: Option<SessionId>,
@@ -182,34 +203,37 @@ impl Connector {
         };
         handshake::client(carrier, config, binding, caller)
             .await
-            .map_err(|error| self.explain(error))
+            .map_err(|error| self.explain(server, error))
     }
 
     /// What is wrong with a certificate, if that is it, and `otherwise` if not.
     fn about_a_certificate(
         &self,
+        server: ServerIndex,
         source: io::Error,
         otherwise: impl FnOnce(io::Error) -> ConnectError,
     ) -> ConnectError {
         match CertificateProblem::of(&source, Side::Client) {
-            Some(problem) => ConnectError::Certificate { server: self.server.clone(), problem },
+            Some(problem) => {
+                ConnectError::Certificate { server: self.server(server).to_owned(), problem }
+            }
             None => otherwise(source),
         }
     }
 
-    fn explain(&self, error: HandshakeError) -> ConnectError {
+    fn explain(&self, server: ServerIndex, error: HandshakeError) -> ConnectError {
         match error {
             HandshakeError::WrongToken => ConnectError::WrongToken,
             HandshakeError::ServerNotTrusted => ConnectError::ServerNotTrusted,
             HandshakeError::Carrier(source) if self.tls.is_none() => {
-                ConnectError::HungUp { server: self.server.clone(), source }
+                ConnectError::HungUp { server: self.server(server).to_owned(), source }
             }
             // A server looks at a client's certificate when the client is through with TLS already.
             HandshakeError::Carrier(source) => {
-                self.about_a_certificate(source, |source| self.lost(source))
+                self.about_a_certificate(server, source, |source| self.lost(server, source))
             }
             HandshakeError::Violation(violation) => {
-                ConnectError::Protocol { server: self.server.clone(), violation }
+                ConnectError::Protocol { server: self.server(server).to_owned(), violation }
             }
             HandshakeError::GoAway(go_away) => {
                 ConnectError::GoAway { code: go_away.code, reason: go_away.reason }
@@ -224,11 +248,13 @@ impl Connector {
     /// reached the server.
     pub(super) fn place(
         &self,
+        server: ServerIndex,
         session_id: SessionId,
         spec: &TunnelSpec,
         address: &str,
     ) -> Registration {
-        let host = self.server.rsplit_once(':').map_or(self.server.as_str(), |(host, _)| host);
+        let server = self.server(server);
+        let host = server.rsplit_once(':').map_or(server, |(host, _)| host);
         let (name, public_url) = match spec.kind {
             TunnelKind::Tcp | TunnelKind::Udp => {
                 let port = address.trim_start_matches(':');
@@ -240,6 +266,6 @@ impl Connector {
                 (name.to_owned(), address.to_owned())
             }
         };
-        Registration { session_id, kind: spec.kind, name, public_url }
+        Registration { session_id, server: server.to_owned(), kind: spec.kind, name, public_url }
     }
 }

@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::connect::{AnyCarrier, Link};
 use super::growth::FAR;
 use super::local;
+use super::roster::ServerIndex;
 use super::state::State;
 use crate::carrier::Carrier;
 use crate::direct::{self, Streams};
@@ -24,16 +25,18 @@ use crate::session::Session;
 use crate::socket;
 use crate::splice::{End, Prefixed};
 
-/// Dials carriers for as long as the session lives; never returns.
+/// Dials carriers to the session's server for as long as the session lives; never returns.
 pub(super) async fn keep(
     state: &Arc<State>,
     session: &Session,
     session_id: SessionId,
-    server: Option<SocketAddr>,
+    server: ServerIndex,
+    reached: Option<SocketAddr>,
 ) -> Infallible {
     let mut keeper = Keeper {
         session_id,
         server,
+        reached,
         carriers: JoinSet::new(),
         waiting: Arc::default(),
         wanted: 0,
@@ -71,8 +74,9 @@ pub(super) async fn keep(
 
 struct Keeper {
     session_id: SessionId,
+    server: ServerIndex,
     /// Where the session is: a name may lead to several servers.
-    server: Option<SocketAddr>,
+    reached: Option<SocketAddr>,
     /// Carriers that are dialled or wait.
     carriers: JoinSet<Ended>,
     /// Those that wait.
@@ -120,9 +124,9 @@ impl Appetite {
 impl Keeper {
     fn dial(&mut self, state: &Arc<State>) {
         let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
-        let (session_id, server) = (self.session_id, self.server);
+        let (session_id, server, reached) = (self.session_id, self.server, self.reached);
         self.carriers.spawn(async move {
-            let link = state.connector.connect_direct(session_id, server).await;
+            let link = state.connector.connect_direct(server, session_id, reached).await;
             let Link { carrier, greeted, .. } = match link {
                 Ok(link) => link,
                 Err(error) => {

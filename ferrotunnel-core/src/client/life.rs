@@ -1,9 +1,10 @@
 //! Connects, serves and comes back until the end, over each carrier.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::SessionId;
 use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, Registered, ResetCode};
@@ -16,37 +17,49 @@ use super::connect::{self, Link};
 use super::direct;
 use super::growth::{Growth, LOOK_EVERY};
 use super::local;
+use super::roster::{CarrierId, Fault, ServerIndex, ServerMode, Turn};
 use super::state::{Next, State};
 use super::target::Target;
+use super::vigil;
 use super::{Connections, Event, Retry};
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
-use crate::options::CarrierNumber;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::stream::Stream;
 use crate::tasks::Tasks;
 
-/// Keeps as many carriers as are wanted until the end.
+/// Keeps as many carriers as are wanted until the end, and an eye on the machine.
 pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Shards) {
-    let mut wanted = state.carriers_wanted.subscribe();
+    tokio::select! {
+        () = keep_carriers(&state, connections, &shards) => {}
+        never = vigil::keep(&state) => match never {},
+    }
+}
+
+async fn keep_carriers(state: &Arc<State>, connections: Connections, shards: &Shards) {
+    let mut roster = state.roster.subscribe();
+    let servers: Vec<ServerIndex> = roster.borrow().servers().collect();
     let mut running = BTreeSet::new();
-    let (report, mut reports) = mpsc::channel(Connections::MOST.into());
-    let mut growth = match connections {
-        Connections::Auto => Some(Growth::new(Instant::now())),
-        Connections::Exactly(_) => None,
+    let (report, mut reports) = mpsc::channel(servers.len() * usize::from(Connections::MOST));
+    let mut growth: Vec<(ServerIndex, Growth)> = match connections {
+        Connections::Auto => {
+            servers.iter().map(|server| (*server, Growth::new(Instant::now()))).collect()
+        }
+        Connections::Exactly(_) => Vec::new(),
     };
     let mut looks = tokio::time::interval(LOOK_EVERY);
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        for number in 0..*wanted.borrow_and_update() as u8 {
-            let number = CarrierNumber(number);
+        let wanted: Vec<CarrierId> = roster.borrow_and_update().wanted().collect();
+        for id in wanted {
             // One that has stopped is not to begin anew while the others still finish.
-            if !*state.stop.borrow() && running.insert(number) {
-                let (state, report) = (Arc::clone(&state), report.clone());
-                shards.spawn(&state.carriers.clone(), number.0.into(), async move {
-                    let mut last_words = LastWords { report, number, ended: None };
-                    last_words.ended = Some(carry(state, number).await);
+            if !*state.stop.borrow() && running.insert(id) {
+                let (of_carrier, report) = (Arc::clone(state), report.clone());
+                let turn = id.server.place() + usize::from(id.number.0);
+                shards.spawn(&state.carriers.clone(), turn, async move {
+                    let mut last_words = LastWords { report, id, ended: None };
+                    last_words.ended = Some(carry(of_carrier, id).await);
                 });
             }
         }
@@ -56,10 +69,15 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
         }
         tokio::select! {
             // This end of the channel keeps it open.
-            Some((number, ended)) = reports.recv() => {
-                running.remove(&number);
+            Some((id, ended)) = reports.recv() => {
+                running.remove(&id);
                 let error = match ended {
-                    Ended::Unwanted | Ended::Stopped => continue,
+                    Ended::Unwanted | Ended::Stopped => {
+                        if id.is_first() {
+                            state.roster.send_if_modified(|roster| roster.forget(id.server));
+                        }
+                        continue;
+                    }
                     Ended::ForGood(error) => error,
                 };
                 state.carriers.abort_all();
@@ -69,15 +87,12 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
                 }
                 return state.finish(error);
             }
-            _ = wanted.changed() => {}
-            _ = looks.tick(), if growth.is_some() => {
+            _ = roster.changed() => {}
+            _ = looks.tick(), if !growth.is_empty() => {
                 let now = Instant::now();
-                let seen = state.contention(now);
-                if let Some(growth) = &mut growth {
-                    let count = growth.look(now, &seen);
-                    state.carriers_wanted.send_if_modified(|wanted| {
-                        std::mem::replace(wanted, count) != count
-                    });
+                for (server, growth) in &mut growth {
+                    let count = growth.look(now, &state.contention(*server, now));
+                    state.roster.send_if_modified(|roster| roster.set_carriers(*server, count));
                 }
             }
         }
@@ -86,7 +101,7 @@ pub(super) async fn run(state: Arc<State>, connections: Connections, shards: Sha
 
 /// Why a carrier is there no more.
 enum Ended {
-    /// Fewer are wanted.
+    /// Fewer are wanted, or another server is used.
     Unwanted,
     /// The client was told to stop.
     Stopped,
@@ -96,8 +111,8 @@ enum Ended {
 
 /// Reports the end of a carrier, also when its task panics.
 struct LastWords {
-    report: mpsc::Sender<(CarrierNumber, Ended)>,
-    number: CarrierNumber,
+    report: mpsc::Sender<(CarrierId, Ended)>,
+    id: CarrierId,
     ended: Option<Ended>,
 }
 
@@ -106,62 +121,106 @@ impl Drop for LastWords {
         let panicked = || Ended::ForGood(ConnectError::System("a task of ours failed".to_owned()));
         let ended = self.ended.take().unwrap_or_else(panicked);
         // There is room for all of them; nobody listens once the client has ended.
-        let _ = self.report.try_send((self.number, ended));
+        let _ = self.report.try_send((self.id, ended));
     }
 }
 
 /// One carrier: connects, serves and comes back until it is not wanted any more.
-async fn carry(state: Arc<State>, number: CarrierNumber) -> Ended {
+async fn carry(state: Arc<State>, id: CarrierId) -> Ended {
     let mut backoff = Backoff::default();
+    let mut alarms = state.alarms.subscribe();
     loop {
         tokio::select! {
             biased;
-            () = unwanted(&state, number) => return Ended::Unwanted,
+            () = unwanted(&state, id) => return Ended::Unwanted,
             () = stopped(&state) => return Ended::Stopped,
-            () = turn_to_dial(&state, number) => {}
+            () = turn_to_dial(&state, id) => {}
         }
-        let error = match live(&state, number, &mut backoff).await {
+        let (error, had_session) = match live(&state, id, &mut backoff).await {
             Over::Unwanted => return Ended::Unwanted,
-            Over::Failed(error) => error,
+            Over::Unreached(error) => (error, false),
+            Over::Lost(error) => (error, true),
         };
-        let pause = backoff.next(error.is_cheap());
+        if alarms.has_changed().unwrap_or(false) {
+            // Whatever failed, failed by a way that is gone.
+            alarms.mark_unchanged();
+            backoff = Backoff::default();
+        }
+        let pause = backoff.next(error.is_cheap() && !is_served(&state));
+        let has_another_chance =
+            had_session && pause.is_zero() && state.retry == Retry::Forever && !error.is_farewell();
+        judge(&state, id, &error, has_another_chance);
         let may_pass = may_pass(&state, &error);
         let is_told = may_pass && state.retry == Retry::Forever && !*state.stop.borrow();
-        let told = is_told.then(|| Event::Disconnected { reason: reason(&error), retry_in: pause });
-        let nobody_left = state.leave(number, told);
+        let told = is_told.then(|| Event::Disconnected {
+            server: state.connector.server(id.server).to_owned(),
+            reason: reason(&state, &error),
+            retry_in: pause,
+        });
+        state.leave(id, told);
         if *state.stop.borrow() {
             return Ended::Stopped;
         }
-        if (state.retry == Retry::Never && nobody_left) || !may_pass {
+        if (state.retry == Retry::Never && state.roster.borrow().is_hopeless()) || !may_pass {
             return Ended::ForGood(error);
         }
-        if !nobody_left {
-            tracing::info!(
-                carrier = number.0,
-                error = reason(&error),
-                "one of several carriers was lost"
-            );
+        let others = state.roster.borrow().sessions_with(id.server);
+        if others > 0 {
+            let (carrier, error) = (id.number.0, reason(&state, &error));
+            tracing::info!(carrier, error, "one of several carriers was lost");
+        } else {
+            let server = state.connector.server(id.server);
+            tracing::debug!(server, error = reason(&state, &error), "no session");
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stopped(&state) => {}
             // Nobody else is left to wait for.
-            () = alone(&state), if !nobody_left => {}
+            () = alone(&state, id.server), if others > 0 => {}
+            // The sender lives as long as the client.
+            _ = alarms.changed() => backoff = Backoff::default(),
         }
     }
 }
 
-/// Whether trying again may help. Before there is a session anybody on the way can say that the
-/// token is wrong, so a token that was right is not given up for that. A certificate that is not
-/// taken may be one that is just being renewed.
-fn may_pass(state: &State, error: &ConnectError) -> bool {
-    let was_right = state.token_was_right.load(Ordering::Relaxed);
-    let may_be_wrong = error.is_distrust() || error.is_about_a_certificate();
-    error.is_retryable() || (was_right && may_be_wrong)
+/// What a failure means for the server: whether those after it are to be tried.
+fn judge(state: &State, id: CarrierId, error: &ConnectError, has_another_chance: bool) {
+    let fault = if is_about_trust(error) { Fault::Distrust } else { Fault::Away };
+    state.roster.send_if_modified(|roster| match () {
+        // The others find out that it is there.
+        () if !id.is_first() => false,
+        () if has_another_chance => roster.forget(id.server),
+        () => roster.failed(id.server, fault),
+    });
 }
 
-fn reason(error: &ConnectError) -> String {
-    if error.is_distrust() {
+/// Whether visitors are served while this server is away.
+fn is_served(state: &State) -> bool {
+    let roster = state.roster.borrow();
+    roster.mode() == ServerMode::Failover && roster.sessions() > 0
+}
+
+/// Whether one side did not take the other for the right one.
+fn is_about_trust(error: &ConnectError) -> bool {
+    error.is_distrust() || error.is_about_a_certificate()
+}
+
+/// Whether trying again may help. Before there is a session anybody on the way can say that the
+/// token is wrong, so a token that was right is not given up for that, and neither is one that another
+/// server may take. A certificate that is not taken may be one that is just being renewed.
+fn may_pass(state: &State, error: &ConnectError) -> bool {
+    if error.is_retryable() {
+        return true;
+    }
+    if is_about_trust(error) {
+        let was_right = state.token_was_right.load(Ordering::Relaxed);
+        return was_right || !state.roster.borrow().is_distrusted();
+    }
+    false
+}
+
+fn reason(state: &State, error: &ConnectError) -> String {
+    if error.is_distrust() && state.token_was_right.load(Ordering::Relaxed) {
         format!("{error}; it was right before, so somebody else may have answered")
     } else {
         error.to_string()
@@ -177,54 +236,87 @@ async fn stopped(state: &State) {
     until(&state.stop, |stop| *stop).await;
 }
 
-async fn unwanted(state: &State, number: CarrierNumber) {
-    until(&state.carriers_wanted, |wanted| usize::from(number.0) >= *wanted).await;
+async fn unwanted(state: &State, id: CarrierId) {
+    until(&state.roster, |roster| !roster.is_wanted(id)).await;
 }
 
-/// The first carrier finds out whether there is a server, and says so; the others follow.
-async fn turn_to_dial(state: &State, number: CarrierNumber) {
-    until(&state.sessions, |sessions| number == CarrierNumber::FIRST || *sessions > 0).await;
+async fn turn_to_dial(state: &State, id: CarrierId) {
+    let mut roster = state.roster.subscribe();
+    loop {
+        let turn = roster.borrow_and_update().turn(id, Instant::now());
+        let at = match turn {
+            Turn::Now => break,
+            Turn::At(at) => Some(at),
+            Turn::Later => None,
+        };
+        tokio::select! {
+            // The sender lives as long as the client.
+            _ = roster.changed() => {}
+            () = tokio::time::sleep_until(at.unwrap_or_else(Instant::now).into()), if at.is_some() => {}
+        }
+    }
+    if id.is_first() {
+        state.roster.send_if_modified(|roster| roster.dialled(id.server, Instant::now()));
+    }
 }
 
-/// There is no session.
-async fn alone(state: &State) {
-    until(&state.sessions, |sessions| *sessions == 0).await;
+/// There is no session with the server.
+async fn alone(state: &State, server: ServerIndex) {
+    until(&state.roster, |roster| roster.sessions_with(server) == 0).await;
 }
 
-/// How a session's time with its carrier number was over.
+/// Asks for a sign of life whenever the way to the server may be gone; never returns.
+async fn ask_when_alarmed(state: &State, session: &Session) -> Infallible {
+    let mut alarms = state.alarms.subscribe();
+    loop {
+        // The sender lives as long as the client.
+        let _ = alarms.changed().await;
+        session.probe(Instant::now(), SIGN_OF_LIFE);
+    }
+}
+
+/// How a session's time with its carrier was over.
 enum Over {
-    /// Fewer carriers are wanted.
+    /// Fewer carriers are wanted, or another server is used.
     Unwanted,
-    Failed(ConnectError),
+    /// There was none.
+    Unreached(ConnectError),
+    Lost(ConnectError),
 }
 
 /// One session, from dialling until it is over, or takes nothing new any more: then it finishes what
 /// is open by itself, and the next one need not wait.
-async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) -> Over {
-    let connected = tokio::select! {
-        biased;
-        () = stopped(state) => return Over::Failed(ConnectError::Shutdown),
-        () = unwanted(state, number) => return Over::Unwanted,
-        // A name may lead to several servers, and all carriers are to lead to one.
-        connected = state.connector.connect(state.reached()) => connected,
+async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over {
+    // A name may lead to several servers, and all carriers are to lead to one.
+    let reached = state.reached(id.server);
+    let connected = loop {
+        let mut alarms = state.alarms.subscribe();
+        tokio::select! {
+            biased;
+            () = stopped(state) => return Over::Unreached(ConnectError::Shutdown),
+            () = unwanted(state, id) => return Over::Unwanted,
+            connected = state.connector.connect(id.server, reached) => break connected,
+            // What is under way may be so by a network that is gone.
+            _ = alarms.changed() => {}
+        }
     };
     let Link { carrier, greeted, peer } = match connected {
         Ok(link) => link,
-        Err(error) => return Over::Failed(error),
+        Err(error) => return Over::Unreached(error),
     };
     let since = Instant::now();
     state.token_was_right.store(true, Ordering::Relaxed);
     let (session, shared) = connect::session(greeted.machine);
     let talk = Arc::new(Talk {
         state: Arc::clone(state),
-        number,
+        id,
         session,
         session_id: greeted.session_id,
         questions: Tasks::default(),
         farewell: Mutex::default(),
         drains: Notify::new(),
     });
-    state.enter(number, &talk.session, talk.session_id, peer);
+    state.enter(id, &talk.session, talk.session_id, peer);
     let on_incoming = {
         let talk = Arc::clone(&talk);
         move |incoming| talk.handle(incoming)
@@ -234,32 +326,36 @@ async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) 
     let mut keeping = {
         let (state, talk) = (Arc::clone(state), Arc::clone(&talk));
         Box::pin(async move {
-            match number {
-                CarrierNumber::FIRST => {
-                    direct::keep(&state, &talk.session, talk.session_id, peer).await
+            let direct = async {
+                if !id.is_first() {
+                    // One pool is enough for all.
+                    return std::future::pending().await;
                 }
-                // One pool is enough for all.
-                _ => std::future::pending().await,
+                direct::keep(&state, &talk.session, talk.session_id, id.server, peer).await
+            };
+            tokio::select! {
+                never = direct => never,
+                never = ask_when_alarmed(&state, &talk.session) => never,
             }
         })
     };
     let (over, is_open) = tokio::select! {
-        end = &mut driving => (Over::Failed(talk.why(end)), false),
+        end = &mut driving => (Over::Lost(talk.why(end)), false),
         never = &mut keeping => match never {},
         () = stopped(state) => {
             talk.session.drain(GoAwayCode::ShuttingDown, "the client is shutting down");
             tokio::select! {
-                end = &mut driving => (Over::Failed(talk.why(end)), false),
+                end = &mut driving => (Over::Lost(talk.why(end)), false),
                 never = &mut keeping => match never {},
             }
         }
-        () = unwanted(state, number) => {
-            talk.session.drain(GoAwayCode::Drain, "fewer carriers will do");
-            state.leave(number, None);
+        () = unwanted(state, id) => {
+            talk.session.drain(GoAwayCode::Drain, "the client has other carriers");
+            state.leave(id, None);
             (Over::Unwanted, true)
         }
         // It had a reason, and that is what the closed carrier will be taken for.
-        () = talk.drains.notified() => (Over::Failed(talk.why(End::Closed)), true),
+        () = talk.drains.notified() => (Over::Lost(talk.why(End::Closed)), true),
     };
     backoff.lived(since.elapsed());
     if is_open {
@@ -279,7 +375,7 @@ async fn live(state: &Arc<State>, number: CarrierNumber, backoff: &mut Backoff) 
 /// What a session needs to answer the server.
 struct Talk {
     state: Arc<State>,
-    number: CarrierNumber,
+    id: CarrierId,
     session: Session,
     session_id: SessionId,
     /// Tunnels to be asked for again; they end with the session.
@@ -313,13 +409,13 @@ impl Talk {
     }
 
     fn registered(&self, tunnel: u32, answer: Registered) {
-        match self.state.answered(self.number, self.session_id, tunnel, answer) {
+        match self.state.answered(self.id, self.session_id, tunnel, answer) {
             Next::GoOn => {}
             Next::AskAgain(pause) => {
-                let (state, number) = (Arc::clone(&self.state), self.number);
+                let (state, id) = (Arc::clone(&self.state), self.id);
                 self.questions.spawn(async move {
                     tokio::time::sleep(pause).await;
-                    state.ask_again(number, tunnel);
+                    state.ask_again(id, tunnel);
                 });
             }
             Next::End(error) => {
@@ -331,7 +427,10 @@ impl Talk {
 
     /// Why it is over: what the server said, or what became of the carrier.
     fn why(&self, end: End) -> ConnectError {
-        self.farewell.lock().take().unwrap_or_else(|| self.state.connector.ended(end))
+        self.farewell
+            .lock()
+            .take()
+            .unwrap_or_else(|| self.state.connector.ended(self.id.server, end))
     }
 }
 
@@ -345,3 +444,7 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
         _ => drop(state.streams.spawn(local::forward(stream, spec))),
     }
 }
+
+/// How long a server may take to give a sign of life when the way to it may be gone. A server at the
+/// other end of the world answers in a fifth of it; a packet that is lost on the way comes again in time.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);

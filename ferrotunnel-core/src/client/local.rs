@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::TunnelSpec;
 use super::target::Target;
+use crate::dial;
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
@@ -47,8 +48,11 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
 
 async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
     match &spec.target {
-        Target::Addrs(addrs) => timed(dial_any(addrs)).await.map(Local::Tcp),
-        Target::Name(name) => timed(socket::dial(name)).await.map(Local::Tcp),
+        Target::Addrs(addrs) => {
+            let addrs = addrs.iter().copied();
+            dial::connect(addrs, CONNECT_TIMEOUT).await.map(Local::Tcp)
+        }
+        Target::Name(name) => timed(dial::dial(name, CONNECT_TIMEOUT)).await.map(Local::Tcp),
         #[cfg(unix)]
         Target::Unix(path) => timed(tokio::net::UnixStream::connect(path)).await.map(Local::Unix),
         Target::InProcess(_) => Err(io::ErrorKind::Unsupported.into()),
@@ -70,17 +74,6 @@ enum Local {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
-}
-
-async fn dial_any(addrs: &[std::net::SocketAddr]) -> io::Result<TcpStream> {
-    let mut first = None;
-    for addr in addrs {
-        match TcpStream::connect(addr).await {
-            Ok(socket) => return Ok(socket),
-            Err(error) => first = first.or(Some(error)),
-        }
-    }
-    Err(first.unwrap_or_else(|| io::ErrorKind::NotFound.into()))
 }
 
 async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T> {

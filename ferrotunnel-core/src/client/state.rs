@@ -1,7 +1,7 @@
 //! What a client wants, and the sessions it has for it.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -18,6 +18,8 @@ use super::backoff::Backoff;
 use super::connect::Connector;
 use super::growth::{FAR, LOOK_EVERY};
 use super::parting::Parting;
+use super::roster::{CarrierId, Roster, ServerIndex, ServerMode};
+use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
@@ -41,10 +43,10 @@ pub(super) struct State {
     pub(super) streams: Tasks,
     /// A tunnel came or went, or a session began to drain.
     pub(super) tunnels_changed: watch::Sender<()>,
-    /// How many carriers there should be.
-    pub(super) carriers_wanted: watch::Sender<usize>,
-    /// How many of them have a session.
-    pub(super) sessions: watch::Sender<usize>,
+    /// The servers, which carriers there should be to them, and how many have a session.
+    pub(super) roster: watch::Sender<Roster>,
+    /// How often sessions may have died without a sign.
+    pub(super) alarms: watch::Sender<u32>,
     /// There was a session: the server took this token, and proved that it knows it.
     pub(super) token_was_right: AtomicBool,
 }
@@ -54,10 +56,12 @@ struct Tunnels {
     next_number: u32,
     wanted: HashMap<u32, Wanted>,
     sessions: Sessions,
+    /// Where each server was last.
+    last_reached: BTreeMap<ServerIndex, SocketAddr>,
 }
 
 /// The sessions that tunnels are asked for over, by carrier.
-type Sessions = BTreeMap<CarrierNumber, Reached>;
+type Sessions = BTreeMap<CarrierId, Reached>;
 
 /// A session, and where it has led.
 struct Reached {
@@ -76,12 +80,14 @@ struct Wanted {
     spec: Arc<TunnelSpec>,
     /// Who waits for the first answer.
     first: Option<oneshot::Sender<Result<Registration, ConnectError>>>,
-    /// The name or port that the server picked, where the spec leaves it open.
-    picked: Option<String>,
+    /// The name or port that each server picked, where the spec leaves it open.
+    picked: BTreeMap<ServerIndex, String>,
     /// How it stands over each carrier where it was asked for.
-    standing: BTreeMap<CarrierNumber, Standing>,
-    /// Why the server refuses what it had registered before, as it was told last.
-    told: Option<String>,
+    standing: BTreeMap<CarrierId, Standing>,
+    /// Why a server refuses what was registered before, as it was told last.
+    told: BTreeMap<ServerIndex, String>,
+    /// The servers where a newer client has it.
+    given_up: BTreeSet<ServerIndex>,
 }
 
 /// How a tunnel stands over one carrier.
@@ -96,24 +102,51 @@ enum Standing {
 
 impl Wanted {
     fn new(spec: TunnelSpec, first: oneshot::Sender<Result<Registration, ConnectError>>) -> Self {
-        let (spec, first) = (Arc::new(spec), Some(first));
-        Self { spec, first, picked: None, standing: BTreeMap::new(), told: None }
+        Self {
+            spec: Arc::new(spec),
+            first: Some(first),
+            picked: BTreeMap::new(),
+            standing: BTreeMap::new(),
+            told: BTreeMap::new(),
+            given_up: BTreeSet::new(),
+        }
     }
 
-    fn is_held(&self) -> bool {
-        self.standing.values().any(|standing| matches!(standing, Standing::Held))
+    /// How it stands at a server.
+    fn at(&self, server: ServerIndex) -> impl Iterator<Item = &Standing> {
+        let at = self.standing.iter().filter(move |(carrier, _)| carrier.server == server);
+        at.map(|(_, standing)| standing)
     }
 
-    fn is_asked(&self) -> bool {
-        self.standing.values().any(|standing| matches!(standing, Standing::Asked(_)))
+    fn is_held_at(&self, server: ServerIndex) -> bool {
+        self.at(server).any(|standing| matches!(standing, Standing::Held))
     }
 
-    /// Asks for it over every carrier that it is missing from. The first to ask goes alone: what it
-    /// gets is what the others ask for.
+    fn is_asked_at(&self, server: ServerIndex) -> bool {
+        self.at(server).any(|standing| matches!(standing, Standing::Asked(_)))
+    }
+
+    /// Whether another server has it, or may say yes.
+    fn is_elsewhere(&self, server: ServerIndex) -> bool {
+        self.standing.iter().any(|(carrier, standing)| {
+            carrier.server != server && !matches!(standing, Standing::Refused(_))
+        })
+    }
+
+    fn is_held_after(&self, server: ServerIndex) -> bool {
+        self.standing.iter().any(|(carrier, standing)| {
+            carrier.server > server && matches!(standing, Standing::Held)
+        })
+    }
+
+    /// Asks for it over every carrier that it is missing from. At each server the first to ask goes
+    /// alone: what it gets is what the others ask for.
     fn ask(&mut self, number: u32, sessions: &Sessions) {
         for (carrier, reached) in sessions {
-            if !self.is_held() && !self.standing.is_empty() {
-                return;
+            let server = carrier.server;
+            let somebody_asks = !self.is_held_at(server) && self.at(server).next().is_some();
+            if somebody_asks || self.given_up.contains(&server) {
+                continue;
             }
             let register = to_register(self, *carrier);
             if let Entry::Vacant(place) = self.standing.entry(*carrier) {
@@ -134,6 +167,16 @@ pub(super) enum Next {
 }
 
 impl Tunnels {
+    fn sessions_with(&self, server: ServerIndex) -> usize {
+        self.sessions.keys().filter(|carrier| carrier.server == server).count()
+    }
+
+    /// Whether nothing would be lost if the client left all later servers for this one.
+    fn is_settled(&self, server: ServerIndex) -> bool {
+        let is_last = self.sessions.keys().all(|carrier| carrier.server <= server);
+        is_last || self.wanted.values().all(|it| it.is_held_at(server) || !it.is_held_after(server))
+    }
+
     /// Takes a tunnel away from wherever it is registered or may yet be.
     fn give_up(&self, number: u32, known: &Wanted) {
         for carrier in known.standing.keys() {
@@ -142,13 +185,27 @@ impl Tunnels {
             }
         }
     }
+
+    /// The same at one server.
+    fn give_up_at(&mut self, number: u32, server: ServerIndex) {
+        let Self { wanted, sessions, .. } = self;
+        let Some(wanted) = wanted.get_mut(&number) else { return };
+        wanted.standing.retain(|carrier, _| {
+            if carrier.server == server
+                && let Some(reached) = sessions.get(carrier)
+            {
+                reached.session.unregister(number);
+            }
+            carrier.server != server
+        });
+    }
 }
 
 impl State {
     pub(super) fn new(
         connector: Connector,
         retry: Retry,
-        carriers: usize,
+        roster: Roster,
         events: broadcast::Sender<Event>,
     ) -> Self {
         Self {
@@ -162,8 +219,8 @@ impl State {
             parting: Parting::default(),
             streams: Tasks::default(),
             tunnels_changed: watch::Sender::new(()),
-            carriers_wanted: watch::Sender::new(carriers),
-            sessions: watch::Sender::new(0),
+            roster: watch::Sender::new(roster),
+            alarms: watch::Sender::new(0),
             token_was_right: AtomicBool::new(false),
         }
     }
@@ -179,6 +236,7 @@ impl State {
         let mut wanted = Wanted::new(spec, first);
         wanted.ask(number, &tunnels.sessions);
         tunnels.wanted.insert(number, wanted);
+        self.take_stock(&tunnels);
         self.tunnels_changed.send_replace(());
         number
     }
@@ -190,12 +248,26 @@ impl State {
         if let Some(known) = known {
             tunnels.give_up(number, &known);
         }
+        self.take_stock(&tunnels);
+    }
+
+    /// Tells those who wait what sessions there are.
+    fn take_stock(&self, tunnels: &Tunnels) {
+        self.roster.send_if_modified(|roster| {
+            let mut is_news = false;
+            for server in roster.servers() {
+                let (sessions, settled) =
+                    (tunnels.sessions_with(server), tunnels.is_settled(server));
+                is_news |= roster.set_sessions(server, sessions, settled);
+            }
+            is_news
+        });
     }
 
     /// A new session: everything wanted is asked for over it.
     pub(super) fn enter(
         &self,
-        carrier: CarrierNumber,
+        carrier: CarrierId,
         session: &Session,
         session_id: SessionId,
         peer: Option<SocketAddr>,
@@ -207,9 +279,12 @@ impl State {
         let tunnels = &mut *tunnels;
         let reached = Reached { session: session.clone(), session_id, peer };
         tunnels.sessions.insert(carrier, reached);
-        self.sessions.send_replace(tunnels.sessions.len());
-        if tunnels.sessions.len() == 1 {
-            self.tell(Event::Connected { session_id });
+        if let Some(peer) = peer {
+            tunnels.last_reached.insert(carrier.server, peer);
+        }
+        if tunnels.sessions_with(carrier.server) == 1 {
+            let server = self.connector.server(carrier.server).to_owned();
+            self.tell(Event::Connected { session_id, server });
         }
         let mut numbers: Vec<u32> = tunnels.wanted.keys().copied().collect();
         numbers.sort_unstable();
@@ -218,15 +293,29 @@ impl State {
                 wanted.ask(number, &tunnels.sessions);
             }
         }
+        self.take_stock(tunnels);
     }
 
-    /// Where the server is, while there is a session with it.
-    pub(super) fn reached(&self) -> Option<SocketAddr> {
-        self.tunnels.lock().sessions.values().find_map(|reached| reached.peer)
+    /// Where a server is, while there is a session with it.
+    pub(super) fn reached(&self, server: ServerIndex) -> Option<SocketAddr> {
+        let tunnels = self.tunnels.lock();
+        let with = tunnels.sessions.iter().filter(|(carrier, _)| carrier.server == server);
+        with.filter_map(|(_, reached)| reached.peer).next()
+    }
+
+    /// Where the servers are, or were last.
+    pub(super) fn last_reached(&self) -> BTreeSet<SocketAddr> {
+        self.tunnels.lock().last_reached.values().copied().collect()
+    }
+
+    /// Sessions may have died without a sign: each is asked for one, and who waits waits no longer.
+    pub(super) fn alarm(&self, cause: Cause) {
+        tracing::debug!(?cause, "asking the server for a sign of life");
+        self.alarms.send_modify(|alarms| *alarms = alarms.wrapping_add(1));
     }
 
     /// Asks again for a tunnel that was refused, unless nobody wants it any more.
-    pub(super) fn ask_again(&self, carrier: CarrierNumber, number: u32) {
+    pub(super) fn ask_again(&self, carrier: CarrierId, number: u32) {
         let mut tunnels = self.tunnels.lock();
         let Tunnels { wanted, sessions, .. } = &mut *tunnels;
         let Some(wanted) = wanted.get_mut(&number).filter(|_| !*self.stop.borrow()) else { return };
@@ -238,6 +327,11 @@ impl State {
             *standing = Standing::Asked(std::mem::take(backoff));
             reached.session.register(number, register);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn session_ids(&self) -> Vec<SessionId> {
+        self.tunnels.lock().sessions.values().map(|reached| reached.session_id).collect()
     }
 
     /// Over how many carriers a tunnel is registered.
@@ -253,38 +347,44 @@ impl State {
     }
 
     /// The carrier's session takes nothing new, or there was none. What nobody has asked for over
-    /// another one is asked for now. `told` is for the case that there is no session any more.
-    /// Returns whether that is so.
-    pub(super) fn leave(&self, carrier: CarrierNumber, told: Option<Event>) -> bool {
+    /// another one to that server is asked for now. `told` is for the case that there is no session any
+    /// more: with that server, or, where one is enough, with any.
+    pub(super) fn leave(&self, carrier: CarrierId, told: Option<Event>) {
+        let server = carrier.server;
         let mut tunnels = self.tunnels.lock();
         let Tunnels { wanted, sessions, .. } = &mut *tunnels;
         let had_session = sessions.remove(&carrier).is_some();
-        self.sessions.send_replace(sessions.len());
         for (number, wanted) in wanted {
             match wanted.standing.remove(&carrier) {
                 None | Some(Standing::Refused(_)) => {}
                 // Those that were refused beside it have their turn at once.
-                Some(_) if !wanted.is_held() && !wanted.is_asked() => wanted.standing.clear(),
+                Some(_) if !wanted.is_held_at(server) && !wanted.is_asked_at(server) => {
+                    wanted.standing.retain(|carrier, _| carrier.server != server);
+                }
                 Some(_) => {}
             }
             wanted.ask(*number, sessions);
         }
-        let nobody_left = sessions.is_empty();
+        self.take_stock(&tunnels);
+        let left = match self.roster.borrow().mode() {
+            ServerMode::Failover => tunnels.sessions.len(),
+            ServerMode::All => tunnels.sessions_with(server),
+        };
         if let Some(told) = told
-            && nobody_left
+            && left == 0
             // Of attempts that fail only the first carrier tells.
-            && (had_session || carrier == CarrierNumber::FIRST)
+            && (had_session || carrier.is_first())
         {
             self.tell(told);
         }
-        nobody_left
     }
 
-    /// What goes on on each carrier that leads far.
-    pub(super) fn contention(&self, now: Instant) -> Vec<Contention> {
+    /// What goes on on each carrier that leads far, by server.
+    pub(super) fn contention(&self, server: ServerIndex, now: Instant) -> Vec<Contention> {
         let sessions: Vec<Session> = {
             let tunnels = self.tunnels.lock();
-            tunnels.sessions.values().map(|reached| reached.session.clone()).collect()
+            let with = tunnels.sessions.iter().filter(|(carrier, _)| carrier.server == server);
+            with.map(|(_, reached)| reached.session.clone()).collect()
         };
         let far = |session: &&Session| session.least_round_trip().is_none_or(|least| least >= FAR);
         sessions.iter().filter(far).map(|session| session.contention(now, LOOK_EVERY)).collect()
@@ -298,7 +398,7 @@ impl State {
     /// The server's answer over a session, or its later word that the tunnel is lost.
     pub(super) fn answered(
         &self,
-        carrier: CarrierNumber,
+        carrier: CarrierId,
         session_id: SessionId,
         number: u32,
         answer: Registered,
@@ -316,34 +416,31 @@ impl State {
             }
             return Next::GoOn;
         }
-        match answer {
+        let next = match answer {
             Registered::Ok { address } => {
                 self.registered(&mut tunnels, carrier, number, &address);
                 Next::GoOn
             }
             Registered::Refused(refusal) => self.refused(&mut tunnels, carrier, number, refusal),
-        }
+        };
+        self.take_stock(&tunnels);
+        next
     }
 
-    fn registered(
-        &self,
-        tunnels: &mut Tunnels,
-        carrier: CarrierNumber,
-        number: u32,
-        address: &str,
-    ) {
+    fn registered(&self, tunnels: &mut Tunnels, carrier: CarrierId, number: u32, address: &str) {
+        let server = carrier.server;
         let Tunnels { wanted, sessions, .. } = tunnels;
         let (Some(wanted), Some(reached)) = (wanted.get_mut(&number), sessions.get(&carrier))
         else {
             return;
         };
-        let registration = self.connector.place(reached.session_id, &wanted.spec, address);
-        let is_new = !wanted.is_held();
+        let registration = self.connector.place(server, reached.session_id, &wanted.spec, address);
+        let is_new = !wanted.is_held_at(server);
         wanted.standing.insert(carrier, Standing::Held);
         if is_left_open(&wanted.spec) {
-            wanted.picked = Some(registration.name.clone());
+            wanted.picked.insert(server, registration.name.clone());
         }
-        wanted.told = None;
+        wanted.told.remove(&server);
         wanted.ask(number, sessions);
         if is_new {
             self.tell(Event::TunnelReady(registration.clone()));
@@ -357,32 +454,47 @@ impl State {
     fn refused(
         &self,
         tunnels: &mut Tunnels,
-        carrier: CarrierNumber,
+        carrier: CarrierId,
         number: u32,
         refusal: Refusal,
     ) -> Next {
+        let at = carrier.server;
+        let server = self.connector.server(at).to_owned();
         let Some(wanted) = tunnels.wanted.get_mut(&number) else { return Next::GoOn };
         let mut backoff = match wanted.standing.remove(&carrier) {
             Some(Standing::Asked(backoff)) => backoff,
             _ => Backoff::default(),
         };
-        let is_held = wanted.is_held();
         let is_superseded = refusal.code == RefusalCode::Superseded;
-        let name = label(wanted);
-        if wanted.first.is_none() && !is_superseded && (is_held || self.retry == Retry::Forever) {
-            // It was ours before: whatever is in the way may pass.
+        let name = label(wanted, at);
+        let is_held = wanted.is_held_at(at);
+        let was_ours = wanted.first.is_none() && (is_held || self.retry == Retry::Forever);
+        if !is_superseded && (was_ours || wanted.is_elsewhere(at)) {
+            // Whatever is in the way may pass.
             let pause = backoff.next(false);
             wanted.standing.insert(carrier, Standing::Refused(backoff));
-            if !is_held && wanted.told.as_ref() != Some(&refusal.reason) {
+            if !is_held && wanted.told.get(&at) != Some(&refusal.reason) {
                 let reason = format!("{}; the client asks for it again", refusal.reason);
-                wanted.told = Some(refusal.reason);
-                self.tell(Event::TunnelLost { name, reason });
+                wanted.told.insert(at, refusal.reason);
+                self.tell(Event::TunnelLost { name, server, reason });
             }
             return Next::AskAgain(pause);
         }
+        wanted.given_up.insert(at);
+        let all = {
+            let roster = self.roster.borrow();
+            roster.mode() == ServerMode::Failover
+                || wanted.given_up.len() == roster.servers().count()
+        };
+        if is_superseded && !all {
+            // The newer client may know this server only.
+            tunnels.give_up_at(number, at);
+            self.tell(Event::TunnelLost { name, server, reason: refusal.reason });
+            return Next::GoOn;
+        }
         if let Some(known) = tunnels.wanted.remove(&number) {
             tunnels.give_up(number, &known);
-            self.tell(Event::TunnelLost { name, reason: refusal.reason.clone() });
+            self.tell(Event::TunnelLost { name, server, reason: refusal.reason.clone() });
             if let Some(first) = known.first {
                 let _ = first.send(Err(ConnectError::Refused(refusal)));
                 return Next::GoOn;
@@ -429,8 +541,8 @@ impl State {
         });
         if first_time {
             // Listeners of this process hold their handles: without this they would wait for ever.
-            let Tunnels { wanted, sessions, .. } = std::mem::take(&mut *self.tunnels.lock());
-            drop((wanted, sessions));
+            let tunnels = std::mem::take(&mut *self.tunnels.lock());
+            drop(tunnels);
             self.tell(Event::Ended { reason });
         }
     }
@@ -471,18 +583,18 @@ fn as_asked(spec: &TunnelSpec) -> Register {
 
 /// What the server picked is asked for again, so that visitors find it, unless somebody else has it
 /// meanwhile.
-fn to_register(wanted: &Wanted, carrier: CarrierNumber) -> Register {
-    let mut register = as_known(wanted);
-    if wanted.is_held() {
+fn to_register(wanted: &Wanted, carrier: CarrierId) -> Register {
+    let mut register = as_known(wanted, carrier.server);
+    if wanted.is_held_at(carrier.server) {
         join(&mut register);
     }
-    carrier.mark(&mut register);
+    carrier.number.mark(&mut register);
     register
 }
 
-fn as_known(wanted: &Wanted) -> Register {
+fn as_known(wanted: &Wanted, server: ServerIndex) -> Register {
     let mut register = as_asked(&wanted.spec);
-    if let Some(picked) = &wanted.picked {
+    if let Some(picked) = wanted.picked.get(&server) {
         match register.kind {
             TunnelKind::Tcp | TunnelKind::Udp => register.port = picked.parse().unwrap_or(0),
             TunnelKind::Http | TunnelKind::Tls => register.name.clone_from(picked),
@@ -492,8 +604,8 @@ fn as_known(wanted: &Wanted) -> Register {
     register
 }
 
-fn label(wanted: &Wanted) -> String {
-    let Register { kind, name, port, .. } = as_known(wanted);
+fn label(wanted: &Wanted, server: ServerIndex) -> String {
+    let Register { kind, name, port, .. } = as_known(wanted, server);
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),

@@ -7,6 +7,8 @@ use ferrotunnel_common::LimitsConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+use super::roster::ServerIndex;
+use super::vigil::Cause;
 use super::*;
 use crate::server::{ServerConfig, ServerEngine, Transport};
 use crate::stream::Stream;
@@ -37,11 +39,13 @@ fn server() -> ServerEngine {
 
 fn config(server: String, connections: Connections) -> ClientConfig {
     ClientConfig {
-        server,
+        servers: vec![server],
+        server_mode: ServerMode::default(),
         transport: ClientTransport::Plaintext,
         token: token(),
         software: String::new(),
         retry: Retry::Forever,
+        connect_timeout: Duration::from_secs(5),
         handshake_deadline: Duration::from_secs(10),
         connections,
         shards: Shards::inherit(),
@@ -78,9 +82,21 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         target: Target::InProcess(acceptor),
     };
     let (handle, _) = soon(client.add(spec)).await.unwrap();
-    let carriers = *client.state.carriers_wanted.borrow();
+    let carriers = client.state.roster.borrow().wanted().count();
     until(|| client.state.held(handle.number) == carriers).await;
     (handle, visits)
+}
+
+const SERVER: ServerIndex = ServerIndex(0);
+
+fn want(client: &ClientEngine, carriers: usize) {
+    client.state.roster.send_modify(|roster| {
+        roster.set_carriers(SERVER, carriers);
+    });
+}
+
+fn sessions(client: &ClientEngine) -> usize {
+    client.state.roster.borrow().sessions()
 }
 
 /// A visitor, and the client's end of its stream.
@@ -101,15 +117,15 @@ async fn a_carrier_that_is_no_longer_wanted_drains_and_gives_its_place_up() {
     let (_handle, mut visits) = everywhere(&client).await;
     // The second finds the first carrier busy.
     let mut pair = [visitor(&server, &mut visits).await, visitor(&server, &mut visits).await];
-    client.state.carriers_wanted.send_replace(1);
-    until(|| *client.state.sessions.borrow() == 1).await;
+    want(&client, 1);
+    until(|| sessions(&client) == 1).await;
     for one in &mut pair {
         assert!(is_alive(one).await);
     }
     assert_eq!(server.sessions(), 2);
     // The place is free for another one, while that which drains is still there.
-    client.state.carriers_wanted.send_replace(2);
-    until(|| *client.state.sessions.borrow() == 2 && server.sessions() == 3).await;
+    want(&client, 2);
+    until(|| sessions(&client) == 2 && server.sessions() == 3).await;
     for one in &mut pair {
         assert!(is_alive(one).await);
     }
@@ -123,8 +139,8 @@ async fn what_drains_finishes_before_the_client_ends() {
     let client = start(&server, Connections::Exactly(2));
     let (_handle, mut visits) = everywhere(&client).await;
     let mut pair = [visitor(&server, &mut visits).await, visitor(&server, &mut visits).await];
-    client.state.carriers_wanted.send_replace(1);
-    until(|| *client.state.sessions.borrow() == 1).await;
+    want(&client, 1);
+    until(|| sessions(&client) == 1).await;
     let client = Arc::new(client);
     let stopping = tokio::spawn({
         let client = Arc::clone(&client);
@@ -164,6 +180,98 @@ async fn further_carriers_go_where_the_first_has_led() {
     let connector = Connector::new(config, ClientId([1; 16])).unwrap();
     tokio::select! {
         dialled = soon(listener.accept()) => drop(dialled.unwrap()),
-        _ = connector.connect(Some(addr)) => unreachable!("nobody answers"),
+        _ = connector.connect(SERVER, Some(addr)) => unreachable!("nobody answers"),
     }
+}
+
+/// Passes connections on to a server. Those that are open when it falls dark stay so, and nobody hears
+/// of the other any more.
+struct Passage {
+    addr: SocketAddr,
+    dark: tokio::sync::watch::Sender<u32>,
+    _task: tokio::task::JoinSet<()>,
+}
+
+impl Passage {
+    async fn to(server: SocketAddr) -> Self {
+        let listener = TcpListener::bind(ANY).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let dark = tokio::sync::watch::Sender::new(0);
+        let (mut task, nights) = (tokio::task::JoinSet::new(), dark.subscribe());
+        task.spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            loop {
+                let (mut near, _) = listener.accept().await.unwrap();
+                let mut nights = nights.clone();
+                nights.mark_unchanged();
+                connections.spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(server).await.unwrap();
+                    let ((mut near_read, mut near_write), (mut far_read, mut far_write)) =
+                        (near.split(), far.split());
+                    tokio::select! {
+                        _ = tokio::io::copy(&mut near_read, &mut far_write) => {}
+                        _ = tokio::io::copy(&mut far_read, &mut near_write) => {}
+                        _ = nights.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self { addr, dark, _task: task }
+    }
+}
+
+#[tokio::test]
+async fn after_a_sleep_a_dead_connection_is_left_within_seconds() {
+    let server = server();
+    let passage = Passage::to(server.addr()).await;
+    let (events, mut told) = broadcast::channel(16);
+    let config = config(passage.addr.to_string(), Connections::Exactly(2));
+    let client = ClientEngine::start(config, events).unwrap();
+    let (_handle, mut visits) = everywhere(&client).await;
+    // While the way is there nobody notices anything.
+    client.state.alarm(Cause::Slept);
+    let mut stays = visitor(&server, &mut visits).await;
+    assert!(is_alive(&mut stays).await);
+    let before = client.state.session_ids();
+    assert_eq!(before.len(), 2);
+    passage.dark.send_modify(|nights| *nights += 1);
+    while told.try_recv().is_ok() {}
+    let began = Instant::now();
+    client.state.alarm(Cause::NetworkChanged);
+    soon(async {
+        while !matches!(told.recv().await, Ok(Event::Disconnected { .. })) {}
+        while !matches!(told.recv().await, Ok(Event::TunnelReady(_))) {}
+    })
+    .await;
+    // 2 s by design, and 15 s without an alarm.
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    until(|| sessions(&client) == 2).await;
+    assert!(client.state.session_ids().iter().all(|id| !before.contains(id)));
+}
+
+#[tokio::test]
+async fn an_alarm_ends_the_wait_for_the_next_attempt() {
+    let nobody = TcpListener::bind(ANY).await.unwrap().local_addr().unwrap();
+    let (events, mut told) = broadcast::channel(64);
+    // A server that hangs up is asked less and less often.
+    let hangs_up = TcpListener::bind(nobody).await.unwrap();
+    let accepting = tokio::spawn(async move {
+        loop {
+            drop(hangs_up.accept().await.unwrap());
+        }
+    });
+    let client =
+        ClientEngine::start(config(nobody.to_string(), Connections::Auto), events).unwrap();
+    let mut pause = Duration::ZERO;
+    while pause < Duration::from_secs(1) {
+        if let Event::Disconnected { retry_in, .. } = soon(told.recv()).await.unwrap() {
+            pause = retry_in;
+        }
+    }
+    client.state.alarm(Cause::NetworkChanged);
+    let Event::Disconnected { retry_in, .. } = soon(told.recv()).await.unwrap() else {
+        unreachable!("there is no server");
+    };
+    assert!(retry_in < Duration::from_secs(1), "the back-off starts over: {retry_in:?}");
+    accepting.abort();
 }

@@ -33,7 +33,8 @@ pub struct ClientTls {
 /// How a server's certificate is verified: its name, and who may have issued it.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    name: ServerName<'static>,
+    /// `None`: the host by which the server is known.
+    name: Option<ServerName<'static>>,
     roots: Roots,
 }
 
@@ -49,15 +50,28 @@ pub enum Roots {
 }
 
 impl Verification {
-    /// The name is a host name or an address.
+    /// The name is a host name or an address; without one it is the host by which a server is known.
     ///
     /// # Errors
     /// It is neither.
-    pub fn new(name: &str, roots: Roots) -> Result<Self, BuildError> {
-        let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-        let name = ServerName::try_from(inner.to_owned())
-            .map_err(|_| BuildError::ServerName(name.to_owned()))?;
+    pub fn new(name: Option<&str>, roots: Roots) -> Result<Self, BuildError> {
+        let name = name.map(server_name).transpose()?;
         Ok(Self { name, roots })
+    }
+
+    /// Whether servers that are known by these `host:port` can be verified.
+    ///
+    /// # Errors
+    /// The host of one is neither a host name nor an address, and there is no other name for it.
+    pub fn check_names(&self, servers: &[String]) -> Result<(), BuildError> {
+        servers.iter().try_for_each(|server| self.name_of(server).map(drop))
+    }
+
+    fn name_of(&self, server: &str) -> Result<ServerName<'static>, BuildError> {
+        match &self.name {
+            Some(name) => Ok(name.clone()),
+            None => server_name(server.rsplit_once(':').map_or(server, |(host, _)| host)),
+        }
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
@@ -83,19 +97,21 @@ impl Roots {
     }
 }
 
-/// Makes TLS connections with the certificates that the files hold now, all to one name.
+fn server_name(name: &str) -> Result<ServerName<'static>, BuildError> {
+    let inner = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
+    ServerName::try_from(inner.to_owned()).map_err(|_| BuildError::ServerName(name.to_owned()))
+}
+
+/// Makes TLS connections with the certificates that the files hold now.
 pub(crate) struct TlsDialer {
-    name: ServerName<'static>,
+    verification: Option<Verification>,
     generations: Arc<FromFiles<Generation>>,
 }
 
 impl TlsDialer {
     pub(crate) fn new(settings: ClientTls) -> Result<Self, BuildError> {
         let ClientTls { verification, identity } = settings;
-        let name = match &verification {
-            Some(verification) => verification.name.clone(),
-            None => nobody(),
-        };
+        let known = verification.clone();
         let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
         let files = identity.clone();
         let make = move |_: Option<&Generation>| {
@@ -106,19 +122,31 @@ impl TlsDialer {
             };
             Ok(Generation::new(config))
         };
-        Ok(Self { name, generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?) })
+        Ok(Self {
+            verification: known,
+            generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?),
+        })
     }
 
-    /// One connection. How long it may take is the caller's business.
-    pub(crate) async fn connect(&self, socket: TcpStream) -> io::Result<Secured> {
+    /// One connection to the server that is known by that `host:port`. How long it may take is the caller's business.
+    pub(crate) async fn connect(&self, server: &str, socket: TcpStream) -> io::Result<Secured> {
+        let name = name_of(self.verification.as_ref(), server).map_err(io::Error::other)?;
         if self.generations.has_files() {
             let generations = Arc::clone(&self.generations);
             // Files may lie on a disk that is far away.
             let _ = tokio::task::spawn_blocking(move || generations.look()).await;
         }
         let config = self.generations.current().config_at(Instant::now());
-        handshake::connect(&config, self.name.clone(), socket).await
+        handshake::connect(&config, name, socket).await
     }
+}
+
+/// By which name the server is asked for.
+fn name_of(
+    verification: Option<&Verification>,
+    server: &str,
+) -> Result<ServerName<'static>, BuildError> {
+    verification.map_or_else(|| Ok(nobody()), |verification| verification.name_of(server))
 }
 
 /// What one generation of the files came to.

@@ -13,8 +13,8 @@ use ferrotunnel_common::{LimitsConfig, Token, TunnelKind};
 use ferrotunnel_core::{
     Shards,
     client::{
-        ClientConfig, ClientEngine, ClientTransport, Connections, Retry, Target, TunnelHandle,
-        TunnelSpec,
+        ClientConfig, ClientEngine, ClientTransport, Connections, Retry, ServerMode, Target,
+        TunnelHandle, TunnelSpec,
     },
     server::{ServerConfig, ServerEngine, Transport},
 };
@@ -74,11 +74,13 @@ impl Public {
         })
         .unwrap();
         let config = ClientConfig {
-            server: server.addr().to_string(),
+            servers: vec![server.addr().to_string()],
+            server_mode: ServerMode::default(),
             transport: ClientTransport::Plaintext,
             token,
             software: "test".into(),
             retry: Retry::Never,
+            connect_timeout: Duration::from_secs(5),
             handshake_deadline: PATIENCE,
             connections: Connections::default(),
             shards: Shards::inherit(),

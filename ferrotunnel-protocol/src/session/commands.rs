@@ -1,7 +1,7 @@
 //! Commands on the session: handshake, tunnels, drain and close.
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 
@@ -147,5 +147,14 @@ impl Session {
     /// Tells the peer and closes at once, open streams included.
     pub fn close(&mut self, code: GoAwayCode, reason: &str) {
         self.go_away_now(code, reason);
+    }
+
+    /// Wants a sign of life from the peer within that time, as when the way to it may be gone: after a
+    /// sleep, or a change of network. Without one the peer is taken for dead, as after three heartbeats
+    /// of silence.
+    pub fn probe(&mut self, now: Instant, within: Duration) {
+        if self.is_open() {
+            self.liveness.probe(now, within);
+        }
     }
 }

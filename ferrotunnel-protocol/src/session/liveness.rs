@@ -14,6 +14,17 @@ pub(super) struct Liveness {
     smoothed: Option<Duration>,
     least: LeastOver,
     ping_wanted: bool,
+    probe: Option<Probe>,
+}
+
+/// A sign of life that was asked for out of turn.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// From when on any byte is one. What comes before may have been on its way for long.
+    fresh_from: Instant,
+    deadline: Instant,
+    /// The answer to this Ping, or to a later one, is one at any time.
+    opaque: u64,
 }
 
 impl Liveness {
@@ -28,11 +39,27 @@ impl Liveness {
             smoothed: None,
             least: LeastOver::default(),
             ping_wanted: true,
+            probe: None,
         }
     }
 
     pub(super) fn heard(&mut self, now: Instant) {
         self.last_heard = now;
+        if self.probe.is_some_and(|probe| now >= probe.fresh_from) {
+            self.probe = None;
+        }
+    }
+
+    /// Wants a sign of life within that time. One that is asked for already keeps its deadline.
+    pub(super) fn probe(&mut self, now: Instant, within: Duration) {
+        if self.probe.is_none() {
+            self.ping_wanted = true;
+            self.probe = Some(Probe {
+                fresh_from: now + within / FRESH_PART,
+                deadline: now + within,
+                opaque: self.next_opaque + 1,
+            });
+        }
     }
 
     pub(super) fn sent(&mut self, now: Instant) {
@@ -45,6 +72,7 @@ impl Liveness {
     /// for as long as the carrier blocks.
     pub(super) fn deadline(&self) -> Instant {
         let silent = self.last_heard + self.heartbeat * SILENT_BEATS;
+        let silent = self.probe.map_or(silent, |probe| probe.deadline.min(silent));
         if self.ping_wanted { silent } else { silent.min(self.next_ping()) }
     }
 
@@ -58,6 +86,7 @@ impl Liveness {
 
     pub(super) fn is_peer_silent(&self, now: Instant) -> bool {
         now.duration_since(self.last_heard) >= self.heartbeat * SILENT_BEATS
+            || self.probe.is_some_and(|probe| now >= probe.deadline)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) {
@@ -88,12 +117,19 @@ impl Liveness {
         Some(self.next_opaque.to_be_bytes())
     }
 
+    /// The Ping that waits for its answer.
+    #[cfg(test)]
+    pub(super) fn in_flight(&self) -> Option<[u8; 8]> {
+        self.in_flight.map(|(opaque, _)| opaque.to_be_bytes())
+    }
+
     pub(super) fn handle_ack(&mut self, opaque: [u8; 8], now: Instant) {
         let Some((expected, sent_at)) = self.in_flight else { return };
         if opaque != expected.to_be_bytes() {
             return;
         }
         self.in_flight = None;
+        self.probe = self.probe.filter(|probe| expected < probe.opaque);
         self.last_sample = Some(now);
         let sample = now.duration_since(sent_at).max(Duration::from_micros(1));
         // RFC 6298's smoothing: 7/8 of the past, 1/8 of the sample.
@@ -141,6 +177,10 @@ impl LeastOver {
 
 /// Heartbeats without a sound after which a peer is dead: two may be lost on a path that changes.
 const SILENT_BEATS: u32 = 3;
+
+/// The part of a probe's time after which any byte counts: what had arrived unnoticed before it began
+/// has been read by then.
+const FRESH_PART: u32 = 4;
 
 /// Round trips are measured at most this often under load: 24 bytes a second.
 const SAMPLE_EVERY: Duration = Duration::from_secs(1);

@@ -75,8 +75,8 @@ pub enum State {
 /// - commands: [`hello`](Self::hello), [`accept`](Self::accept), [`confirm`](Self::confirm),
 ///   [`register`](Self::register), [`open`](Self::open), [`write`](Self::write),
 ///   [`read`](Self::read), [`finish`](Self::finish), [`reset`](Self::reset),
-///   [`reset_after_data`](Self::reset_after_data), [`drain`](Self::drain),
-///   [`close`](Self::close), ..;
+///   [`reset_after_data`](Self::reset_after_data), [`probe`](Self::probe),
+///   [`drain`](Self::drain), [`close`](Self::close), ..;
 /// - `poll_*`, what to do: [`poll_transmit`](Self::poll_transmit),
 ///   [`poll_timeout`](Self::poll_timeout), [`poll_event`](Self::poll_event). They are to be
 ///   called, in this order of interest, after anything else was.

@@ -21,19 +21,26 @@ struct Bed {
 
 impl Bed {
     fn new() -> Self {
+        Self::with(ServerMode::Failover)
+    }
+
+    fn with(mode: ServerMode) -> Self {
         let config = ClientConfig {
-            server: "127.0.0.1:1".to_owned(),
+            servers: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
+            server_mode: mode,
             transport: ClientTransport::Plaintext,
             token: Token::new("secret").unwrap(),
             software: String::new(),
             retry: Retry::Forever,
+            connect_timeout: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(1),
             connections: Connections::Auto,
             shards: Shards::inherit(),
         };
         let connector = Connector::new(config, ClientId([1; 16])).unwrap();
         let (sender, events) = broadcast::channel(64);
-        Self { state: State::new(connector, Retry::Forever, 1, sender), events }
+        let roster = Roster::new(mode, 2, 2);
+        Self { state: State::new(connector, Retry::Forever, roster, sender), events }
     }
 
     /// A tunnel whose name the server picks; who waits for it is told by [`Bed::told`] too.
@@ -41,15 +48,29 @@ impl Bed {
         self.state.add(spec(), oneshot::channel().0)
     }
 
+    /// A session over a carrier to the first server.
     fn enter(&self, carrier: u8, id: u64) -> Server {
+        self.enter_at(to_first(carrier), id)
+    }
+
+    fn enter_at(&self, carrier: CarrierId, id: u64) -> Server {
         let server = Server::new(carrier, id);
-        self.state.enter(CarrierNumber(carrier), &server.session, SessionId(id), None);
+        self.state.enter(carrier, &server.session, SessionId(id), None);
         server
     }
 
-    fn leave(&self, carrier: u8) -> bool {
+    fn leave(&self, carrier: u8) {
+        self.leave_at(to_first(carrier));
+    }
+
+    fn leave_at(&self, carrier: CarrierId) {
+        let server = self.state.connector.server(carrier.server).to_owned();
         let (reason, retry_in) = (String::new(), Duration::ZERO);
-        self.state.leave(CarrierNumber(carrier), Some(Event::Disconnected { reason, retry_in }))
+        self.state.leave(carrier, Some(Event::Disconnected { server, reason, retry_in }));
+    }
+
+    fn is_wanted(&self, carrier: CarrierId) -> bool {
+        self.state.roster.borrow().is_wanted(carrier)
     }
 
     fn answer(&self, server: &Server, number: u32, answer: Registered) -> Next {
@@ -70,6 +91,14 @@ impl Bed {
         }
         told
     }
+}
+
+fn to_first(number: u8) -> CarrierId {
+    CarrierId { server: ServerIndex(0), number: CarrierNumber(number) }
+}
+
+fn to_second(number: u8) -> CarrierId {
+    CarrierId { server: ServerIndex(1), number: CarrierNumber(number) }
 }
 
 fn spec() -> TunnelSpec {
@@ -93,23 +122,26 @@ fn refused(code: RefusalCode) -> Registered {
 
 /// A session of the client, and the server's end of it.
 struct Server {
-    carrier: CarrierNumber,
+    carrier: CarrierId,
     id: SessionId,
     session: Session,
     client: Arc<Shared>,
     machine: Machine,
+    /// The names that were asked for.
+    asked: Vec<String>,
 }
 
 impl Server {
-    fn new(carrier: u8, id: u64) -> Self {
+    fn new(carrier: CarrierId, id: u64) -> Self {
         let now = Instant::now();
         let client = Arc::new(Shared::new(Machine::client(Config::default(), now)));
         let mut server = Self {
-            carrier: CarrierNumber(carrier),
+            carrier,
             id: SessionId(id),
             session: Session::new(Arc::clone(&client)),
             client,
             machine: Machine::server(Config::default(), [0; 32], now),
+            asked: Vec::new(),
         };
         server.exchange();
         server.client.lock(|inner| {
@@ -145,7 +177,8 @@ impl Server {
         while let Some(event) = self.machine.poll_event() {
             match event {
                 Heard::Register(number, wanted) => {
-                    assert_eq!(CarrierNumber::of(&wanted), Some(self.carrier));
+                    assert_eq!(CarrierNumber::of(&wanted), Some(self.carrier.number));
+                    self.asked.push(wanted.name.clone());
                     let join = if options::is_joining(&wanted) { " join" } else { "" };
                     heard.push(format!("+{number}{join}"));
                 }
@@ -244,7 +277,7 @@ fn a_refusal_is_told_when_nobody_has_the_tunnel_any_more() {
     bed.answer(&second, tunnel, refused(RefusalCode::LimitExceeded));
     assert_eq!(bed.told(), ["lost"]);
     // Told once, for as long as it stays so.
-    bed.state.ask_again(CarrierNumber(1), tunnel);
+    bed.state.ask_again(to_first(1), tunnel);
     assert_eq!(second.heard(), ["+1"]);
     bed.answer(&second, tunnel, refused(RefusalCode::LimitExceeded));
     assert!(bed.told().is_empty());
@@ -261,29 +294,140 @@ fn while_a_tunnel_is_refused_one_carrier_asks_for_all() {
     bed.answer(&first, tunnel, refused(RefusalCode::Internal));
     first.heard();
     second.heard();
-    bed.state.ask_again(CarrierNumber::FIRST, tunnel);
+    bed.state.ask_again(to_first(0), tunnel);
     assert_eq!(first.heard(), ["+1"]);
     assert!(second.heard().is_empty());
-    bed.state.ask_again(CarrierNumber::FIRST, tunnel);
+    bed.state.ask_again(to_first(0), tunnel);
     assert!(first.heard().is_empty(), "it is asked for already");
     bed.answer(&first, tunnel, ok());
-    bed.state.ask_again(CarrierNumber(1), tunnel);
+    bed.state.ask_again(to_first(1), tunnel);
     assert_eq!(second.heard(), ["+1 join"]);
 }
 
 #[test]
 fn connected_and_disconnected_take_turns() {
     let mut bed = Bed::new();
-    assert!(bed.leave(0), "the first attempt failed");
+    // The first attempt failed.
+    bed.leave(0);
     bed.enter(0, 1);
     bed.enter(1, 2);
-    assert!(!bed.leave(0));
+    bed.leave(0);
     bed.enter(0, 3);
-    assert!(!bed.leave(0));
-    assert!(bed.leave(1));
-    assert!(bed.leave(1), "of a further carrier nobody wants to know");
-    assert!(bed.leave(0));
+    bed.leave(0);
+    bed.leave(1);
+    // Of a further carrier nobody wants to know.
+    bed.leave(1);
+    bed.leave(0);
     assert_eq!(bed.told(), ["disconnected", "connected", "disconnected", "disconnected"]);
+}
+
+#[test]
+fn where_one_server_is_enough_an_outage_is_one_of_all() {
+    let mut bed = Bed::new();
+    bed.leave_at(to_first(0));
+    bed.enter_at(to_second(0), 1);
+    assert_eq!(bed.told(), ["disconnected", "connected"]);
+    // Looks for the first one fail unnoticed.
+    bed.leave_at(to_first(0));
+    bed.enter_at(to_first(0), 2);
+    bed.leave_at(to_second(0));
+    assert_eq!(bed.told(), ["connected"]);
+}
+
+#[test]
+fn where_all_servers_are_used_each_has_its_own_outages() {
+    let mut bed = Bed::with(ServerMode::All);
+    bed.enter_at(to_first(0), 1);
+    bed.leave_at(to_second(0));
+    bed.enter_at(to_second(0), 2);
+    bed.leave_at(to_first(0));
+    let told = std::iter::from_fn(|| bed.events.try_recv().ok()).map(|event| match event {
+        Event::Connected { server, .. } => format!("+{server}"),
+        Event::Disconnected { server, .. } => format!("-{server}"),
+        other => unreachable!("{other:?}"),
+    });
+    let told: Vec<String> = told.collect();
+    assert_eq!(told, ["+127.0.0.1:1", "-127.0.0.1:2", "+127.0.0.1:2", "-127.0.0.1:1"]);
+}
+
+#[test]
+fn each_server_is_asked_by_itself_and_picks_by_itself() {
+    let mut bed = Bed::with(ServerMode::All);
+    let tunnel = bed.add();
+    let mut one = bed.enter_at(to_first(0), 1);
+    let mut two = bed.enter_at(to_second(0), 2);
+    let mut more = bed.enter_at(to_second(1), 3);
+    assert_eq!(one.heard(), ["+1"]);
+    assert_eq!(two.heard(), ["+1"], "a newer client takes over at each of them");
+    bed.answer(&one, tunnel, ok());
+    assert!(more.heard().is_empty(), "what another server has is not joined");
+    bed.answer(&two, tunnel, Registered::Ok { address: "http://other.localhost/".to_owned() });
+    assert_eq!(more.heard(), ["+1 join"]);
+    assert_eq!(bed.told(), ["connected", "connected", "ready", "ready"]);
+    bed.leave_at(to_first(0));
+    bed.leave_at(to_second(0));
+    bed.leave_at(to_second(1));
+    let (mut one, mut two) = (bed.enter_at(to_first(0), 4), bed.enter_at(to_second(0), 5));
+    one.heard();
+    two.heard();
+    assert_eq!((one.asked, two.asked), (vec!["app".to_owned()], vec!["other".to_owned()]));
+}
+
+#[test]
+fn a_refusal_by_one_server_leaves_the_tunnel_to_the_other() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (one, two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    let again = bed.answer(&one, tunnel, refused(RefusalCode::LimitExceeded));
+    assert!(matches!(again, Next::AskAgain(_)));
+    bed.answer(&two, tunnel, ok());
+    assert_eq!(bed.told(), ["connected", "connected", "lost", "ready"]);
+    // Nobody is left who could say yes.
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, refused(RefusalCode::LimitExceeded));
+    bed.answer(&two, tunnel, refused(RefusalCode::LimitExceeded));
+    assert!(bed.state.target(tunnel).is_none());
+}
+
+#[test]
+fn a_newer_client_at_one_server_leaves_the_tunnel_at_the_other() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (one, two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let mut more = bed.enter_at(to_first(1), 3);
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&two, tunnel, ok());
+    more.heard();
+    bed.told();
+    let next = bed.answer(&one, tunnel, refused(RefusalCode::Superseded));
+    assert!(matches!(next, Next::GoOn));
+    assert_eq!(bed.told(), ["lost"]);
+    assert_eq!(more.heard(), ["-1"]);
+    // It does not fight back.
+    bed.leave_at(to_first(0));
+    let mut one = bed.enter_at(to_first(0), 4);
+    assert!(one.heard().is_empty());
+    let end = bed.answer(&two, tunnel, refused(RefusalCode::Superseded));
+    assert!(matches!(end, Next::End(ConnectError::Superseded(_))));
+}
+
+#[test]
+fn a_server_makes_way_once_the_earlier_one_has_all_that_it_has() {
+    let bed = Bed::new();
+    let later = bed.enter_at(to_second(0), 1);
+    let (kept, refused_there) = (bed.add(), bed.add());
+    bed.answer(&later, kept, ok());
+    bed.answer(&later, refused_there, ok());
+    let mut earlier = bed.enter_at(to_first(0), 2);
+    assert_eq!(earlier.heard(), ["+1", "+2"]);
+    bed.answer(&earlier, kept, ok());
+    assert!(bed.is_wanted(to_second(0)));
+    bed.answer(&earlier, refused_there, refused(RefusalCode::LimitExceeded));
+    assert!(bed.is_wanted(to_second(0)), "visitors of the other tunnel would lose it");
+    bed.state.ask_again(to_first(0), refused_there);
+    bed.answer(&earlier, refused_there, ok());
+    assert!(!bed.is_wanted(to_second(0)));
+    assert!(bed.is_wanted(to_first(0)));
 }
 
 #[test]
@@ -300,15 +444,17 @@ fn an_answer_over_a_session_that_has_left_is_nobodys() {
 }
 
 #[test]
-fn the_server_is_where_a_session_has_led() {
+fn each_server_is_where_a_session_has_led() {
     let bed = Bed::new();
-    assert_eq!(bed.state.reached(), None);
-    let server = Server::new(0, 1);
+    assert_eq!(bed.state.reached(ServerIndex(0)), None);
+    let server = Server::new(to_first(0), 1);
     let addr = "192.0.2.1:7835".parse().unwrap();
     bed.state.enter(server.carrier, &server.session, server.id, Some(addr));
-    assert_eq!(bed.state.reached(), Some(addr));
+    assert_eq!(bed.state.reached(ServerIndex(0)), Some(addr));
+    assert_eq!(bed.state.reached(ServerIndex(1)), None);
     bed.leave(0);
-    assert_eq!(bed.state.reached(), None);
+    assert_eq!(bed.state.reached(ServerIndex(0)), None);
+    assert_eq!(bed.state.last_reached(), BTreeSet::from([addr]));
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Made {
     }
 
     fn dialer(&self, identity: Option<IdentityFiles>) -> TlsDialer {
-        let verification = Some(Verification::new("localhost", Roots::File(self.ca())).unwrap());
+        let verification = Some(Verification::new(None, Roots::File(self.ca())).unwrap());
         TlsDialer::new(ClientTls { verification, identity }).unwrap()
     }
 
@@ -117,6 +117,9 @@ impl Made {
     }
 }
 
+/// The server, as a client knows it.
+const SERVER: &str = "localhost:7835";
+
 async fn stock_to(
     acceptor: &TlsAcceptor,
     client: ClientConfig,
@@ -136,7 +139,7 @@ async fn to_stock(
 ) -> (io::Result<Secured>, io::Result<Stock>) {
     let (dialled, accepted) = sockets().await;
     let acceptor = StockAcceptor::from(Arc::new(server));
-    let near = async { Box::pin(dialer.connect(dialled)).await };
+    let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
     let far = async { acceptor.accept(accepted).await.map(Stock::Server) };
     soon(async { tokio::join!(near, far) }).await
 }
@@ -146,7 +149,7 @@ async fn ours(
     acceptor: &TlsAcceptor,
 ) -> (io::Result<Secured>, io::Result<Secured>) {
     let (dialled, accepted) = sockets().await;
-    let near = async { Box::pin(dialer.connect(dialled)).await };
+    let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
     let far = async { Box::pin(acceptor.accept(accepted)).await };
     soon(async { tokio::join!(near, far) }).await
 }
@@ -239,7 +242,7 @@ async fn a_server_is_told_why_its_certificate_is_not_taken_by_either_client() {
 #[tokio::test]
 async fn a_server_is_told_the_name_that_it_is_verified_by_and_no_other() {
     let made = Made::new();
-    let verification = |name| Some(Verification::new(name, Roots::File(made.ca())).unwrap());
+    let verification = |name| Some(Verification::new(Some(name), Roots::File(made.ca())).unwrap());
     let identity = Some(made.identity(0));
     for (verification, told) in
         [(verification("localhost"), Some("localhost")), (verification("::1"), None), (None, None)]
@@ -247,7 +250,7 @@ async fn a_server_is_told_the_name_that_it_is_verified_by_and_no_other() {
         let settings = ClientTls { verification, identity: identity.clone() };
         let dialer = TlsDialer::new(settings).unwrap();
         let (dialled, accepted) = sockets().await;
-        let dialling = tokio::spawn(async move { dialer.connect(dialled).await.map(drop) });
+        let dialling = tokio::spawn(async move { dialer.connect(SERVER, dialled).await.map(drop) });
         let hello = tokio_rustls::LazyConfigAcceptor::new(Default::default(), accepted);
         let hello = soon(hello).await.unwrap();
         assert_eq!(hello.client_hello().server_name(), told);

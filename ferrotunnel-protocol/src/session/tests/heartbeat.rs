@@ -174,3 +174,81 @@ fn a_timeout_that_comes_early_does_nothing() {
     assert_eq!(pair.client.session.poll_timeout(), Some(next));
     assert!(!pair.client.session.has_output());
 }
+
+const PROBE: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_peer_that_is_asked_for_a_sign_of_life_gives_one() {
+    let mut pair = Pair::with(Setup { one_way: Duration::from_millis(200), ..Setup::default() });
+    let pings = pair.client.sent(FrameType::Ping);
+    let now = pair.now;
+    pair.client.session.probe(now, PROBE);
+    // Once is enough.
+    pair.client.session.probe(now, PROBE);
+    pair.pass(Duration::from_millis(400));
+    assert_eq!(pair.client.sent(FrameType::Ping) - pings, 1);
+    // What was answered has no deadline any more, though nothing else is said.
+    pair.server.link.stalled = true;
+    pair.pass(2 * PROBE);
+    assert_eq!(pair.client.violation, None);
+    assert_eq!(pair.client.session.state(), State::Established);
+}
+
+#[test]
+fn a_peer_that_gives_no_sign_of_life_is_dead_long_before_its_heartbeats_are_missed() {
+    // Whether or not our question can leave.
+    for blocked in [false, true] {
+        let mut pair = Pair::new();
+        pair.server.link.stalled = true;
+        pair.client.link.stalled = blocked;
+        let now = pair.now;
+        pair.client.session.probe(now, PROBE);
+        pair.pass(PROBE - Duration::from_millis(1));
+        assert_eq!(pair.client.violation, None);
+        pair.pass(Duration::from_millis(1));
+        assert_eq!(pair.client.violation, Some(Violation::PeerSilent));
+        assert!(pair.client.timeouts <= 2, "{} timeouts", pair.client.timeouts);
+    }
+}
+
+#[test]
+fn what_lay_there_when_a_sign_of_life_was_asked_for_is_none() {
+    let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
+    let id = pair.open(Side::Client);
+    pair.server.link.stalled = true;
+    let now = pair.now;
+    pair.client.session.probe(now, PROBE);
+    pair.client.feed(&data(id, 0, b"old"), now);
+    pair.pass(PROBE);
+    assert_eq!(pair.client.violation, Some(Violation::PeerSilent));
+}
+
+#[test]
+fn a_busy_peer_whose_answer_is_held_up_is_alive() {
+    let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
+    let id = pair.open(Side::Client);
+    pair.server.link.stalled = true;
+    let now = pair.now;
+    pair.client.session.probe(now, PROBE);
+    pair.pass(PROBE / 2);
+    let now = pair.now;
+    pair.client.feed(&data(id, 0, b"new"), now);
+    pair.pass(PROBE);
+    assert_eq!(pair.client.violation, None);
+}
+
+#[test]
+fn an_old_answer_is_no_sign_of_life() {
+    let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
+    // A question of before, whose answer is on its way already.
+    pair.pass(BEAT - Duration::from_millis(1));
+    pair.server.link.stalled = true;
+    pair.pass(Duration::from_millis(1));
+    let asked = pair.client.session.liveness.in_flight();
+    let now = pair.now;
+    pair.client.session.probe(now, PROBE);
+    let ping = Frame::Ping(Ping { ack: true, opaque: asked.unwrap() });
+    pair.client.feed(&ping.encode(), now);
+    pair.pass(PROBE);
+    assert_eq!(pair.client.violation, Some(Violation::PeerSilent));
+}
