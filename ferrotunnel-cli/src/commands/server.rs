@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::args::ServerCommand;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::{ServerSettings, refuse_principals};
+use crate::settings::ServerSettings;
 use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 use crate::systemd::{Manager, Sockets};
@@ -20,9 +20,8 @@ pub(super) async fn run(
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let file = SettingsFile::asked_for(&args.config)?;
-    refuse_principals(&file.principals)?;
     let layers = args.given.over_file(file.server.unwrap_or_default());
-    let settings = ServerSettings::resolve(layers)?;
+    let settings = ServerSettings::resolve(layers, file.principals)?;
     let drain_timeout = settings.drain_timeout();
     let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
