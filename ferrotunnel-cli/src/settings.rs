@@ -1,6 +1,7 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
 mod certificates;
+mod changes;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::value::{Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
+pub(crate) use self::changes::changes;
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -72,6 +74,11 @@ impl ServerSettings {
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
+    }
+
+    /// The token that those share who have none of their own, if there is one.
+    pub(crate) fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
     }
 
     /// How long a drain may take.

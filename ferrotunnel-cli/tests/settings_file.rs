@@ -8,57 +8,23 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use ferrotunnel_tests::{
-    LocalService, Site, get, loopback, public_addr, run, says_and_hears, soon,
+    LocalService, Site, TOKEN, get, loopback, public_addr, run, says_and_hears, soon,
 };
 use serde_json::{Value, json};
+use support::files::Files;
+use support::server::Server;
 use support::{Running, command};
-use tempfile::TempDir;
 use tokio::net::TcpStream;
-
-const TOKEN: &str = "correct-horse-battery-staple";
-
-/// A directory with settings files that only their owner may read.
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// A server on free ports of loopback, with further lines.
-    fn server(&self, more: &str) -> String {
-        let ports = "bind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'";
-        self.write("server.toml", &format!("[server]\ntoken = '{TOKEN}'\n{ports}\n{more}"))
-    }
-}
-
-/// A server of a settings file, and where it listens.
-struct Server {
-    process: Running,
-    tunnel: SocketAddr,
-    http: SocketAddr,
-}
 
 fn server(file: &str, args: &[&str], env: &[(&str, &str)]) -> Server {
     let mut command = command(&[&["server", "--json", "--config", file], args].concat());
     command.envs(env.iter().copied());
-    let process = Running::spawn(command);
-    let listening: Value = process.line().parse().unwrap();
-    let addr = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
-    Server { tunnel: addr("tunnel_addr"), http: addr("http_addr"), process }
+    Server::spawn(command)
 }
 
 /// The first public address of a client with these arguments.
@@ -212,7 +178,7 @@ fn http_and_tcp_read_how_to_reach_the_server_and_no_tunnels() {
 fn no_file_is_read_that_nobody_named() {
     let files = Files::new();
     files.write("ferrotunnel.toml", "[client]\nserver = '127.0.0.1:1'\ntoken = 's'\n");
-    let output = command(&["http", "3000"]).current_dir(files.0.path()).output().unwrap();
+    let output = command(&["http", "3000"]).current_dir(files.dir()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     for words in ["no server", "--server", "FERROTUNNEL_SERVER", "--config"] {
@@ -246,7 +212,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_starts() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let missing = Files::new().0.path().join("missing.toml");
+    let missing = Files::new().dir().join("missing.toml");
     let missing = missing.to_str().unwrap();
     for args in [&["server", "--config", missing][..], &["check", missing]] {
         let (code, _, stderr) = ended(args);

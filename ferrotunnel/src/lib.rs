@@ -19,7 +19,7 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry,
 };
 pub use ferrotunnel_core::{
-    DirectCarriers, Drained, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
+    DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, Verifier, VerifierError,
     check_principals, issue_token,
 };
 pub use listener::TunnelListener;
