@@ -8,6 +8,7 @@ mod failure;
 mod layers;
 mod logging;
 mod output;
+mod reload;
 mod report;
 mod runtime;
 mod settings;

@@ -1,20 +1,20 @@
 //! What the arguments mean: each kind of settings can only say what a builder of the library accepts.
 
 mod certificates;
+mod changes;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, Retry, Server,
-    ServerBuilder, ServerMode,
+    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
+    Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
 use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
-use crate::settings_file::Principal;
 use crate::systemd::Sockets;
 use crate::token_file;
 use crate::tunnel::TunnelSettings;
@@ -22,11 +22,14 @@ use crate::value::{Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
+pub(crate) use self::changes::changes;
 
 /// A server as it shall run.
 #[derive(Debug)]
 pub(crate) struct ServerSettings {
-    token: Secret,
+    /// Without one, only principals come in.
+    token: Option<Secret>,
+    principals: Vec<PrincipalConfig>,
     pub(crate) bind: SocketAddr,
     pub(crate) http_bind: SocketAddr,
     pub(crate) domain: Option<String>,
@@ -40,8 +43,19 @@ pub(crate) struct ServerSettings {
 
 impl ServerSettings {
     /// What all sources say together, and the defaults where they say nothing.
-    pub(crate) fn resolve(layers: Layers<ServerArgs>) -> Result<Self, Failure> {
+    pub(crate) fn resolve(
+        layers: Layers<ServerArgs>,
+        principals: Vec<PrincipalConfig>,
+    ) -> Result<Self, Failure> {
         let args = layers.resolve();
+        let token = token(args.token)?;
+        if token.is_none() && principals.is_empty() {
+            return Err(Failure::failed(
+                "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
+                 FERROTUNNEL_TOKEN_FILE to a file that holds it, or give each user a token of their own by [principals] \
+                 of a settings file (--config)",
+            ));
+        }
         Ok(Self {
             encryption: ServerEncryption::new(
                 args.plaintext.unwrap_or(false),
@@ -49,7 +63,8 @@ impl ServerSettings {
                 args.tls_key,
                 args.tls_client_ca,
             )?,
-            token: token(args.token)?,
+            token,
+            principals,
             bind: args.bind.unwrap_or(DEFAULT_BIND),
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
             domain: args.domain,
@@ -59,6 +74,11 @@ impl ServerSettings {
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
+    }
+
+    /// The token that those share who have none of their own, if there is one.
+    pub(crate) fn token(&self) -> Option<&Secret> {
+        self.token.as_ref()
     }
 
     /// How long a drain may take.
@@ -80,15 +100,24 @@ impl ServerSettings {
         Ok(builder.build()?)
     }
 
+    /// Whether the library takes them. Reads no file.
+    pub(crate) fn check(self) -> Result<(), Failure> {
+        self.builder().build()?;
+        Ok(())
+    }
+
     /// Reads no file.
     fn builder(self) -> ServerBuilder {
         let mut builder = Server::builder()
-            .token(self.token.reveal())
+            .principals(self.principals)
             .bind(self.bind)
             .http_bind(self.http_bind)
             .limits(self.limits)
             .threads(self.threads)
             .drain_grace(self.drain_timeout);
+        if let Some(token) = self.token {
+            builder = builder.token(token.reveal());
+        }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -108,16 +137,6 @@ impl ServerSettings {
     }
 }
 
-/// The one place where a server turns away what its settings file says of principals.
-pub(crate) fn refuse_principals(principals: &[Principal]) -> Result<(), Failure> {
-    if principals.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::failed(
-        "principals are not supported by this build; take the [principals] sections out of the settings file",
-    ))
-}
-
 /// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
 /// What another layer may still bring is not missed.
 pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
@@ -128,8 +147,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_client_ca: None,
         ..layer.with_some_token()
     };
-    ServerSettings::resolve(Layers { file: layer, ..Layers::default() })?.builder().build()?;
-    Ok(())
+    ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()
 }
 
 /// A client as it shall run, with its tunnels.
@@ -158,7 +176,7 @@ impl ClientSettings {
         Ok(Self {
             servers: servers(args.servers)?,
             server_mode: args.server_mode.unwrap_or_default(),
-            token: token(args.token)?,
+            token: token(args.token)?.ok_or_else(no_token)?,
             encryption: ClientEncryption::new(args.plaintext.unwrap_or(false), args.tls)?,
             retry: if exits { Retry::Never } else { Retry::Forever },
             connect_timeout: args.connect_timeout,
@@ -240,20 +258,24 @@ fn servers(addrs: Option<Vec<ServerAddr>>) -> Result<Vec<ServerAddr>, Failure> {
     })
 }
 
-/// The token as given; what a token may contain is the library's to judge.
-fn token(arg: TokenArg) -> Result<Secret, Failure> {
+/// The token as given, if it was; what a token may contain is the library's to judge.
+pub(crate) fn token(arg: TokenArg) -> Result<Option<Secret>, Failure> {
     match (arg.token, arg.token_file) {
-        (Some(token), None) => Ok(token),
-        (None, Some(path)) => token_file::read("--token-file", &path).map(Secret::from),
+        (Some(token), None) => Ok(Some(token)),
+        (None, Some(path)) => token_file::read("--token-file", &path).map(Secret::from).map(Some),
         (Some(_), Some(_)) => Err(Failure::usage(
             "the token is given twice, by --token or FERROTUNNEL_TOKEN and by --token-file or FERROTUNNEL_TOKEN_FILE; \
              drop one of them",
         )),
-        (None, None) => Err(Failure::failed(
-            "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
-             FERROTUNNEL_TOKEN_FILE to a file that holds it, or either in a settings file (--config)",
-        )),
+        (None, None) => Ok(None),
     }
+}
+
+fn no_token() -> Failure {
+    Failure::failed(
+        "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
+         FERROTUNNEL_TOKEN_FILE to a file that holds it, or either in a settings file (--config)",
+    )
 }
 
 impl TokenArg {
@@ -308,6 +330,7 @@ pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 mod tests {
     use super::*;
     use crate::failure::Exit;
+    use crate::layers::Given;
 
     #[test]
     fn limits_that_were_not_typed_keep_their_defaults() {
@@ -328,10 +351,23 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_token_says_both_ways_to_set_it() {
-        let failure = token(TokenArg::default()).unwrap_err();
+    fn a_missing_token_says_every_way_to_let_somebody_in() {
+        let server = Layers { given: Given::default(), file: ServerArgs::default() };
+        let failure = ServerSettings::resolve(server.clone(), Vec::new()).unwrap_err();
         assert_eq!(failure.exit(), Exit::Failed);
-        assert!(failure.to_string().contains("--token"));
-        assert!(failure.to_string().contains("FERROTUNNEL_TOKEN"));
+        let words = failure.to_string();
+        for way in [
+            "--token or FERROTUNNEL_TOKEN",
+            "--token-file or FERROTUNNEL_TOKEN_FILE",
+            "[principals]",
+        ] {
+            assert!(words.contains(way), "{way} is not in: {words}");
+        }
+        assert!(ServerSettings::resolve(server, vec![PrincipalConfig::new("web")]).is_ok());
+        let words = no_token().to_string();
+        assert!(
+            words.contains("--token or FERROTUNNEL_TOKEN") && words.contains("--token-file"),
+            "{words}"
+        );
     }
 }

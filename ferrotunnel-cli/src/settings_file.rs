@@ -13,6 +13,7 @@ use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use ferrotunnel::PrincipalConfig;
 use toml::de::DeTable;
 
 use crate::args::{ConfigArg, ServerArgs};
@@ -20,9 +21,6 @@ use crate::failure::{Exit, Failure};
 use crate::output;
 
 pub(crate) use client::ClientSection;
-pub(crate) use principal::Principal;
-#[cfg(test)]
-pub(crate) use principal::PrincipalLimits;
 pub(crate) use problem::Problem;
 pub(crate) use section::NamedFile;
 use section::{Known, Reading, Section};
@@ -35,10 +33,10 @@ pub(crate) struct SettingsFile {
     pub(crate) server: Option<ServerArgs>,
     pub(crate) client: Option<ClientSection>,
     /// Who may register what, in the order of the file.
-    pub(crate) principals: Vec<Principal>,
+    pub(crate) principals: Vec<PrincipalConfig>,
     /// The files that it names.
     pub(crate) files: Vec<NamedFile>,
-    /// Its mode, if it holds a token that others than its owner may read.
+    /// Its mode, if it holds secrets that others than its owner may read.
     pub(crate) exposed: Option<u32>,
 }
 
@@ -107,7 +105,9 @@ impl SettingsFile {
         let server = self.server.as_ref().is_some_and(|server| server.token.token.is_some());
         let client =
             self.client.as_ref().is_some_and(|client| client.connect.token.token.is_some());
-        server || client || self.principals.iter().any(|principal| !principal.tokens.is_empty())
+        // Who has a verifier can pass for the server.
+        let principals = self.principals.iter().any(|principal| !principal.verifiers.is_empty());
+        server || client || principals
     }
 
     /// What its owner should see to.
@@ -115,7 +115,7 @@ impl SettingsFile {
         let mode = self.exposed?;
         let path = self.path.display();
         Some(format!(
-            "{path} holds a token and other users may read it (mode {mode:03o}); run: chmod 600 {path}"
+            "{path} holds secrets and other users may read it (mode {mode:03o}); run: chmod 600 {path}"
         ))
     }
 }
@@ -138,10 +138,11 @@ fn sections(root: &mut Section<'_, '_>) -> SettingsFile {
     let (has_server, has_client) = (root.has("server"), root.has("client"));
     let server = root.table("server", server::read);
     let client = root.table("client", client::read);
+    let principals = root.named_tables("principals", principal::read);
     SettingsFile {
         server: has_server.then_some(server),
         client: has_client.then_some(client),
-        principals: root.named_tables("principals", principal::read),
+        principals: principal::together(principals, root),
         ..SettingsFile::default()
     }
 }

@@ -79,6 +79,35 @@ impl StopSignals {
     }
 }
 
+/// SIGHUP, which asks to read the settings again, from the moment this is made; until then it ends the process.
+pub(crate) struct HangUps {
+    #[cfg(unix)]
+    signal: tokio::signal::unix::Signal,
+}
+
+impl HangUps {
+    /// Takes the signal over.
+    #[cfg(unix)]
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { signal: signal(SignalKind::hangup()).map_err(cannot_listen)? })
+    }
+
+    /// There is no such signal.
+    #[cfg(not(unix))]
+    pub(crate) fn listen() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    /// Resolves at the next one. Safe to drop and call again.
+    pub(crate) async fn next(&mut self) {
+        #[cfg(unix)]
+        self.signal.recv().await;
+        #[cfg(not(unix))]
+        std::future::pending().await
+    }
+}
+
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn cannot_listen(error: std::io::Error) -> Failure {
     Failure::failed(format!("cannot listen for signals: {error}"))

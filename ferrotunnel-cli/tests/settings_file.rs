@@ -8,57 +8,23 @@
 
 mod support;
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use ferrotunnel_tests::{
-    LocalService, Site, get, loopback, public_addr, run, says_and_hears, soon,
+    LocalService, Site, TOKEN, get, loopback, public_addr, run, says_and_hears, soon,
 };
 use serde_json::{Value, json};
+use support::files::Files;
+use support::server::Server;
 use support::{Running, command};
-use tempfile::TempDir;
 use tokio::net::TcpStream;
-
-const TOKEN: &str = "correct-horse-battery-staple";
-
-/// A directory with settings files that only their owner may read.
-struct Files(TempDir);
-
-impl Files {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.0.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path.to_str().unwrap().to_owned()
-    }
-
-    /// A server on free ports of loopback, with further lines.
-    fn server(&self, more: &str) -> String {
-        let ports = "bind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'";
-        self.write("server.toml", &format!("[server]\ntoken = '{TOKEN}'\n{ports}\n{more}"))
-    }
-}
-
-/// A server of a settings file, and where it listens.
-struct Server {
-    process: Running,
-    tunnel: SocketAddr,
-    http: SocketAddr,
-}
 
 fn server(file: &str, args: &[&str], env: &[(&str, &str)]) -> Server {
     let mut command = command(&[&["server", "--json", "--config", file], args].concat());
     command.envs(env.iter().copied());
-    let process = Running::spawn(command);
-    let listening: Value = process.line().parse().unwrap();
-    let addr = |name: &str| listening[name].as_str().unwrap().parse().unwrap();
-    Server { tunnel: addr("tunnel_addr"), http: addr("http_addr"), process }
+    Server::spawn(command)
 }
 
 /// The first public address of a client with these arguments.
@@ -212,7 +178,7 @@ fn http_and_tcp_read_how_to_reach_the_server_and_no_tunnels() {
 fn no_file_is_read_that_nobody_named() {
     let files = Files::new();
     files.write("ferrotunnel.toml", "[client]\nserver = '127.0.0.1:1'\ntoken = 's'\n");
-    let output = command(&["http", "3000"]).current_dir(files.0.path()).output().unwrap();
+    let output = command(&["http", "3000"]).current_dir(files.dir()).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     for words in ["no server", "--server", "FERROTUNNEL_SERVER", "--config"] {
@@ -246,7 +212,7 @@ fn everything_that_is_wrong_is_said_at_once_and_nothing_starts() {
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    let missing = Files::new().0.path().join("missing.toml");
+    let missing = Files::new().dir().join("missing.toml");
     let missing = missing.to_str().unwrap();
     for args in [&["server", "--config", missing][..], &["check", missing]] {
         let (code, _, stderr) = ended(args);
@@ -267,15 +233,66 @@ fn a_client_without_any_tunnel_is_a_usage_error() {
     assert!(stderr.contains("--local-addr, which is missing"), "{stderr}");
 }
 
+/// What `token new` prints goes into a settings file as it is, and its user gets what the file allows.
 #[test]
-fn a_server_does_not_start_with_principals_that_it_cannot_keep_apart() {
+fn a_token_that_was_made_for_somebody_gets_what_the_file_allows() {
+    run(async {
+        let files = Files::new();
+        let site = Site::start().await;
+        let (code, printed, _) = ended(&["token", "new", "web"]);
+        assert_eq!(code, Some(0));
+        let (token, lines) = printed.split_once("\n\n").unwrap();
+        let ports = "bind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'";
+        let file =
+            files.write("server.toml", &format!("[server]\n{ports}\n{lines}hosts = ['app']\n"));
+        let (code, stdout, stderr) = ended(&["check", &file]);
+        assert_eq!((code, stderr.as_str()), (Some(0), ""), "{stdout}");
+        assert!(stdout.ends_with("; 1 principal\n"), "nothing is left to arguments: {stdout}");
+
+        let server = server(&file, &[], &[]);
+        let (local, dial) = (site.addr().to_string(), server.tunnel.to_string());
+        let http = |name: &'static str| ["http", &local, "--server", &dial, "--name", name];
+        let env = [("FERROTUNNEL_TOKEN", token)];
+        let (_client, url) = url_of(&http("app"), &env);
+        assert!(url.starts_with("http://app.localhost:"), "{url}");
+        assert_eq!(get(server.http, "app.localhost", "/hello").await.body, "hello");
+
+        let mut other = command(&http("shop"));
+        let output = other.envs(env).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        let rule = "host \"shop.localhost\" is not among those of principal \"web\"; allowed: app";
+        assert!(stderr.contains(rule), "{stderr}");
+
+        let (_, printed, _) = ended(&["token", "new", "web"]);
+        let mut stranger = command(&http("app"));
+        let token = printed.lines().next().unwrap();
+        let output = stranger.env("FERROTUNNEL_TOKEN", token).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    });
+}
+
+#[test]
+fn what_is_wrong_with_a_principal_is_told_with_its_place() {
     let files = Files::new();
     let file = files.server("[principals.al]\ntokens = ['ftv1:abc']\n");
+    let expected = format!(
+        "error: {file}:6:11: bad value for \"tokens\" in [principals.al]: a verifier has three fields behind ftv1, with \
+         colons between them; copy it again as a whole\n"
+    );
     for args in [&["server", "--config", &file][..], &["check", &file]] {
-        let (code, stdout, stderr) = ended(args);
-        assert_eq!((code, stdout.as_str()), (Some(1), ""), "{stderr}");
-        assert!(stderr.contains("principals are not supported by this build"), "{stderr}");
-        assert!(!stderr.contains("ftv1:abc"), "{stderr}");
+        assert_eq!(ended(args), (Some(2), String::new(), expected.clone()), "{args:?}");
+    }
+}
+
+#[test]
+fn a_server_into_which_nobody_could_come_does_not_start() {
+    let files = Files::new();
+    let file = files.write("f.toml", "[server]\nbind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'\n");
+    let (code, _, stderr) = ended(&["server", "--config", &file]);
+    assert_eq!(code, Some(1), "{stderr}");
+    for way in ["--token ", "--token-file ", "[principals]"] {
+        assert!(stderr.contains(way), "{way} is not in: {stderr}");
     }
 }
 

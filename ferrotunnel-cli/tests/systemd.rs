@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use command_fds::{CommandFdExt as _, FdMapping};
 use ferrotunnel_tests::{LocalService, Site, TOKEN, eventually, get, raw, run, soon};
+use support::files::Files;
 use support::server::{Server, host, http_client, tcp_client};
 use support::{PATIENCE, Running, command};
 
@@ -118,6 +119,22 @@ fn a_client_is_ready_when_visitors_can_come() {
         ear.until("STOPPING=1");
         assert_eq!(client.ended().code(), Some(0));
     });
+}
+
+#[test]
+fn a_server_tells_when_it_reads_its_settings_again() {
+    let ear = Ear::new();
+    let files = Files::new();
+    let file = files.server("");
+    let server = Server::spawn(ear.command(&["server", "--json", "--config", &file]));
+    ear.until("READY=1");
+    // Whatever comes of it.
+    for text in ["", "no-such-key = 1"] {
+        files.server(text);
+        server.process.signal("HUP");
+        assert!(ear.until("RELOADING=1").last().unwrap().contains("MONOTONIC_USEC="));
+        assert_eq!(ear.next(), "READY=1\n");
+    }
 }
 
 /// Listening sockets that outlive the servers which are given them, as systemd's do.

@@ -2,16 +2,18 @@
 //!
 //! What arguments and environment may still bring is not missed, but said.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
+use ferrotunnel::{PrincipalConfig, TunnelKind, Verifier};
 use serde_json::{Value, json};
 
 use crate::args::CheckArgs;
 use crate::failure::{Exit, Failure};
 use crate::layers::Layers;
 use crate::output::{self, Output};
-use crate::settings::{ServerEncryption, ServerSettings, check_readable, refuse_principals};
-use crate::settings_file::{ClientSection, FileError, NamedFile, Principal, Problem, SettingsFile};
+use crate::settings::{ServerEncryption, ServerSettings, check_readable};
+use crate::settings_file::{ClientSection, FileError, NamedFile, Problem, SettingsFile};
 use crate::token_file;
 use crate::tunnel::TunnelSettings;
 
@@ -65,14 +67,19 @@ fn look_through(path: &Path) -> Result<(SettingsFile, Option<ServerSettings>), R
         return Err(Refused { failure, problems });
     }
     let server = file.server.clone().map(|layer| {
+        // What is not a text of the file itself may still come.
         let layer = layer.with_some_token();
-        ServerSettings::resolve(Layers { file: layer, ..Layers::default() })
+        let resolve = || {
+            let layers = Layers { file: layer.clone(), ..Layers::default() };
+            ServerSettings::resolve(layers, file.principals.clone())
+        };
+        resolve()?.check()?;
+        resolve()
     });
-    let server = server.transpose().map_err(|why| {
+    let server = server.transpose().map_err(|why: Failure| {
         let message = format!("{}: [server]: {why}", path.display());
         Failure::several(why.exit(), vec![message])
     })?;
-    refuse_principals(&file.principals)?;
     Ok((file, server))
 }
 
@@ -121,7 +128,9 @@ fn left_to(section: &str, key: &str, other: &str) -> String {
 }
 
 fn without_token(file: &SettingsFile) -> Vec<&'static str> {
-    let server = file.server.as_ref().map(|server| ("server", &server.token));
+    // Principals have tokens of their own.
+    let server = file.server.as_ref().filter(|_| file.principals.is_empty());
+    let server = server.map(|server| ("server", &server.token));
     let client = file.client.as_ref().map(|client| ("client", &client.connect.token));
     let sections = server.into_iter().chain(client);
     sections.filter(|(_, token)| !token.is_given()).map(|(name, _)| name).collect()
@@ -181,19 +190,23 @@ fn tunnel_as_json(tunnel: &TunnelSettings) -> Value {
     }
 }
 
-fn principal_as_json(principal: &Principal) -> Value {
-    let kinds = principal.kinds.iter().map(|kind| kind.as_str());
+fn principal_as_json(principal: &PrincipalConfig) -> Value {
+    let pairs = |ports: &Vec<RangeInclusive<u16>>| -> Vec<_> {
+        ports.iter().map(|ports| [*ports.start(), *ports.end()]).collect()
+    };
+    let words =
+        |kinds: &Vec<TunnelKind>| -> Vec<_> { kinds.iter().map(|kind| kind.as_str()).collect() };
     json!({
         "name": principal.name,
-        "tokens": principal.tokens.len(),
+        "tokens": principal.verifiers.iter().map(Verifier::token_id).collect::<Vec<_>>(),
         "disabled": principal.disabled,
         "hosts": principal.hosts,
-        "ports": principal.ports.iter().map(|ports| [*ports.start(), *ports.end()]).collect::<Vec<_>>(),
-        "kinds": kinds.collect::<Vec<_>>(),
+        "ports": principal.ports.as_ref().map(pairs),
+        "kinds": principal.kinds.as_ref().map(words),
         "limits": {
-            "sessions": principal.limits.sessions,
-            "tunnels": principal.limits.tunnels,
-            "streams": principal.limits.streams,
+            "sessions": principal.max_sessions,
+            "tunnels": principal.max_tunnels,
+            "streams": principal.max_streams,
         },
     })
 }
@@ -209,42 +222,48 @@ fn errors(failure: &Failure, problems: &[Problem]) -> Vec<Value> {
 
 #[cfg(test)]
 mod tests {
-    use ferrotunnel::TunnelKind;
+    use ferrotunnel::issue_token;
 
     use super::*;
-    use crate::settings_file::PrincipalLimits;
-
-    fn principal() -> Principal {
-        Principal {
-            name: "al".to_owned(),
-            tokens: vec!["hunter2".into()],
-            disabled: true,
-            hosts: vec!["*.al.example".to_owned()],
-            ports: vec![5432..=5432, 5000..=6000],
-            kinds: vec![TunnelKind::Tcp],
-            limits: PrincipalLimits { sessions: Some(1), tunnels: None, streams: Some(3) },
-        }
-    }
 
     #[test]
-    fn principals_are_told_without_their_tokens() {
+    fn principals_are_told_by_the_ids_of_their_tokens() {
+        let (_, verifier) = issue_token().unwrap();
+        let id = verifier.token_id().to_owned();
+        let free = PrincipalConfig::new("al").verifier(verifier);
+        let mut bound = free.clone();
+        bound.disabled = true;
+        bound.hosts = Some(vec!["*.al.example".to_owned()]);
+        bound.ports = Some(vec![5432..=5432, 5000..=6000]);
+        bound.kinds = Some(vec![TunnelKind::Tcp]);
+        (bound.max_sessions, bound.max_streams) = (Some(1), Some(3));
         let file = SettingsFile {
             path: "f.toml".into(),
-            principals: vec![principal(), principal()],
+            principals: vec![bound, free],
             ..SettingsFile::default()
         };
         assert_eq!(in_words(&file, None), "f.toml is valid: 2 principals");
-        let json = as_json(&file, None);
-        let expected = json!({
-            "name": "al",
-            "tokens": 1,
-            "disabled": true,
-            "hosts": ["*.al.example"],
-            "ports": [[5432, 5432], [5000, 6000]],
-            "kinds": ["tcp"],
-            "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
-        });
-        assert_eq!(json["principals"], json!([expected.clone(), expected]));
+        let expected = json!([
+            {
+                "name": "al",
+                "tokens": [id],
+                "disabled": true,
+                "hosts": ["*.al.example"],
+                "ports": [[5432, 5432], [5000, 6000]],
+                "kinds": ["tcp"],
+                "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
+            },
+            {
+                "name": "al",
+                "tokens": [id],
+                "disabled": false,
+                "hosts": null,
+                "ports": null,
+                "kinds": null,
+                "limits": { "sessions": null, "tunnels": null, "streams": null },
+            },
+        ]);
+        assert_eq!(as_json(&file, None)["principals"], expected);
     }
 
     #[test]

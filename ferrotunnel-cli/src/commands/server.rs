@@ -1,5 +1,6 @@
 //! `ferrotunnel server`: the public side.
 
+use std::future::pending;
 use std::net::SocketAddr;
 
 use ferrotunnel::{ErrorKind, RunningServer};
@@ -8,7 +9,8 @@ use serde_json::json;
 use crate::args::ServerCommand;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::{ServerSettings, refuse_principals};
+use crate::reload::Reload;
+use crate::settings::ServerSettings;
 use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 use crate::systemd::{Manager, Sockets};
@@ -19,10 +21,15 @@ pub(super) async fn run(
     output: &Output,
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
+    let path = args.config.config.as_deref();
+    let mut reload = path.map(|path| Reload::of(path, args.given.clone())).transpose()?;
     let file = SettingsFile::asked_for(&args.config)?;
-    refuse_principals(&file.principals)?;
     let layers = args.given.over_file(file.server.unwrap_or_default());
-    let settings = ServerSettings::resolve(layers)?;
+    let running = layers.clone().resolve();
+    let settings = ServerSettings::resolve(layers, file.principals)?;
+    if let Some(reload) = &mut reload {
+        reload.runs_with(running, settings.token().cloned());
+    }
     let drain_timeout = settings.drain_timeout();
     let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
     announce(server.tunnel_addr(), server.http_addr(), output);
@@ -35,10 +42,26 @@ pub(super) async fn run(
                 manager.beat();
                 manager.status(&status(&server));
             }
+            reload = due(&mut reload) => {
+                manager.reloading();
+                reload.run(&server, output).await;
+                manager.reloaded();
+            }
         }
     }
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// Resolves when the settings file should be read again, if there is one.
+async fn due(reload: &mut Option<Reload>) -> &mut Reload {
+    match reload {
+        Some(reload) => {
+            reload.due().await;
+            reload
+        }
+        None => pending().await,
+    }
 }
 
 /// One line for whoever supervises it.

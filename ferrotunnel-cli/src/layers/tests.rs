@@ -125,7 +125,7 @@ fn with_token() -> ServerArgs {
 
 fn encryption(typed: ServerArgs, file: ServerArgs) -> ServerEncryption {
     let layers = Given { typed, ..Given::default() }.over_file(file);
-    ServerSettings::resolve(layers).unwrap().encryption
+    ServerSettings::resolve(layers, Vec::new()).unwrap().encryption
 }
 
 #[test]
@@ -187,13 +187,18 @@ fn an_identity_may_be_put_together_from_two_layers() {
 fn one_layer_that_contradicts_itself_is_refused() {
     let both = ServerArgs { plaintext: Some(true), ..identity() };
     let layers = Given::default().over_file(both);
-    assert!(ServerSettings::resolve(layers).unwrap_err().to_string().contains("--plaintext"));
+    assert!(
+        ServerSettings::resolve(layers, Vec::new())
+            .unwrap_err()
+            .to_string()
+            .contains("--plaintext")
+    );
 }
 
 #[test]
 fn what_nobody_says_is_the_default() {
     let layers = Layers { file: with_token(), ..Layers::default() };
-    let settings = ServerSettings::resolve(layers).unwrap();
+    let settings = ServerSettings::resolve(layers, Vec::new()).unwrap();
     assert_eq!(settings.bind, "0.0.0.0:7835".parse().unwrap());
     assert_eq!(settings.http_bind, "0.0.0.0:8080".parse().unwrap());
     assert_eq!(settings.encryption, SELF_SIGNED);

@@ -1,93 +1,78 @@
-//! `[principals.NAME]`: who may register what at a server.
-//!
-//! Here is what a file can say; what it means is the server's to decide.
+//! `[principals.NAME]`: who may register what at a server. What it means is the library's to say, and what is wrong with
+//! it too; here each problem gets its place in the file.
 
-use std::ops::RangeInclusive;
-
-use ferrotunnel::TunnelKind;
+use ferrotunnel::{PrincipalConfig, check_principals};
 
 use super::client::kind;
 use super::section::Section;
 use crate::value::{self, Secret};
 
-/// One principal, as a file describes it.
-#[derive(Clone, Debug)]
-pub(crate) struct Principal {
-    pub(crate) name: String,
-    /// Each of them stands for it. Several make it possible to change one without an outage.
-    pub(crate) tokens: Vec<Secret>,
-    /// Kept in the file, but let in no more.
-    pub(crate) disabled: bool,
-    /// Host names it may claim, exact or as `*.example.com`.
-    pub(crate) hosts: Vec<String>,
-    /// Public ports it may claim.
-    pub(crate) ports: Vec<RangeInclusive<u16>>,
-    /// Kinds of tunnels it may register.
-    pub(crate) kinds: Vec<TunnelKind>,
-    pub(crate) limits: PrincipalLimits,
+/// One principal, and where it stands.
+#[derive(Debug)]
+pub(super) struct Placed {
+    at: usize,
+    principal: PrincipalConfig,
 }
 
-/// What one principal may use at most.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PrincipalLimits {
-    pub(crate) sessions: Option<usize>,
-    pub(crate) tunnels: Option<u32>,
-    pub(crate) streams: Option<u32>,
-}
-
-pub(super) fn read(name: &str, section: &mut Section<'_, '_>) -> Principal {
-    if !is_name(name) {
-        let message = "the name of a principal has letters, digits, '-', '_' and '.' only";
-        section.complain(message.to_owned());
-    }
-    let has_tokens = section.has("tokens");
+pub(super) fn read(name: &str, section: &mut Section<'_, '_>) -> Placed {
     let before = section.problems();
-    let tokens = section.secrets("tokens", token);
-    if !has_tokens || (tokens.is_empty() && section.problems() == before) {
-        let title = section.title();
-        section.complain(format!("{title} needs \"tokens\", a list of at least one"));
+    let mut principal = PrincipalConfig::new(name);
+    principal.verifiers = section.secrets("tokens", |text: Secret| {
+        text.reveal().parse().map_err(|error: ferrotunnel::VerifierError| error.to_string())
+    });
+    principal.disabled = section.switch("disabled").unwrap_or(false);
+    // A list that is there and empty allows nothing; one that is not there is no rule.
+    let has = ["hosts", "ports", "kinds"].map(|key| section.has(key));
+    let hosts = section.texts("hosts", host);
+    let ports = section.values("ports", value::port_range);
+    let kinds = section.texts("kinds", kind);
+    principal.hosts = has[0].then_some(hosts);
+    principal.ports = has[1].then_some(ports);
+    principal.kinds = has[2].then_some(kinds);
+    section.table("limits", |limits| {
+        principal.max_sessions = limits.number("sessions", value::count);
+        principal.max_tunnels = limits.number("tunnels", value::count);
+        principal.max_streams = limits.number("streams", value::count);
+    });
+    // Whatever else the library refuses has no line of its own. An example has no name yet.
+    if section.problems() == before
+        && let Err(why) = check_principals(None, std::slice::from_ref(&principal))
+    {
+        section.complain(why.to_string());
     }
-    Principal {
-        name: name.to_owned(),
-        tokens,
-        disabled: section.switch("disabled").unwrap_or(false),
-        hosts: section.texts("hosts", host),
-        ports: section.values("ports", value::port_range),
-        kinds: section.texts("kinds", kind),
-        limits: section.table("limits", |limits| PrincipalLimits {
-            sessions: limits.number("sessions", value::count),
-            tunnels: limits.number("tunnels", value::count),
-            streams: limits.number("streams", value::count),
-        }),
-    }
+    Placed { at: section.at(), principal }
 }
 
-/// One that can stand in logs and labels of metrics as it is.
-fn is_name(name: &str) -> bool {
-    let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=MAX_NAME_LEN).contains(&name.len()) && name.chars().all(is_fit)
+/// All principals of a file, unless two of them have something that one alone can have.
+pub(super) fn together(placed: Vec<Placed>, root: &Section<'_, '_>) -> Vec<PrincipalConfig> {
+    let (places, principals): (Vec<_>, Vec<_>) =
+        placed.into_iter().map(|Placed { at, principal }| (at, principal)).unzip();
+    if root.problems() == 0
+        && let Err(why) = check_principals(None, &principals)
+    {
+        // The last of the fewest that do not go together.
+        let fit = |count: &usize| check_principals(None, &principals[..*count]).is_ok();
+        let counts: Vec<usize> = (1..=principals.len()).collect();
+        let last = counts.partition_point(fit);
+        root.complain_about(places.get(last).copied().unwrap_or_default(), why.to_string());
+    }
+    principals
 }
 
-/// As long as a label of a host name.
-const MAX_NAME_LEN: usize = 63;
-
-/// Only the shape that every form of a token has; the text is not repeated.
-fn token(token: &Secret) -> Result<(), String> {
-    let text = token.clone().reveal();
-    if text.is_empty() {
-        return Err("a token is empty".to_owned());
-    }
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-        return Err("a token contains a space or control character; check its quoting".to_owned());
-    }
-    Ok(())
-}
-
-/// A host name, or all those below one.
+/// What the library takes; it names the whole principal, of which this is one host.
 fn host(text: &str) -> Result<String, String> {
-    let advice = "give a host name without scheme and port, like app.example.com or *.example.com";
-    let below = text.strip_prefix("*.").unwrap_or(text);
-    let is_fit = |c: char| c.is_alphanumeric() || matches!(c, '-' | '_');
-    let is_label = |label: &str| !label.is_empty() && label.chars().all(is_fit);
-    if below.split('.').all(is_label) { Ok(text.to_owned()) } else { Err(advice.to_owned()) }
+    let mut only = PrincipalConfig::new(PROBE);
+    only.disabled = true;
+    only.hosts = Some(vec![text.to_owned()]);
+    match check_principals(None, &[only]) {
+        Ok(()) => Ok(text.to_owned()),
+        Err(why) => {
+            let why = why.to_string();
+            let of_the_host = why.strip_prefix(&format!("principal {PROBE:?}: hosts: "));
+            Err(of_the_host.unwrap_or(&why).to_owned())
+        }
+    }
 }
+
+/// A name for a principal that is none.
+const PROBE: &str = "probe";

@@ -169,14 +169,14 @@ impl<'i> Section<'_, 'i> {
     }
 
     /// A text that is shown to nobody.
-    pub(super) fn secret(
+    pub(super) fn secret<T>(
         &mut self,
         key: &'static str,
-        check: impl FnOnce(&Secret) -> Result<(), String>,
-    ) -> Option<Secret> {
+        parse: impl FnOnce(Secret) -> Result<T, String>,
+    ) -> Option<T> {
         let value = self.take(key)?;
         match value.get_ref() {
-            DeValue::String(text) => self.checked(key, &value, text, check),
+            DeValue::String(text) => self.kept(key, &value, text, parse),
             other => self.wrong_type(key, &value, "text in quotes", other),
         }
     }
@@ -238,13 +238,13 @@ impl<'i> Section<'_, 'i> {
     }
 
     /// Several texts that are shown to nobody.
-    pub(super) fn secrets(
+    pub(super) fn secrets<T>(
         &mut self,
         key: &'static str,
-        check: impl Fn(&Secret) -> Result<(), String>,
-    ) -> Vec<Secret> {
+        parse: impl Fn(Secret) -> Result<T, String>,
+    ) -> Vec<T> {
         self.each(key, |section, value| match value.get_ref() {
-            DeValue::String(text) => section.checked(key, value, text, &check),
+            DeValue::String(text) => section.kept(key, value, text, &parse),
             other => section.wrong_type(key, value, "a list of texts in quotes", other),
         })
     }
@@ -393,6 +393,11 @@ impl<'i> Section<'_, 'i> {
         self.table.get_key_value(key).map_or(self.at, |(key, _)| key.span().start)
     }
 
+    /// Where the section stands.
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
     /// How many problems there are by now.
     pub(super) fn problems(&self) -> usize {
         self.reading.problems.borrow().len()
@@ -432,16 +437,16 @@ impl<'i> Section<'_, 'i> {
         }
     }
 
-    fn checked(
+    /// What a secret means; the text stays here.
+    fn kept<T>(
         &self,
         key: &str,
         value: &Spanned<DeValue<'i>>,
         text: &str,
-        check: impl FnOnce(&Secret) -> Result<(), String>,
-    ) -> Option<Secret> {
-        let secret = Secret::from(text);
-        match check(&secret) {
-            Ok(()) => Some(secret),
+        parse: impl FnOnce(Secret) -> Result<T, String>,
+    ) -> Option<T> {
+        match parse(Secret::from(text)) {
+            Ok(parsed) => Some(parsed),
             Err(why) => {
                 self.complain_at(
                     value,

@@ -86,9 +86,11 @@ fn timeouts(section: &mut Section<'_, '_>) -> HttpTimeoutArgs {
 }
 
 /// What a token may contain is the library's to judge; it does not repeat the token.
-fn acceptable_token(token: &Secret) -> Result<(), String> {
-    let token = TokenArg { token: Some(token.clone()), token_file: None };
-    accept_server(ServerArgs { token, ..ServerArgs::default() }).map_err(|why| why.to_string())
+fn acceptable_token(token: Secret) -> Result<Secret, String> {
+    let arg = TokenArg { token: Some(token.clone()), token_file: None };
+    let server = ServerArgs { token: arg, ..ServerArgs::default() };
+    accept_server(server).map_err(|why| why.to_string())?;
+    Ok(token)
 }
 
 /// What a domain may be too.

@@ -157,14 +157,20 @@ fn what_verifies_a_name_may_come_from_another_layer_but_it_has_to_be_a_name() {
     assert!(problems.len() == 1 && problems[0].contains("no name"), "{problems:?}");
 }
 
+/// What a server keeps of a fresh token.
+fn verifier() -> String {
+    ferrotunnel::issue_token().unwrap().1.to_string()
+}
+
 #[test]
 fn principals_keep_their_order() {
-    let principals = parse(
+    let [one, two, three] = [verifier(), verifier(), verifier()];
+    let text = format!(
         r#"
         [principals.zoe]
-        tokens = ["ftv1:one", "ftv1:two"]
+        tokens = ["{one}", "{two}"]
         disabled = true
-        hosts = ["app.example", "*.zoe.example"]
+        hosts = ["app", "app.example", "*.zoe.example"]
         ports = [5432, "5000-6000"]
         kinds = ["tcp"]
         [principals.zoe.limits]
@@ -172,21 +178,23 @@ fn principals_keep_their_order() {
         tunnels = 2
         streams = 3
         [principals.al]
-        tokens = ["ftv1:three"]
-        "#,
+        tokens = ["{three}"]
+        hosts = []
+        "#
     );
-    let [zoe, al] = principals.unwrap().principals.try_into().unwrap();
+    let principals = parse(&text).unwrap().principals;
+    let [zoe, al] = <[PrincipalConfig; 2]>::try_from(principals).unwrap();
     assert_eq!((zoe.name.as_str(), al.name.as_str()), ("zoe", "al"));
-    let tokens = zoe.tokens.into_iter().map(|token| token.reveal()).collect::<Vec<_>>();
-    assert_eq!(tokens, ["ftv1:one", "ftv1:two"]);
+    let tokens: Vec<_> = zoe.verifiers.iter().map(ToString::to_string).collect();
+    assert_eq!(tokens, [one, two]);
     assert!(zoe.disabled && !al.disabled);
-    assert_eq!(zoe.hosts, ["app.example", "*.zoe.example"]);
-    assert_eq!(zoe.ports, [5432..=5432, 5000..=6000]);
-    assert_eq!(zoe.kinds, [TunnelKind::Tcp]);
-    let limits = (zoe.limits.sessions, zoe.limits.tunnels, zoe.limits.streams);
-    assert_eq!(limits, (Some(1), Some(2), Some(3)));
-    assert!(al.hosts.is_empty() && al.ports.is_empty() && al.kinds.is_empty());
-    assert_eq!(al.limits, Default::default());
+    let hosts = ["app", "app.example", "*.zoe.example"].map(str::to_owned);
+    assert_eq!(zoe.hosts.as_deref(), Some(&hosts[..]));
+    assert_eq!(zoe.ports, Some(vec![5432..=5432, 5000..=6000]));
+    assert_eq!(zoe.kinds, Some(vec![TunnelKind::Tcp]));
+    assert_eq!((zoe.max_sessions, zoe.max_tunnels, zoe.max_streams), (Some(1), Some(2), Some(3)));
+    // An empty list is a rule, and none is none.
+    assert_eq!((al.hosts, al.ports, al.kinds), (Some(Vec::new()), None, None));
 }
 
 #[test]
@@ -199,7 +207,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
         ],
     );
     assert_problems(
-        "[servr]\n[server.limit]\n[[client.tunnel]]\n[principals.a]\ntokens=['t']\nkind=['tcp']\n",
+        "[servr]\n[server.limit]\n[[client.tunnel]]\n[principals.a]\ndisabled=true\nkind=['tcp']\n",
         &[
             "1:2: unknown section [servr]; did you mean [server]?",
             "2:9: unknown section [server.limit]; did you mean [server.limits]?",
@@ -370,22 +378,39 @@ fn two_tunnels_cannot_have_one_name_or_one_port() {
 }
 
 #[test]
-fn a_principal_needs_a_name_and_a_token() {
+fn what_is_wrong_with_a_principal_is_told_at_the_value_or_at_its_section() {
+    let token = ferrotunnel::issue_token().unwrap().0.reveal();
     assert_problems(
-        "[principals.a]\n[principals.\"b c\"]\ntokens = []\n[principals.d]\ntokens = ['x', '', 'y z']\nports = ['9-8']\n\
-         hosts = ['https://h', '*.', '*.ok.example']\n[principals.d.limits]\nsessions = 0\nsession = 1\n",
+        &format!(
+            "[principals.a]\n[principals.\"b c\"]\ndisabled = true\n[principals.default]\ndisabled = true\n[principals.d]\n\
+             tokens = ['x', '{token}']\nports = ['9-8']\nhosts = ['https://h', '*', '*.ok.example']\nkinds = ['udp']\n\
+             [principals.d.limits]\nsessions = 0\nsession = 1\n"
+        ),
         &[
-            r#"1:13: [principals.a] needs "tokens", a list of at least one"#,
-            "2:13: the name of a principal has letters, digits, '-', '_' and '.' only",
-            r#"2:13: [principals.b c] needs "tokens", a list of at least one"#,
-            r#"5:16: bad value for "tokens" in [principals.d]: a token is empty"#,
-            r#"5:20: bad value for "tokens" in [principals.d]: a token contains a space or control character; check its quoting"#,
-            r#"6:10: bad value "9-8" for "ports" in [principals.d]: the range ends before it begins; write 8-9"#,
-            r#"7:10: bad value "https://h" for "hosts" in [principals.d]: give a host name without scheme and port, like app.example.com or *.example.com"#,
-            r#"7:23: bad value "*." for "hosts" in [principals.d]: give a host name without scheme and port, like app.example.com or *.example.com"#,
-            r#"9:12: bad value "0" for "sessions" in [principals.d.limits]: give a whole number of at least 1"#,
-            r#"10:1: unknown key "session" in [principals.d.limits]; did you mean "sessions"?"#,
+            r#"1:13: principal "a": it has no tokens: make one with `ferrotunnel token new`, or disable it"#,
+            r#"2:13: principal "b c": a name has letters, digits, - and _, at most 64"#,
+            r#"4:13: principal "default": that is the name of those who have the shared token; choose another"#,
+            r#"7:11: bad value for "tokens" in [principals.d]: a verifier begins with ftv1:"#,
+            r#"7:16: bad value for "tokens" in [principals.d]: this is a token and not its verifier, which begins with ftv1: and is printed beside it; the server needs no token"#,
+            r#"8:10: bad value "9-8" for "ports" in [principals.d]: the range ends before it begins; write 8-9"#,
+            r#"9:10: bad value "https://h" for "hosts" in [principals.d]: "https://h" is no name like app, host like shop.example, or all below one like *.example"#,
+            r#"10:10: bad value "udp" for "kinds" in [principals.d]: give http or tcp"#,
+            r#"12:12: bad value "0" for "sessions" in [principals.d.limits]: give a whole number of at least 1"#,
+            r#"13:1: unknown key "session" in [principals.d.limits]; did you mean "sessions"?"#,
         ],
+    );
+}
+
+#[test]
+fn two_principals_cannot_have_one_token() {
+    let (one, other) = (verifier(), verifier());
+    let id = one.split(':').nth(1).unwrap();
+    assert_problems(
+        &format!(
+            "[principals.a]\ntokens = ['{one}']\n[principals.b]\ntokens = ['{other}']\n\
+             [principals.c]\ntokens = ['{one}']\n[principals.d]\ntokens = ['{other}']\n"
+        ),
+        &[&format!(r#"5:13: principal "c": token {id} is also one of "a"; take it from one"#)],
     );
 }
 
@@ -427,15 +452,20 @@ fn no_secret_is_in_a_problem_or_in_debug() {
         format!("[client]\ntokne = '{secret}'\n"),
         format!("[principals.p]\ntokens = '{secret}'\n"),
         format!("[principals.p]\ntokens = ['{secret} ', 7]\n"),
+        format!("[principals.p]\ntokens = ['ftv1:{secret}:{secret}:{secret}']\n"),
     ] {
         let problems = format!("{:?}", parse(&text).unwrap_err());
         assert!(!problems.contains(secret), "{problems}");
     }
+    let kept = verifier();
     let text = format!(
-        "[server]\ntoken='{secret}'\n[client]\ntoken='{secret}'\n[principals.p]\ntokens=['{secret}']"
+        "[server]\ntoken='{secret}'\n[client]\ntoken='{secret}'\n[principals.p]\ntokens=['{kept}']"
     );
     let file = parse(&text).unwrap();
     assert!(file.holds_a_secret());
+    let keys: Vec<_> = kept.split(':').skip(2).collect();
+    assert!(keys.len() == 2 && keys.iter().all(|key| !format!("{file:?}").contains(key)));
+    assert!(parse(&format!("[principals.p]\ntokens=['{kept}']")).unwrap().holds_a_secret());
     assert!(!format!("{file:?}").contains(secret), "{file:?}");
 }
 

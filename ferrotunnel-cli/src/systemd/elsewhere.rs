@@ -33,6 +33,10 @@ impl Manager {
 
     pub(crate) fn beat(&mut self) {}
 
+    pub(crate) fn reloading(&mut self) {}
+
+    pub(crate) fn reloaded(&mut self) {}
+
     pub(crate) fn stopping(&mut self, _: Duration) {}
 
     pub(crate) async fn due(&mut self) {

@@ -68,7 +68,6 @@ impl Manager {
 
     /// The settings are read anew; what is told as [`status`](Self::status) comes later. Ends with
     /// [`reloaded`](Self::reloaded).
-    #[cfg_attr(not(test), expect(dead_code, reason = "its caller is a reload of the settings"))]
     pub(crate) fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),
@@ -79,7 +78,6 @@ impl Manager {
     }
 
     /// The new settings hold.
-    #[cfg_attr(not(test), expect(dead_code, reason = "its caller is a reload of the settings"))]
     pub(crate) fn reloaded(&mut self) {
         self.tell(&[NotifyState::Ready]);
     }

@@ -6,6 +6,8 @@
 )]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+#[cfg(unix)]
+pub mod files;
 pub mod server;
 
 use std::io::{BufRead as _, BufReader, Read};
@@ -62,6 +64,15 @@ impl Running {
                 "no line on stdout ({why}); stderr: {:?}",
                 self.stderr.try_iter().collect::<Vec<_>>()
             ),
+        }
+    }
+
+    /// The next line on stdout, unless it ends without one.
+    pub fn first_line(&self) -> Option<String> {
+        match self.stdout.recv_timeout(PATIENCE) {
+            Ok(line) => Some(line),
+            Err(mpsc::RecvTimeoutError::Disconnected) => None,
+            Err(mpsc::RecvTimeoutError::Timeout) => panic!("neither a line nor an end"),
         }
     }
 

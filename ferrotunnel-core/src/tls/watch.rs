@@ -1,19 +1,17 @@
 //! Files that something was made of, and when to make it anew.
 //!
-//! Files are told apart by how they look from outside, so that keys are not read again and again. A
-//! path is followed to its end: a file that was replaced by rename and a symbolic link on the way that
-//! leads elsewhere now both look different.
+//! Files are told apart by how they look from outside ([`FileLook`]), so that keys are not read again
+//! and again.
 
-use std::fs::Metadata;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::identity::IdentityFiles;
 use crate::error::BuildError;
+use crate::file_look::FileLook;
 
 /// Something made of files. Who uses it keeps what it got; who comes later gets the newest.
 pub(super) struct FromFiles<T> {
@@ -78,7 +76,7 @@ impl<T> FromFiles<T> {
         }
     }
 
-    fn make_anew(&self, watch: &mut Watch, seen: Vec<Look>) -> Result<(), BuildError> {
+    fn make_anew(&self, watch: &mut Watch, seen: Vec<FileLook>) -> Result<(), BuildError> {
         let old = self.current();
         let made = (self.make)(Some(&old))?;
         if watch.have_changed(&seen) {
@@ -101,7 +99,7 @@ impl<T> FromFiles<T> {
 /// What was loaded, by the looks of its files, and what has gone wrong since. Pure.
 #[derive(Debug)]
 struct Watch {
-    loaded: Vec<Look>,
+    loaded: Vec<FileLook>,
     /// They were written so shortly before they were read that a second write may look the same.
     is_fresh: bool,
     /// Why they could not be loaded since.
@@ -109,18 +107,18 @@ struct Watch {
 }
 
 impl Watch {
-    fn new(loaded: Vec<Look>, now: SystemTime) -> Self {
+    fn new(loaded: Vec<FileLook>, now: SystemTime) -> Self {
         let is_fresh = loaded.iter().any(|look| look.is_fresh(now));
         Self { loaded, is_fresh, complaint: None }
     }
 
-    fn have_changed(&self, seen: &[Look]) -> bool {
+    fn have_changed(&self, seen: &[FileLook]) -> bool {
         self.loaded != seen
     }
 
     /// Whether to load them. What has failed is tried again at every look: a pair that was half
     /// written is whole the next time, and what was in the way may have nothing to do with the files.
-    fn is_worth_loading(&self, seen: &[Look]) -> bool {
+    fn is_worth_loading(&self, seen: &[FileLook]) -> bool {
         self.is_fresh || self.complaint.is_some() || self.have_changed(seen)
     }
 
@@ -134,68 +132,19 @@ impl Watch {
     }
 }
 
-/// A file from outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Look {
-    Hidden(io::ErrorKind),
-    There(Stamp),
+fn looks_of(files: &[PathBuf]) -> Vec<FileLook> {
+    files.iter().map(|path| FileLook::of(path)).collect()
 }
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Stamp {
-    written: Option<SystemTime>,
-    len: u64,
-    /// Device, inode, and when the inode changed: another file of the same age and length differs, and
-    /// so does one whose rights have changed.
-    node: [i128; 4],
-}
-
-impl Look {
-    fn of(path: &Path) -> Self {
-        match std::fs::metadata(path) {
-            Ok(metadata) => Self::There(Stamp {
-                written: metadata.modified().ok(),
-                len: metadata.len(),
-                node: node(&metadata),
-            }),
-            Err(error) => Self::Hidden(error.kind()),
-        }
-    }
-
-    fn is_fresh(&self, now: SystemTime) -> bool {
-        let Self::There(Stamp { written: Some(written), .. }) = self else { return false };
-        let ahead = || written.duration_since(now).unwrap_or_default();
-        now.duration_since(*written).unwrap_or_else(|_| ahead()) < COARSEST_CLOCK
-    }
-}
-
-#[cfg(unix)]
-fn node(metadata: &Metadata) -> [i128; 4] {
-    use std::os::unix::fs::MetadataExt as _;
-    let (seconds, nanos) = (metadata.ctime().into(), metadata.ctime_nsec().into());
-    [metadata.dev().into(), metadata.ino().into(), seconds, nanos]
-}
-
-#[cfg(not(unix))]
-fn node(_: &Metadata) -> [i128; 4] {
-    [0; 4]
-}
-
-fn looks_of(files: &[PathBuf]) -> Vec<Look> {
-    files.iter().map(|path| Look::of(path)).collect()
-}
-
-/// How long two writes can look like one: FAT counts in steps of two seconds, others in ticks of the
-/// kernel.
-const COARSEST_CLOCK: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::time::Duration;
+
     use super::*;
 
-    fn file(written_at: u64, len: u64, inode: i128) -> Look {
-        let written = Some(SystemTime::UNIX_EPOCH + Duration::from_secs(written_at));
-        Look::There(Stamp { written, len, node: [1, inode, 0, 0] })
+    fn file(written_at: u64, len: u64, inode: i128) -> FileLook {
+        FileLook::there(at(written_at), len, inode)
     }
 
     fn at(seconds: u64) -> SystemTime {
@@ -210,7 +159,7 @@ mod tests {
             [file(11, 5, 1), file(10, 6, 2)],
             [file(10, 4, 1), file(10, 6, 2)],
             [file(10, 5, 3), file(10, 6, 2)],
-            [file(10, 5, 1), Look::Hidden(io::ErrorKind::NotFound)],
+            [file(10, 5, 1), FileLook::hidden(io::ErrorKind::NotFound)],
         ] {
             assert!(watch.is_worth_loading(&seen), "{seen:?}");
         }

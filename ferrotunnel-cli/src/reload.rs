@@ -1,0 +1,213 @@
+//! A server's settings file, read again while the server runs: when, and what comes of it.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ferrotunnel::{FileLook, PrincipalConfig, RunningServer};
+use serde_json::json;
+use tokio::task::spawn_blocking;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use crate::args::ServerArgs;
+use crate::failure::Failure;
+use crate::layers::Given;
+use crate::output::{self, Output};
+use crate::settings::{changes, token};
+use crate::settings_file::SettingsFile;
+use crate::signals::HangUps;
+use crate::value::Secret;
+
+/// Reads a settings file again whenever that is asked for, and when the file has changed.
+pub(crate) struct Reload {
+    path: PathBuf,
+    /// What wins over the file.
+    given: Given<ServerArgs>,
+    /// What the server was started with.
+    running: ServerArgs,
+    token: Option<Secret>,
+    hang_ups: HangUps,
+    watch: Watch,
+    pulse: Interval,
+    /// A pipe can be read once.
+    is_regular: bool,
+}
+
+impl Reload {
+    /// To be called before the file is read for the first time, so that no change falls in between.
+    pub(crate) fn of(path: &Path, given: Given<ServerArgs>) -> Result<Self, Failure> {
+        let mut pulse = interval(LOOK_EVERY);
+        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Ok(Self {
+            path: path.to_owned(),
+            given,
+            running: ServerArgs::default(),
+            token: None,
+            hang_ups: HangUps::listen()?,
+            watch: Watch::new(FileLook::of(path)),
+            pulse,
+            is_regular: path.is_file(),
+        })
+    }
+
+    /// What the server runs with from now on.
+    pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>) {
+        (self.running, self.token) = (running, token);
+    }
+
+    /// Resolves when the file should be read again. Safe to drop and call again.
+    pub(crate) async fn due(&mut self) {
+        loop {
+            tokio::select! {
+                () = self.hang_ups.next() => return self.watch.loads(self.look().await),
+                _ = self.pulse.tick(), if self.is_regular => {}
+            }
+            let look = self.look().await;
+            if self.watch.is_due(look) {
+                return;
+            }
+        }
+    }
+
+    /// Reads the file, and changes what can be changed while the server runs.
+    pub(crate) async fn run(&mut self, server: &RunningServer, output: &Output) {
+        let said = match self.read().await {
+            Ok(said) => said,
+            Err(failure) => return refused(&failure, output),
+        };
+        let count = said.principals.len();
+        if let Err(error) = server.set_principals(said.principals) {
+            let message = format!("{}: {error}", self.path.display());
+            return refused(&Failure::failed(message), output);
+        }
+        if count == 0 && self.token.is_none() {
+            output::warning("nobody can log in any more: there is neither a principal nor a token");
+        }
+        if let Err(error) = server.reload_certificates() {
+            output::warning(format_args!("{error}; the certificates of before stay in use"));
+        }
+        let mut restart_needed = changes(&self.running, &said.args);
+        if self.token != said.token {
+            restart_needed.insert(0, "token");
+        }
+        if !restart_needed.is_empty() {
+            output::warning(format_args!(
+                "changed in {}, but in force only after a restart: {}",
+                self.path.display(),
+                restart_needed.join(", ")
+            ));
+        }
+        output.talk(format_args!("settings reloaded; principals: {count}"));
+        output.event(&json!({
+            "event": "reloaded",
+            "principals": count,
+            "restart_needed": restart_needed,
+        }));
+    }
+
+    /// Files may lie on a disk that is far away.
+    async fn look(&self) -> FileLook {
+        let path = self.path.clone();
+        let look = spawn_blocking(move || FileLook::of(&path)).await;
+        look.unwrap_or_else(|_| self.watch.loaded.clone())
+    }
+
+    async fn read(&self) -> Result<Said, Failure> {
+        let (path, given) = (self.path.clone(), self.given.clone());
+        let said = spawn_blocking(move || Said::read(&path, given)).await;
+        said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
+    }
+}
+
+/// What the sources say now, all together.
+struct Said {
+    args: ServerArgs,
+    token: Option<Secret>,
+    principals: Vec<PrincipalConfig>,
+}
+
+impl Said {
+    fn read(path: &Path, given: Given<ServerArgs>) -> Result<Self, Failure> {
+        // To open a pipe would be to wait for its writer.
+        if path.exists() && !path.is_file() {
+            let shown = path.display();
+            return Err(Failure::failed(format!(
+                "{shown} is no regular file and was read at the start; restart the server to change its settings"
+            )));
+        }
+        let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
+        if let Some(warning) = file.warning() {
+            output::warning(warning);
+        }
+        let args = given.over_file(file.server.unwrap_or_default()).resolve();
+        let token = token(args.token.clone())?;
+        Ok(Self { args, token, principals: file.principals })
+    }
+}
+
+fn refused(failure: &Failure, output: &Output) {
+    for message in failure.messages() {
+        output::warning(message);
+    }
+    output::warning("the settings were not reloaded; those of before stay in force");
+    output.event(&json!({ "event": "reload_refused", "errors": failure.messages() }));
+}
+
+/// When a file that is looked at now and then is to be read. Pure.
+///
+/// The beginning of a settings file is often a good one too, so a file is left alone while it is being written: it has
+/// to look the same twice.
+#[derive(Debug)]
+struct Watch {
+    loaded: FileLook,
+    seen: FileLook,
+}
+
+impl Watch {
+    fn new(look: FileLook) -> Self {
+        Self { loaded: look.clone(), seen: look }
+    }
+
+    /// It is read now, whatever it looks like.
+    fn loads(&mut self, look: FileLook) {
+        *self = Self::new(look);
+    }
+
+    /// Whether a file that looks like that is to be read now.
+    fn is_due(&mut self, look: FileLook) -> bool {
+        let rests = look == self.seen;
+        let has_changed = look != self.loaded;
+        self.seen = look.clone();
+        if rests && has_changed {
+            self.loaded = look;
+        }
+        rests && has_changed
+    }
+}
+
+/// A change takes two looks to be taken over; one look costs a system call.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_once_when_it_has_come_to_rest() {
+        let dir = tempfile::tempdir().unwrap();
+        let look = |length: usize| {
+            let path = dir.path().join("file");
+            std::fs::write(&path, "x".repeat(length)).unwrap();
+            FileLook::of(&path)
+        };
+        let (old, half, new) = (look(1), look(2), look(3));
+        let mut watch = Watch::new(old.clone());
+        let mut is_due = |look: &FileLook| watch.is_due(look.clone());
+        assert!(!is_due(&old));
+        assert!(!is_due(&half) && !is_due(&new), "it is being written");
+        assert!(is_due(&new), "it rests");
+        assert!(!is_due(&new), "it has been read");
+        assert!(!is_due(&half) && !is_due(&new), "as if nothing had been");
+        watch.loads(half.clone());
+        assert!(!watch.is_due(half), "it was read when that was asked for");
+    }
+}

@@ -1,0 +1,61 @@
+//! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
+
+use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, limits};
+use crate::args::{DrainArg, HttpTimeoutArgs, ServerArgs};
+
+/// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
+pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static str> {
+    // Whoever adds a setting has to come by here.
+    let ServerArgs {
+        token: _,
+        bind,
+        http_bind,
+        domain,
+        plaintext,
+        tls_cert,
+        tls_key,
+        tls_client_ca,
+        tcp_bind_ip,
+        threads,
+        drain: DrainArg { drain_timeout },
+        limits: limits_args,
+        timeouts:
+            HttpTimeoutArgs { http_header_timeout, http_response_timeout, http_pool_idle_timeout },
+    } = running;
+    let (was, is) = (limits(limits_args), limits(&said.limits));
+    let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
+    [
+        ("bind", bind.unwrap_or(DEFAULT_BIND) == said.bind.unwrap_or(DEFAULT_BIND)),
+        (
+            "http-bind",
+            http_bind.unwrap_or(DEFAULT_HTTP_BIND) == said.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
+        ),
+        ("domain", *domain == said.domain),
+        ("plaintext", plaintext.unwrap_or(false) == said.plaintext.unwrap_or(false)),
+        ("tls-cert", *tls_cert == said.tls_cert),
+        ("tls-key", *tls_key == said.tls_key),
+        ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
+        ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
+        ("threads", *threads == said.threads),
+        ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
+        ("limits.max-sessions", was.max_sessions == is.max_sessions),
+        ("limits.max-tunnels", was.max_tunnels_per_session == is.max_tunnels_per_session),
+        ("limits.max-streams", was.max_streams_per_session == is.max_streams_per_session),
+        ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
+        ("limits.max-visitors", was.max_visitors == is.max_visitors),
+        ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
+        ("limits.handshake-timeout", was.handshake_deadline == is.handshake_deadline),
+        ("timeouts.http-header-timeout", *http_header_timeout == said.timeouts.http_header_timeout),
+        (
+            "timeouts.http-response-timeout",
+            *http_response_timeout == said.timeouts.http_response_timeout,
+        ),
+        (
+            "timeouts.http-pool-idle-timeout",
+            *http_pool_idle_timeout == said.timeouts.http_pool_idle_timeout,
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_same)| (!is_same).then_some(name))
+    .collect()
+}

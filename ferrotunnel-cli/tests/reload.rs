@@ -1,0 +1,218 @@
+//! The built program as a server whose settings file changes while it runs.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+
+use ferrotunnel_tests::{
+    Authority, LocalService, eventually, public_addr, run, says_and_hears, soon,
+};
+use serde_json::{Value, json};
+use support::files::Files;
+use support::server::Server;
+use support::{Running, command};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+/// Somebody with a token of their own.
+struct User {
+    token: String,
+    /// By which a server knows them.
+    lines: String,
+}
+
+impl User {
+    fn new(name: &str) -> Self {
+        let (token, verifier) = ferrotunnel::issue_token().unwrap();
+        let lines = format!("[principals.{name}]\ntokens = ['{verifier}']\n");
+        Self { token: token.reveal(), lines }
+    }
+
+    /// Their client, with one TCP tunnel, and where visitors reach it.
+    fn client(&self, server: SocketAddr, local: SocketAddr) -> (Running, SocketAddr) {
+        let (server, local) = (server.to_string(), local.to_string());
+        let args = ["tcp", &local, "--server", &server, "--streams", "multiplexed"];
+        let mut command = command(&args);
+        command.env("FERROTUNNEL_TOKEN", &self.token);
+        let client = Running::spawn(command);
+        let public = public_addr(&client.line());
+        (client, public)
+    }
+
+    /// Whether a server lets them in.
+    fn may_come(&self, server: SocketAddr) -> bool {
+        let server = server.to_string();
+        let mut asking = command(&["tcp", "1", "--server", &server, "--exit-on-first-failure"]);
+        let mut client = Running::spawn({
+            asking.env("FERROTUNNEL_TOKEN", &self.token);
+            asking
+        });
+        let comes = client.first_line().is_some();
+        client.signal("KILL");
+        client.ended();
+        comes
+    }
+}
+
+fn settings(files: &Files, users: &[&User], more: &str) -> String {
+    let users: String = users.iter().map(|user| user.lines.as_str()).collect();
+    let ports = "bind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'";
+    files.write("server.toml", &format!("[server]\n{ports}\n{more}\n{users}"))
+}
+
+fn server(file: &str, more: &[&str]) -> Server {
+    Server::spawn(command(&[&["server", "--json", "--config", file], more].concat()))
+}
+
+fn event(server: &Server) -> Value {
+    server.process.line().parse().unwrap()
+}
+
+fn reloaded(principals: usize, restart_needed: &[&str]) -> Value {
+    json!({ "event": "reloaded", "principals": principals, "restart_needed": restart_needed })
+}
+
+#[test]
+fn who_is_taken_out_of_the_file_is_disconnected_and_nobody_else() {
+    run(async {
+        let (web, shop) = (User::new("web"), User::new("shop"));
+        let files = Files::new();
+        let server = server(&settings(&files, &[&web, &shop], ""), &[]);
+        let echo = LocalService::echo().await;
+        let (client, public) = web.client(server.tunnel, echo.addr());
+        let (_other, others) = shop.client(server.tunnel, echo.addr());
+        let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        let mut stays = soon("a way in", TcpStream::connect(others)).await.unwrap();
+        says_and_hears(&mut stays).await;
+
+        settings(&files, &[&shop], "");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        let end = soon("the end of the visitor", visitor.read(&mut [0; 1])).await;
+        assert!(!matches!(end, Ok(1..)), "{end:?}");
+        client.talk_with("revoked");
+        says_and_hears(&mut stays).await;
+        let refused = || std::net::TcpStream::connect(public).is_err();
+        eventually("the port to be closed", refused).await;
+        assert!(!web.may_come(server.tunnel));
+        says_and_hears(&mut stays).await;
+    });
+}
+
+#[test]
+fn a_changed_file_is_noticed_without_a_signal() {
+    let (web, shop) = (User::new("web"), User::new("shop"));
+    let files = Files::new();
+    let server = server(&settings(&files, &[&web], ""), &[]);
+    assert!(!shop.may_come(server.tunnel));
+    settings(&files, &[&web, &shop], "");
+    assert_eq!(event(&server), reloaded(2, &[]));
+    assert!(shop.may_come(server.tunnel) && web.may_come(server.tunnel));
+
+    // As Kubernetes mounts it: a link that is turned to another file.
+    let other = Files::new();
+    settings(&other, &[&shop], "");
+    let path = files.dir().join("server.toml");
+    let link = files.dir().join("link");
+    std::os::unix::fs::symlink(other.dir().join("server.toml"), &link).unwrap();
+    std::fs::rename(&link, &path).unwrap();
+    assert_eq!(event(&server), reloaded(1, &[]));
+    assert!(shop.may_come(server.tunnel) && !web.may_come(server.tunnel));
+}
+
+#[test]
+fn a_file_with_something_wrong_in_it_changes_nothing_and_says_what() {
+    run(async {
+        let (web, shop) = (User::new("web"), User::new("shop"));
+        let files = Files::new();
+        let file = settings(&files, &[&web], "");
+        let server = server(&file, &[]);
+        let echo = LocalService::echo().await;
+        let (_client, public) = web.client(server.tunnel, echo.addr());
+        let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut visitor).await;
+
+        settings(&files, &[&shop], "bnid = 1");
+        server.process.signal("HUP");
+        let problem =
+            format!("{file}:4:1: unknown key \"bnid\" in [server]; did you mean \"bind\"?");
+        assert_eq!(event(&server), json!({ "event": "reload_refused", "errors": [problem] }));
+        server.process.talk_with(&format!("warning: {problem}"));
+        server.process.talk_with("those of before stay in force");
+        says_and_hears(&mut visitor).await;
+        assert!(web.may_come(server.tunnel) && !shop.may_come(server.tunnel));
+
+        // Gone is not empty.
+        std::fs::remove_file(&file).unwrap();
+        server.process.signal("HUP");
+        assert_eq!(event(&server)["event"], "reload_refused");
+        says_and_hears(&mut visitor).await;
+        assert!(web.may_come(server.tunnel));
+
+        settings(&files, &[&shop], "");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        assert!(shop.may_come(server.tunnel) && !web.may_come(server.tunnel));
+    });
+}
+
+#[test]
+fn what_only_a_restart_would_change_is_named() {
+    let files = Files::new();
+    let server = server(&files.server(""), &["--threads", "1"]);
+    files.server("domain = 'tunnel.example'\nthreads = 2\n[server.limits]\nmax-tunnels = 7\nmax-sessions = 10000");
+    server.process.signal("HUP");
+    // What is typed wins, and what is the default has not changed.
+    assert_eq!(event(&server), reloaded(0, &["domain", "limits.max-tunnels"]));
+    let said = server.process.talk_with("only after a restart");
+    assert!(said.ends_with(": domain, limits.max-tunnels"), "{said}");
+
+    let web = User::new("web");
+    settings(&files, &[&web], "token = 'another'");
+    server.process.signal("HUP");
+    assert_eq!(event(&server), reloaded(1, &["token"]));
+    assert!(web.may_come(server.tunnel));
+}
+
+#[test]
+fn a_file_that_lets_nobody_in_is_taken_at_its_word() {
+    let web = User::new("web");
+    let files = Files::new();
+    let server = server(&settings(&files, &[&web], ""), &[]);
+    settings(&files, &[], "");
+    server.process.signal("HUP");
+    assert_eq!(event(&server), reloaded(0, &[]));
+    server.process.talk_with("nobody can log in any more");
+    assert!(!web.may_come(server.tunnel));
+}
+
+#[test]
+fn certificates_are_loaded_with_the_settings() {
+    let authority = Authority::new("servers");
+    let identity = authority.server("tunnel.example");
+    let (cert, key) = (identity.cert.to_str().unwrap(), identity.key.to_str().unwrap());
+    let files = Files::new();
+    let web = User::new("web");
+    let file = settings(&files, &[&web], &format!("tls-cert = '{cert}'\ntls-key = '{key}'"));
+    let server = server(&file, &[]);
+    std::fs::write(&identity.cert, "no certificate").unwrap();
+    server.process.signal("HUP");
+    assert_eq!(event(&server), reloaded(1, &[]));
+    let said = server.process.talk_with("the certificates of before stay in use");
+    assert!(said.starts_with("warning: ") && said.contains(cert), "{said}");
+    assert!(web.may_come(server.tunnel));
+}
+
+#[test]
+fn without_a_settings_file_a_hang_up_ends_a_server() {
+    let mut server = Server::start();
+    server.process.signal("HUP");
+    assert!(!server.process.ended().success());
+}
