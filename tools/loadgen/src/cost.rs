@@ -102,10 +102,8 @@ impl Costs {
     /// The processor time since `before`, and the memory now.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let since = |now: Usage, before: Usage| Usage {
-            cpu: now.cpu.saturating_sub(before.cpu),
-            ..now
-        };
+        let since =
+            |now: Usage, before: Usage| Usage { cpu: now.cpu.saturating_sub(before.cpu), ..now };
         Self {
             server: since(self.server, before.server),
             client: since(self.client, before.client),

@@ -28,8 +28,8 @@ use crate::dial::{dial, knock};
 use crate::failure::Failure;
 use crate::origin::{Origin, Service};
 use crate::own_thread::{self, OwnThread};
-use crate::process::Process;
 use crate::port::free_ports;
+use crate::process::Process;
 use crate::stage::{Carrier, LOOPBACK, TOKEN};
 
 /// How many, and what happens to them.

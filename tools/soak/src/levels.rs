@@ -28,9 +28,8 @@ impl Level {
 
 /// Each server, then all clients together.
 pub(crate) fn levels(worlds: &[Arc<World>]) -> Vec<(String, Level)> {
-    let server = |world: &Arc<World>| {
-        (format!("server {}", world.name), Level::of(world.server_usage()))
-    };
+    let server =
+        |world: &Arc<World>| (format!("server {}", world.name), Level::of(world.server_usage()));
     let clients = worlds.iter().flat_map(|world| world.client_usages());
     let clients = ("clients".to_owned(), Level::of(clients));
     worlds.iter().map(server).chain([clients]).collect()

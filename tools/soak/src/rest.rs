@@ -69,9 +69,10 @@ pub(crate) async fn empty_as(worlds: &[Arc<World>], empty: &[(String, Level)]) -
     let end = Instant::now() + PATIENCE;
     loop {
         let now = levels(worlds);
-        let left = empty.iter().zip(&now).filter(|(empty, now)| {
-            now.1.processes > 0 && now.1.descriptors > empty.1.descriptors
-        });
+        let left = empty
+            .iter()
+            .zip(&now)
+            .filter(|(empty, now)| now.1.processes > 0 && now.1.descriptors > empty.1.descriptors);
         let left: Vec<_> = left
             .map(|((name, empty), (_, now))| {
                 let more = now.descriptors - empty.descriptors;
@@ -135,8 +136,7 @@ mod tests {
     #[test]
     fn what_is_within_the_bounds_is_no_leak() {
         assert!(over("server", &BEFORE, &BEFORE).is_empty());
-        let more =
-            Level { resident: 33 << 20, descriptors: 38, threads: 3, processes: 1 };
+        let more = Level { resident: 33 << 20, descriptors: 38, threads: 3, processes: 1 };
         assert!(over("server", &BEFORE, &more).is_empty());
     }
 

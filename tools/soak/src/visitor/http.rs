@@ -111,7 +111,10 @@ impl Asked {
             return Err(Fault::Wrong("the answer to another request".to_owned()));
         }
         if response.status() != StatusCode::OK {
-            return Err(Fault::Wrong(format!("the service got no whole request: {}", response.status())));
+            return Err(Fault::Wrong(format!(
+                "the service got no whole request: {}",
+                response.status()
+            )));
         }
         if said(RECEIVED) != Some(self.up) {
             return Err(Fault::Wrong("the service got another number of bytes".to_owned()));
@@ -235,7 +238,8 @@ async fn http1(
 ) -> Result<http1::SendRequest<PatternBody>, Fault> {
     let io = TokioIo::new(visits.dial(address).await?);
     let handshake = http1::handshake(io).await;
-    let (sender, connection) = handshake.map_err(|error| Fault::http("at the beginning", &error))?;
+    let (sender, connection) =
+        handshake.map_err(|error| Fault::http("at the beginning", &error))?;
     // It ends with its sender, or by itself.
     tokio::spawn(connection);
     Ok(sender)

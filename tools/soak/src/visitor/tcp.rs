@@ -26,8 +26,7 @@ pub(super) async fn streams(
     dice: &mut Dice,
     most: u64,
 ) -> bool {
-    let greeting =
-        greeting(visits, address, Manner::Streams, dice.below(most), dice.below(most));
+    let greeting = greeting(visits, address, Manner::Streams, dice.below(most), dice.below(most));
     let server = address.server.watch();
     let talk = async {
         let mut socket = visits.dial(address).await?;
