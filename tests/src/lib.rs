@@ -13,6 +13,7 @@
 mod bed;
 mod link;
 pub mod memory;
+mod outlaw;
 mod patience;
 mod service;
 mod site;
@@ -21,6 +22,7 @@ mod visitor;
 
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready};
 pub use link::Link;
+pub use outlaw::{Heard, Outlaw, ask_for, data};
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
