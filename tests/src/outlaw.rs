@@ -117,9 +117,9 @@ impl Outlaw {
 
     /// Sends the same so many times, or until the server has closed.
     pub async fn flood(&mut self, frame: &[u8], times: usize) {
-        const AT_ONCE: usize = 1_000;
-        let block = frame.repeat(AT_ONCE);
-        for _ in 0..times.div_ceil(AT_ONCE) {
+        let at_once = (BLOCK / frame.len()).max(1);
+        let block = frame.repeat(at_once);
+        for _ in 0..times.div_ceil(at_once) {
             if !self.say_bytes(&block).await {
                 return;
             }
@@ -257,6 +257,9 @@ async fn read(listen: &mut (impl AsyncRead + Unpin)) -> Option<Heard> {
     }
     Some(Heard { header, payload })
 }
+
+/// Bytes of a flood that are written at once.
+const BLOCK: usize = 64 << 10;
 
 /// By section 3 of PROTOCOL.md.
 fn proof(binding: &[u8], server_nonce: &[u8], client_nonce: &[u8]) -> [u8; 32] {

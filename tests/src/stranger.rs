@@ -34,6 +34,7 @@ impl Stranger {
     /// Connects, and shakes hands as far as TLS goes.
     pub async fn connect(server: SocketAddr, carrier: Carrier) -> Self {
         let socket = TcpStream::connect(server).await.unwrap();
+        socket.set_nodelay(true).unwrap();
         match carrier {
             Carrier::Plaintext => Self { io: Box::pin(socket), binding: Vec::new() },
             Carrier::Tls => {
