@@ -108,6 +108,7 @@ pub async fn run(soak: &Soak, mut say: impl FnMut(&str)) -> Result<Outcome, Fail
     say(&format!("{}  after all clients went", watch.line()));
     block_in_place(|| worlds.iter().for_each(|world| world.dismiss_server()));
 
+    let leaks = failures.iter().map(|leak| (leak.clone(), 1)).collect();
     let forbidden = ledger.forbidden_texts();
     failures.extend(forbidden.iter().map(|(text, count)| format!("{count} times: {text}")));
     let mut report = Report::default();
@@ -122,6 +123,7 @@ pub async fn run(soak: &Soak, mut say: impl FnMut(&str)) -> Result<Outcome, Fail
             report.count(&format!("{name}_threads_{when}"), level.threads);
         }
     }
+    report.counts("leaks", &leaks);
     Ok(Outcome { report, failures })
 }
 
