@@ -92,6 +92,20 @@ fuzz-smoke seconds="20":
 loadgen *ARGS:
     {{ cargo }} run --locked --release --quiet --package ferrotunnel-loadgen -- {{ ARGS }}
 
+# Ten minutes of real traffic through processes that are killed again and again, every byte checked; ARGS like `--seed 7`.
+soak *ARGS:
+    {{ cargo }} build --locked --release --package ferrotunnel-cli --package ferrotunnel-soak
+    target/release/ferrotunnel-soak {{ ARGS }}
+
+# The same for a minute, unoptimised and with fewer visitors.
+soak-smoke:
+    {{ cargo }} build --locked --package ferrotunnel-cli --package ferrotunnel-soak
+    target/debug/ferrotunnel-soak --duration 40s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
+
+# The attacks of slowhttptest (which has to be installed) on an HTTP tunnel, beside a good visitor.
+slowhttp *ARGS:
+    tools/slowhttp {{ ARGS }}
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

@@ -55,7 +55,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) domain: String,
     /// Port of the HTTP ingress, if there is one.
     pub(crate) http_port: Option<u16>,
-    /// An unknown host goes to the only HTTP tunnel, if there is exactly one.
+    /// An unknown host that is no name under the domain goes to the only HTTP tunnel, if there is
+    /// exactly one.
     pub(crate) only_tunnel_answers: bool,
     /// Address on which TCP tunnels listen.
     pub(crate) tcp_ip: IpAddr,
@@ -547,8 +548,13 @@ impl Routes for Registry {
         } else {
             maps.hosts.get(host)
         };
-        let found = found
-            .or_else(|| if self.0.config.only_tunnel_answers { maps.only_http() } else { None });
+        // A name under the domain means that tunnel: while it is away its visitors must not get to
+        // somebody else's.
+        let RegistryConfig { only_tunnel_answers, domain, .. } = &self.0.config;
+        let found = found.or_else(|| {
+            let answers = *only_tunnel_answers && !is_under(host, domain);
+            if answers { maps.only_http() } else { None }
+        });
         found.cloned()
     }
 
@@ -560,6 +566,14 @@ impl Routes for Registry {
     fn is_closed(&self) -> bool {
         self.0.maps.read().closed
     }
+}
+
+/// Whether a host is a name under the domain, in any case.
+fn is_under(host: &str, domain: &str) -> bool {
+    let name = host.len().checked_sub(domain.len() + 1);
+    name.and_then(|end| host.split_at_checked(end)).is_some_and(|(_, rest)| {
+        rest.strip_prefix('.').is_some_and(|rest| rest.eq_ignore_ascii_case(domain))
+    })
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ pub struct HttpConfig {
     pub settling: Option<Duration>,
     /// How long a connection to a local service is kept between two requests. A new one costs no
     /// round trip through the tunnel, so this stays below the 5 s after which Node.js, Apache and
-    /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost.
+    /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost. One
+    /// that is shared over HTTP/2 goes between once and twice this time after the last request.
     pub pool_idle_timeout: Duration,
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.

@@ -31,5 +31,8 @@ mod visitor;
 mod visitor_io;
 mod wording;
 
+#[cfg(test)]
+mod arbitrary_heads;
+
 pub use config::HttpConfig;
 pub use ingress::HttpIngress;

@@ -30,6 +30,7 @@ pub(crate) struct Local {
     open: Arc<Open>,
     builder: legacy::Builder,
     pool_max_idle: usize,
+    idle: Duration,
     tasks: Tasks,
 }
 
@@ -57,7 +58,8 @@ impl Local {
             // The Host header is the visitor's.
             .set_host(false);
         let pool_max_idle = config.pool_max_idle_per_tunnel;
-        Self { routes, open: Arc::default(), builder, pool_max_idle, tasks }
+        let idle = config.pool_idle_timeout;
+        Self { routes, open: Arc::default(), builder, pool_max_idle, idle, tasks }
     }
 
     pub(crate) fn connections(&self, tunnel: &Arc<Tunnel>) -> Arc<Connections> {
@@ -78,7 +80,7 @@ impl Local {
             tunnel: tunnel.clone(),
             pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector),
-            multiplexed: Multiplexed::new(tunnel.clone(), self.tasks.clone()),
+            multiplexed: Multiplexed::new(tunnel.clone(), self.idle, self.tasks.clone()),
         })
     }
 }

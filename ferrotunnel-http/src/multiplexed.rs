@@ -10,6 +10,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use ferrotunnel_core::{StreamError, Tunnel, tasks::Tasks};
@@ -17,6 +18,7 @@ use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
+use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
@@ -29,6 +31,8 @@ pub(crate) struct Multiplexed {
     tunnel: Arc<Tunnel>,
     connections: Arc<Mutex<Vec<Shared>>>,
     builder: http2::Builder<Executor>,
+    /// How long a connection may rest.
+    idle: Duration,
     tasks: Tasks,
 }
 
@@ -36,20 +40,22 @@ pub(crate) struct Multiplexed {
 struct Shared {
     sender: SendRequest<Body>,
     in_flight: Arc<AtomicUsize>,
+    /// Exchanges that there have been.
+    begun: Arc<AtomicUsize>,
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
     broke: Arc<OnceLock<StreamError>>,
 }
 
 impl Multiplexed {
-    pub(crate) fn new(tunnel: Arc<Tunnel>, tasks: Tasks) -> Self {
+    pub(crate) fn new(tunnel: Arc<Tunnel>, idle: Duration, tasks: Tasks) -> Self {
         let mut builder = http2::Builder::new(Executor(tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER);
-        Self { tunnel, connections: Arc::default(), builder, tasks }
+        Self { tunnel, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
     }
 
     pub(crate) async fn send(
@@ -85,20 +91,37 @@ impl Multiplexed {
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));
-        let shared = Shared { sender, in_flight: Arc::default(), limit: limit.clone(), broke };
-        let in_flight = InFlight::one_more(&shared.in_flight);
+        let (in_flight, begun) = (Arc::default(), Arc::default());
+        let shared = Shared { sender, in_flight, begun, limit: limit.clone(), broke };
+        let in_flight = shared.one_more();
 
         self.connections.lock().push(shared.clone());
         let connections = Arc::downgrade(&self.connections);
+        let (idle, begun) = (self.idle, shared.begun.clone());
         self.tasks.spawn(async move {
             let mut connection = connection;
-            let ended = poll_fn(|cx| {
+            let mut ended = poll_fn(|cx| {
                 let ended = Pin::new(&mut connection).poll(cx);
                 let allowed = connection.current_max_send_streams();
                 limit.store(allowed.clamp(1, MAX_IN_FLIGHT), Ordering::Relaxed);
                 ended
             });
-            if let Err(error) = ended.await {
+            let mut begun_before = begun.load(Ordering::Relaxed);
+            let ended = loop {
+                tokio::select! {
+                    ended = &mut ended => break ended,
+                    () = sleep(idle) => {}
+                }
+                let Some(connections) = connections.upgrade() else { continue };
+                let mut connections = connections.lock();
+                let begun_now = begun.load(Ordering::Relaxed);
+                if begun_now == std::mem::replace(&mut begun_before, begun_now) {
+                    // Without a sender it ends. Nobody takes it meanwhile: that needs the lock.
+                    connections
+                        .retain(|shared| !Arc::ptr_eq(&shared.begun, &begun) || shared.is_busy());
+                }
+            };
+            if let Err(error) = ended {
                 debug!(%error, "connection to a local service ended");
             }
             drop(connection);
@@ -114,9 +137,9 @@ impl Multiplexed {
         // The first that has room is taken, so those at the end fall idle after a burst; one of
         // them is let go each time.
         let chosen = open.iter().position(Shared::has_room)?;
-        let in_flight = InFlight::one_more(&open[chosen].in_flight);
+        let in_flight = open[chosen].one_more();
         let shared = open[chosen].clone();
-        if open.last().is_some_and(|last| last.in_flight.load(Ordering::Relaxed) == 0) {
+        if open.last().is_some_and(|last| !last.is_busy()) {
             open.pop();
         }
         Some((shared, in_flight))
@@ -124,6 +147,15 @@ impl Multiplexed {
 }
 
 impl Shared {
+    fn one_more(&self) -> InFlight {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+        InFlight::one_more(&self.in_flight)
+    }
+
+    fn is_busy(&self) -> bool {
+        self.in_flight.load(Ordering::Relaxed) > 0
+    }
+
     fn has_room(&self) -> bool {
         let limit = self.limit.load(Ordering::Relaxed);
         !self.sender.is_closed() && self.in_flight.load(Ordering::Relaxed) < limit
@@ -134,6 +166,9 @@ impl Shared {
         self.broke.get().map_or_else(|| Refusal::of(error), Refusal::from)
     }
 }
+
+/// A connection that goes at once is none to share; the timer's own step.
+const LEAST_IDLE: Duration = Duration::from_millis(1);
 
 /// Exchanges per connection; what most servers allow, and the least that RFC 9113 recommends.
 const MAX_IN_FLIGHT: usize = 100;

@@ -247,6 +247,22 @@ async fn a_full_connection_gets_company_for_as_long_as_it_is_needed() {
 }
 
 #[tokio::test]
+async fn a_shared_connection_goes_when_nobody_has_used_it_for_the_idle_time() {
+    let service = http2_local(|_| async { Response::new(Full::from("ok").boxed()) }).await;
+    let mut settings = Settings { h2c: true, ..Settings::default() };
+    settings.http.pool_idle_timeout = Duration::from_millis(100);
+    let public = Public::with(service, settings).await;
+    assert!(public.ask(&get("/")).await.ends_with("ok"));
+    let leaving = timeout(PATIENCE, async {
+        while public.streams() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    assert!(leaving.await.is_ok(), "an idle connection stays open");
+    assert!(public.ask(&get("/")).await.ends_with("ok"), "the next one opens another");
+}
+
+#[tokio::test]
 async fn a_local_service_that_goes_away_gracefully_fails_no_request() {
     let service = local(|_, socket| async move {
         let leave = Arc::new(Notify::new());

@@ -217,8 +217,8 @@ impl ServerBuilder {
     }
 
     /// An HTTP tunnel named `app` is reached at `app.DOMAIN`; `localhost` by default. Without a
-    /// domain, a request whose host matches nothing goes to the only HTTP tunnel, if there is
-    /// exactly one.
+    /// domain, a request whose host is neither a tunnel's nor a name under `localhost` goes to the
+    /// only HTTP tunnel, if there is exactly one.
     #[must_use]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());

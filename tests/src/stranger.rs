@@ -17,6 +17,7 @@ use crate::bed::Carrier;
 /// A connection to the tunnel port, past TLS where there is TLS, and before the protocol's own handshake.
 pub struct Stranger {
     io: Pin<Box<dyn Io>>,
+    binding: Vec<u8>,
 }
 
 trait Io: AsyncRead + AsyncWrite + Send {}
@@ -33,14 +34,25 @@ impl Stranger {
     /// Connects, and shakes hands as far as TLS goes.
     pub async fn connect(server: SocketAddr, carrier: Carrier) -> Self {
         let socket = TcpStream::connect(server).await.unwrap();
-        let io: Pin<Box<dyn Io>> = match carrier {
-            Carrier::Plaintext => Box::pin(socket),
+        socket.set_nodelay(true).unwrap();
+        match carrier {
+            Carrier::Plaintext => Self { io: Box::pin(socket), binding: Vec::new() },
             Carrier::Tls => {
                 let name = ServerName::try_from("ferrotunnel").unwrap();
-                Box::pin(TlsConnector::from(trusting()).connect(name, socket).await.unwrap())
+                let tls = TlsConnector::from(trusting()).connect(name, socket).await.unwrap();
+                let (_, connection) = tls.get_ref();
+                let binding = vec![0; 32];
+                let label = b"EXPORTER-Channel-Binding";
+                let binding = connection.export_keying_material(binding, label, None).unwrap();
+                Self { io: Box::pin(tls), binding }
             }
-        };
-        Self { io }
+        }
+    }
+
+    /// What a proof has to cover, so that it holds on this connection only: nothing where there is
+    /// no TLS.
+    pub fn binding(&self) -> &[u8] {
+        &self.binding
     }
 
     /// Sends bytes; whether they arrive is another matter.

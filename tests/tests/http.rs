@@ -534,6 +534,23 @@ fn the_only_tunnel_answers_to_any_host_while_there_is_no_domain() {
 }
 
 #[test]
+fn who_asks_for_a_tunnel_by_name_never_gets_another_one() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let away = bed.http("away", site.addr()).await;
+        let _other = bed.http("other", site.addr()).await;
+        away.shutdown().await.unwrap();
+        // The other one is the only one now.
+        assert_eq!(bed.get("other", "/hello").await.body, "hello");
+        for name in ["away", "AWAY", "x.other"] {
+            let answer = bed.get(name, "/hello").await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{name}");
+        }
+    });
+}
+
+#[test]
 fn a_further_host_reaches_the_same_tunnel() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| server.domain("tunnels.example")).await;

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::failure::Failure;
 use crate::process::Process;
-use crate::stage::{Carrier, LOOPBACK, TOKEN};
+use crate::stage::{Carrier, TOKEN};
 
 /// Where it is.
 #[derive(Clone, Debug)]
@@ -19,15 +19,19 @@ pub struct Binary(PathBuf);
 
 /// A server of it.
 #[derive(Clone, Debug)]
-pub(crate) struct ServerSettings {
-    pub(crate) bind: SocketAddr,
-    pub(crate) carrier: Carrier,
+pub struct ServerSettings {
+    /// Where clients dial in.
+    pub bind: SocketAddr,
+    /// Where visitors of HTTP tunnels come in.
+    pub http_bind: SocketAddr,
+    /// What lies between it and its clients.
+    pub carrier: Carrier,
     /// Threads that carry traffic.
-    pub(crate) threads: usize,
+    pub threads: usize,
     /// Further arguments.
-    pub(crate) more: Vec<String>,
+    pub more: Vec<String>,
     /// How long it may take to start.
-    pub(crate) patience: Duration,
+    pub patience: Duration,
 }
 
 impl Binary {
@@ -47,13 +51,16 @@ impl Binary {
     }
 
     /// A server, and where clients and visitors of HTTP tunnels connect.
-    pub(crate) fn server(
+    ///
+    /// # Errors
+    /// It does not start in time.
+    pub fn server(
         &self,
         settings: &ServerSettings,
     ) -> Result<(Process, SocketAddr, SocketAddr), Failure> {
         let mut command = self.command(settings.carrier);
         command.arg("server").args(["--bind", &settings.bind.to_string()]);
-        command.args(["--http-bind", &LOOPBACK.to_string()]);
+        command.args(["--http-bind", &settings.http_bind.to_string()]);
         command.args(["--threads", &settings.threads.max(1).to_string()]).args(&settings.more);
         let mut process = Process::start("the server", command)?;
         let said = process.wait_for("listening", settings.patience)?;
@@ -65,7 +72,10 @@ impl Binary {
     }
 
     /// A client with one tunnel, and its public URL. `arguments` begin with the kind of tunnel.
-    pub(crate) fn client(
+    ///
+    /// # Errors
+    /// It has no tunnel in time.
+    pub fn client(
         &self,
         server: SocketAddr,
         carrier: Carrier,

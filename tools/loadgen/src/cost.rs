@@ -16,15 +16,23 @@ pub struct Usage {
     pub cpu: Duration,
     /// Bytes in memory.
     pub resident: u64,
+    /// Open files, sockets among them.
+    pub descriptors: u64,
+    /// Threads.
+    pub threads: u64,
 }
 
 impl Usage {
     /// Of a process. The scheduler's own count is exact to the nanosecond; `stat` beside it has the
     /// same time in steps of 10 ms, which is more than a server at rest takes in a second.
-    pub(crate) fn of(id: u32) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// There is no such process, or this is not Linux.
+    pub fn of(id: u32) -> io::Result<Self> {
         let process = Path::new("/proc").join(id.to_string());
-        let mut nanos = 0;
+        let (mut nanos, mut threads) = (0, 0);
         for thread in std::fs::read_dir(process.join("task"))? {
+            threads += 1;
             nanos += match std::fs::read_to_string(thread?.path().join("schedstat")) {
                 Ok(text) => first_number(&text)?,
                 // It ended while we looked.
@@ -32,7 +40,8 @@ impl Usage {
             };
         }
         let resident = resident(&process)?;
-        Ok(Self { cpu: Duration::from_nanos(nanos), resident })
+        let descriptors = std::fs::read_dir(process.join("fd"))?.count() as u64;
+        Ok(Self { cpu: Duration::from_nanos(nanos), resident, descriptors, threads })
     }
 
     /// Of this process, where the system tells.
@@ -93,10 +102,8 @@ impl Costs {
     /// The processor time since `before`, and the memory now.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let since = |now: Usage, before: Usage| Usage {
-            cpu: now.cpu.saturating_sub(before.cpu),
-            resident: now.resident,
-        };
+        let since =
+            |now: Usage, before: Usage| Usage { cpu: now.cpu.saturating_sub(before.cpu), ..now };
         Self {
             server: since(self.server, before.server),
             client: since(self.client, before.client),

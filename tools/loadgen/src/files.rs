@@ -4,7 +4,7 @@
 /// Raises the limit to what this user may have. Where that is too little, the run says so by its
 /// failed connections.
 #[cfg(unix)]
-pub(crate) fn allow_many() {
+pub fn allow_many_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
     let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
@@ -13,4 +13,4 @@ pub(crate) fn allow_many() {
 
 /// There is no such limit.
 #[cfg(not(unix))]
-pub(crate) fn allow_many() {}
+pub fn allow_many_files() {}

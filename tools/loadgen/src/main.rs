@@ -4,7 +4,6 @@
 
 mod args;
 mod commands;
-mod files;
 
 use std::process::ExitCode;
 
@@ -19,7 +18,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the one place that prints")]
 fn main() -> ExitCode {
     let args = Args::parse();
-    files::allow_many();
+    ferrotunnel_loadgen::allow_many_files();
     match commands::run(&args) {
         Ok(result) => {
             if args.json {

@@ -1,8 +1,9 @@
 //! A process of its own that says in lines of JSON what happens to it, as `ferrotunnel --json` does.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,15 @@ use crate::failure::Failure;
 
 /// Runs until it is dropped, and no longer than this process, however that ends.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     what: &'static str,
     child: Child,
     _leash: Option<Leash>,
     events: Receiver<Value>,
     /// The last it said on stderr, once it has ended.
     complaint: Option<JoinHandle<String>>,
+    /// The first panic it told of there. A task of it that panics does not end it.
+    panic: Arc<OnceLock<String>>,
 }
 
 impl Process {
@@ -31,20 +34,56 @@ impl Process {
         let (tell, events) = mpsc::sync_channel(EVENTS);
         let outputs = (child.stdout.take(), child.stderr.take());
         // From here on it ends with this.
-        let mut process = Self { what, _leash: Leash::on(&child), child, events, complaint: None };
+        let leash = Leash::on(&child);
+        let panic = Arc::<OnceLock<String>>::default();
+        let mut process =
+            Self { what, _leash: leash, child, events, complaint: None, panic: Arc::clone(&panic) };
         if let (Some(stdout), Some(stderr)) = outputs {
             let listen = move || listen(stdout, &tell);
             thread::Builder::new().name(what.to_owned()).spawn(listen).map_err(Failure::Thread)?;
-            let remember = || BufReader::new(stderr).lines().map_while(Result::ok).last();
-            let remember = move || remember().unwrap_or_default();
+            let remember = move || remember(stderr, &panic);
             let thread = thread::Builder::new().name(what.to_owned());
             process.complaint = Some(thread.spawn(remember).map_err(Failure::Thread)?);
         }
         Ok(process)
     }
 
+    /// Its number for the system.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// An event that nobody has waited for yet, if there is one; the newest of many may be missing.
+    pub fn said(&self) -> Option<Value> {
+        self.events.try_recv().ok()
+    }
+
+    /// The first panic of one of its threads or tasks.
+    pub fn panicked(&self) -> Option<&str> {
+        self.panic.get().map(String::as_str)
+    }
+
+    /// How it ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to end, as a service manager does.
+    #[cfg(unix)]
+    pub fn terminate(&self) {
+        use rustix::process::{Pid, Signal, kill_process};
+
+        // Until it is waited for the number is its own.
+        if let Some(id) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(id, Signal::TERM);
+        }
+    }
+
     /// Waits for an event of that name.
-    pub(crate) fn wait_for(&mut self, event: &str, patience: Duration) -> Result<Value, Failure> {
+    ///
+    /// # Errors
+    /// It does not come in time, or the process ends.
+    pub fn wait_for(&mut self, event: &str, patience: Duration) -> Result<Value, Failure> {
         let end = Instant::now() + patience;
         loop {
             match self.events.recv_timeout(end.saturating_duration_since(Instant::now())) {
@@ -65,7 +104,10 @@ impl Process {
     }
 
     /// What it has cost so far.
-    pub(crate) fn usage(&self) -> Result<Usage, Failure> {
+    ///
+    /// # Errors
+    /// It has ended, or this is not Linux.
+    pub fn usage(&self) -> Result<Usage, Failure> {
         Usage::of(self.child.id()).map_err(|error| Failure::Usage(self.what, error))
     }
 }
@@ -87,6 +129,19 @@ fn listen(stdout: ChildStdout, tell: &mpsc::SyncSender<Value>) {
             let _ = tell.try_send(event);
         }
     }
+}
+
+/// Reads to the end, and gives the last line.
+fn remember(stderr: ChildStderr, panic: &OnceLock<String>) -> String {
+    let mut last = String::new();
+    for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+        if line.contains("panicked at") {
+            // The first is the one to look at.
+            let _ = panic.set(line.clone());
+        }
+        last = line;
+    }
+    last
 }
 
 /// A shell that kills a process when this one has ended, even by a signal that cannot be caught:
@@ -115,5 +170,5 @@ impl Drop for Leash {
     }
 }
 
-/// Only the first ones are waited for.
-const EVENTS: usize = 16;
+/// Those of an outage of minutes, at one attempt in a second.
+const EVENTS: usize = 256;

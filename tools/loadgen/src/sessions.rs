@@ -5,7 +5,6 @@
 //! are those of the library, all in this process.
 
 mod outcome;
-mod port;
 mod roster;
 
 pub use outcome::{Arrival, Knocks, Return, SessionsOutcome};
@@ -29,6 +28,7 @@ use crate::dial::{dial, knock};
 use crate::failure::Failure;
 use crate::origin::{Origin, Service};
 use crate::own_thread::{self, OwnThread};
+use crate::port::free_ports;
 use crate::process::Process;
 use crate::stage::{Carrier, LOOPBACK, TOKEN};
 
@@ -136,7 +136,7 @@ impl Sessions {
             Ports::Picked => 0,
             Ports::Asked => load.count * load.tunnels,
         };
-        let mut ports = port::free(1 + asked);
+        let mut ports = free_ports(1 + asked);
         if ports.len() < 1 + asked {
             return Err(Failure::Ports { needed: 1 + asked, free: ports.len() });
         }
@@ -170,6 +170,7 @@ impl Sessions {
         }
         let (process, addr, _) = self.load.binary.server(&ServerSettings {
             bind: self.addr,
+            http_bind: LOOPBACK,
             carrier: self.load.carrier,
             threads: self.load.server_threads,
             more,

@@ -160,6 +160,7 @@ impl Tunnelled {
     ) -> Result<(Running, Option<SocketAddr>, String), Failure> {
         let (server, tunnel_addr, http_addr) = binary.server(&ServerSettings {
             bind: LOOPBACK,
+            http_bind: LOOPBACK,
             carrier: self.carrier,
             threads: self.server_threads,
             more: Vec::new(),

@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, TcpListener};
 /// outgoing connections. While a server is down, a client that dials it could be given its own
 /// target for a source, and would be connected with itself; and a port that a tunnel had could be
 /// somebody's source when the tunnel comes back for it.
-pub(super) fn free(count: usize) -> Vec<u16> {
+pub fn free_ports(count: usize) -> Vec<u16> {
     let lowest_outgoing = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")
         .ok()
         .and_then(|text| text.split_whitespace().next()?.parse().ok())
