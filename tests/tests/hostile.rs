@@ -61,7 +61,6 @@ async fn beside<T>(bed: &TestBed, most: u64, hostile: impl Future<Output = T>) -
     talking.await.unwrap();
     if let (Some(before), Some(peak)) = (before, peak_bytes()) {
         let more = peak.saturating_sub(before);
-        println!("{} KiB more at the peak", more >> 10);
         assert!(more < most, "{more} bytes more in memory");
     }
     // New visitors come in.
@@ -319,9 +318,8 @@ fn pings_by_somebody_who_takes_no_answer_end_the_session() {
             outlaw.flood(&ping, 2_000_000).await;
             outlaw.listen();
             // If the way back is full even the farewell does not arrive.
-            match outlaw.is_sent_away().await {
-                Some((_, words)) => assert!(words.contains(&Violation::Flood.to_string())),
-                None => println!("dropped without a word"),
+            if let Some((_, words)) = outlaw.is_sent_away().await {
+                assert!(words.contains(&Violation::Flood.to_string()), "{words}");
             }
         };
         beside(&bed, SLACK, hostile).await;

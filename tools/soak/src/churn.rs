@@ -11,7 +11,7 @@ use ferrotunnel_loadgen::Failure;
 
 use crate::dice::Dice;
 use crate::ledger::Ledger;
-use crate::world::{Tenant, World};
+use crate::world::{Tenant, World, pause};
 
 /// How often.
 #[derive(Clone, Copy, Debug)]
@@ -88,7 +88,7 @@ fn kill_server(world: &World, dice: &mut Dice) -> Result<(), Failure> {
     for tenant in &killed {
         world.kill_client(tenant);
     }
-    thread::sleep(Duration::from_millis(dice.below(1_500)));
+    pause(Duration::from_millis(dice.below(1_500)));
     world.start_server()?;
     for tenant in &world.tenants {
         if killed.iter().any(|killed| killed.address.tenant == tenant.address.tenant) {
@@ -120,7 +120,7 @@ fn churn_clients(world: &World, dice: &mut Dice) -> Result<(), Failure> {
             }
             if way == 2 {
                 // Gone for good, as far as visitors can tell.
-                thread::sleep(Duration::from_millis(dice.below(2_000)));
+                pause(Duration::from_millis(dice.below(2_000)));
             }
             for tenant in chosen {
                 world.start_client(tenant)?;

@@ -296,7 +296,7 @@ impl World {
             match process.ended() {
                 Some(status) => break Some(status),
                 None if Instant::now() > end => break None,
-                None => std::thread::sleep(LOOK_EVERY),
+                None => pause(LOOK_EVERY),
             }
         };
         self.look_at(Some(process), name);
@@ -345,6 +345,12 @@ impl World {
     pub(crate) fn client_usages(&self) -> impl Iterator<Item = Usage> {
         self.tenants.iter().filter_map(|tenant| tenant.post.usage())
     }
+}
+
+/// Waits on a thread on which nothing else runs.
+#[expect(clippy::disallowed_methods, reason = "who kills has a thread of its own")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
 
 /// How a process has to end that was asked to.

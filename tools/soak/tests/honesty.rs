@@ -62,6 +62,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, harm: Harm) {
             }
             Harm::Cuts(at) if seen + count > at => {
                 // In good order; who sends is not told.
+                let _ = to.write_all(&bytes[..at - seen]).await;
                 let _ = to.shutdown().await;
                 while matches!(from.read(&mut buffer).await, Ok(1..)) {}
                 return;

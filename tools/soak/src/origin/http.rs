@@ -68,7 +68,8 @@ async fn answer(mut request: Request<Incoming>, shared: &Shared) -> Response<Pat
         ledger.forbid(format!("local service of {name}: WRONG: a body ended before its time"));
     }
     // Every second one tells its length, every other one comes in chunks.
-    let mut response = Response::new(PatternBody::new(number, Way::Down, down, down % 2 == 0));
+    let mut response =
+        Response::new(PatternBody::new(number, Way::Down, down, down.is_multiple_of(2)));
     sign(response.headers_mut(), identity, number, heard.position());
     response
 }

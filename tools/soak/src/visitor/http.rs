@@ -94,7 +94,7 @@ impl Asked {
 
     fn request(&self, uri: &str) -> Result<Request<PatternBody>, Fault> {
         let method = if self.up == 0 { "GET" } else { "POST" };
-        let body = PatternBody::new(self.number, Way::Up, self.up, self.up % 2 == 0);
+        let body = PatternBody::new(self.number, Way::Up, self.up, self.up.is_multiple_of(2));
         let request = Request::builder().method(method).uri(uri);
         let request = request.header(TENANT, self.tenant).header(NUMBER, self.number);
         let request = request.header(UP, self.up).header(DOWN, self.down).body(body);
