@@ -10,22 +10,39 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
 /// Read size that follows the traffic: a reader that fills its buffer gets a larger one, one that
-/// leaves most of it empty gets a smaller one. Nothing is held between reads.
+/// leaves most of it empty gets a smaller one. So does one to whom few bytes are much work. Nothing
+/// is held between reads.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct ReadSize(usize);
+pub(crate) struct ReadSize {
+    /// What is borrowed for a read.
+    size: usize,
+    /// What a read brings at most.
+    most: usize,
+}
 
 impl Default for ReadSize {
     fn default() -> Self {
-        Self(LEAST_READ)
+        Self { size: LEAST_READ, most: MOST_READ }
     }
 }
 
 impl ReadSize {
     fn learn(&mut self, offered: usize, read: usize) {
-        if read == offered && offered >= self.0 {
-            self.0 = (self.0 * 4).min(MOST_READ);
-        } else if read < self.0 / 8 {
-            self.0 = (self.0 / 2).max(LEAST_READ);
+        if read == offered && offered >= self.size {
+            self.size = (self.size * 4).min(self.most);
+        } else if read < self.size / 8 {
+            self.size = (self.size / 2).max(LEAST_READ);
+        }
+    }
+
+    /// What was read came to so many pieces of work, of which one read is to bring at most `limit`.
+    pub(crate) fn learn_work(&mut self, read: usize, pieces: u64, limit: u64) {
+        if pieces > limit {
+            let fits = read as u64 * limit / pieces;
+            self.most = usize::try_from(fits).unwrap_or(MOST_READ).max(LEAST_READ);
+            self.size = self.size.min(self.most);
+        } else if pieces < limit / 4 {
+            self.most = (self.most * 2).min(MOST_READ);
         }
     }
 
@@ -40,7 +57,7 @@ impl ReadSize {
         limit: usize,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
-        let offered = self.0.min(limit);
+        let offered = self.size.min(limit);
         let mut buffer = BytesMut::with_capacity(offered);
         let mut limited = bytes::BufMut::limit(&mut buffer, offered);
         let read = ready!(poll_read_buf(Pin::new(io), cx, &mut limited))?;
@@ -62,11 +79,13 @@ impl ReadSize {
         buffer: &mut BytesMut,
     ) -> Poll<io::Result<usize>> {
         let spare = buffer.capacity() - buffer.len();
-        if spare < self.0 / 2 || spare < LEAST_SPARE {
-            buffer.reserve(self.0);
+        if spare < self.size / 2 || spare < LEAST_SPARE {
+            buffer.reserve(self.size);
         }
-        let offered = buffer.capacity() - buffer.len();
-        let read = ready!(poll_read_buf(Pin::new(io), cx, buffer))?;
+        // There may be more room than a read is to fill.
+        let offered = (buffer.capacity() - buffer.len()).min(self.most);
+        let mut limited = bytes::BufMut::limit(buffer, offered);
+        let read = ready!(poll_read_buf(Pin::new(io), cx, &mut limited))?;
         self.learn(offered, read);
         Poll::Ready(Ok(read))
     }
@@ -187,13 +206,29 @@ mod tests {
     fn the_read_size_follows_the_traffic() {
         let mut size = ReadSize::default();
         for _ in 0..5 {
-            size.learn(size.0, size.0);
+            size.learn(size.size, size.size);
         }
-        assert_eq!(size.0, MOST_READ);
+        assert_eq!(size.size, MOST_READ);
         for _ in 0..10 {
-            size.learn(size.0, 100);
+            size.learn(size.size, 100);
         }
-        assert_eq!(size.0, LEAST_READ);
+        assert_eq!(size.size, LEAST_READ);
+    }
+
+    #[test]
+    fn a_read_brings_no_more_work_than_it_is_to_bring() {
+        let mut size = ReadSize { size: MOST_READ, most: MOST_READ };
+        size.learn_work(100_000, 10_000, 1_000);
+        assert_eq!((size.size, size.most), (10_000, 10_000));
+        size.learn(10_000, 10_000);
+        assert_eq!(size.size, 10_000);
+        size.learn_work(10_000, 500, 1_000);
+        assert_eq!(size.most, 10_000, "as much as it may be");
+        for _ in 0..10 {
+            size.learn_work(size.size, 5, 1_000);
+            size.learn(size.size, size.size);
+        }
+        assert_eq!((size.size, size.most), (MOST_READ, MOST_READ), "bulk again");
     }
 
     #[test]

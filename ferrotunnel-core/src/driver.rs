@@ -51,6 +51,8 @@ pub(crate) struct Driver<C, F> {
     on_incoming: F,
     input: Input,
     read_size: ReadSize,
+    /// Bytes that the last read brought.
+    just_read: usize,
     output: Output,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -72,6 +74,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             on_incoming,
             input: Input::new(input),
             read_size: ReadSize::default(),
+            just_read: 0,
             output: Output::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
@@ -106,7 +109,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if !read && !expired && !more {
                 return Poll::Pending;
             }
-            let Turn { state, violation, has_output } = self.turn(cx, expired);
+            let Turn { state, violation, has_output, frames } = self.turn(cx, expired);
+            if read {
+                self.read_size.learn_work(self.just_read, frames, FRAMES_PER_POLL);
+            }
             let written = match self.output.poll_write(&mut self.carrier, cx) {
                 Ok(written) => written,
                 Err(error) => return Poll::Ready(self.hear_out(cx, error)),
@@ -126,6 +132,9 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             more = written && has_output;
             if !read && !more {
                 return Poll::Pending;
+            }
+            if frames >= FRAMES_PER_POLL {
+                break;
             }
         }
         yielding::behind_new_events(cx);
@@ -158,7 +167,8 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 Ok(false)
             }
             Poll::Ready(Ok(0)) => Err(End::Closed),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(count)) => {
+                self.just_read = count;
                 if self.closing {
                     // Nobody looks at it any more, and a peer could send for ever.
                     self.input.clear();
@@ -175,7 +185,9 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
         let (turn, timeout) = shared.lock(|inner| {
+            let before = inner.machine.stats().frames_in;
             handle_input(inner, now, input);
+            let frames = inner.machine.stats().frames_in - before;
             if expired {
                 let _ = inner.machine.handle_timeout(now);
             }
@@ -195,6 +207,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 state: inner.machine.state(),
                 violation: inner.machine.violation(),
                 has_output: inner.machine.has_output(),
+                frames,
             };
             (turn, inner.machine.poll_timeout())
         });
@@ -330,6 +343,8 @@ struct Turn {
     violation: Option<Violation>,
     /// The machine has more to write than the stage had room for.
     has_output: bool,
+    /// Frames that came.
+    frames: u64,
 }
 
 /// What was taken from the machine and is not yet written.
@@ -438,6 +453,10 @@ impl Output {
 
 /// Turns before other tasks of this thread get theirs.
 const TURNS_PER_POLL: usize = 2;
+
+/// Frames after which other tasks get their turns, and what one read is to bring at most: some 100 us
+/// of work. Of bulk, 256 KiB are five frames; a peer can send as many bytes as 30,000.
+const FRAMES_PER_POLL: u64 = 1_024;
 
 /// Reads from a carrier that takes no more writes: what a socket buffer may hold of control frames.
 const LAST_READS: usize = 16;

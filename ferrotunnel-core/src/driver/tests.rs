@@ -5,14 +5,14 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ferrotunnel_common::{ClientId, Token, TunnelKind};
-use ferrotunnel_protocol::frame::{GoAwayCode, ResetCode};
+use ferrotunnel_common::{ClientId, StreamId, Token, TunnelKind};
+use ferrotunnel_protocol::frame::{Frame, GoAwayCode, ResetCode, WindowUpdate};
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Driver, End, Incoming};
+use super::{Driver, End, FRAMES_PER_POLL, Incoming};
 use crate::auth::{Authenticator, Binding, ClientKey};
 use crate::handshake::{self, Greeted};
 use crate::principals::Roster;
@@ -99,6 +99,25 @@ async fn a_driver_that_moves_to_another_task_is_woken_there() {
     }
     let _stream = session.open(OPEN).unwrap();
     soon(client.opened()).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_small_frames_lets_others_have_their_turns() {
+    let ((near, server), (mut far, _client)) = greeted(4 << 20).await;
+    let flood = Frame::WindowUpdate(StreamId::SESSION, WindowUpdate { credit: 1 << 16 }).encode();
+    let count = 100_000;
+    soon(far.write_all(&flood.repeat(count))).await.unwrap();
+    let shared = Arc::new(Shared::new(server.machine));
+    let seen = || shared.lock(|inner| inner.machine.stats().frames_in);
+    let before = seen();
+    tokio::spawn(Driver::new(near, Arc::clone(&shared), server.input, |_| {}));
+    let (mut last, mut most) = (before, 0);
+    while last < before + count as u64 {
+        tokio::task::yield_now().await;
+        most = (seen() - last).max(most);
+        last = seen();
+    }
+    assert!(most <= 2 * FRAMES_PER_POLL, "{most} frames in one go");
 }
 
 #[tokio::test]

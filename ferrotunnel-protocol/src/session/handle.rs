@@ -47,6 +47,7 @@ impl Session {
                 }
                 Some(Decoded::Frame(frame)) => self.handle_frame(now, frame)?,
             }
+            self.counters.frames_in += 1;
             self.refuse_flood()?;
         }
         Ok(())

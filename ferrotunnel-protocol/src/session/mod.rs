@@ -146,6 +146,7 @@ enum Greeting {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
+    frames_in: u64,
     bytes_in: u64,
     bytes_out: u64,
     streams_opened: u64,
@@ -156,6 +157,8 @@ struct Counters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
+    /// Frames received, and pieces of Data in place of a whole one where it came in pieces.
+    pub frames_in: u64,
     /// Payload bytes received on streams.
     pub bytes_in: u64,
     /// Payload bytes sent on streams.
@@ -259,6 +262,7 @@ impl Session {
     /// A snapshot of the counters.
     pub fn stats(&self) -> Stats {
         Stats {
+            frames_in: self.counters.frames_in,
             bytes_in: self.counters.bytes_in,
             bytes_out: self.counters.bytes_out,
             streams_opened: self.counters.streams_opened,
