@@ -208,6 +208,10 @@ pub(crate) struct LimitsArgs {
     /// [default: 1024]
     #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_handshakes: Option<usize>,
+    /// Wrong tokens a second from one address, or from one /64 of IPv6; beyond it handshakes from there wait for their
+    /// turn, a second at most [default: 5]
+    #[arg(long, env = "FERROTUNNEL_MAX_FAILED_HANDSHAKES", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_failed_handshakes: Option<u32>,
     /// Visitors of HTTP tunnels connected at once, over all clients [default: 100000]
     #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_visitors: Option<usize>,

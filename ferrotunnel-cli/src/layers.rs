@@ -140,6 +140,7 @@ impl Layer for LimitsArgs {
             max_tunnels: self.max_tunnels.or(below.max_tunnels),
             max_streams: self.max_streams.or(below.max_streams),
             max_handshakes: self.max_handshakes.or(below.max_handshakes),
+            max_failed_handshakes: self.max_failed_handshakes.or(below.max_failed_handshakes),
             max_visitors: self.max_visitors.or(below.max_visitors),
             max_receive_memory: self.max_receive_memory.or(below.max_receive_memory),
             handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),

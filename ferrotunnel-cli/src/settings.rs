@@ -310,6 +310,8 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_handshakes_in_flight =
         args.max_handshakes.unwrap_or(limits.max_handshakes_in_flight);
     limits.handshake_deadline = args.handshake_timeout.unwrap_or(limits.handshake_deadline);
+    limits.max_failed_handshakes_per_address =
+        args.max_failed_handshakes.unwrap_or(limits.max_failed_handshakes_per_address);
     limits.max_visitors = args.max_visitors.unwrap_or(limits.max_visitors);
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits

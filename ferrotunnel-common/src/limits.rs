@@ -18,6 +18,12 @@ pub struct LimitsConfig {
     /// one small buffer. More wait unaccepted in the kernel's queue, until one of these is through
     /// or out of time: after an outage all clients come at once.
     pub max_handshakes_in_flight: usize,
+    /// Wrong tokens that one source may come with, a second: an IPv4 address, or a /64 of IPv6. Beyond it
+    /// handshakes from there wait for their turn, without a place among those in flight, and are refused
+    /// where that would take more than a second. Right tokens count for nothing; they wait only where wrong
+    /// ones come from too. Five let a fleet with a typing error notice it within seconds, and a
+    /// guesser make some 400,000 tries a day.
+    pub max_failed_handshakes_per_address: u32,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,
     /// Visitors of HTTP tunnels connected at once, over all tunnels. More are closed at once: each
@@ -35,6 +41,7 @@ impl Default for LimitsConfig {
             max_tunnels_per_session: 1_024,
             max_streams_per_session: 65_536,
             max_handshakes_in_flight: 1_024,
+            max_failed_handshakes_per_address: 5,
             handshake_deadline: Duration::from_secs(10),
             max_visitors: 100_000,
             max_receive_memory: 256 << 20,

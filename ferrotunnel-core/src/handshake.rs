@@ -56,12 +56,14 @@ pub(crate) struct Guest {
     pub(crate) direct_for: Option<SessionId>,
 }
 
-/// The server's end. `admit` may still refuse a client whose token is right.
+/// The server's end. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
+/// whose token is right.
 pub(crate) async fn server<C: Carrier>(
     carrier: &mut C,
     config: Config,
     binding: &Binding,
     authenticator: &Authenticator,
+    turn: impl Future<Output = Result<(), &'static str>>,
     admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
 ) -> Result<(Greeted, Guest), HandshakeError> {
     let nonce = auth::random()?;
@@ -73,6 +75,10 @@ pub(crate) async fn server<C: Carrier>(
         _ => None,
     });
     let hello = hello.await?;
+    if let Err(reason) = turn.await {
+        talk.refuse(GoAwayCode::Refused, reason).await;
+        return Err(HandshakeError::Refused(Cow::Borrowed(reason)));
+    }
     let nonces = Nonces { server: nonce, client: hello.nonce };
     let known = authenticator.check(&hello.token_id, &hello.proof, binding, &nonces);
     let Some(credential) = known else {

@@ -16,8 +16,10 @@ mod drained;
 mod driver;
 mod error;
 mod file_look;
+mod guesses;
 mod handshake;
 mod options;
+mod pace;
 mod principals;
 mod registry;
 mod seat;
@@ -26,11 +28,13 @@ mod session;
 mod shards;
 mod shared;
 mod socket;
+mod source;
 pub mod splice;
 mod stream;
 pub mod tasks;
 mod tcp_ingress;
 mod tls;
+mod turned_away;
 mod yielding;
 
 pub use auth::{Verifier, VerifierError, issue_token};
@@ -50,3 +54,4 @@ pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,
 };
+pub use turned_away::TurnedAway;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
@@ -23,6 +23,7 @@ use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
+use crate::guesses::{self, Guesses};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::principals::{PrincipalConfig, Roster};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
@@ -33,6 +34,7 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
+use crate::turned_away::TurnedAway;
 
 pub use crate::registry::parse_domain;
 
@@ -128,6 +130,10 @@ impl ServerEngine {
             tls,
             authenticator,
             roster: Mutex::new(roster),
+            guesses: Guesses::new(
+                config.limits.max_failed_handshakes_per_address,
+                Instant::now().into_std(),
+            ),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             limits: config.limits,
             heartbeat: config.heartbeat,
@@ -195,6 +201,15 @@ impl ServerEngine {
     /// Tunnels registered at present.
     pub fn tunnels(&self) -> usize {
         self.hall.registry.tunnels()
+    }
+
+    /// How often the limits were met.
+    pub fn turned_away(&self) -> TurnedAway {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        TurnedAway {
+            handshakes_delayed: count(&self.hall.guesses.delayed),
+            handshakes_refused: count(&self.hall.guesses.refused),
+        }
     }
 
     /// Direct carriers, over all sessions.
@@ -303,6 +318,7 @@ struct Hall {
     authenticator: Authenticator,
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
+    guesses: Guesses,
     budget: ReceiveBudget,
     limits: LimitsConfig,
     heartbeat: Duration,
@@ -342,6 +358,23 @@ impl Hall {
             // The sender lives as long as `self`.
             _ = closing.wait_for(|closing| *closing) => None,
         }
+    }
+
+    /// Waits until the proof of whoever comes from there may be checked, and without a place meanwhile.
+    async fn turn(
+        &self,
+        peer: SocketAddr,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<(), &'static str> {
+        match self.guesses.take(peer.ip(), Instant::now().into_std()) {
+            guesses::Turn::Now => {}
+            guesses::Turn::Later(wait, _seat) => {
+                drop(place.take());
+                tokio::time::sleep(wait).await;
+            }
+            guesses::Turn::Never => return Err(guesses::TOO_MANY),
+        }
+        Ok(())
     }
 
     fn streams(&self) -> usize {
@@ -433,6 +466,7 @@ async fn serve<C: Carrier>(
     peer: SocketAddr,
 ) {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
+    let mut place = Some(place);
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
@@ -442,7 +476,9 @@ async fn serve<C: Carrier>(
         budget: hall.budget.clone(),
         ..Config::default()
     };
+    let turn = hall.turn(peer, &mut place);
     let admit = |guest: &Guest| {
+        hall.guesses.give_back(peer.ip());
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
             let owner = hall.owner_of(session_id, guest);
@@ -455,7 +491,8 @@ async fn serve<C: Carrier>(
         seats = Some((one, guest.credential.principal.take_session()?));
         Ok(())
     };
-    let greeting = handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit);
+    let greeting =
+        handshake::server(&mut carrier, config, &binding, &hall.authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
     let Some(greeted) = greeted else { return turned_away(peer) };

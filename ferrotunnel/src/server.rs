@@ -10,7 +10,8 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
+    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
+    check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
@@ -456,6 +457,7 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
         ("max_tunnels_per_session", limits.max_tunnels_per_session == 0),
         ("max_streams_per_session", limits.max_streams_per_session == 0),
         ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
+        ("max_failed_handshakes_per_address", limits.max_failed_handshakes_per_address == 0),
         ("max_visitors", limits.max_visitors == 0),
     ];
     if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
@@ -520,6 +522,11 @@ impl RunningServer {
     /// Connections between clients and the server that serve a single visitor each, or wait for one.
     pub fn direct(&self) -> DirectCarriers {
         self.engine.direct()
+    }
+
+    /// How often the limits of the server were met since it started.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.engine.turned_away()
     }
 
     /// Streams open at present, over all clients.

@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Tunnel};
+use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Retry, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, eventually, over_both, raw, read_head, says_and_hears,
     soon,
@@ -227,5 +228,78 @@ fn receive_memory_nearly_spent_makes_new_visitors_slower_but_serves_them() {
             assert!(heard == bytes);
         });
         soon("eight echoes", futures_util::future::join_all(visitors)).await;
+    });
+}
+
+#[test]
+fn a_guesser_gets_so_many_tries_a_second_and_others_of_the_same_address_come_in() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| {
+            limits.max_failed_handshakes_per_address = 4;
+            // The honest client finds one whatever those do who wait.
+            limits.max_handshakes_in_flight = 2;
+        })
+        .await;
+        let site = Site::start().await;
+        let (began, checked) = (Instant::now(), AtomicU32::new(0));
+        let guess = async || {
+            loop {
+                let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+                let error = guesser.build().unwrap().start().await.unwrap_err();
+                if error.kind() == Kind::Unauthorized {
+                    checked.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    assert!(error.to_string().contains("wrong tokens"), "{error}");
+                }
+            }
+        };
+        let guessing = futures_util::future::join_all((0..3).map(|_| guess()));
+        let others = async {
+            eventually("tries that wait", || {
+                bed.server.turned_away().handshakes_delayed >= 3
+                    && checked.load(Ordering::Relaxed) >= 6
+            })
+            .await;
+            for name in ["one", "two", "three"] {
+                let _client = soon("a client among guessers", bed.http(name, site.addr())).await;
+                assert_eq!(bed.get(name, "/hello").await.body, "hello");
+            }
+        };
+        tokio::select! {
+            _ = guessing => unreachable!("they never tire"),
+            () = others => {}
+        }
+        let most = 4.0 + 4.0 * began.elapsed().as_secs_f64();
+        let checked = checked.load(Ordering::Relaxed);
+        assert!(f64::from(checked) <= most, "{checked} tries, but {most} at most");
+    });
+}
+
+#[test]
+fn a_flood_of_wrong_tokens_is_refused_unseen() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_failed_handshakes_per_address = 2).await;
+        let guess = async || {
+            let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+            guesser.build().unwrap().start().await.unwrap_err()
+        };
+        let errors = soon("the answers", async {
+            futures_util::future::join_all((0..40).map(|_| guess())).await
+        });
+        let unseen = errors.await.iter().filter(|error| error.kind() != Kind::Unauthorized).count();
+        assert!(unseen > 0, "they came within a second or two");
+        assert_eq!(bed.server.turned_away().handshakes_refused, unseen as u64);
+    });
+}
+
+#[test]
+fn a_fleet_behind_one_address_comes_in_whatever_the_limit_of_wrong_tokens_is() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_failed_handshakes_per_address = 1).await;
+        let site = Site::start().await;
+        let names: Vec<String> = (0..40).map(|number| format!("app{number}")).collect();
+        let coming = names.iter().map(|name| bed.http(name, site.addr()));
+        let _fleet = soon("the fleet", futures_util::future::join_all(coming)).await;
+        assert_eq!(bed.server.turned_away().handshakes_refused, 0);
     });
 }

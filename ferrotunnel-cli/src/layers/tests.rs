@@ -72,6 +72,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.limits.max_tunnels: [1, 2, 3];
         ServerArgs.limits.max_streams: [1, 2, 3];
         ServerArgs.limits.max_handshakes: [1, 2, 3];
+        ServerArgs.limits.max_failed_handshakes: [1, 2, 3];
         ServerArgs.limits.max_visitors: [1, 2, 3];
         ServerArgs.limits.max_receive_memory: [1, 2, 3];
         ServerArgs.limits.handshake_timeout: times;

@@ -42,6 +42,10 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("limits.max-tunnels", was.max_tunnels_per_session == is.max_tunnels_per_session),
         ("limits.max-streams", was.max_streams_per_session == is.max_streams_per_session),
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
+        (
+            "limits.max-failed-handshakes",
+            was.max_failed_handshakes_per_address == is.max_failed_handshakes_per_address,
+        ),
         ("limits.max-visitors", was.max_visitors == is.max_visitors),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
         ("limits.handshake-timeout", was.handshake_deadline == is.handshake_deadline),

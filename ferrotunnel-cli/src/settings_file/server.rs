@@ -71,6 +71,7 @@ fn limits(section: &mut Section<'_, '_>) -> LimitsArgs {
         max_tunnels: section.number("max-tunnels", value::count),
         max_streams: section.number("max-streams", value::count),
         max_handshakes: section.number("max-handshakes", value::count),
+        max_failed_handshakes: section.number("max-failed-handshakes", value::count),
         max_visitors: section.number("max-visitors", value::count),
         max_receive_memory: section.value("max-receive-memory", value::size),
         handshake_timeout: section.value("handshake-timeout", value::duration),

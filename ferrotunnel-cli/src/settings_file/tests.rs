@@ -52,6 +52,7 @@ fn every_key_of_a_server_is_taken() {
         max-tunnels = 2
         max-streams = 3
         max-handshakes = 4
+        max-failed-handshakes = 3
         max-visitors = 5
         max-receive-memory = "64MiB"
         handshake-timeout = "500ms"
@@ -77,6 +78,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.limits.max_tunnels, Some(2));
     assert_eq!(server.limits.max_streams, Some(3));
     assert_eq!(server.limits.max_handshakes, Some(4));
+    assert_eq!(server.limits.max_failed_handshakes, Some(3));
     assert_eq!(server.limits.max_visitors, Some(5));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_millis(500)));

@@ -67,7 +67,14 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
         direct_for: None,
     };
     let (server, client) = tokio::join!(
-        handshake::server(&mut near, config.clone(), &binding, &authenticator, admit),
+        handshake::server(
+            &mut near,
+            config.clone(),
+            &binding,
+            &authenticator,
+            std::future::ready(Ok(())),
+            admit
+        ),
         handshake::client(&mut far, config, &binding, caller),
     );
     ((near, server.unwrap().0), (far, client.unwrap()))
