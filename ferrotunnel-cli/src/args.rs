@@ -215,6 +215,13 @@ pub(crate) struct LimitsArgs {
     /// Visitors of HTTP tunnels connected at once, over all clients [default: 100000]
     #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_visitors: Option<usize>,
+    /// Visitor connections open at once through one tunnel [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS_PER_TUNNEL", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_visitors_per_tunnel: Option<u32>,
+    /// Visitors connected at once from one address, or from one /64 of IPv6; all those behind a proxy of yours have one
+    /// address [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS_PER_ADDRESS", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_visitors_per_address: Option<u32>,
     /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
     /// start with smaller windows [default: 256MiB]
     #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]

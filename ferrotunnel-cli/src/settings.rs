@@ -313,6 +313,10 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_failed_handshakes_per_address =
         args.max_failed_handshakes.unwrap_or(limits.max_failed_handshakes_per_address);
     limits.max_visitors = args.max_visitors.unwrap_or(limits.max_visitors);
+    limits.max_visitors_per_tunnel =
+        args.max_visitors_per_tunnel.or(limits.max_visitors_per_tunnel);
+    limits.max_visitors_per_address =
+        args.max_visitors_per_address.or(limits.max_visitors_per_address);
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }

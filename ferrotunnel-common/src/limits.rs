@@ -29,6 +29,15 @@ pub struct LimitsConfig {
     /// Visitors of HTTP tunnels connected at once, over all tunnels. More are closed at once: each
     /// costs a descriptor and some 10 KiB, so 100,000 stay within about a GiB.
     pub max_visitors: usize,
+    /// Visitors' connections, which is to say streams, open at once through one tunnel, so that a busy one
+    /// leaves something of its session to others. A connection to a local service that is kept for the next
+    /// request is one. Visitors over the limit are turned away as by `max_streams_per_session`. `None`, the default:
+    /// no limit.
+    pub max_visitors_per_tunnel: Option<u32>,
+    /// Visitors connected at once from one source, over all tunnels: an IPv4 address, or a /64 of IPv6. Over TCP more
+    /// are closed at once, over HTTP they get a 429. Behind a proxy all of them come from its address, and many
+    /// share one at a mobile carrier, so `None`, the default, is no limit.
+    pub max_visitors_per_address: Option<u32>,
     /// Receive windows granted over all sessions, in bytes. When nearly spent, new streams start
     /// with a smaller window (see the protocol's budget).
     pub max_receive_memory: u64,
@@ -44,6 +53,8 @@ impl Default for LimitsConfig {
             max_failed_handshakes_per_address: 5,
             handshake_deadline: Duration::from_secs(10),
             max_visitors: 100_000,
+            max_visitors_per_tunnel: None,
+            max_visitors_per_address: None,
             max_receive_memory: 256 << 20,
         }
     }

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
+use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
@@ -111,8 +112,9 @@ struct Visit {
     addr: SocketAddr,
     ingress: SocketAddr,
     tunnel: u32,
-    /// Its place among the streams of its principal.
+    /// Its place among the streams of its principal and its tunnel.
     seat: Seat,
+    place: Option<CrowdSeat>,
     otherwise: Box<dyn FnOnce(Visitor) + Send>,
 }
 
@@ -136,13 +138,13 @@ impl Visit {
     }
 
     fn fall_back(self) {
-        let Self { socket, addr, ingress, seat, otherwise, .. } = self;
+        let Self { socket, addr, ingress, seat, place, otherwise, .. } = self;
         // It takes one again where it goes.
         drop(seat);
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress });
+                otherwise(Visitor { socket, addr, ingress, place });
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -210,13 +212,13 @@ impl Pool {
             drop(seat);
             return otherwise(visitor);
         };
-        let Visitor { socket, addr, ingress } = visitor;
+        let Visitor { socket, addr, ingress, place } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(carrier, Visit { socket, addr, ingress, tunnel, seat, otherwise });
+                self.give(carrier, Visit { socket, addr, ingress, tunnel, seat, place, otherwise });
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -346,7 +348,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, seat: _seat, .. } = visit;
+    let Visit { socket, seat: _seat, place: _place, .. } = visit;
     let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
     tokio::select! {
         spliced = splice(visitor, carrier.into_end(), None) => {

@@ -10,6 +10,7 @@ mod balance;
 mod buffer;
 mod carrier;
 pub mod client;
+mod crowd;
 mod dial;
 mod direct;
 mod drained;
@@ -39,6 +40,7 @@ mod yielding;
 
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
+pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};

@@ -29,8 +29,9 @@ pub use self::names::parse_domain;
 pub(crate) use self::owner::Owner;
 use self::owner::{Place, Registration};
 use self::port::Port;
-use self::tunnel::Member;
+use self::tunnel::{Member, Places};
 pub use self::tunnel::{Tunnel, TunnelUid};
+use crate::crowd::Crowd;
 use crate::options::{CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
@@ -61,6 +62,8 @@ pub(crate) struct RegistryConfig {
     /// Address on which TCP tunnels listen.
     pub(crate) tcp_ip: IpAddr,
     pub(crate) max_tunnels_per_session: u32,
+    pub(crate) max_visitors_per_tunnel: Option<u32>,
+    pub(crate) crowd: Option<Arc<Crowd>>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
 }
@@ -76,6 +79,8 @@ struct Inner {
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
+    /// How many found their tunnel full.
+    over_tunnel: Arc<AtomicU64>,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -97,8 +102,19 @@ impl Registry {
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
+            over_tunnel: Arc::default(),
             listeners,
         }))
+    }
+
+    /// How many visitors found their tunnel full.
+    pub(crate) fn over_tunnel(&self) -> u64 {
+        self.0.over_tunnel.load(Ordering::Relaxed)
+    }
+
+    /// Places of visitors by where they come from, if those are limited.
+    pub(crate) fn crowd(&self) -> Option<&Arc<Crowd>> {
+        self.0.config.crowd.as_ref()
     }
 
     /// Registers a tunnel for `owner`; the answer is what the client is to be told.
@@ -306,14 +322,25 @@ impl Registry {
         wanted.name = port.to_string();
         let tunnel = self.tunnel(member, wanted, Vec::new());
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
-        maps.ports.insert(port, Port::open(bound, Arc::clone(&tunnel), visitors, listeners));
+        maps.ports.insert(
+            port,
+            Port::open(
+                bound,
+                Arc::clone(&tunnel),
+                visitors,
+                listeners,
+                self.0.config.crowd.clone(),
+            ),
+        );
         let (place, address) = (Place::Port(port), format!(":{port}"));
         Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Tunnel::new(uid, member, wanted, hosts))
+        let most = self.0.config.max_visitors_per_tunnel;
+        let places = Places::new(most, Arc::clone(&self.0.over_tunnel));
+        Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients

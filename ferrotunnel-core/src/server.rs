@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::accept::accept_into_places;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
+use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
@@ -120,6 +121,11 @@ impl ServerEngine {
                 only_tunnel_answers: config.only_tunnel_answers,
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
+                max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
+                crowd: config
+                    .limits
+                    .max_visitors_per_address
+                    .map(|most| Arc::new(Crowd::new(most))),
                 grace: config.visitor_grace,
             },
             visitors.clone(),
@@ -203,12 +209,19 @@ impl ServerEngine {
         self.hall.registry.tunnels()
     }
 
+    /// Places of visitors by where they come from, if those are limited: every ingress asks here.
+    pub fn crowd(&self) -> Option<Arc<Crowd>> {
+        self.hall.registry.crowd().cloned()
+    }
+
     /// How often the limits were met.
     pub fn turned_away(&self) -> TurnedAway {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TurnedAway {
             handshakes_delayed: count(&self.hall.guesses.delayed),
             handshakes_refused: count(&self.hall.guesses.refused),
+            visitors_of_tunnels: self.hall.registry.over_tunnel(),
+            visitors_of_addresses: self.crowd().map_or(0, |crowd| crowd.turned_away()),
         }
     }
 

@@ -47,9 +47,12 @@ impl Stream {
         Self { shared, id, to_release: 0, unread, heard_out: false, seat, health }
     }
 
-    /// The same with a place that it keeps for as long as it lives.
+    /// The same with a place, one more if it has one, that it keeps for as long as it lives.
     pub(crate) fn seated(mut self, seat: Seat) -> Self {
-        self.seat = Some(seat);
+        self.seat = Some(match self.seat.take() {
+            None => seat,
+            Some(first) => first.with(seat),
+        });
         self
     }
 

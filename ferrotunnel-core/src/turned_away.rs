@@ -8,4 +8,8 @@ pub struct TurnedAway {
     pub handshakes_delayed: u64,
     /// Handshakes that were refused without a look at their proof, for the same reason.
     pub handshakes_refused: u64,
+    /// Visitors of tunnels that had all that one may have.
+    pub visitors_of_tunnels: u64,
+    /// Visitors from sources that had all that one may have.
+    pub visitors_of_addresses: u64,
 }

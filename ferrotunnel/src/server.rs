@@ -426,6 +426,10 @@ impl Server {
         })?;
         let http = http.map(|(listener, addr)| {
             let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
+            let ingress = match engine.crowd() {
+                None => ingress,
+                Some(crowd) => ingress.limited_by(crowd),
+            };
             let ingress = Arc::new(ingress);
             let stop = watch::Sender::new(false);
             let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
@@ -459,6 +463,8 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
         ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
         ("max_failed_handshakes_per_address", limits.max_failed_handshakes_per_address == 0),
         ("max_visitors", limits.max_visitors == 0),
+        ("max_visitors_per_tunnel", limits.max_visitors_per_tunnel == Some(0)),
+        ("max_visitors_per_address", limits.max_visitors_per_address == Some(0)),
     ];
     if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
         return Err(Error::config(format!("{name} is 0: nobody could use the server")));

@@ -303,3 +303,104 @@ fn a_fleet_behind_one_address_comes_in_whatever_the_limit_of_wrong_tokens_is() {
         assert_eq!(bed.server.turned_away().handshakes_refused, 0);
     });
 }
+
+#[test]
+fn visitors_over_the_limit_of_a_tunnel_leave_those_of_others_alone() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        let echo = LocalService::echo().await;
+        // One over the session's carrier, one over carriers of its own.
+        let (_multiplexed, one) = bed.tcp(echo.addr()).await;
+        let (_direct, other) = bed.direct(echo.addr()).await;
+        let publics = [one, other];
+        eventually("a direct carrier to wait", || bed.server.direct().waiting > 2).await;
+        let mut inside = Vec::new();
+        for public in &publics {
+            for _ in 0..2 {
+                let mut visitor = TcpStream::connect(*public).await.unwrap();
+                says_and_hears(&mut visitor).await;
+                inside.push(visitor);
+            }
+        }
+        for public in &publics {
+            let turned_away = match TcpStream::connect(*public).await {
+                Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        }
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 2);
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
+        while let Some(left) = inside.pop() {
+            drop(left);
+        }
+        eventually("free places", || bed.server.streams() == 0).await;
+        for public in publics {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            says_and_hears(&mut visitor).await;
+        }
+    });
+}
+
+#[test]
+fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        let site = Site::start().await;
+        let _client = (bed.http("busy", site.addr()).await, bed.http("other", site.addr()).await);
+        let held = async { tokio::join!(bed.get("busy", "/held"), bed.get("busy", "/held")) };
+        let over = async {
+            site.held(2).await;
+            let answer = bed.get("busy", "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+            assert!(answer.headers.contains_key("retry-after"));
+            assert_eq!(bed.get("other", "/hello").await.body, "hello");
+            site.release();
+        };
+        let (held, ()) = tokio::join!(held, over);
+        assert_eq!((&held.0.body[..], &held.1.body[..]), (&b"released"[..], &b"released"[..]));
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+    });
+}
+
+#[test]
+fn visitors_over_the_limit_of_their_address_are_told_so_and_nobody_inside_notices() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_address = Some(2)).await;
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let _client = bed.http("app", site.addr()).await;
+        let (_other, public) = bed.tcp(echo.addr()).await;
+        // One of each kind: they are counted together.
+        let mut over_tcp = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut over_tcp).await;
+        let mut over_http = TcpStream::connect(bed.http_addr()).await.unwrap();
+        let asking = format!("GET /hello HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host("app"));
+        for _ in 0..3 {
+            over_http.write_all(asking.as_bytes()).await.unwrap();
+            assert!(soon("a head", read_head(&mut over_http)).await.starts_with("HTTP/1.1 200"));
+            let mut body = [0; 5];
+            soon("a body", over_http.read_exact(&mut body)).await.unwrap();
+            let late = soon("the door", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();
+            let late = String::from_utf8(late).unwrap();
+            assert!(late.starts_with("HTTP/1.1 429 "), "{late}");
+            assert!(late.contains("ferrotunnel-error: too-many-from-address\r\n"), "{late}");
+            assert!(late.contains("retry-after: 1\r\n"), "{late}");
+            let turned_away = match TcpStream::connect(public).await {
+                Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(turned_away, ErrorKind::ConnectionReset);
+            says_and_hears(&mut over_tcp).await;
+        }
+        assert_eq!(bed.server.turned_away().visitors_of_addresses, 6);
+        drop(over_tcp);
+        eventually("a free place", || bed.server.streams() < 2).await;
+        let mut next = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut next).await;
+    });
+}

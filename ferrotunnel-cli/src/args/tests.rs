@@ -81,7 +81,9 @@ fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
                 --handshake-timeout 5s --max-failed-handshakes 3 \
-                --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
+                --max-visitors 5 --max-visitors-per-tunnel 3 \
+                --max-visitors-per-address 3 \
+                --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
                  --drain-timeout 2m";
     let server = server(line);
@@ -99,6 +101,8 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_secs(5)));
     assert_eq!(server.limits.max_failed_handshakes, Some(3));
     assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_visitors_per_tunnel, Some(3));
+    assert_eq!(server.limits.max_visitors_per_address, Some(3));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));

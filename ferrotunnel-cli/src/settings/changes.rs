@@ -47,6 +47,14 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             was.max_failed_handshakes_per_address == is.max_failed_handshakes_per_address,
         ),
         ("limits.max-visitors", was.max_visitors == is.max_visitors),
+        (
+            "limits.max-visitors-per-tunnel",
+            was.max_visitors_per_tunnel == is.max_visitors_per_tunnel,
+        ),
+        (
+            "limits.max-visitors-per-address",
+            was.max_visitors_per_address == is.max_visitors_per_address,
+        ),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
         ("limits.handshake-timeout", was.handshake_deadline == is.handshake_deadline),
         ("timeouts.http-header-timeout", *http_header_timeout == said.timeouts.http_header_timeout),

@@ -73,6 +73,8 @@ fn limits(section: &mut Section<'_, '_>) -> LimitsArgs {
         max_handshakes: section.number("max-handshakes", value::count),
         max_failed_handshakes: section.number("max-failed-handshakes", value::count),
         max_visitors: section.number("max-visitors", value::count),
+        max_visitors_per_tunnel: section.number("max-visitors-per-tunnel", value::count),
+        max_visitors_per_address: section.number("max-visitors-per-address", value::count),
         max_receive_memory: section.value("max-receive-memory", value::size),
         handshake_timeout: section.value("handshake-timeout", value::duration),
     }

@@ -54,6 +54,8 @@ fn every_key_of_a_server_is_taken() {
         max-handshakes = 4
         max-failed-handshakes = 3
         max-visitors = 5
+        max-visitors-per-tunnel = 3
+        max-visitors-per-address = 3
         max-receive-memory = "64MiB"
         handshake-timeout = "500ms"
         [server.timeouts]
@@ -80,6 +82,8 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.limits.max_handshakes, Some(4));
     assert_eq!(server.limits.max_failed_handshakes, Some(3));
     assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_visitors_per_tunnel, Some(3));
+    assert_eq!(server.limits.max_visitors_per_address, Some(3));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_millis(500)));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));

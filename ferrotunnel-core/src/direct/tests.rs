@@ -30,7 +30,12 @@ async fn visitor() -> (Visitor, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialling = TcpStream::connect(listener.local_addr().unwrap());
     let (dialled, accepted) = tokio::join!(dialling, listener.accept());
-    let visitor = Visitor { socket: accepted.unwrap().0, addr: somewhere(), ingress: somewhere() };
+    let visitor = Visitor {
+        socket: accepted.unwrap().0,
+        addr: somewhere(),
+        ingress: somewhere(),
+        place: None,
+    };
     (visitor, dialled.unwrap())
 }
 

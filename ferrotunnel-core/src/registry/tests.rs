@@ -19,6 +19,8 @@ fn registry() -> Registry {
         only_tunnel_answers: false,
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         max_tunnels_per_session: 10,
+        max_visitors_per_tunnel: None,
+        crowd: None,
         grace: Duration::ZERO,
     };
     Registry::new(config, Tasks::default(), Tasks::default())

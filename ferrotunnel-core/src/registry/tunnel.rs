@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
@@ -17,6 +18,7 @@ use crate::balance::{Balance, Turn};
 use crate::direct::Streams;
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
+use crate::seat::Seat;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 
@@ -44,9 +46,30 @@ pub struct Tunnel {
     balance: Balance,
     turn: Turn,
     principal: Arc<Principal>,
+    places: Places,
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
+}
+
+/// The visitors that a tunnel may have at once.
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+    /// Who found none, over all tunnels.
+    turned_away: Arc<AtomicU64>,
+}
+
+impl Places {
+    pub(super) fn new(most: Option<u32>, turned_away: Arc<AtomicU64>) -> Self {
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        Self { taken: Arc::default(), most, turned_away }
+    }
+
+    fn take(&self) -> Option<Seat> {
+        Seat::take_within(&self.taken, self.most)
+    }
 }
 
 /// Who has a tunnel.
@@ -77,7 +100,13 @@ pub(super) struct Member {
 
 impl Tunnel {
     /// `wanted` with the name and port as they are registered, and all `hosts` it stands under.
-    pub(super) fn new(uid: TunnelUid, first: Member, wanted: Register, hosts: Vec<String>) -> Self {
+    pub(super) fn new(
+        uid: TunnelUid,
+        first: Member,
+        wanted: Register,
+        hosts: Vec<String>,
+        places: Places,
+    ) -> Self {
         Self {
             uid,
             kind: wanted.kind,
@@ -88,6 +117,7 @@ impl Tunnel {
             turn: Turn::default(),
             options: options::lasting(wanted.options),
             principal: Arc::clone(first.owner.principal()),
+            places,
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
         }
@@ -125,6 +155,21 @@ impl Tunnel {
 
     /// The same, and the runtime that the stream's session lives on if that is not here.
     pub(super) fn open_on(
+        &self,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
+        let Some(place) = self.places.take() else {
+            self.places.turned_away.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
+            return Err(OpenError::LimitReached);
+        };
+        let (stream, home) = self.open_anywhere(visitor, ingress)?;
+        Ok((stream.seated(place), home))
+    }
+
+    /// Over the carrier whose turn it is.
+    fn open_anywhere(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
@@ -170,7 +215,9 @@ impl Tunnel {
             _ => self.presence.lock().carriers.iter().find(ready).cloned(),
         };
         // One that has no room is turned away where it would open a stream.
-        let found = found.and_then(|one| Some((one, self.principal().take_stream().ok()?)));
+        let found = found.and_then(|one| {
+            Some((one, self.principal().take_stream().ok()?.with(self.places.take()?)))
+        });
         match found {
             Some((one, seat)) => one.owner.direct.serve(one.number, seat, visitor, otherwise),
             None => otherwise(visitor),
