@@ -67,8 +67,7 @@ fn all<'a>(map: &'a HeaderMap, name: &HeaderName) -> Vec<&'a HeaderValue> {
 }
 
 fn visitor() -> Visitor {
-    let (from, to) = ("192.0.2.7:1".parse().unwrap(), "127.0.0.1:80".parse().unwrap());
-    Visitor::new(from, to, Admission::Inside)
+    Visitor::new("192.0.2.7:1".parse().unwrap(), "127.0.0.1:80".parse().unwrap(), Admission::Inside)
 }
 
 proptest! {
