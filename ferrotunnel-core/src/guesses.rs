@@ -1,8 +1,8 @@
 //! Failed proofs per source: whoever guesses tokens gets so many tries a second.
 //!
 //! The limit stands right before a proof is checked, so it holds however many connections are open at once. What is
-//! taken for a try is given back when the proof is right: those who know a token are not counted, and only where
-//! others of the same source guess have to wait for a turn among them.
+//! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
+//! guess have to wait for a turn among them.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -27,12 +27,37 @@ pub(crate) struct Guesses {
 
 /// When a proof may be checked.
 #[derive(Debug)]
-pub(crate) enum Turn {
-    Now,
+pub(crate) enum Turn<'a> {
+    Now(Try<'a>),
     /// After that time, for which it has a seat among those that wait.
-    Later(Duration, Seat),
+    Later(Duration, Seat, Try<'a>),
     /// Too many wait already.
     Never,
+}
+
+/// One check of a proof. Whoever has checked it says at once how that went.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Try<'a> {
+    pace: Option<&'a Pace>,
+    /// Counted in advance, since it had to wait for its turn.
+    is_counted: bool,
+}
+
+impl Try<'_> {
+    /// It was a guess.
+    pub(crate) fn wrong(self, now: Instant) {
+        if let (Some(pace), false) = (self.pace, self.is_counted) {
+            pace.charge(1, now);
+        }
+    }
+
+    /// It was none.
+    pub(crate) fn right(self) {
+        if let (Some(pace), true) = (self.pace, self.is_counted) {
+            pace.give_back();
+        }
+    }
 }
 
 impl Guesses {
@@ -47,29 +72,30 @@ impl Guesses {
         }
     }
 
-    /// Takes a try.
-    pub(crate) fn take(&self, from: IpAddr, now: Instant) -> Turn {
-        let Some(pace) = self.pace(from) else { return Turn::Now };
-        let turn = match pace.take_within(LONGEST_WAIT, now) {
-            None => Turn::Never,
-            Some(Duration::ZERO) => return Turn::Now,
-            Some(wait) => match Seat::take_within(&self.waiting, MOST_WAITING) {
-                Some(seat) => Turn::Later(wait, seat),
-                None => {
-                    pace.give_back();
-                    Turn::Never
-                }
-            },
+    /// A try, at once where there is one left. Until it is known to be wrong it takes nothing then, so that any
+    /// number of those who know a token get through at the same time; as many that do not as there are threads
+    /// may be ahead of their rate, and are waited for afterwards.
+    pub(crate) fn take(&self, from: IpAddr, now: Instant) -> Turn<'_> {
+        let Some(pace) = self.pace(from) else {
+            return Turn::Now(Try { pace: None, is_counted: false });
         };
-        let count = if let Turn::Never = turn { &self.refused } else { &self.delayed };
+        if pace.has_one(now) {
+            return Turn::Now(Try { pace: Some(pace), is_counted: false });
+        }
+        let place = pace.take_within(LONGEST_WAIT, now).and_then(|wait| {
+            let seat = Seat::take_within(&self.waiting, MOST_WAITING);
+            if seat.is_none() {
+                pace.give_back();
+            }
+            seat.map(|seat| (wait, seat))
+        });
+        let count = if place.is_some() { &self.delayed } else { &self.refused };
         count.fetch_add(1, Ordering::Relaxed);
-        turn
-    }
-
-    /// The proof was right: it was no guess.
-    pub(crate) fn give_back(&self, from: IpAddr) {
-        if let Some(pace) = self.pace(from) {
-            pace.give_back();
+        match place {
+            Some((wait, seat)) => {
+                Turn::Later(wait, seat, Try { pace: Some(pace), is_counted: true })
+            }
+            None => Turn::Never,
         }
     }
 
@@ -101,17 +127,25 @@ mod tests {
 
     const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+    fn guess(guesses: &Guesses, from: IpAddr, now: Instant) {
+        match guesses.take(from, now) {
+            Turn::Now(attempt) => attempt.wrong(now),
+            turn => panic!("{turn:?}"),
+        }
+    }
+
     #[test]
     fn a_guesser_waits_for_its_turns_and_is_refused_beyond_a_second_of_them() {
         let now = Instant::now();
         let guesses = Guesses::new(4, now);
         for _ in 0..4 {
-            assert!(matches!(guesses.take(GUESSER, now), Turn::Now));
+            guess(&guesses, GUESSER, now);
         }
         let mut seats = Vec::new();
         for wait in 1..=4 {
             match guesses.take(GUESSER, now) {
-                Turn::Later(after, seat) => {
+                Turn::Later(after, seat, attempt) => {
+                    attempt.wrong(now);
                     assert_eq!(after.as_millis(), 250 * wait);
                     seats.push(seat);
                 }
@@ -124,16 +158,45 @@ mod tests {
         let counts = [&guesses.delayed, &guesses.refused].map(|c| c.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 10]);
         let later = now + Duration::from_secs(2);
-        assert!(matches!(guesses.take(GUESSER, later), Turn::Now), "it is forgotten");
+        assert!(matches!(guesses.take(GUESSER, later), Turn::Now(_)), "it is forgotten");
     }
 
     #[test]
     fn the_right_proof_is_no_guess() {
         let now = Instant::now();
         let guesses = Guesses::new(1, now);
+        // All at the same time.
+        let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, now)).collect();
+        for turn in turns {
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.right();
+        }
+        guess(&guesses, GUESSER, now);
+        // Among guessers it waits, but leaves them no fewer turns than they had.
         for _ in 0..1_000 {
-            assert!(matches!(guesses.take(GUESSER, now), Turn::Now));
-            guesses.give_back(GUESSER);
+            let Turn::Later(wait, _, attempt) = guesses.take(GUESSER, now) else {
+                panic!("nobody else waits")
+            };
+            assert_eq!(wait, Duration::from_secs(1));
+            attempt.right();
+        }
+    }
+
+    #[test]
+    fn guesses_at_the_same_time_are_waited_for_afterwards() {
+        let now = Instant::now();
+        let guesses = Guesses::new(2, now);
+        let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, now)).collect();
+        for turn in turns {
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.wrong(now);
+        }
+        for (millis, is_now) in [(0, false), (1_000, false), (2_499, false), (2_500, true)] {
+            let turn = guesses.take(GUESSER, now + Duration::from_millis(millis));
+            assert_eq!(matches!(turn, Turn::Now(_)), is_now, "after {millis} ms");
+            if let Turn::Later(_, _, attempt) = turn {
+                attempt.right();
+            }
         }
     }
 
@@ -146,8 +209,8 @@ mod tests {
         for number in 0..40_000_u32 {
             let from = IpAddr::V4(Ipv4Addr::from(number));
             match guesses.take(from, now) {
-                Turn::Now => {}
-                Turn::Later(_, seat) => seats.push(seat),
+                Turn::Now(attempt) => attempt.wrong(now),
+                Turn::Later(_, seat, _) => seats.push(seat),
                 Turn::Never => refused = refused.or((seats.len() == MOST_WAITING).then_some(from)),
             }
         }
@@ -156,19 +219,18 @@ mod tests {
         seats.clear();
         assert_eq!(guesses.waiting.load(Ordering::Relaxed), 0);
         let later = now + Duration::from_secs(2);
-        assert!(matches!(guesses.take(refused, later), Turn::Now));
+        assert!(matches!(guesses.take(refused, later), Turn::Now(_)));
     }
 
     #[test]
     fn others_are_not_touched() {
         let now = Instant::now();
         let guesses = Guesses::new(1, now);
-        for _ in 0..100 {
-            drop(guesses.take(GUESSER, now));
-        }
+        guess(&guesses, GUESSER, now);
         // Some few share its place in the table.
         let others = (0..1_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(number << 8)));
-        let touched = others.filter(|from| !matches!(guesses.take(*from, now), Turn::Now)).count();
-        assert!(touched < 400, "{touched}");
+        let touched = others.filter(|from| !matches!(guesses.take(*from, now), Turn::Now(_)));
+        let touched = touched.count();
+        assert!(touched < 50, "{touched}");
     }
 }

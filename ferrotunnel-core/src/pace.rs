@@ -34,6 +34,21 @@ impl Pace {
         Some(Duration::from_nanos(waits(before.max(now).saturating_add(cost))))
     }
 
+    /// Whether one may pass at once.
+    pub(crate) fn has_one(&self, now: Instant) -> bool {
+        let until = self.used_until.load(Ordering::Relaxed);
+        let now = self.at(now);
+        until.max(now).saturating_add(self.cost(1)) <= now.saturating_add(SECOND)
+    }
+
+    /// So many have passed, however many there were.
+    pub(crate) fn charge(&self, units: u64, now: Instant) {
+        let (now, cost) = (self.at(now), self.cost(units));
+        let _ = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            Some(until.max(now).saturating_add(cost))
+        });
+    }
+
     /// One that was taken was not used.
     pub(crate) fn give_back(&self) {
         let cost = self.cost(1);

@@ -24,7 +24,7 @@ use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
-use crate::guesses::{self, Guesses};
+use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::principals::{PrincipalConfig, Roster};
 use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
@@ -378,16 +378,16 @@ impl Hall {
         &self,
         peer: SocketAddr,
         place: &mut Option<OwnedSemaphorePermit>,
-    ) -> Result<(), &'static str> {
+    ) -> Result<Try<'_>, &'static str> {
         match self.guesses.take(peer.ip(), Instant::now().into_std()) {
-            guesses::Turn::Now => {}
-            guesses::Turn::Later(wait, _seat) => {
+            Turn::Now(attempt) => Ok(attempt),
+            Turn::Later(wait, _seat, attempt) => {
                 drop(place.take());
                 tokio::time::sleep(wait).await;
+                Ok(attempt)
             }
-            guesses::Turn::Never => return Err(guesses::TOO_MANY),
+            Turn::Never => Err(guesses::TOO_MANY),
         }
-        Ok(())
     }
 
     fn streams(&self) -> usize {
@@ -491,7 +491,6 @@ async fn serve<C: Carrier>(
     };
     let turn = hall.turn(peer, &mut place);
     let admit = |guest: &Guest| {
-        hall.guesses.give_back(peer.ip());
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
             let owner = hall.owner_of(session_id, guest);

@@ -269,7 +269,8 @@ fn a_guesser_gets_so_many_tries_a_second_and_others_of_the_same_address_come_in(
             _ = guessing => unreachable!("they never tire"),
             () = others => {}
         }
-        let most = 4.0 + 4.0 * began.elapsed().as_secs_f64();
+        // One more for the other of two threads, which may look at the same moment.
+        let most = 5.0 + 4.0 * began.elapsed().as_secs_f64();
         let checked = checked.load(Ordering::Relaxed);
         assert!(f64::from(checked) <= most, "{checked} tries, but {most} at most");
     });
@@ -300,7 +301,8 @@ fn a_fleet_behind_one_address_comes_in_whatever_the_limit_of_wrong_tokens_is() {
         let names: Vec<String> = (0..40).map(|number| format!("app{number}")).collect();
         let coming = names.iter().map(|name| bed.http(name, site.addr()));
         let _fleet = soon("the fleet", futures_util::future::join_all(coming)).await;
-        assert_eq!(bed.server.turned_away().handshakes_refused, 0);
+        let counts = bed.server.turned_away();
+        assert_eq!((counts.handshakes_delayed, counts.handshakes_refused), (0, 0));
     });
 }
 
@@ -363,7 +365,7 @@ fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
             site.release();
         };
         let (held, ()) = tokio::join!(held, over);
-        assert_eq!((&held.0.body[..], &held.1.body[..]), (&b"released"[..], &b"released"[..]));
+        assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
         assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
     });
 }
