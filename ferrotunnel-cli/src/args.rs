@@ -222,6 +222,17 @@ pub(crate) struct LimitsArgs {
     /// address [default: no limit]
     #[arg(long, env = "FERROTUNNEL_MAX_VISITORS_PER_ADDRESS", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_visitors_per_address: Option<u32>,
+    /// Visitor connections a second through each connection of a client; more are turned away [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_STREAMS_PER_SECOND", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_streams_per_second: Option<u32>,
+    /// Bytes a second each way through each connection of a client and the direct ones that belong to it, like 10MiB; what
+    /// is beyond waits [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_BYTES_PER_SECOND", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_bytes_per_second: Option<u64>,
+    /// Memory promised to data on its way through each connection of a client, within max-receive-memory
+    /// [default: no limit of its own]
+    #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY_PER_SESSION", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_receive_memory_per_session: Option<u64>,
     /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
     /// start with smaller windows [default: 256MiB]
     #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]

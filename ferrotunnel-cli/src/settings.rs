@@ -317,6 +317,10 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
         args.max_visitors_per_tunnel.or(limits.max_visitors_per_tunnel);
     limits.max_visitors_per_address =
         args.max_visitors_per_address.or(limits.max_visitors_per_address);
+    limits.max_streams_per_second = args.max_streams_per_second.or(limits.max_streams_per_second);
+    limits.max_bytes_per_second = args.max_bytes_per_second.or(limits.max_bytes_per_second);
+    limits.max_receive_memory_per_session =
+        args.max_receive_memory_per_session.or(limits.max_receive_memory_per_session);
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }

@@ -14,6 +14,13 @@ pub struct LimitsConfig {
     /// Streams that each side of a session may have opened at once. Visitors over the limit are
     /// turned away; those inside are not touched.
     pub max_streams_per_session: u32,
+    /// Streams, which is to say visitors' connections, that one session may open a second; as many may come at once.
+    /// Visitors over the limit are turned away as by `max_streams_per_session`. `None`, the default: no limit.
+    pub max_streams_per_second: Option<u32>,
+    /// Bytes of visitors that one session may carry a second each way, those of its direct streams included; a second's
+    /// worth may come at once. What is beyond waits where it comes from, and nothing is lost. `None`, the default: no
+    /// limit.
+    pub max_bytes_per_second: Option<u64>,
     /// Connections on the tunnel port that have not authenticated yet. Each costs a descriptor and
     /// one small buffer. More wait unaccepted in the kernel's queue, until one of these is through
     /// or out of time: after an outage all clients come at once.
@@ -41,6 +48,10 @@ pub struct LimitsConfig {
     /// Receive windows granted over all sessions, in bytes. When nearly spent, new streams start
     /// with a smaller window (see the protocol's budget).
     pub max_receive_memory: u64,
+    /// The same for each session, in bytes, within that of all: one client whose visitors do not read cannot use up
+    /// what others grow by. Every stream keeps its smallest window (16 KiB) whatever the limit says. `None`, the
+    /// default: a session may use all there is.
+    pub max_receive_memory_per_session: Option<u64>,
 }
 
 impl Default for LimitsConfig {
@@ -49,6 +60,8 @@ impl Default for LimitsConfig {
             max_sessions: 10_000,
             max_tunnels_per_session: 1_024,
             max_streams_per_session: 65_536,
+            max_streams_per_second: None,
+            max_bytes_per_second: None,
             max_handshakes_in_flight: 1_024,
             max_failed_handshakes_per_address: 5,
             handshake_deadline: Duration::from_secs(10),
@@ -56,6 +69,7 @@ impl Default for LimitsConfig {
             max_visitors_per_tunnel: None,
             max_visitors_per_address: None,
             max_receive_memory: 256 << 20,
+            max_receive_memory_per_session: None,
         }
     }
 }

@@ -26,8 +26,10 @@ use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{SocketEnd, splice_paced};
+
 use crate::tcp_ingress::Visitor;
+use crate::throttle::Pacing;
 
 /// How the visitors of a TCP tunnel travel between server and client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +117,8 @@ struct Visit {
     /// Its place among the streams of its principal and its tunnel.
     seat: Seat,
     place: Option<CrowdSeat>,
+    /// What holds back its two directions, from the visitor and to it.
+    pacing: [Option<Box<Pacing>>; 2],
     otherwise: Box<dyn FnOnce(Visitor) + Send>,
 }
 
@@ -205,6 +209,7 @@ impl Pool {
         &self,
         tunnel: u32,
         seat: Seat,
+        pacing: [Option<Box<Pacing>>; 2],
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor) + Send + 'static,
     ) {
@@ -218,7 +223,10 @@ impl Pool {
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(carrier, Visit { socket, addr, ingress, tunnel, seat, place, otherwise });
+                self.give(
+                    carrier,
+                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise },
+                );
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -348,10 +356,10 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, seat: _seat, place: _place, .. } = visit;
+    let Visit { socket, seat: _seat, place: _place, pacing, .. } = visit;
     let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
     tokio::select! {
-        spliced = splice(visitor, carrier.into_end(), None) => {
+        spliced = splice_paced(visitor, carrier.into_end(), pacing) => {
             spliced.map(drop).map_err(io::Error::other)
         }
         // The pool lives as long as this. Both ends close without a goodbye: that is a break.

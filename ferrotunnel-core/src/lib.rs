@@ -34,6 +34,7 @@ pub mod splice;
 mod stream;
 pub mod tasks;
 mod tcp_ingress;
+mod throttle;
 mod tls;
 mod turned_away;
 mod yielding;

@@ -57,6 +57,12 @@ impl Pace {
         });
     }
 
+    /// How long until anything may pass at all.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        let until = self.used_until.load(Ordering::Relaxed);
+        Duration::from_nanos(until.saturating_sub(self.at(now).saturating_add(SECOND)))
+    }
+
     fn at(&self, now: Instant) -> u64 {
         u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
     }
@@ -114,6 +120,18 @@ mod tests {
         assert_eq!(at_once(&pace, begin), 3);
         pace.give_back();
         assert_eq!(at_once(&pace, begin), 1);
+    }
+
+    #[test]
+    fn what_has_passed_beyond_the_rate_is_waited_for() {
+        let begin = Instant::now();
+        let pace = Pace::new(1_000, begin);
+        pace.charge(999, begin);
+        assert_eq!(pace.wait(begin), Duration::ZERO);
+        pace.charge(2_501, begin);
+        assert_eq!(pace.wait(begin), Duration::from_millis(2_500));
+        assert_eq!(pace.wait(begin + Duration::from_secs(2)), Duration::from_millis(500));
+        assert_eq!(pace.wait(begin + Duration::from_secs(3)), Duration::ZERO);
     }
 
     #[test]

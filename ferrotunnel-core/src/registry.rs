@@ -26,7 +26,7 @@ use tokio::runtime::Handle;
 
 pub(crate) use self::health::Health;
 pub use self::names::parse_domain;
-pub(crate) use self::owner::Owner;
+pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
@@ -36,6 +36,7 @@ use crate::options::{CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
+use crate::turned_away::Meters;
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
@@ -79,8 +80,7 @@ struct Inner {
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
-    /// How many found their tunnel full.
-    over_tunnel: Arc<AtomicU64>,
+    meters: Meters,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -102,14 +102,14 @@ impl Registry {
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
-            over_tunnel: Arc::default(),
+            meters: Meters::default(),
             listeners,
         }))
     }
 
-    /// How many visitors found their tunnel full.
-    pub(crate) fn over_tunnel(&self) -> u64 {
-        self.0.over_tunnel.load(Ordering::Relaxed)
+    /// Counts what limits cost those who come.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
     }
 
     /// Places of visitors by where they come from, if those are limited.
@@ -339,7 +339,7 @@ impl Registry {
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = self.0.config.max_visitors_per_tunnel;
-        let places = Places::new(most, Arc::clone(&self.0.over_tunnel));
+        let places = Places::new(most, self.0.meters.clone());
         Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
     }
 

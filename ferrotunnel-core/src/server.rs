@@ -27,13 +27,14 @@ use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::principals::{PrincipalConfig, Roster};
-use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
+use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
+use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::TurnedAway;
 
@@ -216,11 +217,14 @@ impl ServerEngine {
 
     /// How often the limits were met.
     pub fn turned_away(&self) -> TurnedAway {
+        let meters = self.hall.registry.meters();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TurnedAway {
             handshakes_delayed: count(&self.hall.guesses.delayed),
             handshakes_refused: count(&self.hall.guesses.refused),
-            visitors_of_tunnels: self.hall.registry.over_tunnel(),
+            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
+            streams_too_fast: count(&meters.streams_too_fast),
+            pauses: count(&meters.pauses),
             visitors_of_addresses: self.crowd().map_or(0, |crowd| crowd.turned_away()),
         }
     }
@@ -486,7 +490,10 @@ async fn serve<C: Carrier>(
         heartbeat: hall.heartbeat,
         max_streams: hall.limits.max_streams_per_session,
         max_tunnels: hall.limits.max_tunnels_per_session,
-        budget: hall.budget.clone(),
+        budget: match hall.limits.max_receive_memory_per_session {
+            None => hall.budget.clone(),
+            Some(bytes) => hall.budget.part(bytes),
+        },
         ..Config::default()
     };
     let turn = hall.turn(peer, &mut place);
@@ -538,7 +545,13 @@ async fn serve<C: Carrier>(
         session_id,
         guest.client_id,
         guest.credential,
-        hall.limits.max_streams_per_session,
+        OwnerLimits {
+            max_streams: hall.limits.max_streams_per_session,
+            rates: Rates {
+                streams: hall.limits.max_streams_per_second,
+                bytes: hall.limits.max_bytes_per_second,
+            },
+        },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));

@@ -181,14 +181,15 @@ mod tests {
     async fn streams_of_one_throttle_share_it_and_the_narrowest_of_several_holds() {
         let principal = throttle(None, Some(600_000));
         let sessions = [throttle(None, Some(400_000)), throttle(None, Some(10_000_000))];
-        let [one, other] =
-            sessions.map(|session| Throttles::of([session, principal.clone()]));
+        let [one, other] = sessions.map(|session| Throttles::of([session, principal.clone()]));
         let pauses = Arc::default();
         let mut one = one.pacing(Way::Out, &pauses).unwrap();
         let mut other = other.pacing(Way::Out, &pauses).unwrap();
         let time = Duration::from_secs(100);
-        let (one, other) =
-            tokio::join!(moved_within(&mut one, time, 2_000), moved_within(&mut other, time, 2_000));
+        let (one, other) = tokio::join!(
+            moved_within(&mut one, time, 2_000),
+            moved_within(&mut other, time, 2_000)
+        );
         assert!((60_000_000..=61_000_000).contains(&(one + other)), "{one} and {other}");
         assert!(one <= 40_800_000 && other > 10_000_000, "{one} and {other}");
     }

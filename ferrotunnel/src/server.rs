@@ -462,7 +462,10 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
         ("max_streams_per_session", limits.max_streams_per_session == 0),
         ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
         ("max_failed_handshakes_per_address", limits.max_failed_handshakes_per_address == 0),
+        ("max_streams_per_second", limits.max_streams_per_second == Some(0)),
+        ("max_bytes_per_second", limits.max_bytes_per_second == Some(0)),
         ("max_visitors", limits.max_visitors == 0),
+        ("max_receive_memory_per_session", limits.max_receive_memory_per_session == Some(0)),
         ("max_visitors_per_tunnel", limits.max_visitors_per_tunnel == Some(0)),
         ("max_visitors_per_address", limits.max_visitors_per_address == Some(0)),
     ];

@@ -406,3 +406,27 @@ fn visitors_over_the_limit_of_their_address_are_told_so_and_nobody_inside_notice
         says_and_hears(&mut next).await;
     });
 }
+
+#[test]
+fn a_session_with_little_receive_memory_serves_its_visitors_all_the_same() {
+    over_both(async |carrier| {
+        let bed =
+            bed_with(carrier, |limits| limits.max_receive_memory_per_session = Some(100_000)).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let bytes = Site::pattern();
+        let visitors = (0..8).map(|_| async {
+            let visitor = TcpStream::connect(public).await.unwrap();
+            let (mut read, mut write) = visitor.into_split();
+            let mut heard = Vec::new();
+            let speak = async {
+                write.write_all(&bytes).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let listen = async { read.read_to_end(&mut heard).await.unwrap() };
+            tokio::join!(speak, listen);
+            assert!(heard == bytes);
+        });
+        soon("eight echoes", futures_util::future::join_all(visitors)).await;
+    });
+}

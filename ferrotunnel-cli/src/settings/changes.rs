@@ -55,6 +55,12 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             "limits.max-visitors-per-address",
             was.max_visitors_per_address == is.max_visitors_per_address,
         ),
+        ("limits.max-streams-per-second", was.max_streams_per_second == is.max_streams_per_second),
+        ("limits.max-bytes-per-second", was.max_bytes_per_second == is.max_bytes_per_second),
+        (
+            "limits.max-receive-memory-per-session",
+            was.max_receive_memory_per_session == is.max_receive_memory_per_session,
+        ),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
         ("limits.handshake-timeout", was.handshake_deadline == is.handshake_deadline),
         ("timeouts.http-header-timeout", *http_header_timeout == said.timeouts.http_header_timeout),

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
@@ -21,6 +21,8 @@ use crate::principals::{Denied, Policy, Principal};
 use crate::seat::Seat;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
+use crate::throttle::Way;
+use crate::turned_away::Meters;
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,14 +59,13 @@ pub struct Tunnel {
 pub(super) struct Places {
     taken: Arc<AtomicUsize>,
     most: usize,
-    /// Who found none, over all tunnels.
-    turned_away: Arc<AtomicU64>,
+    meters: Meters,
 }
 
 impl Places {
-    pub(super) fn new(most: Option<u32>, turned_away: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(most: Option<u32>, meters: Meters) -> Self {
         let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
-        Self { taken: Arc::default(), most, turned_away }
+        Self { taken: Arc::default(), most, meters }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -160,7 +161,7 @@ impl Tunnel {
         ingress: SocketAddr,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
         let Some(place) = self.places.take() else {
-            self.places.turned_away.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
@@ -176,7 +177,7 @@ impl Tunnel {
     ) -> Result<(Stream, Option<Handle>), OpenError> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice() {
-            return only.open(self.kind, visitor, ingress);
+            return only.open(self.kind, visitor, ingress, &self.places.meters);
         }
         let now = Instant::now();
         let first = self.turn.next(carriers.len());
@@ -194,7 +195,7 @@ impl Tunnel {
         ranked.sort_by_key(|(is_failing, load, at, _)| (*is_failing, *load, *at));
         let mut refused = OpenError::SessionClosed;
         for (.., one) in ranked {
-            match one.open(self.kind, visitor, ingress) {
+            match one.open(self.kind, visitor, ingress, &self.places.meters) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => refused = error,
             }
@@ -216,10 +217,18 @@ impl Tunnel {
         };
         // One that has no room is turned away where it would open a stream.
         let found = found.and_then(|one| {
-            Some((one, self.principal().take_stream().ok()?.with(self.places.take()?)))
+            let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
+            let throttles = one.owner.throttles();
+            throttles.take_stream(Instant::now()).then(|| {
+                let pauses = &self.places.meters.pauses;
+                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, pauses));
+                (one, seat, pacing)
+            })
         });
         match found {
-            Some((one, seat)) => one.owner.direct.serve(one.number, seat, visitor, otherwise),
+            Some((one, seat, pacing)) => {
+                one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
+            }
             None => otherwise(visitor),
         }
     }
@@ -375,6 +384,7 @@ impl Member {
         kind: TunnelKind,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        meters: &Meters,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
@@ -384,6 +394,12 @@ impl Member {
             tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
             OpenError::LimitReached
         })?;
+        let throttles = self.owner.throttles();
+        if !throttles.take_stream(Instant::now()) {
+            meters.streams_too_fast.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
+            return Err(OpenError::LimitReached);
+        }
         let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
@@ -391,6 +407,8 @@ impl Member {
             ingress: Some(ingress),
         })?;
         let stream = stream.seated(seat).telling(&self.health);
+        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
+        let stream = stream.paced(pacing);
         Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
     }
 }
