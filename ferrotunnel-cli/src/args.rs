@@ -231,8 +231,8 @@ pub(crate) struct LimitsArgs {
     pub(crate) max_bytes_per_second: Option<u64>,
     /// Memory promised to data on its way through each connection of a client, within max-receive-memory
     /// [default: no limit of its own]
-    #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY_PER_SESSION", value_name = "SIZE", value_parser = value::size)]
-    pub(crate) max_receive_memory_per_session: Option<u64>,
+    #[arg(long, env = "FERROTUNNEL_MAX_SESSION_MEMORY", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_session_memory: Option<u64>,
     /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
     /// start with smaller windows [default: 256MiB]
     #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]

@@ -148,9 +148,7 @@ impl Layer for LimitsArgs {
                 .or(below.max_visitors_per_address),
             max_streams_per_second: self.max_streams_per_second.or(below.max_streams_per_second),
             max_bytes_per_second: self.max_bytes_per_second.or(below.max_bytes_per_second),
-            max_receive_memory_per_session: self
-                .max_receive_memory_per_session
-                .or(below.max_receive_memory_per_session),
+            max_session_memory: self.max_session_memory.or(below.max_session_memory),
             max_receive_memory: self.max_receive_memory.or(below.max_receive_memory),
             handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),
         }

@@ -320,7 +320,7 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_streams_per_second = args.max_streams_per_second.or(limits.max_streams_per_second);
     limits.max_bytes_per_second = args.max_bytes_per_second.or(limits.max_bytes_per_second);
     limits.max_receive_memory_per_session =
-        args.max_receive_memory_per_session.or(limits.max_receive_memory_per_session);
+        args.max_session_memory.or(limits.max_receive_memory_per_session);
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }

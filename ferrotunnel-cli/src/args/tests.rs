@@ -85,7 +85,7 @@ fn every_server_flag_is_understood() {
                 --max-visitors-per-address 3 \
                 --max-streams-per-second 3 \
                 --max-bytes-per-second 3MiB \
-                --max-receive-memory-per-session 3MiB \
+                --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
                  --drain-timeout 2m";
@@ -108,7 +108,7 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.limits.max_visitors_per_address, Some(3));
     assert_eq!(server.limits.max_streams_per_second, Some(3));
     assert_eq!(server.limits.max_bytes_per_second, Some(3 << 20));
-    assert_eq!(server.limits.max_receive_memory_per_session, Some(3 << 20));
+    assert_eq!(server.limits.max_session_memory, Some(3 << 20));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));

@@ -58,7 +58,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("limits.max-streams-per-second", was.max_streams_per_second == is.max_streams_per_second),
         ("limits.max-bytes-per-second", was.max_bytes_per_second == is.max_bytes_per_second),
         (
-            "limits.max-receive-memory-per-session",
+            "limits.max-session-memory",
             was.max_receive_memory_per_session == is.max_receive_memory_per_session,
         ),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),

@@ -77,8 +77,7 @@ fn limits(section: &mut Section<'_, '_>) -> LimitsArgs {
         max_visitors_per_address: section.number("max-visitors-per-address", value::count),
         max_streams_per_second: section.number("max-streams-per-second", value::count),
         max_bytes_per_second: section.value("max-bytes-per-second", value::size),
-        max_receive_memory_per_session: section
-            .value("max-receive-memory-per-session", value::size),
+        max_session_memory: section.value("max-session-memory", value::size),
         max_receive_memory: section.value("max-receive-memory", value::size),
         handshake_timeout: section.value("handshake-timeout", value::duration),
     }

@@ -58,7 +58,7 @@ fn every_key_of_a_server_is_taken() {
         max-visitors-per-address = 3
         max-streams-per-second = 3
         max-bytes-per-second = "3MiB"
-        max-receive-memory-per-session = "3MiB"
+        max-session-memory = "3MiB"
         max-receive-memory = "64MiB"
         handshake-timeout = "500ms"
         [server.timeouts]
@@ -89,7 +89,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.limits.max_visitors_per_address, Some(3));
     assert_eq!(server.limits.max_streams_per_second, Some(3));
     assert_eq!(server.limits.max_bytes_per_second, Some(3 << 20));
-    assert_eq!(server.limits.max_receive_memory_per_session, Some(3 << 20));
+    assert_eq!(server.limits.max_session_memory, Some(3 << 20));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_millis(500)));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
