@@ -10,12 +10,13 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Connections, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
+use crate::tunnel::Sharing;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
@@ -180,6 +181,10 @@ pub(crate) struct ServerArgs {
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
+    /// How long a tunnel whose client was lost keeps its name or port for it while visitors wait; 0s turns them away at
+    /// once [default: 3s]
+    #[arg(long, env = "FERROTUNNEL_VISITOR_GRACE", value_name = "TIME", value_parser = value::time_or_none)]
+    pub(crate) visitor_grace: Option<Duration>,
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
@@ -329,6 +334,27 @@ pub(crate) struct HttpArgs {
     /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do
     #[arg(long, env = "FERROTUNNEL_HTTP2", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) http2: bool,
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
+}
+
+/// How several clients have one tunnel together.
+#[derive(Debug, Args)]
+pub(crate) struct SharingArgs {
+    /// Share the visitors with other clients that register the same name or port under this group, instead of taking
+    /// it over from them
+    #[arg(long, env = "FERROTUNNEL_GROUP", value_name = "GROUP", value_parser = value::not_empty)]
+    pub(crate) group: Option<String>,
+    /// How visitors are spread over a group, or over the connections of this client: to the one with the fewest open
+    /// (least-streams), or in turn (round-robin) [default: least-streams]
+    #[arg(long, env = "FERROTUNNEL_BALANCE", value_name = "HOW", value_parser = value::balance)]
+    pub(crate) balance: Option<Balance>,
+}
+
+impl From<SharingArgs> for Sharing {
+    fn from(args: SharingArgs) -> Self {
+        Self { group: args.group, balance: args.balance }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -347,6 +373,8 @@ pub(crate) struct TcpArgs {
     /// they are ready (direct), or a few of them, more when the server is far away (auto)
     #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
 }
 
 #[derive(Debug, Args)]

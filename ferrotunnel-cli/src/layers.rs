@@ -112,6 +112,7 @@ impl Layer for ServerArgs {
             tls_key: self.tls_key.or(below.tls_key),
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
+            visitor_grace: self.visitor_grace.or(below.visitor_grace),
             threads: self.threads.or(below.threads),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),

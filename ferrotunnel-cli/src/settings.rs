@@ -35,6 +35,7 @@ pub(crate) struct ServerSettings {
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
+    visitor_grace: Option<Duration>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     threads: usize,
@@ -69,6 +70,7 @@ impl ServerSettings {
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
+            visitor_grace: args.visitor_grace,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             threads: server_threads(args.threads.map(usize::from)),
@@ -123,6 +125,9 @@ impl ServerSettings {
         }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
+        }
+        if let Some(grace) = self.visitor_grace {
+            builder = builder.visitor_grace(grace);
         }
         if let Some(timeout) = self.timeouts.http_header_timeout {
             builder = builder.http_header_timeout(timeout);

@@ -1,6 +1,6 @@
 //! A tunnel as it shall be asked for, from arguments or from a settings file.
 
-use ferrotunnel::{Streams, Tunnel, TunnelKind};
+use ferrotunnel::{Balance, Streams, Tunnel, TunnelKind};
 
 use crate::value::LocalTarget;
 
@@ -17,6 +17,8 @@ pub(crate) enum TunnelSettings {
         hosts: Vec<String>,
         /// The local service speaks HTTP/2 without TLS.
         http2: bool,
+        /// With whom.
+        sharing: Sharing,
     },
     /// Visitors come by port.
     Tcp {
@@ -26,7 +28,31 @@ pub(crate) enum TunnelSettings {
         remote_port: Option<u16>,
         /// How visitors travel.
         streams: Streams,
+        /// With whom.
+        sharing: Sharing,
     },
+}
+
+/// Whether several clients have a tunnel together, and how its visitors are spread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sharing {
+    /// What they have in common; without one a newer client takes the tunnel over.
+    pub(crate) group: Option<String>,
+    /// Over clients and connections.
+    pub(crate) balance: Option<Balance>,
+}
+
+impl Sharing {
+    fn apply(self, tunnel: Tunnel) -> Tunnel {
+        let tunnel = match self.group {
+            Some(group) => tunnel.group(group),
+            None => tunnel,
+        };
+        match self.balance {
+            Some(balance) => tunnel.balance(balance),
+            None => tunnel,
+        }
+    }
 }
 
 impl TunnelSettings {
@@ -50,15 +76,16 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, .. } => {
+            TunnelSettings::Http { name, hosts, http2, sharing, .. } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
-                if http2 { tunnel.http2() } else { tunnel }
+                let tunnel = if http2 { tunnel.http2() } else { tunnel };
+                sharing.apply(tunnel)
             }
-            TunnelSettings::Tcp { remote_port, streams, .. } => {
+            TunnelSettings::Tcp { remote_port, streams, sharing, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
                 // Port 0 is none in particular.
-                tunnel.remote_port(remote_port.unwrap_or_default())
+                sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default()))
             }
         }
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ferrotunnel::{Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,6 +96,24 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
     text.parse()
+}
+
+/// How visitors are spread.
+pub(crate) fn balance(text: &str) -> Result<Balance, String> {
+    text.parse()
+}
+
+/// A name of any form, which the server judges.
+pub(crate) fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A time like those of [`duration`], or none at all.
+pub(crate) fn time_or_none(text: &str) -> Result<Duration, String> {
+    match text {
+        "0" | "0s" | "0ms" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
 }
 
 /// How several servers are used.

@@ -268,7 +268,7 @@ fn a_token_that_was_made_for_somebody_gets_what_the_file_allows() {
         let mut stranger = command(&http("app"));
         let token = printed.lines().next().unwrap();
         let output = stranger.env("FERROTUNNEL_TOKEN", token).output().unwrap();
-        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(output.status.code(), Some(3), "{output:?}");
     });
 }
 
@@ -324,7 +324,7 @@ fn check_says_what_a_file_would_run() {
             "encryption": "self-signed",
         },
         "client": {
-            "server": "h:7835",
+            "servers": ["h:7835"],
             "tunnels": [
                 { "kind": "tcp", "remote_port": 2222, "local_addr": "127.0.0.1:22" },
                 { "kind": "http", "name": "app", "hosts": [], "local_addr": "127.0.0.1:80" },

@@ -93,7 +93,7 @@ fn a_reset_passes_a_direct_stream_both_ways() {
         let mut visitor = TcpStream::connect(public).await.unwrap();
         visitor.write_all(b"x").await.unwrap();
         visitor.read_exact(&mut [0]).await.unwrap();
-        assert_eq!(bed.server.direct().serving, 1);
+        eventually("the first to be gone", || bed.server.direct().serving == 1).await;
         abort_on_close(&visitor);
         drop(visitor);
         let end = soon("the reset of the visitor", seen.recv()).await.unwrap();

@@ -6,7 +6,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::ClientSettings;
 use crate::settings_file::SettingsFile;
-use crate::tunnel::TunnelSettings;
+use crate::tunnel::{Sharing, TunnelSettings};
 use crate::value::LocalTarget;
 
 pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure> {
@@ -24,8 +24,8 @@ fn tunnels(
 ) -> Result<Vec<TunnelSettings>, Failure> {
     match (local_addr, name) {
         (Some(local_addr), name) => {
-            let (hosts, http2) = (Vec::new(), false);
-            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2 }])
+            let (hosts, http2, sharing) = (Vec::new(), false, Sharing::default());
+            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing }])
         }
         (None, None) if !file.is_empty() => Ok(file),
         (None, None) => Err(Failure::usage(
@@ -49,6 +49,7 @@ mod tests {
             name: name.map(str::to_owned),
             hosts: Vec::new(),
             http2: false,
+            sharing: Sharing::default(),
         }
     }
 

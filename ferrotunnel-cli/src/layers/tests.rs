@@ -66,6 +66,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_key: paths();
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
+        ServerArgs.visitor_grace: times;
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.drain.drain_timeout: times;
         ServerArgs.limits.max_sessions: [1, 2, 3];

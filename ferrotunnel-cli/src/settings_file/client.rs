@@ -8,7 +8,7 @@ use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
-use crate::tunnel::TunnelSettings;
+use crate::tunnel::{Sharing, TunnelSettings};
 use crate::value;
 
 /// What a file says of a client.
@@ -31,13 +31,13 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
         token: token(section),
         plaintext: section.switch("plaintext"),
         exit_on_first_failure: section.switch("exit-on-first-failure"),
-        connect_timeout: section.text("connect-timeout", value::duration),
-        handshake_timeout: section.text("handshake-timeout", value::duration),
+        connect_timeout: section.value("connect-timeout", value::duration),
+        handshake_timeout: section.value("handshake-timeout", value::duration),
         connections: section.value("connections", value::connections),
         tls: ClientTlsArgs {
             tls_ca: section.path("tls-ca"),
             tls_verify: section.switch("tls-verify"),
-            tls_server_name: section.text("tls-server-name", not_empty),
+            tls_server_name: section.text("tls-server-name", value::not_empty),
             tls_cert: section.path("tls-cert"),
             tls_key: section.path("tls-key"),
         },
@@ -79,11 +79,16 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
 
     let kind = section.required("kind", |section, key| section.text(key, kind));
     let local_addr = section.required("local-addr", |section, key| section.value(key, str::parse));
-    let name = section.text("name", not_empty);
-    let hosts = section.texts("hosts", not_empty);
+    let name = section.text("name", value::not_empty);
+    let hosts = section.texts("hosts", value::not_empty);
     let http2 = section.switch("http2").unwrap_or(false);
     let remote_port = section.number("remote-port", value::port);
     let streams = section.text("streams", value::streams).unwrap_or(Streams::Auto);
+
+    let sharing = Sharing {
+        group: section.text("group", value::not_empty),
+        balance: section.text("balance", value::balance),
+    };
 
     let kind = kind?;
     for (key, of, place) in unfit {
@@ -96,8 +101,8 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     }
     let local_addr = local_addr?;
     Some(match kind {
-        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams },
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2 },
+        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams, sharing },
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing },
     })
 }
 
@@ -118,9 +123,4 @@ pub(super) fn kind(text: &str) -> Result<TunnelKind, String> {
         "tcp" => Ok(TunnelKind::Tcp),
         _ => Err("give http or tcp".to_owned()),
     }
-}
-
-/// A name of any form, which the server judges.
-fn not_empty(text: &str) -> Result<String, String> {
-    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }

@@ -19,6 +19,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_key: section.path("tls-key"),
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
+        visitor_grace: section.value("visitor-grace", value::time_or_none),
         threads: section.number("threads", value::threads),
         drain: drain(section),
         limits: section.table("limits", limits),

@@ -4,7 +4,7 @@ use ferrotunnel::{Connections, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::TunnelSettings;
+use crate::tunnel::{Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
     SettingsFile::parse(text.as_bytes(), Path::new("/etc/ferrotunnel"))
@@ -133,11 +133,13 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             name: Some("app".to_owned()),
             hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
             http2: true,
+            sharing: Sharing::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
             remote_port: Some(15432),
             streams: Streams::Direct,
+            sharing: Sharing::default(),
         },
     ];
     assert_eq!(tunnels, expected);
@@ -233,7 +235,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
     assert_problems(
         "[client]\nqqq = 1\n",
         &[
-            "2:1: unknown key \"qqq\" in [client]; there are server, token, token-file, plaintext, exit-on-first-failure, connections, tls-ca, \
+            "2:1: unknown key \"qqq\" in [client]; there are server, server-mode, token, token-file, plaintext, exit-on-first-failure, connect-timeout, handshake-timeout, connections, tls-ca, \
            tls-verify, tls-server-name, tls-cert, tls-key, drain-timeout, \
            tunnels",
         ],
@@ -256,7 +258,7 @@ fn a_key_in_the_wrong_section_is_sent_home() {
 fn a_value_of_the_wrong_type_is_told_with_the_right_one() {
     assert_problems(
         "[server]\nbind = true\nplaintext = \"yes\"\nthreads = \"2\"\ndomain = 5\ntoken = 5\nlimits = 3\n\
-         [client]\nserver = [\"h\"]\n[principals.p]\ntokens = \"t\"\nports = [1.5]\nhosts = [1979-05-27]\n",
+         [client]\nserver = 5\n[principals.p]\ntokens = \"t\"\nports = [1.5]\nhosts = [1979-05-27]\n",
         &[
             r#"2:8: "bind" in [server] must be text in quotes or a whole number, not true or false"#,
             r#"3:13: "plaintext" in [server] must be true or false, not a text"#,
@@ -264,7 +266,7 @@ fn a_value_of_the_wrong_type_is_told_with_the_right_one() {
             r#"5:10: "domain" in [server] must be text in quotes, not a whole number"#,
             r#"6:9: "token" in [server] must be text in quotes, not a whole number"#,
             "7:10: [server.limits] is a section, not a whole number; write it in brackets",
-            r#"9:10: "server" in [client] must be text in quotes, not a list"#,
+            r#"9:10: "server" in [client] must be text in quotes, not a whole number"#,
             r#"11:10: "tokens" in [principals.p] must be a list in brackets, not a text"#,
             r#"12:10: "ports" in [principals.p] must be a list of texts in quotes or whole numbers, not a number with a fraction"#,
             r#"13:10: "hosts" in [principals.p] must be a list of texts in quotes, not a date or time"#,
