@@ -213,9 +213,31 @@ pub(crate) struct LimitsArgs {
     /// [default: 1024]
     #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_handshakes: Option<usize>,
+    /// Wrong tokens a second from one address, or from one /64 of IPv6; beyond it handshakes from there wait for their
+    /// turn, a second at most [default: 5]
+    #[arg(long, env = "FERROTUNNEL_MAX_FAILED_HANDSHAKES", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_failed_handshakes: Option<u32>,
     /// Visitors of HTTP tunnels connected at once, over all clients [default: 100000]
     #[arg(long, env = "FERROTUNNEL_MAX_VISITORS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_visitors: Option<usize>,
+    /// Visitor connections open at once through one tunnel [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS_PER_TUNNEL", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_visitors_per_tunnel: Option<u32>,
+    /// Visitors connected at once from one address, or from one /64 of IPv6; all those behind a proxy of yours have one
+    /// address [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_VISITORS_PER_ADDRESS", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_visitors_per_address: Option<u32>,
+    /// Visitor connections a second through each connection of a client; more are turned away [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_STREAMS_PER_SECOND", value_name = "N", value_parser = value::count::<u32>)]
+    pub(crate) max_streams_per_second: Option<u32>,
+    /// Bytes a second each way through each connection of a client and the direct ones that belong to it, like 10MiB; what
+    /// is beyond waits [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_BYTES_PER_SECOND", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_bytes_per_second: Option<u64>,
+    /// Memory promised to data on its way through each connection of a client, within max-receive-memory
+    /// [default: no limit of its own]
+    #[arg(long, env = "FERROTUNNEL_MAX_SESSION_MEMORY", value_name = "SIZE", value_parser = value::size)]
+    pub(crate) max_session_memory: Option<u64>,
     /// Memory promised to data on its way from clients to visitors, like 256MiB; when it is nearly spent, new streams
     /// start with smaller windows [default: 256MiB]
     #[arg(long, env = "FERROTUNNEL_MAX_RECEIVE_MEMORY", value_name = "SIZE", value_parser = value::size)]

@@ -141,7 +141,15 @@ impl Layer for LimitsArgs {
             max_tunnels: self.max_tunnels.or(below.max_tunnels),
             max_streams: self.max_streams.or(below.max_streams),
             max_handshakes: self.max_handshakes.or(below.max_handshakes),
+            max_failed_handshakes: self.max_failed_handshakes.or(below.max_failed_handshakes),
             max_visitors: self.max_visitors.or(below.max_visitors),
+            max_visitors_per_tunnel: self.max_visitors_per_tunnel.or(below.max_visitors_per_tunnel),
+            max_visitors_per_address: self
+                .max_visitors_per_address
+                .or(below.max_visitors_per_address),
+            max_streams_per_second: self.max_streams_per_second.or(below.max_streams_per_second),
+            max_bytes_per_second: self.max_bytes_per_second.or(below.max_bytes_per_second),
+            max_session_memory: self.max_session_memory.or(below.max_session_memory),
             max_receive_memory: self.max_receive_memory.or(below.max_receive_memory),
             handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),
         }

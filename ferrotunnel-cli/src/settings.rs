@@ -315,7 +315,17 @@ fn limits(args: &LimitsArgs) -> LimitsConfig {
     limits.max_handshakes_in_flight =
         args.max_handshakes.unwrap_or(limits.max_handshakes_in_flight);
     limits.handshake_deadline = args.handshake_timeout.unwrap_or(limits.handshake_deadline);
+    limits.max_failed_handshakes_per_address =
+        args.max_failed_handshakes.unwrap_or(limits.max_failed_handshakes_per_address);
     limits.max_visitors = args.max_visitors.unwrap_or(limits.max_visitors);
+    limits.max_visitors_per_tunnel =
+        args.max_visitors_per_tunnel.or(limits.max_visitors_per_tunnel);
+    limits.max_visitors_per_address =
+        args.max_visitors_per_address.or(limits.max_visitors_per_address);
+    limits.max_streams_per_second = args.max_streams_per_second.or(limits.max_streams_per_second);
+    limits.max_bytes_per_second = args.max_bytes_per_second.or(limits.max_bytes_per_second);
+    limits.max_receive_memory_per_session =
+        args.max_session_memory.or(limits.max_receive_memory_per_session);
     limits.max_receive_memory = args.max_receive_memory.unwrap_or(limits.max_receive_memory);
     limits
 }

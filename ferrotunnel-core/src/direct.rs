@@ -22,11 +22,14 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
+use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{SocketEnd, splice_paced};
+
 use crate::tcp_ingress::Visitor;
+use crate::throttle::Pacing;
 
 /// How the visitors of a TCP tunnel travel between server and client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,8 +114,11 @@ struct Visit {
     addr: SocketAddr,
     ingress: SocketAddr,
     tunnel: u32,
-    /// Its place among the streams of its principal.
+    /// Its place among the streams of its principal and its tunnel.
     seat: Seat,
+    place: Option<CrowdSeat>,
+    /// What holds back its two directions, from the visitor and to it.
+    pacing: [Option<Box<Pacing>>; 2],
     otherwise: Box<dyn FnOnce(Visitor) + Send>,
 }
 
@@ -136,13 +142,13 @@ impl Visit {
     }
 
     fn fall_back(self) {
-        let Self { socket, addr, ingress, seat, otherwise, .. } = self;
+        let Self { socket, addr, ingress, seat, place, otherwise, .. } = self;
         // It takes one again where it goes.
         drop(seat);
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress });
+                otherwise(Visitor { socket, addr, ingress, place });
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -203,6 +209,7 @@ impl Pool {
         &self,
         tunnel: u32,
         seat: Seat,
+        pacing: [Option<Box<Pacing>>; 2],
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor) + Send + 'static,
     ) {
@@ -210,13 +217,16 @@ impl Pool {
             drop(seat);
             return otherwise(visitor);
         };
-        let Visitor { socket, addr, ingress } = visitor;
+        let Visitor { socket, addr, ingress, place } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(carrier, Visit { socket, addr, ingress, tunnel, seat, otherwise });
+                self.give(
+                    carrier,
+                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise },
+                );
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -346,10 +356,10 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, seat: _seat, .. } = visit;
+    let Visit { socket, seat: _seat, place: _place, pacing, .. } = visit;
     let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
     tokio::select! {
-        spliced = splice(visitor, carrier.into_end(), None) => {
+        spliced = splice_paced(visitor, carrier.into_end(), pacing) => {
             spliced.map(drop).map_err(io::Error::other)
         }
         // The pool lives as long as this. Both ends close without a goodbye: that is a break.

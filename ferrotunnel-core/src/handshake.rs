@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::auth::{self, Authenticator, Binding, ClientKey, Credential, NoRandom, Nonces};
 use crate::carrier::Carrier;
+use crate::guesses::Try;
 
 /// An established session, ready for its driver.
 pub(crate) struct Greeted {
@@ -56,12 +57,14 @@ pub(crate) struct Guest {
     pub(crate) direct_for: Option<SessionId>,
 }
 
-/// The server's end. `admit` may still refuse a client whose token is right.
+/// The server's end. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
+/// whose token is right.
 pub(crate) async fn server<C: Carrier>(
     carrier: &mut C,
     config: Config,
     binding: &Binding,
     authenticator: &Authenticator,
+    turn: impl Future<Output = Result<Try<'_>, &'static str>>,
     admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
 ) -> Result<(Greeted, Guest), HandshakeError> {
     let nonce = auth::random()?;
@@ -73,12 +76,21 @@ pub(crate) async fn server<C: Carrier>(
         _ => None,
     });
     let hello = hello.await?;
+    let attempt = match turn.await {
+        Ok(attempt) => attempt,
+        Err(reason) => {
+            talk.refuse(GoAwayCode::Refused, reason).await;
+            return Err(HandshakeError::Refused(Cow::Borrowed(reason)));
+        }
+    };
     let nonces = Nonces { server: nonce, client: hello.nonce };
     let known = authenticator.check(&hello.token_id, &hello.proof, binding, &nonces);
     let Some(credential) = known else {
+        attempt.wrong(Instant::now());
         talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
         return Err(HandshakeError::WrongToken);
     };
+    attempt.right();
     let Hello { client_id, software, direct_for, .. } = *hello;
     let guest = Guest { client_id, credential, software, direct_for };
     if let Err(reason) = admit(&guest) {

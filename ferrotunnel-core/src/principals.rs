@@ -11,6 +11,7 @@ use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use ferrotunnel_common::TunnelKind;
 use parking_lot::RwLock;
@@ -20,6 +21,7 @@ pub(crate) use self::roster::Roster;
 pub use self::roster::check_principals;
 use crate::auth::Verifier;
 use crate::seat::Seat;
+use crate::throttle::Throttle;
 
 /// What a server's operator says of one user. What is left open is allowed.
 #[derive(Clone, Debug)]
@@ -53,6 +55,11 @@ pub struct PrincipalConfig {
     /// Streams, which is to say visitors' connections, open at once over all its sessions. `None`: as
     /// many as its sessions may have.
     pub max_streams: Option<usize>,
+    /// Streams that all its sessions together may open a second. `None`: as many as its sessions may.
+    pub max_streams_per_second: Option<u32>,
+    /// Bytes of visitors that all its sessions together may carry a second each way; what is beyond waits. `None`:
+    /// as many as its sessions may.
+    pub max_bytes_per_second: Option<u64>,
 }
 
 impl PrincipalConfig {
@@ -69,6 +76,8 @@ impl PrincipalConfig {
             max_sessions: None,
             max_tunnels: None,
             max_streams: None,
+            max_streams_per_second: None,
+            max_bytes_per_second: None,
         }
     }
 
@@ -89,12 +98,16 @@ pub struct Principal {
     /// Changed by the registry only, which holds its lock meanwhile.
     tunnels: AtomicUsize,
     streams: Arc<AtomicUsize>,
+    /// What all its sessions share. Streams keep the one that they began with.
+    throttle: RwLock<Option<Arc<Throttle>>>,
 }
 
 impl Principal {
     fn new(name: String, policy: Policy) -> Self {
+        let throttle = RwLock::new(Throttle::new(policy.rates, Instant::now()));
         Self {
             name,
+            throttle,
             policy: RwLock::new(Arc::new(policy)),
             sessions: Arc::default(),
             tunnels: AtomicUsize::new(0),
@@ -118,7 +131,16 @@ impl Principal {
     }
 
     pub(crate) fn set_policy(&self, policy: Policy) {
-        *self.policy.write() = Arc::new(policy);
+        let rates = policy.rates;
+        let before = std::mem::replace(&mut *self.policy.write(), Arc::new(policy));
+        if before.rates != rates {
+            *self.throttle.write() = Throttle::new(rates, Instant::now());
+        }
+    }
+
+    /// What all its sessions share, where it has such limits.
+    pub(crate) fn throttle(&self) -> Option<Arc<Throttle>> {
+        self.throttle.read().clone()
     }
 
     /// A place for one more session.

@@ -26,15 +26,17 @@ use tokio::runtime::Handle;
 
 pub(crate) use self::health::Health;
 pub use self::names::parse_domain;
-pub(crate) use self::owner::Owner;
+pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
 use self::port::Port;
-use self::tunnel::Member;
+use self::tunnel::{Member, Places};
 pub use self::tunnel::{Tunnel, TunnelUid};
+use crate::crowd::Crowd;
 use crate::options::{CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
+use crate::turned_away::Meters;
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
@@ -61,6 +63,8 @@ pub(crate) struct RegistryConfig {
     /// Address on which TCP tunnels listen.
     pub(crate) tcp_ip: IpAddr,
     pub(crate) max_tunnels_per_session: u32,
+    pub(crate) max_visitors_per_tunnel: Option<u32>,
+    pub(crate) crowd: Option<Arc<Crowd>>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
 }
@@ -76,6 +80,7 @@ struct Inner {
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
+    meters: Meters,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -97,8 +102,19 @@ impl Registry {
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
+            meters: Meters::default(),
             listeners,
         }))
+    }
+
+    /// Counts what limits cost those who come.
+    pub(crate) fn meters(&self) -> &Meters {
+        &self.0.meters
+    }
+
+    /// Places of visitors by where they come from, if those are limited.
+    pub(crate) fn crowd(&self) -> Option<&Arc<Crowd>> {
+        self.0.config.crowd.as_ref()
     }
 
     /// Registers a tunnel for `owner`; the answer is what the client is to be told.
@@ -306,14 +322,25 @@ impl Registry {
         wanted.name = port.to_string();
         let tunnel = self.tunnel(member, wanted, Vec::new());
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
-        maps.ports.insert(port, Port::open(bound, Arc::clone(&tunnel), visitors, listeners));
+        maps.ports.insert(
+            port,
+            Port::open(
+                bound,
+                Arc::clone(&tunnel),
+                visitors,
+                listeners,
+                self.0.config.crowd.clone(),
+            ),
+        );
         let (place, address) = (Place::Port(port), format!(":{port}"));
         Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
-        Arc::new(Tunnel::new(uid, member, wanted, hosts))
+        let most = self.0.config.max_visitors_per_tunnel;
+        let places = Places::new(most, self.0.meters.clone());
+        Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
@@ -19,20 +19,24 @@ use tokio::time::Instant;
 use crate::accept::accept_into_places;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
+use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
+use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::principals::{PrincipalConfig, Roster};
-use crate::registry::{self, Owner, Registry, RegistryConfig, Routes};
+use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
+use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
+use crate::turned_away::TurnedAway;
 
 pub use crate::registry::parse_domain;
 
@@ -118,6 +122,11 @@ impl ServerEngine {
                 only_tunnel_answers: config.only_tunnel_answers,
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
+                max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
+                crowd: config
+                    .limits
+                    .max_visitors_per_address
+                    .map(|most| Arc::new(Crowd::new(most))),
                 grace: config.visitor_grace,
             },
             visitors.clone(),
@@ -128,6 +137,10 @@ impl ServerEngine {
             tls,
             authenticator,
             roster: Mutex::new(roster),
+            guesses: Guesses::new(
+                config.limits.max_failed_handshakes_per_address,
+                Instant::now().into_std(),
+            ),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             limits: config.limits,
             heartbeat: config.heartbeat,
@@ -195,6 +208,25 @@ impl ServerEngine {
     /// Tunnels registered at present.
     pub fn tunnels(&self) -> usize {
         self.hall.registry.tunnels()
+    }
+
+    /// Places of visitors by where they come from, if those are limited: every ingress asks here.
+    pub fn crowd(&self) -> Option<Arc<Crowd>> {
+        self.hall.registry.crowd().cloned()
+    }
+
+    /// How often the limits were met.
+    pub fn turned_away(&self) -> TurnedAway {
+        let meters = self.hall.registry.meters();
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        TurnedAway {
+            handshakes_delayed: count(&self.hall.guesses.delayed),
+            handshakes_refused: count(&self.hall.guesses.refused),
+            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
+            streams_too_fast: count(&meters.streams_too_fast),
+            pauses: count(&meters.pauses),
+            visitors_of_addresses: self.crowd().map_or(0, |crowd| crowd.turned_away()),
+        }
     }
 
     /// Direct carriers, over all sessions.
@@ -303,6 +335,7 @@ struct Hall {
     authenticator: Authenticator,
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
+    guesses: Guesses,
     budget: ReceiveBudget,
     limits: LimitsConfig,
     heartbeat: Duration,
@@ -341,6 +374,23 @@ impl Hall {
             done = step => Some(done),
             // The sender lives as long as `self`.
             _ = closing.wait_for(|closing| *closing) => None,
+        }
+    }
+
+    /// Waits until the proof of whoever comes from there may be checked, and without a place meanwhile.
+    async fn turn(
+        &self,
+        peer: SocketAddr,
+        place: &mut Option<OwnedSemaphorePermit>,
+    ) -> Result<Try<'_>, &'static str> {
+        match self.guesses.take(peer.ip(), Instant::now().into_std()) {
+            Turn::Now(attempt) => Ok(attempt),
+            Turn::Later(wait, _seat, attempt) => {
+                drop(place.take());
+                tokio::time::sleep(wait).await;
+                Ok(attempt)
+            }
+            Turn::Never => Err(guesses::TOO_MANY),
         }
     }
 
@@ -433,15 +483,20 @@ async fn serve<C: Carrier>(
     peer: SocketAddr,
 ) {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
+    let mut place = Some(place);
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
         heartbeat: hall.heartbeat,
         max_streams: hall.limits.max_streams_per_session,
         max_tunnels: hall.limits.max_tunnels_per_session,
-        budget: hall.budget.clone(),
+        budget: match hall.limits.max_receive_memory_per_session {
+            None => hall.budget.clone(),
+            Some(bytes) => hall.budget.part(bytes),
+        },
         ..Config::default()
     };
+    let turn = hall.turn(peer, &mut place);
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -455,7 +510,8 @@ async fn serve<C: Carrier>(
         seats = Some((one, guest.credential.principal.take_session()?));
         Ok(())
     };
-    let greeting = handshake::server(&mut carrier, config, &binding, &hall.authenticator, admit);
+    let greeting =
+        handshake::server(&mut carrier, config, &binding, &hall.authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
     let Some(greeted) = greeted else { return turned_away(peer) };
@@ -489,7 +545,13 @@ async fn serve<C: Carrier>(
         session_id,
         guest.client_id,
         guest.credential,
-        hall.limits.max_streams_per_session,
+        OwnerLimits {
+            max_streams: hall.limits.max_streams_per_session,
+            rates: Rates {
+                streams: hall.limits.max_streams_per_second,
+                bytes: hall.limits.max_bytes_per_second,
+            },
+        },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
     hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));

@@ -30,6 +30,8 @@ use parting::{Parted, Parting, Side};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::throttle::{AT_ONCE, Pacing};
+
 /// Bytes that a finished splice moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
@@ -64,16 +66,19 @@ pub async fn splice<A: End, B: End>(
     b: B,
     idle_timeout: Option<Duration>,
 ) -> Result<Outcome, SpliceError> {
-    Splice {
-        a,
-        b,
-        a_to_b: Direction::default(),
-        b_to_a: Direction::default(),
-        idle: idle_timeout.map(Idle::new),
-        parting: None,
-        finished: false,
-    }
-    .await
+    Splice::new(a, b, idle_timeout, [None, None]).await
+}
+
+/// The same without an idle timeout, and no faster than that from the first end to the second, and back.
+///
+/// # Errors
+/// One end broke. Both are aborted then.
+pub(crate) async fn splice_paced<A: End, B: End>(
+    a: A,
+    b: B,
+    pacing: [Option<Box<Pacing>>; 2],
+) -> Result<Outcome, SpliceError> {
+    Splice::new(a, b, None, pacing).await
 }
 
 struct Splice<A: End, B: End> {
@@ -88,6 +93,23 @@ struct Splice<A: End, B: End> {
 }
 
 impl<A: End, B: End> Splice<A, B> {
+    fn new(
+        a: A,
+        b: B,
+        idle_timeout: Option<Duration>,
+        [forth, back]: [Option<Box<Pacing>>; 2],
+    ) -> Self {
+        Self {
+            a,
+            b,
+            a_to_b: Direction { pacing: forth, ..Direction::default() },
+            b_to_a: Direction { pacing: back, ..Direction::default() },
+            idle: idle_timeout.map(Idle::new),
+            parting: None,
+            finished: false,
+        }
+    }
+
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
         if self.parting.is_some() {
             return self.poll_parting(cx);
@@ -194,6 +216,8 @@ struct Direction {
     moved: u64,
     /// When bytes last moved to a sink that an abort would take them from.
     moved_at: Option<Instant>,
+    /// Whether it is to be no faster than something.
+    pacing: Option<Box<Pacing>>,
     state: Flow,
 }
 
@@ -256,6 +280,9 @@ impl Direction {
                 let count = ready!(self.poll_drain(cx, sink)).map_err(Fault::Sink)?;
                 source.release(count);
                 self.moved += count as u64;
+                if let Some(pacing) = &self.pacing {
+                    pacing.charge(count);
+                }
             }
             if !D::KEEPS_WORDS {
                 self.moved_at = Some(Instant::now());
@@ -271,10 +298,16 @@ impl Direction {
         source: &mut S,
         sink: &mut D,
     ) -> Poll<Result<(), Fault>> {
+        let (mut is_held_back, mut most) = (false, Room::MAX);
+        if let Some(pacing) = &mut self.pacing {
+            is_held_back = pacing.poll_ready(cx).is_pending();
+            most = AT_ONCE;
+        }
         let read = match self.kernel(source, sink) {
+            _ if is_held_back => Poll::Pending,
             Some((kernel, source)) => kernel.poll_fill(cx, source),
             None => {
-                let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?;
+                let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?.min(most);
                 source.poll_read(cx, room, &mut self.chunks)
             }
         };

@@ -3,7 +3,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use bytes::{Buf, Bytes};
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
+use crate::throttle::{AT_ONCE, Pacing};
 
 /// One multiplexed, flow-controlled byte pipe.
 ///
@@ -31,6 +32,8 @@ pub struct Stream {
     heard_out: bool,
     /// Its place among what is counted beyond its session; given back with it.
     seat: Option<Seat>,
+    /// What holds back its two directions, to the peer and from it.
+    pacing: [Option<Box<Pacing>>; 2],
     /// Who hears that the peer could not reach its local service.
     health: Option<Arc<Health>>,
 }
@@ -44,18 +47,36 @@ impl std::fmt::Debug for Stream {
 impl Stream {
     pub(crate) fn new(shared: Arc<Shared>, id: StreamId) -> Self {
         let (unread, seat, health) = (Vec::new(), None, None);
-        Self { shared, id, to_release: 0, unread, heard_out: false, seat, health }
+        Self {
+            shared,
+            id,
+            to_release: 0,
+            unread,
+            heard_out: false,
+            seat,
+            pacing: [None, None],
+            health,
+        }
     }
 
-    /// The same with a place that it keeps for as long as it lives.
+    /// The same with a place, one more if it has one, that it keeps for as long as it lives.
     pub(crate) fn seated(mut self, seat: Seat) -> Self {
-        self.seat = Some(seat);
+        self.seat = Some(match self.seat.take() {
+            None => seat,
+            Some(first) => first.with(seat),
+        });
         self
     }
 
     /// The same, and it says when the peer could not reach its local service.
     pub(crate) fn telling(mut self, health: &Arc<Health>) -> Self {
         self.health = Some(Arc::clone(health));
+        self
+    }
+
+    /// The same, and no faster than that in its directions: to the peer, and from it.
+    pub(crate) fn paced(mut self, pacing: [Option<Box<Pacing>>; 2]) -> Self {
+        self.pacing = pacing;
         self
     }
 
@@ -118,6 +139,37 @@ impl Stream {
     /// become credit when `release` says so.
     pub(crate) fn poll_read_chunks(
         &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+        max: usize,
+    ) -> Poll<Result<bool, StreamError>> {
+        let [_, Some(pacing)] = &mut self.pacing else {
+            return self.poll_read_at_will(cx, chunks, max);
+        };
+        if pacing.poll_ready(cx).is_pending() && !self.is_broken(cx.waker()) {
+            return Poll::Pending;
+        }
+        let before: usize = chunks.iter().map(Bytes::len).sum();
+        let read = self.poll_read_at_will(cx, chunks, 1);
+        if let [_, Some(pacing)] = &self.pacing {
+            pacing.charge(chunks.iter().map(Bytes::len).sum::<usize>() - before);
+        }
+        read
+    }
+
+    /// While it is held back: whether that is over because it is broken. If not, the task hears of it.
+    fn is_broken(&self, waker: &Waker) -> bool {
+        self.shared.lock(|inner| {
+            let is_broken = inner.machine.watch(self.id).is_err();
+            if !is_broken {
+                inner.wait_to_read(self.id, waker);
+            }
+            is_broken
+        })
+    }
+
+    fn poll_read_at_will(
+        &mut self,
         cx: &Context<'_>,
         chunks: &mut Vec<Bytes>,
         max: usize,
@@ -153,7 +205,18 @@ impl Stream {
     }
 
     /// How many bytes a write takes now; waits until it is at least one.
-    pub(crate) fn poll_capacity(&mut self, cx: &Context<'_>) -> Poll<Result<usize, WriteError>> {
+    pub(crate) fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, WriteError>> {
+        let [Some(pacing), _] = &mut self.pacing else { return self.poll_room(cx) };
+        if pacing.poll_ready(cx).is_pending() && !self.is_broken(cx.waker()) {
+            return Poll::Pending;
+        }
+        self.poll_room(cx).map_ok(|room| room.min(AT_ONCE))
+    }
+
+    fn poll_room(&mut self, cx: &Context<'_>) -> Poll<Result<usize, WriteError>> {
         self.shared.lock(|inner| match inner.machine.capacity(self.id) {
             Ok(0) => {
                 inner.wait_to_write(self.id, cx.waker());
@@ -165,7 +228,12 @@ impl Stream {
 
     /// Queues what there is room for and returns the rest.
     pub(crate) fn try_write(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
-        self.shared.command(|inner| inner.machine.write(self.id, chunk))
+        let offered = chunk.len();
+        let written = self.shared.command(|inner| inner.machine.write(self.id, chunk));
+        if let ([Some(pacing), _], Ok(rest)) = (&self.pacing, &written) {
+            pacing.charge(offered - rest.as_ref().map_or(0, Bytes::len));
+        }
+        written
     }
 
     /// Sends one datagram on a flow, or drops it when the carrier is behind; returns whether it

@@ -12,6 +12,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::accept::accept_from;
+use crate::crowd::{Crowd, CrowdSeat};
 use crate::shards::moved;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
@@ -35,11 +36,12 @@ impl Bound {
         self.addr.port()
     }
 
-    /// Hands every visitor to `admit`.
+    /// Hands every visitor to `admit` for whose source `crowd` has a place.
     pub(crate) fn serve(
         self,
         mut admit: impl FnMut(Visitor) + Send + 'static,
         listeners: &Tasks,
+        crowd: Option<Arc<Crowd>>,
     ) -> Ingress {
         let ingress = self.addr;
         let listener = Arc::new(Mutex::new(Some(self.listener)));
@@ -52,7 +54,15 @@ impl Bound {
             }
         };
         let accepting = accept_from(poll_accept, move |socket, addr| {
-            admit(Visitor { socket, addr, ingress });
+            let place = match crowd.as_ref().map(|crowd| crowd.enter(addr.ip())) {
+                None => None,
+                Some(Some(place)) => Some(place),
+                Some(None) => {
+                    tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
+                    return socket::abort_on_close(&socket);
+                }
+            };
+            admit(Visitor { socket, addr, ingress, place });
         });
         Ingress { listener, accepting: listeners.spawn(accepting) }
     }
@@ -82,6 +92,8 @@ pub(crate) struct Visitor {
     pub(crate) addr: SocketAddr,
     /// Where they connected to.
     pub(crate) ingress: SocketAddr,
+    /// Its place among those of its source, where that is limited.
+    pub(crate) place: Option<CrowdSeat>,
 }
 
 impl Visitor {
@@ -91,7 +103,7 @@ impl Visitor {
         opened: Result<(Stream, Option<Handle>), OpenError>,
         visitors: &Tasks,
     ) {
-        let Self { socket, addr, ingress } = self;
+        let Self { socket, addr, ingress, place } = self;
         let (stream, home) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -100,7 +112,7 @@ impl Visitor {
             }
         };
         let serve = move |socket| async move {
-            let id = stream.id();
+            let (id, _place) = (stream.id(), place);
             if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
                 tracing::debug!(visitor = %addr, stream = %id, %error, "visitor's connection broke");
             }

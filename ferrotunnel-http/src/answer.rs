@@ -88,9 +88,11 @@ fn retry_after(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // Room is made as soon as any other visitor is done, and a client that lost its
         // session is back in about a second.
-        Refusal::OverLimit | Refusal::Full | Refusal::TunnelClosed | Refusal::SessionLost => {
-            Some("1")
-        }
+        Refusal::OverLimit
+        | Refusal::Full
+        | Refusal::OneOfTooMany
+        | Refusal::TunnelClosed
+        | Refusal::SessionLost => Some("1"),
         Refusal::Draining => Some("5"),
         _ => None,
     }
@@ -108,7 +110,7 @@ mod tests {
     use crate::host::BadHost;
     use http_body::Body as _;
 
-    const ALL: [Refusal; 10] = [
+    const ALL: [Refusal; 11] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Connect,
         Refusal::LocalUnreachable,
@@ -116,6 +118,7 @@ mod tests {
         Refusal::SessionLost,
         Refusal::OverLimit,
         Refusal::Full,
+        Refusal::OneOfTooMany,
         Refusal::Draining,
         Refusal::TunnelClosed,
         Refusal::Timeout,

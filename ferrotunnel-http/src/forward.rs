@@ -84,7 +84,7 @@ impl Forwarder {
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
         let is_last =
-            visitor.admission == Admission::TurnedAway && request.version() != Version::HTTP_2;
+            visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
         let begun = match self.forward(visitor, request) {
             Forwarded::Done(result) => Begun::Already(result),
             Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
@@ -114,8 +114,10 @@ impl Forwarder {
     }
 
     fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
-        if visitor.admission == Admission::TurnedAway {
-            return Forwarded::Done(Err(Refusal::Full));
+        match visitor.admission {
+            Admission::Inside => {}
+            Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
+            Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
         }
         if *request.method() == Method::CONNECT {
             return Forwarded::Done(Err(Refusal::Connect));

@@ -22,7 +22,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         // 200 would tell that the connection is open.
         Refusal::Connect => None,
         Refusal::Timeout => Some("4"),
-        Refusal::OverLimit | Refusal::Full => Some("8"),
+        Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
         Refusal::BadHost(_) => Some("13"),

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Shards, accept::accept_loop, tasks::Tasks};
+use ferrotunnel_core::{Crowd, Routes, Shards, accept::accept_loop, tasks::Tasks};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -41,6 +41,8 @@ pub struct HttpIngress {
     places: Arc<Semaphore>,
     /// For those who find no place and are told so.
     door_places: Arc<Semaphore>,
+    /// Places by where visitors come from, where those are limited.
+    crowd: Option<Arc<Crowd>>,
 }
 
 impl HttpIngress {
@@ -51,7 +53,15 @@ impl HttpIngress {
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         let places = Arc::new(Semaphore::new(config.max_visitors.min(Semaphore::MAX_PERMITS)));
         let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
-        Self { serving, drain_grace: config.drain_grace, tasks, shards, places, door_places }
+        let drain_grace = config.drain_grace;
+        Self { serving, drain_grace, tasks, shards, places, door_places, crowd: None }
+    }
+
+    /// The same with a limit on visitors from one source; more are answered with a 429 and closed.
+    #[must_use]
+    pub fn limited_by(mut self, crowd: Arc<Crowd>) -> Self {
+        self.crowd = Some(crowd);
+        self
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -67,12 +77,23 @@ impl HttpIngress {
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
                 let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
-                if let Ok(place) = self.places.clone().try_acquire_owned() {
-                    let visitor = Visitor::new(peer, address, Admission::Inside);
+                let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
+                if let Some(crowd) = &self.crowd {
+                    of_source = crowd.enter(peer.ip());
+                    if of_source.is_none() {
+                        refusal = Admission::OneOfTooMany;
+                    }
+                }
+                let place = match refusal {
+                    Admission::OneOfTooMany => None,
+                    _ => self.places.clone().try_acquire_owned().ok(),
+                };
+                if let Some(place) = place {
+                    let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);
                     let serve = move |io| serving.serve(io, visitor, place, shutdown);
                     self.shards.serve(&mut connections.lock(), io, serve);
                 } else if let Ok(place) = self.door_places.clone().try_acquire_owned() {
-                    let visitor = Visitor::new(peer, address, Admission::TurnedAway);
+                    let visitor = Visitor::new(peer, address, refusal);
                     let serve = move |io| serving.turn_away(io, visitor, place);
                     self.shards.serve(&mut connections.lock(), io, serve);
                 } else {

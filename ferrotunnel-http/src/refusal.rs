@@ -27,6 +27,8 @@ pub(crate) enum Refusal {
     Draining,
     /// The ingress has all the visitors it may have.
     Full,
+    /// The source of the visitor has all the visitors it may have.
+    OneOfTooMany,
     /// The tunnel closed between routing and opening; its client is likely to be back soon.
     TunnelClosed,
     /// The local service took too long.

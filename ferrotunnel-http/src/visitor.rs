@@ -5,6 +5,7 @@ use std::{
     sync::atomic::AtomicBool,
 };
 
+use ferrotunnel_core::CrowdSeat;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
@@ -24,6 +25,8 @@ pub(crate) struct Visitor {
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
+    /// Its place among those of its source, where that is limited.
+    _place: Option<CrowdSeat>,
 }
 
 /// Whether there was a place for a visitor.
@@ -32,6 +35,8 @@ pub(crate) enum Admission {
     Inside,
     /// All places are taken: whatever it asks for, it is told so, once.
     TurnedAway,
+    /// Likewise, but it is those of its source that are taken.
+    OneOfTooMany,
 }
 
 impl Visitor {
@@ -54,6 +59,12 @@ impl Visitor {
             upgrade: Mutex::new(None),
             timed_out: AtomicBool::new(false),
             admission,
+            _place: None,
         }
+    }
+
+    /// The same with its place among those of its source.
+    pub(crate) fn placed(self, place: Option<CrowdSeat>) -> Self {
+        Self { _place: place, ..self }
     }
 }

@@ -71,6 +71,13 @@ impl Wording {
                 "Too many visitors on this server",
                 "It has as many visitors as it takes, over all tunnels. Try again in a moment.",
             ),
+            Refusal::OneOfTooMany => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-from-address",
+                "Too many connections from your address",
+                "You, and others who share your address, have as many connections to this server as one \
+                 address may have. Close some, or try again in a moment.",
+            ),
             Refusal::Draining => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "draining",

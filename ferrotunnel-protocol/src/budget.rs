@@ -10,7 +10,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 /// A window is counted in full from the moment it is granted: that is what peers may fill without
 /// asking again.
 #[derive(Clone, Debug)]
-pub struct ReceiveBudget(Arc<Count>);
+pub struct ReceiveBudget {
+    own: Arc<Count>,
+    /// What it is a part of.
+    whole: Option<Arc<Count>>,
+}
 
 #[derive(Debug)]
 struct Count {
@@ -23,42 +27,82 @@ struct Count {
 impl ReceiveBudget {
     /// A budget of that many bytes.
     pub fn new(limit_bytes: u64) -> Self {
-        Self(Arc::new(Count {
-            limit_bytes,
-            used_bytes: AtomicU64::new(0),
-            tight: AtomicBool::new(false),
-        }))
+        Self { own: Arc::new(Count::new(limit_bytes)), whole: None }
+    }
+
+    /// A budget of that many bytes within this one: what is counted there counts here too. A part of a part is
+    /// one of the same whole.
+    #[must_use]
+    pub fn part(&self, limit_bytes: u64) -> Self {
+        let whole = self.whole.as_ref().unwrap_or(&self.own);
+        Self { own: Arc::new(Count::new(limit_bytes)), whole: Some(Arc::clone(whole)) }
     }
 
     /// Bytes granted at present.
     pub fn used_bytes(&self) -> u64 {
-        self.0.used_bytes.load(Ordering::Relaxed)
+        self.own.used()
     }
 
-    /// Whether memory is nearly spent: new streams then start with the small window. It becomes
-    /// tight at seven eighths, which growth alone never reaches, and is so until less than three
+    /// Whether memory is nearly spent, here or in the whole: new streams then start with the small window. It
+    /// becomes tight at seven eighths, which growth alone never reaches, and is so until less than three
     /// quarters are in use: every session tells its peer of a change, so streams that come and go
     /// at the mark must not make one.
     pub fn is_tight(&self) -> bool {
-        let (used, limit) = (self.used_bytes(), self.0.limit_bytes);
-        let was = self.0.tight.load(Ordering::Relaxed);
-        let is = used >= if was { limit / 4 * 3 } else { limit / 8 * 7 };
-        if is != was {
-            self.0.tight.store(is, Ordering::Relaxed);
-        }
-        is
+        self.counts().fold(false, |is_tight, count| count.is_tight() | is_tight)
     }
 
     /// Counts a window that every stream has a right to; never refused.
     pub(crate) fn reserve(&self, bytes: u32) {
-        self.0.used_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+        self.counts().for_each(|count| count.add(bytes));
     }
 
-    /// Counts the growth of a window, if it leaves the last quarter free.
+    /// Counts the growth of a window, if it leaves the last quarter free, here and in the whole.
     pub(crate) fn try_reserve(&self, bytes: u32) -> bool {
-        let ceiling = self.0.limit_bytes / 4 * 3;
-        self.0
-            .used_bytes
+        if !self.own.try_add(bytes) {
+            return false;
+        }
+        let fits = self.whole.as_ref().is_none_or(|whole| whole.try_add(bytes));
+        if !fits {
+            self.own.subtract(bytes);
+        }
+        fits
+    }
+
+    pub(crate) fn release(&self, bytes: u32) {
+        self.counts().for_each(|count| count.subtract(bytes));
+    }
+
+    fn counts(&self) -> impl Iterator<Item = &Count> {
+        std::iter::once(&self.own).chain(&self.whole).map(|count| &**count)
+    }
+}
+
+impl Count {
+    fn new(limit_bytes: u64) -> Self {
+        Self { limit_bytes, used_bytes: AtomicU64::new(0), tight: AtomicBool::new(false) }
+    }
+
+    fn used(&self) -> u64 {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    fn is_tight(&self) -> bool {
+        let (used, limit) = (self.used(), self.limit_bytes);
+        let was = self.tight.load(Ordering::Relaxed);
+        let is = used >= if was { limit / 4 * 3 } else { limit / 8 * 7 };
+        if is != was {
+            self.tight.store(is, Ordering::Relaxed);
+        }
+        is
+    }
+
+    fn add(&self, bytes: u32) {
+        self.used_bytes.fetch_add(u64::from(bytes), Ordering::Relaxed);
+    }
+
+    fn try_add(&self, bytes: u32) -> bool {
+        let ceiling = self.limit_bytes / 4 * 3;
+        self.used_bytes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 let next = used + u64::from(bytes);
                 (next <= ceiling).then_some(next)
@@ -66,8 +110,8 @@ impl ReceiveBudget {
             .is_ok()
     }
 
-    pub(crate) fn release(&self, bytes: u32) {
-        self.0.used_bytes.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+    fn subtract(&self, bytes: u32) {
+        self.used_bytes.fetch_sub(u64::from(bytes), Ordering::Relaxed);
     }
 }
 
@@ -102,5 +146,24 @@ mod tests {
         assert!(!budget.is_tight());
         budget.reserve(100);
         assert!(!budget.is_tight() && !clone.is_tight(), "699 are not seven eighths");
+    }
+
+    #[test]
+    fn a_part_is_spent_alone_and_the_whole_by_all_its_parts() {
+        let whole = ReceiveBudget::new(1_000);
+        let (one, other) = (whole.part(400), whole.part(4_000));
+        assert!(one.try_reserve(300));
+        assert!(!one.try_reserve(1), "that is three quarters of its own");
+        one.reserve(50);
+        assert!(one.is_tight() && !other.is_tight() && !whole.is_tight());
+        assert!(other.try_reserve(400));
+        assert!(!other.try_reserve(1), "and that of the whole");
+        assert_eq!([&one, &other, &whole].map(ReceiveBudget::used_bytes), [350, 400, 750]);
+        other.reserve(125);
+        assert!(other.is_tight() && whole.is_tight(), "what is short for all is short for each");
+        one.release(350);
+        other.release(525);
+        assert_eq!([&one, &other, &whole].map(ReceiveBudget::used_bytes), [0; 3]);
+        assert!(!one.is_tight() && !other.is_tight());
     }
 }

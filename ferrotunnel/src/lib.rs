@@ -19,8 +19,8 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, Verifier,
-    VerifierError, check_principals, issue_token,
+    Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
+    Verifier, VerifierError, check_principals, issue_token,
 };
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -10,7 +10,8 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, check_principals,
+    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
+    check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use tokio::sync::watch;
@@ -425,6 +426,10 @@ impl Server {
         })?;
         let http = http.map(|(listener, addr)| {
             let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
+            let ingress = match engine.crowd() {
+                None => ingress,
+                Some(crowd) => ingress.limited_by(crowd),
+            };
             let ingress = Arc::new(ingress);
             let stop = watch::Sender::new(false);
             let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
@@ -456,7 +461,13 @@ fn check_limits(limits: &LimitsConfig) -> Result<(), Error> {
         ("max_tunnels_per_session", limits.max_tunnels_per_session == 0),
         ("max_streams_per_session", limits.max_streams_per_session == 0),
         ("max_handshakes_in_flight", limits.max_handshakes_in_flight == 0),
+        ("max_failed_handshakes_per_address", limits.max_failed_handshakes_per_address == 0),
+        ("max_streams_per_second", limits.max_streams_per_second == Some(0)),
+        ("max_bytes_per_second", limits.max_bytes_per_second == Some(0)),
         ("max_visitors", limits.max_visitors == 0),
+        ("max_receive_memory_per_session", limits.max_receive_memory_per_session == Some(0)),
+        ("max_visitors_per_tunnel", limits.max_visitors_per_tunnel == Some(0)),
+        ("max_visitors_per_address", limits.max_visitors_per_address == Some(0)),
     ];
     if let Some((name, _)) = zero.iter().find(|(_, is_zero)| *is_zero) {
         return Err(Error::config(format!("{name} is 0: nobody could use the server")));
@@ -520,6 +531,11 @@ impl RunningServer {
     /// Connections between clients and the server that serve a single visitor each, or wait for one.
     pub fn direct(&self) -> DirectCarriers {
         self.engine.direct()
+    }
+
+    /// How often the limits of the server were met since it started.
+    pub fn turned_away(&self) -> TurnedAway {
+        self.engine.turned_away()
     }
 
     /// Streams open at present, over all clients.

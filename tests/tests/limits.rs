@@ -2,9 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Tunnel};
+use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Retry, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, eventually, over_both, raw, read_head, says_and_hears,
     soon,
@@ -211,6 +212,206 @@ fn handshakes_over_the_limit_wait_their_turn() {
 fn receive_memory_nearly_spent_makes_new_visitors_slower_but_serves_them() {
     over_both(async |carrier| {
         let bed = bed_with(carrier, |limits| limits.max_receive_memory = 100_000).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let bytes = Site::pattern();
+        let visitors = (0..8).map(|_| async {
+            let visitor = TcpStream::connect(public).await.unwrap();
+            let (mut read, mut write) = visitor.into_split();
+            let mut heard = Vec::new();
+            let speak = async {
+                write.write_all(&bytes).await.unwrap();
+                write.shutdown().await.unwrap();
+            };
+            let listen = async { read.read_to_end(&mut heard).await.unwrap() };
+            tokio::join!(speak, listen);
+            assert!(heard == bytes);
+        });
+        soon("eight echoes", futures_util::future::join_all(visitors)).await;
+    });
+}
+
+#[test]
+fn a_guesser_gets_so_many_tries_a_second_and_others_of_the_same_address_come_in() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| {
+            limits.max_failed_handshakes_per_address = 4;
+            // The honest client finds one whatever those do who wait.
+            limits.max_handshakes_in_flight = 2;
+        })
+        .await;
+        let site = Site::start().await;
+        let (began, checked) = (Instant::now(), AtomicU32::new(0));
+        let guess = async || {
+            loop {
+                let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+                let error = guesser.build().unwrap().start().await.unwrap_err();
+                if error.kind() == Kind::Unauthorized {
+                    checked.fetch_add(1, Ordering::Relaxed);
+                } else {
+                    assert!(error.to_string().contains("wrong tokens"), "{error}");
+                }
+            }
+        };
+        let guessing = futures_util::future::join_all((0..3).map(|_| guess()));
+        let others = async {
+            eventually("tries that wait", || {
+                bed.server.turned_away().handshakes_delayed >= 3
+                    && checked.load(Ordering::Relaxed) >= 6
+            })
+            .await;
+            for name in ["one", "two", "three"] {
+                let _client = soon("a client among guessers", bed.http(name, site.addr())).await;
+                assert_eq!(bed.get(name, "/hello").await.body, "hello");
+            }
+        };
+        tokio::select! {
+            _ = guessing => unreachable!("they never tire"),
+            () = others => {}
+        }
+        // One more for the other of two threads, which may look at the same moment.
+        let most = 5.0 + 4.0 * began.elapsed().as_secs_f64();
+        let checked = checked.load(Ordering::Relaxed);
+        assert!(f64::from(checked) <= most, "{checked} tries, but {most} at most");
+    });
+}
+
+#[test]
+fn a_flood_of_wrong_tokens_is_refused_unseen() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_failed_handshakes_per_address = 2).await;
+        let guess = async || {
+            let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+            guesser.build().unwrap().start().await.unwrap_err()
+        };
+        let errors = soon("the answers", async {
+            futures_util::future::join_all((0..40).map(|_| guess())).await
+        });
+        let unseen = errors.await.iter().filter(|error| error.kind() != Kind::Unauthorized).count();
+        assert!(unseen > 0, "they came within a second or two");
+        assert_eq!(bed.server.turned_away().handshakes_refused, unseen as u64);
+    });
+}
+
+#[test]
+fn a_fleet_behind_one_address_comes_in_whatever_the_limit_of_wrong_tokens_is() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_failed_handshakes_per_address = 1).await;
+        let site = Site::start().await;
+        let names: Vec<String> = (0..40).map(|number| format!("app{number}")).collect();
+        let coming = names.iter().map(|name| bed.http(name, site.addr()));
+        let _fleet = soon("the fleet", futures_util::future::join_all(coming)).await;
+        let counts = bed.server.turned_away();
+        assert_eq!((counts.handshakes_delayed, counts.handshakes_refused), (0, 0));
+    });
+}
+
+#[test]
+fn visitors_over_the_limit_of_a_tunnel_leave_those_of_others_alone() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        let echo = LocalService::echo().await;
+        // One over the session's carrier, one over carriers of its own.
+        let (_multiplexed, one) = bed.tcp(echo.addr()).await;
+        let (_direct, other) = bed.direct(echo.addr()).await;
+        let publics = [one, other];
+        eventually("a direct carrier to wait", || bed.server.direct().waiting > 2).await;
+        let mut inside = Vec::new();
+        for public in &publics {
+            for _ in 0..2 {
+                let mut visitor = TcpStream::connect(*public).await.unwrap();
+                says_and_hears(&mut visitor).await;
+                inside.push(visitor);
+            }
+        }
+        for public in &publics {
+            let turned_away = match TcpStream::connect(*public).await {
+                Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        }
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 2);
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
+        while let Some(left) = inside.pop() {
+            drop(left);
+        }
+        eventually("free places", || bed.server.streams() == 0).await;
+        for public in publics {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            says_and_hears(&mut visitor).await;
+        }
+    });
+}
+
+#[test]
+fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        let site = Site::start().await;
+        let _client = (bed.http("busy", site.addr()).await, bed.http("other", site.addr()).await);
+        let held = async { tokio::join!(bed.get("busy", "/held"), bed.get("busy", "/held")) };
+        let over = async {
+            site.held(2).await;
+            let answer = bed.get("busy", "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+            assert!(answer.headers.contains_key("retry-after"));
+            assert_eq!(bed.get("other", "/hello").await.body, "hello");
+            site.release();
+        };
+        let (held, ()) = tokio::join!(held, over);
+        assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+    });
+}
+
+#[test]
+fn visitors_over_the_limit_of_their_address_are_told_so_and_nobody_inside_notices() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_address = Some(2)).await;
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let _client = bed.http("app", site.addr()).await;
+        let (_other, public) = bed.tcp(echo.addr()).await;
+        // One of each kind: they are counted together.
+        let mut over_tcp = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut over_tcp).await;
+        let mut over_http = TcpStream::connect(bed.http_addr()).await.unwrap();
+        let asking = format!("GET /hello HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host("app"));
+        for _ in 0..3 {
+            over_http.write_all(asking.as_bytes()).await.unwrap();
+            assert!(soon("a head", read_head(&mut over_http)).await.starts_with("HTTP/1.1 200"));
+            let mut body = [0; 5];
+            soon("a body", over_http.read_exact(&mut body)).await.unwrap();
+            let late = soon("the door", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();
+            let late = String::from_utf8(late).unwrap();
+            assert!(late.starts_with("HTTP/1.1 429 "), "{late}");
+            assert!(late.contains("ferrotunnel-error: too-many-from-address\r\n"), "{late}");
+            assert!(late.contains("retry-after: 1\r\n"), "{late}");
+            let turned_away = match TcpStream::connect(public).await {
+                Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+                Err(error) => error.kind(),
+            };
+            assert_eq!(turned_away, ErrorKind::ConnectionReset);
+            says_and_hears(&mut over_tcp).await;
+        }
+        assert_eq!(bed.server.turned_away().visitors_of_addresses, 6);
+        drop(over_tcp);
+        eventually("a free place", || bed.server.streams() < 2).await;
+        let mut next = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut next).await;
+    });
+}
+
+#[test]
+fn a_session_with_little_receive_memory_serves_its_visitors_all_the_same() {
+    over_both(async |carrier| {
+        let bed =
+            bed_with(carrier, |limits| limits.max_receive_memory_per_session = Some(100_000)).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
         let bytes = Site::pattern();

@@ -57,6 +57,7 @@ fn the_help_names_the_defaults_that_hold() {
         ("max-tunnels", limits.max_tunnels_per_session.to_string()),
         ("max-streams", limits.max_streams_per_session.to_string()),
         ("max-handshakes", limits.max_handshakes_in_flight.to_string()),
+        ("max-failed-handshakes", limits.max_failed_handshakes_per_address.to_string()),
         ("max-visitors", limits.max_visitors.to_string()),
         ("max-receive-memory", memory),
         ("handshake-timeout", time),
@@ -79,7 +80,13 @@ fn a_switch_can_be_typed_off() {
 fn every_server_flag_is_understood() {
     let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
-                --handshake-timeout 5s --max-visitors 5 --max-receive-memory 64MiB --http-header-timeout 6s \
+                --handshake-timeout 5s --max-failed-handshakes 3 \
+                --max-visitors 5 --max-visitors-per-tunnel 3 \
+                --max-visitors-per-address 3 \
+                --max-streams-per-second 3 \
+                --max-bytes-per-second 3MiB \
+                --max-session-memory 3MiB \
+                --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
                  --drain-timeout 2m";
     let server = server(line);
@@ -95,7 +102,13 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.limits.max_streams, Some(3));
     assert_eq!(server.limits.max_handshakes, Some(4));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_secs(5)));
+    assert_eq!(server.limits.max_failed_handshakes, Some(3));
     assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_visitors_per_tunnel, Some(3));
+    assert_eq!(server.limits.max_visitors_per_address, Some(3));
+    assert_eq!(server.limits.max_streams_per_second, Some(3));
+    assert_eq!(server.limits.max_bytes_per_second, Some(3 << 20));
+    assert_eq!(server.limits.max_session_memory, Some(3 << 20));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));

@@ -207,6 +207,8 @@ fn principal_as_json(principal: &PrincipalConfig) -> Value {
             "sessions": principal.max_sessions,
             "tunnels": principal.max_tunnels,
             "streams": principal.max_streams,
+            "streams_per_second": principal.max_streams_per_second,
+            "bytes_per_second": principal.max_bytes_per_second,
         },
     })
 }
@@ -237,6 +239,7 @@ mod tests {
         bound.ports = Some(vec![5432..=5432, 5000..=6000]);
         bound.kinds = Some(vec![TunnelKind::Tcp]);
         (bound.max_sessions, bound.max_streams) = (Some(1), Some(3));
+        (bound.max_streams_per_second, bound.max_bytes_per_second) = (Some(4), Some(5));
         let file = SettingsFile {
             path: "f.toml".into(),
             principals: vec![bound, free],
@@ -251,7 +254,7 @@ mod tests {
                 "hosts": ["*.al.example"],
                 "ports": [[5432, 5432], [5000, 6000]],
                 "kinds": ["tcp"],
-                "limits": { "sessions": 1, "tunnels": null, "streams": 3 },
+                "limits": { "sessions": 1, "tunnels": null, "streams": 3, "streams_per_second": 4, "bytes_per_second": 5 },
             },
             {
                 "name": "al",
@@ -260,7 +263,7 @@ mod tests {
                 "hosts": null,
                 "ports": null,
                 "kinds": null,
-                "limits": { "sessions": null, "tunnels": null, "streams": null },
+                "limits": { "sessions": null, "tunnels": null, "streams": null, "streams_per_second": null, "bytes_per_second": null },
             },
         ]);
         assert_eq!(as_json(&file, None)["principals"], expected);

@@ -73,7 +73,13 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.limits.max_tunnels: [1, 2, 3];
         ServerArgs.limits.max_streams: [1, 2, 3];
         ServerArgs.limits.max_handshakes: [1, 2, 3];
+        ServerArgs.limits.max_failed_handshakes: [1, 2, 3];
         ServerArgs.limits.max_visitors: [1, 2, 3];
+        ServerArgs.limits.max_visitors_per_tunnel: [1, 2, 3];
+        ServerArgs.limits.max_visitors_per_address: [1, 2, 3];
+        ServerArgs.limits.max_streams_per_second: [1, 2, 3];
+        ServerArgs.limits.max_bytes_per_second: [1, 2, 3];
+        ServerArgs.limits.max_session_memory: [1, 2, 3];
         ServerArgs.limits.max_receive_memory: [1, 2, 3];
         ServerArgs.limits.handshake_timeout: times;
         ServerArgs.timeouts.http_header_timeout: times;

@@ -33,6 +33,8 @@ pub(super) fn read(name: &str, section: &mut Section<'_, '_>) -> Placed {
         principal.max_sessions = limits.number("sessions", value::count);
         principal.max_tunnels = limits.number("tunnels", value::count);
         principal.max_streams = limits.number("streams", value::count);
+        principal.max_streams_per_second = limits.number("streams-per-second", value::count);
+        principal.max_bytes_per_second = limits.value("bytes-per-second", value::size);
     });
     // Whatever else the library refuses has no line of its own. An example has no name yet.
     if section.problems() == before

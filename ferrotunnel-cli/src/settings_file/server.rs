@@ -72,7 +72,13 @@ fn limits(section: &mut Section<'_, '_>) -> LimitsArgs {
         max_tunnels: section.number("max-tunnels", value::count),
         max_streams: section.number("max-streams", value::count),
         max_handshakes: section.number("max-handshakes", value::count),
+        max_failed_handshakes: section.number("max-failed-handshakes", value::count),
         max_visitors: section.number("max-visitors", value::count),
+        max_visitors_per_tunnel: section.number("max-visitors-per-tunnel", value::count),
+        max_visitors_per_address: section.number("max-visitors-per-address", value::count),
+        max_streams_per_second: section.number("max-streams-per-second", value::count),
+        max_bytes_per_second: section.value("max-bytes-per-second", value::size),
+        max_session_memory: section.value("max-session-memory", value::size),
         max_receive_memory: section.value("max-receive-memory", value::size),
         handshake_timeout: section.value("handshake-timeout", value::duration),
     }

@@ -52,7 +52,13 @@ fn every_key_of_a_server_is_taken() {
         max-tunnels = 2
         max-streams = 3
         max-handshakes = 4
+        max-failed-handshakes = 3
         max-visitors = 5
+        max-visitors-per-tunnel = 3
+        max-visitors-per-address = 3
+        max-streams-per-second = 3
+        max-bytes-per-second = "3MiB"
+        max-session-memory = "3MiB"
         max-receive-memory = "64MiB"
         handshake-timeout = "500ms"
         [server.timeouts]
@@ -77,7 +83,13 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.limits.max_tunnels, Some(2));
     assert_eq!(server.limits.max_streams, Some(3));
     assert_eq!(server.limits.max_handshakes, Some(4));
+    assert_eq!(server.limits.max_failed_handshakes, Some(3));
     assert_eq!(server.limits.max_visitors, Some(5));
+    assert_eq!(server.limits.max_visitors_per_tunnel, Some(3));
+    assert_eq!(server.limits.max_visitors_per_address, Some(3));
+    assert_eq!(server.limits.max_streams_per_second, Some(3));
+    assert_eq!(server.limits.max_bytes_per_second, Some(3 << 20));
+    assert_eq!(server.limits.max_session_memory, Some(3 << 20));
     assert_eq!(server.limits.max_receive_memory, Some(64 << 20));
     assert_eq!(server.limits.handshake_timeout, Some(Duration::from_millis(500)));
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
@@ -179,6 +191,8 @@ fn principals_keep_their_order() {
         sessions = 1
         tunnels = 2
         streams = 3
+        streams-per-second = 4
+        bytes-per-second = "5KiB"
         [principals.al]
         tokens = ["{three}"]
         hosts = []
@@ -195,6 +209,7 @@ fn principals_keep_their_order() {
     assert_eq!(zoe.ports, Some(vec![5432..=5432, 5000..=6000]));
     assert_eq!(zoe.kinds, Some(vec![TunnelKind::Tcp]));
     assert_eq!((zoe.max_sessions, zoe.max_tunnels, zoe.max_streams), (Some(1), Some(2), Some(3)));
+    assert_eq!((zoe.max_streams_per_second, zoe.max_bytes_per_second), (Some(4), Some(5 << 10)));
     // An empty list is a rule, and none is none.
     assert_eq!((al.hosts, al.ports, al.kinds), (Some(Vec::new()), None, None));
 }

@@ -8,6 +8,7 @@ use ferrotunnel_protocol::frame::RefusalCode;
 
 use super::PrincipalConfig;
 use crate::registry::names::{check_host, check_label};
+use crate::throttle::Rates;
 
 /// Why a tunnel is refused, for programs and for people.
 pub(crate) type Denied = (RefusalCode, String);
@@ -23,6 +24,7 @@ pub(crate) struct Policy {
     pub(super) max_sessions: Option<usize>,
     pub(super) max_tunnels: Option<usize>,
     pub(super) max_streams: Option<usize>,
+    pub(super) rates: Rates,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +64,7 @@ impl Policy {
             max_sessions: None,
             max_tunnels: None,
             max_streams: None,
+            rates: Rates::default(),
         }
     }
 
@@ -86,6 +89,8 @@ impl Policy {
             ("max_sessions", config.max_sessions),
             ("max_tunnels", config.max_tunnels),
             ("max_streams", config.max_streams),
+            ("max_streams_per_second", config.max_streams_per_second.map(|most| most as usize)),
+            ("max_bytes_per_second", config.max_bytes_per_second.map(|most| most.min(1) as usize)),
         ] {
             if most == Some(0) {
                 return Err(format!("{name} is 0: to keep it out, disable it"));
@@ -99,6 +104,10 @@ impl Policy {
             max_sessions: config.max_sessions,
             max_tunnels: config.max_tunnels,
             max_streams: config.max_streams,
+            rates: Rates {
+                streams: config.max_streams_per_second,
+                bytes: config.max_bytes_per_second,
+            },
         })
     }
 
@@ -391,5 +400,9 @@ mod tests {
         assert!(wrong(|config| config.max_sessions = Some(0)).starts_with("max_sessions"));
         assert!(wrong(|config| config.max_tunnels = Some(0)).starts_with("max_tunnels"));
         assert!(wrong(|config| config.max_streams = Some(0)).starts_with("max_streams"));
+        let error = wrong(|config| config.max_streams_per_second = Some(0));
+        assert!(error.starts_with("max_streams_per_second"), "{error}");
+        let error = wrong(|config| config.max_bytes_per_second = Some(0));
+        assert!(error.starts_with("max_bytes_per_second"), "{error}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use ferrotunnel_common::{ClientId, SessionId};
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Registered};
@@ -15,6 +16,14 @@ use crate::direct;
 use crate::principals::{Denied, Principal};
 use crate::session::Session;
 use crate::shards::Home;
+use crate::throttle::{Rates, Throttle, Throttles};
+
+/// What one session may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OwnerLimits {
+    pub(crate) max_streams: u32,
+    pub(crate) rates: Rates,
+}
 
 /// A session of a client, and the tunnels registered over it.
 pub(crate) struct Owner {
@@ -24,6 +33,7 @@ pub(crate) struct Owner {
     /// What it has proven at its beginning.
     pub(crate) credential: Arc<Credential>,
     max_streams: u32,
+    throttle: Option<Arc<Throttle>>,
     /// Where its driver runs.
     pub(super) home: Option<Home>,
     /// Carriers for single visitors of its tunnels.
@@ -51,7 +61,7 @@ impl Owner {
         session_id: SessionId,
         client_id: ClientId,
         credential: Arc<Credential>,
-        max_streams: u32,
+        limits: OwnerLimits,
         direct: Arc<direct::Pool>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -59,7 +69,8 @@ impl Owner {
             session_id,
             client_id,
             credential,
-            max_streams,
+            max_streams: limits.max_streams,
+            throttle: Throttle::new(limits.rates, Instant::now()),
             home: Home::here(),
             direct,
             is_barred: AtomicBool::new(false),
@@ -90,6 +101,11 @@ impl Owner {
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
         self.session.stats().streams + self.direct.open() < self.max_streams as usize
+    }
+
+    /// What holds its streams back: its own limits and those of its principal.
+    pub(super) fn throttles(&self) -> Throttles {
+        Throttles::of([self.throttle.clone(), self.principal().throttle()])
     }
 
     /// How busy the carrier is: open streams, then bytes that wait for it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::Tunnel;
+use crate::crowd::Crowd;
 use crate::tasks::Tasks;
 use crate::tcp_ingress::{Bound, Ingress, Visitor};
 
@@ -22,10 +23,11 @@ impl Port {
         tunnel: Arc<Tunnel>,
         visitors: Tasks,
         listeners: &Tasks,
+        crowd: Option<Arc<Crowd>>,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
         let way_in = WayIn { current: Arc::clone(&current), visitors };
-        let listener = bound.serve(move |visitor| way_in.admit(visitor), listeners);
+        let listener = bound.serve(move |visitor| way_in.admit(visitor), listeners, crowd);
         Self { current, _listener: listener }
     }
 

@@ -11,6 +11,7 @@ use crate::auth::{Credential, issue_token};
 use crate::principals::{Principal, PrincipalConfig};
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::throttle::Rates;
 
 fn registry() -> Registry {
     let config = RegistryConfig {
@@ -19,6 +20,8 @@ fn registry() -> Registry {
         only_tunnel_answers: false,
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         max_tunnels_per_session: 10,
+        max_visitors_per_tunnel: None,
+        crowd: None,
         grace: Duration::ZERO,
     };
     Registry::new(config, Tasks::default(), Tasks::default())
@@ -44,7 +47,9 @@ impl Guest {
         let machine = Machine::server(Config::default(), [0; 32], Instant::now());
         let shared = Arc::new(Shared::new(machine));
         let session = Session::new(Arc::clone(&shared));
-        let owner = Owner::new(session, SessionId(id), client_id, credential, 100, Arc::default());
+        let limits = OwnerLimits { max_streams: 100, rates: Rates::default() };
+        let owner =
+            Owner::new(session, SessionId(id), client_id, credential, limits, Arc::default());
         Self { owner, shared }
     }
 

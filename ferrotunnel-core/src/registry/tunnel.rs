@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
@@ -17,8 +18,11 @@ use crate::balance::{Balance, Turn};
 use crate::direct::Streams;
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
+use crate::seat::Seat;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
+use crate::throttle::Way;
+use crate::turned_away::Meters;
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,9 +48,29 @@ pub struct Tunnel {
     balance: Balance,
     turn: Turn,
     principal: Arc<Principal>,
+    places: Places,
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
+}
+
+/// The visitors that a tunnel may have at once.
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: Arc<AtomicUsize>,
+    most: usize,
+    meters: Meters,
+}
+
+impl Places {
+    pub(super) fn new(most: Option<u32>, meters: Meters) -> Self {
+        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+        Self { taken: Arc::default(), most, meters }
+    }
+
+    fn take(&self) -> Option<Seat> {
+        Seat::take_within(&self.taken, self.most)
+    }
 }
 
 /// Who has a tunnel.
@@ -77,7 +101,13 @@ pub(super) struct Member {
 
 impl Tunnel {
     /// `wanted` with the name and port as they are registered, and all `hosts` it stands under.
-    pub(super) fn new(uid: TunnelUid, first: Member, wanted: Register, hosts: Vec<String>) -> Self {
+    pub(super) fn new(
+        uid: TunnelUid,
+        first: Member,
+        wanted: Register,
+        hosts: Vec<String>,
+        places: Places,
+    ) -> Self {
         Self {
             uid,
             kind: wanted.kind,
@@ -88,6 +118,7 @@ impl Tunnel {
             turn: Turn::default(),
             options: options::lasting(wanted.options),
             principal: Arc::clone(first.owner.principal()),
+            places,
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
         }
@@ -129,9 +160,24 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
+        let Some(place) = self.places.take() else {
+            self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
+            return Err(OpenError::LimitReached);
+        };
+        let (stream, home) = self.open_anywhere(visitor, ingress)?;
+        Ok((stream.seated(place), home))
+    }
+
+    /// Over the carrier whose turn it is.
+    fn open_anywhere(
+        &self,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice() {
-            return only.open(self.kind, visitor, ingress);
+            return only.open(self.kind, visitor, ingress, &self.places.meters);
         }
         let now = Instant::now();
         let first = self.turn.next(carriers.len());
@@ -149,7 +195,7 @@ impl Tunnel {
         ranked.sort_by_key(|(is_failing, load, at, _)| (*is_failing, *load, *at));
         let mut refused = OpenError::SessionClosed;
         for (.., one) in ranked {
-            match one.open(self.kind, visitor, ingress) {
+            match one.open(self.kind, visitor, ingress, &self.places.meters) {
                 Ok(opened) => return Ok(opened),
                 Err(error) => refused = error,
             }
@@ -170,9 +216,19 @@ impl Tunnel {
             _ => self.presence.lock().carriers.iter().find(ready).cloned(),
         };
         // One that has no room is turned away where it would open a stream.
-        let found = found.and_then(|one| Some((one, self.principal().take_stream().ok()?)));
+        let found = found.and_then(|one| {
+            let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
+            let throttles = one.owner.throttles();
+            throttles.take_stream(Instant::now()).then(|| {
+                let pauses = &self.places.meters.pauses;
+                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, pauses));
+                (one, seat, pacing)
+            })
+        });
         match found {
-            Some((one, seat)) => one.owner.direct.serve(one.number, seat, visitor, otherwise),
+            Some((one, seat, pacing)) => {
+                one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
+            }
             None => otherwise(visitor),
         }
     }
@@ -328,6 +384,7 @@ impl Member {
         kind: TunnelKind,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        meters: &Meters,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
@@ -337,6 +394,12 @@ impl Member {
             tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
             OpenError::LimitReached
         })?;
+        let throttles = self.owner.throttles();
+        if !throttles.take_stream(Instant::now()) {
+            meters.streams_too_fast.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
+            return Err(OpenError::LimitReached);
+        }
         let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
@@ -344,6 +407,8 @@ impl Member {
             ingress: Some(ingress),
         })?;
         let stream = stream.seated(seat).telling(&self.health);
+        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
+        let stream = stream.paced(pacing);
         Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
     }
 }

@@ -53,6 +53,8 @@ impl Parting {
     ) -> Self {
         lost.discard();
         lost.state = Flow::Stopped;
+        // Last words are short, and do not wait.
+        words.pacing = None;
         let (error, last) = match fault {
             Fault::Source(error) => (error, Flow::Stopped),
             // A reset that follows an orderly end is told as a broken pipe.

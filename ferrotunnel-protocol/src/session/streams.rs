@@ -145,6 +145,16 @@ impl Session {
         Ok(Read::Chunks)
     }
 
+    /// For an application that does not want to read yet: `Event::Readable` tells of the next that is heard of the
+    /// stream, be it data, an end, or what breaks it.
+    ///
+    /// # Errors
+    /// It is broken already.
+    pub fn watch(&mut self, id: StreamId) -> Result<(), StreamError> {
+        live(self.streams.get_mut(&id))?.recv.waiting = true;
+        Ok(())
+    }
+
     /// The application is done with that many bytes that it had read: they become credit. Of no
     /// effect on flows, which have none.
     pub fn release(&mut self, id: StreamId, bytes: usize) {

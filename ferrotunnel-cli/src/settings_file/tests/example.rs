@@ -103,6 +103,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(server.limits.max_tunnels, Some(limits.max_tunnels_per_session));
     assert_eq!(server.limits.max_streams, Some(limits.max_streams_per_session));
     assert_eq!(server.limits.max_handshakes, Some(limits.max_handshakes_in_flight));
+    assert_eq!(server.limits.max_failed_handshakes, Some(limits.max_failed_handshakes_per_address));
     assert_eq!(server.limits.max_visitors, Some(limits.max_visitors));
     assert_eq!(server.limits.max_receive_memory, Some(limits.max_receive_memory));
     assert_eq!(server.limits.handshake_timeout, Some(limits.handshake_deadline));

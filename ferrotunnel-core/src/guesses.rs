@@ -1,0 +1,236 @@
+//! Failed proofs per source: whoever guesses tokens gets so many tries a second.
+//!
+//! The limit stands right before a proof is checked, so it holds however many connections are open at once. What is
+//! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
+//! guess have to wait for a turn among them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::pace::Pace;
+use crate::seat::Seat;
+use crate::source::Source;
+
+/// The tries of all sources, in a table that does not grow. Two sources may share a place in it; which ones do
+/// nobody can choose, and all it costs is to wait for a turn too.
+#[derive(Debug)]
+pub(crate) struct Guesses {
+    places: Box<[Pace]>,
+    hasher: RandomState,
+    waiting: Arc<AtomicUsize>,
+    pub(crate) delayed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+}
+
+/// When a proof may be checked.
+#[derive(Debug)]
+pub(crate) enum Turn<'a> {
+    Now(Try<'a>),
+    /// After that time, for which it has a seat among those that wait.
+    Later(Duration, Seat, Try<'a>),
+    /// Too many wait already.
+    Never,
+}
+
+/// One check of a proof. Whoever has checked it says at once how that went.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Try<'a> {
+    pace: Option<&'a Pace>,
+    /// Counted in advance, since it had to wait for its turn.
+    is_counted: bool,
+}
+
+impl Try<'_> {
+    /// It was a guess.
+    pub(crate) fn wrong(self, now: Instant) {
+        if let (Some(pace), false) = (self.pace, self.is_counted) {
+            pace.charge(1, now);
+        }
+    }
+
+    /// It was none.
+    pub(crate) fn right(self) {
+        if let (Some(pace), true) = (self.pace, self.is_counted) {
+            pace.give_back();
+        }
+    }
+}
+
+impl Guesses {
+    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+        let places = (0..PLACES).map(|_| Pace::new(per_second.into(), now)).collect();
+        Self {
+            places,
+            hasher: RandomState::new(),
+            waiting: Arc::default(),
+            delayed: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// A try, at once where there is one left. Until it is known to be wrong it takes nothing then, so that any
+    /// number of those who know a token get through at the same time; as many that do not as there are threads
+    /// may be ahead of their rate, and are waited for afterwards.
+    pub(crate) fn take(&self, from: IpAddr, now: Instant) -> Turn<'_> {
+        let Some(pace) = self.pace(from) else {
+            return Turn::Now(Try { pace: None, is_counted: false });
+        };
+        if pace.has_one(now) {
+            return Turn::Now(Try { pace: Some(pace), is_counted: false });
+        }
+        let place = pace.take_within(LONGEST_WAIT, now).and_then(|wait| {
+            let seat = Seat::take_within(&self.waiting, MOST_WAITING);
+            if seat.is_none() {
+                pace.give_back();
+            }
+            seat.map(|seat| (wait, seat))
+        });
+        let count = if place.is_some() { &self.delayed } else { &self.refused };
+        count.fetch_add(1, Ordering::Relaxed);
+        match place {
+            Some((wait, seat)) => {
+                Turn::Later(wait, seat, Try { pace: Some(pace), is_counted: true })
+            }
+            None => Turn::Never,
+        }
+    }
+
+    fn pace(&self, from: IpAddr) -> Option<&Pace> {
+        let hash = self.hasher.hash_one(Source::of(from));
+        self.places.get(usize::try_from(hash % PLACES as u64).unwrap_or(0))
+    }
+}
+
+/// Some 160 KiB. With a thousand sources that guess at the same time, an honest one has to wait among strangers
+/// in one of five cases.
+const PLACES: usize = 4_096;
+
+/// A client that waits so long for an answer does not give up yet.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// Over all sources; each has a descriptor and what a handshake holds.
+const MOST_WAITING: usize = 1_024;
+
+/// For whoever is not checked.
+pub(crate) const TOO_MANY: &str =
+    "too many wrong tokens come from your address; try again in a moment";
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn guess(guesses: &Guesses, from: IpAddr, now: Instant) {
+        match guesses.take(from, now) {
+            Turn::Now(attempt) => attempt.wrong(now),
+            turn => panic!("{turn:?}"),
+        }
+    }
+
+    #[test]
+    fn a_guesser_waits_for_its_turns_and_is_refused_beyond_a_second_of_them() {
+        let now = Instant::now();
+        let guesses = Guesses::new(4, now);
+        for _ in 0..4 {
+            guess(&guesses, GUESSER, now);
+        }
+        let mut seats = Vec::new();
+        for wait in 1..=4 {
+            match guesses.take(GUESSER, now) {
+                Turn::Later(after, seat, attempt) => {
+                    attempt.wrong(now);
+                    assert_eq!(after.as_millis(), 250 * wait);
+                    seats.push(seat);
+                }
+                turn => panic!("{turn:?}"),
+            }
+        }
+        for _ in 0..10 {
+            assert!(matches!(guesses.take(GUESSER, now), Turn::Never));
+        }
+        let counts = [&guesses.delayed, &guesses.refused].map(|c| c.load(Ordering::Relaxed));
+        assert_eq!(counts, [4, 10]);
+        let later = now + Duration::from_secs(2);
+        assert!(matches!(guesses.take(GUESSER, later), Turn::Now(_)), "it is forgotten");
+    }
+
+    #[test]
+    fn the_right_proof_is_no_guess() {
+        let now = Instant::now();
+        let guesses = Guesses::new(1, now);
+        // All at the same time.
+        let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, now)).collect();
+        for turn in turns {
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.right();
+        }
+        guess(&guesses, GUESSER, now);
+        // Among guessers it waits, but leaves them no fewer turns than they had.
+        for _ in 0..1_000 {
+            let Turn::Later(wait, _, attempt) = guesses.take(GUESSER, now) else {
+                panic!("nobody else waits")
+            };
+            assert_eq!(wait, Duration::from_secs(1));
+            attempt.right();
+        }
+    }
+
+    #[test]
+    fn guesses_at_the_same_time_are_waited_for_afterwards() {
+        let now = Instant::now();
+        let guesses = Guesses::new(2, now);
+        let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, now)).collect();
+        for turn in turns {
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.wrong(now);
+        }
+        for (millis, is_now) in [(0, false), (1_000, false), (2_499, false), (2_500, true)] {
+            let turn = guesses.take(GUESSER, now + Duration::from_millis(millis));
+            assert_eq!(matches!(turn, Turn::Now(_)), is_now, "after {millis} ms");
+            if let Turn::Later(_, _, attempt) = turn {
+                attempt.right();
+            }
+        }
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for_and_nobody_loses_a_turn_by_it() {
+        let now = Instant::now();
+        let guesses = Guesses::new(1, now);
+        let mut seats = Vec::new();
+        let mut refused = None;
+        for number in 0..40_000_u32 {
+            let from = IpAddr::V4(Ipv4Addr::from(number));
+            match guesses.take(from, now) {
+                Turn::Now(attempt) => attempt.wrong(now),
+                Turn::Later(_, seat, _) => seats.push(seat),
+                Turn::Never => refused = refused.or((seats.len() == MOST_WAITING).then_some(from)),
+            }
+        }
+        assert_eq!(seats.len(), MOST_WAITING);
+        let refused = refused.unwrap();
+        seats.clear();
+        assert_eq!(guesses.waiting.load(Ordering::Relaxed), 0);
+        let later = now + Duration::from_secs(2);
+        assert!(matches!(guesses.take(refused, later), Turn::Now(_)));
+    }
+
+    #[test]
+    fn others_are_not_touched() {
+        let now = Instant::now();
+        let guesses = Guesses::new(1, now);
+        guess(&guesses, GUESSER, now);
+        // Some few share its place in the table.
+        let others = (0..1_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(number << 8)));
+        let touched = others.filter(|from| !matches!(guesses.take(*from, now), Turn::Now(_)));
+        let touched = touched.count();
+        assert!(touched < 50, "{touched}");
+    }
+}

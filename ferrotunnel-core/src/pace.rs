@@ -1,0 +1,147 @@
+//! So much per second: a token bucket on a clock that is handed in.
+//!
+//! It is kept as one number, the time until which the rate is used up (the "theoretical arrival time" of the
+//! generic cell rate algorithm, ITU-T I.371), so it needs no lock and no tick. At rest it holds one second's worth,
+//! which may pass at once.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// A rate, and how much of it is used up.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    began: Instant,
+    per_second: u64,
+    /// In nanoseconds since it began.
+    used_until: AtomicU64,
+}
+
+impl Pace {
+    /// At least one per second.
+    pub(crate) fn new(per_second: u64, now: Instant) -> Self {
+        Self { began: now, per_second: per_second.max(1), used_until: AtomicU64::new(0) }
+    }
+
+    /// Takes one, if it comes within `most`: how long to wait for it. `None`: nothing was taken.
+    pub(crate) fn take_within(&self, most: Duration, now: Instant) -> Option<Duration> {
+        let (now, cost) = (self.at(now), self.cost(1));
+        let waits = |until: u64| until.saturating_sub(now.saturating_add(SECOND));
+        let taken = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            let until = until.max(now).saturating_add(cost);
+            (u128::from(waits(until)) <= most.as_nanos()).then_some(until)
+        });
+        let before = taken.ok()?;
+        Some(Duration::from_nanos(waits(before.max(now).saturating_add(cost))))
+    }
+
+    /// Whether one may pass at once.
+    pub(crate) fn has_one(&self, now: Instant) -> bool {
+        let until = self.used_until.load(Ordering::Relaxed);
+        let now = self.at(now);
+        until.max(now).saturating_add(self.cost(1)) <= now.saturating_add(SECOND)
+    }
+
+    /// So many have passed, however many there were.
+    pub(crate) fn charge(&self, units: u64, now: Instant) {
+        let (now, cost) = (self.at(now), self.cost(units));
+        let _ = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            Some(until.max(now).saturating_add(cost))
+        });
+    }
+
+    /// One that was taken was not used.
+    pub(crate) fn give_back(&self) {
+        let cost = self.cost(1);
+        let _ = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            Some(until.saturating_sub(cost))
+        });
+    }
+
+    /// How long until anything may pass at all.
+    pub(crate) fn wait(&self, now: Instant) -> Duration {
+        let until = self.used_until.load(Ordering::Relaxed);
+        Duration::from_nanos(until.saturating_sub(self.at(now).saturating_add(SECOND)))
+    }
+
+    fn at(&self, now: Instant) -> u64 {
+        u64::try_from(now.saturating_duration_since(self.began).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// In whole nanoseconds, so that the rate is at most a billionth of itself too high for each one of it.
+    fn cost(&self, units: u64) -> u64 {
+        let nanos = u128::from(units) * u128::from(SECOND) / u128::from(self.per_second);
+        u64::try_from(nanos).unwrap_or(u64::MAX)
+    }
+}
+
+/// In nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_once(pace: &Pace, now: Instant) -> usize {
+        std::iter::from_fn(|| pace.take_within(Duration::ZERO, now)).count()
+    }
+
+    #[test]
+    fn a_second_s_worth_passes_at_once_and_then_as_much_per_second() {
+        let begin = Instant::now();
+        let pace = Pace::new(5, begin);
+        assert_eq!(at_once(&pace, begin), 5);
+        assert_eq!(at_once(&pace, begin + Duration::from_millis(199)), 0);
+        assert_eq!(at_once(&pace, begin + Duration::from_millis(200)), 1);
+        assert_eq!(at_once(&pace, begin + Duration::from_secs(1)), 4);
+        assert_eq!(at_once(&pace, begin + Duration::from_secs(3_600)), 5, "rest is not saved up");
+    }
+
+    #[test]
+    fn who_waits_has_a_turn_of_its_own_and_too_long_a_queue_takes_nothing() {
+        let begin = Instant::now();
+        let pace = Pace::new(4, begin);
+        assert_eq!(at_once(&pace, begin), 4);
+        let most = Duration::from_millis(600);
+        let waits: Vec<_> = std::iter::from_fn(|| pace.take_within(most, begin)).collect();
+        assert_eq!(waits, [Duration::from_millis(250), Duration::from_millis(500)]);
+        let later = begin + Duration::from_millis(500);
+        assert_eq!(at_once(&pace, later), 0, "those who wait have taken it");
+        assert_eq!(at_once(&pace, later + Duration::from_millis(250)), 1);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again() {
+        let begin = Instant::now();
+        let pace = Pace::new(3, begin);
+        for _ in 0..1_000 {
+            assert_eq!(pace.take_within(Duration::ZERO, begin), Some(Duration::ZERO));
+            pace.give_back();
+        }
+        assert_eq!(at_once(&pace, begin), 3);
+        pace.give_back();
+        assert_eq!(at_once(&pace, begin), 1);
+    }
+
+    #[test]
+    fn what_has_passed_beyond_the_rate_is_waited_for() {
+        let begin = Instant::now();
+        let pace = Pace::new(1_000, begin);
+        pace.charge(999, begin);
+        assert_eq!(pace.wait(begin), Duration::ZERO);
+        pace.charge(2_501, begin);
+        assert_eq!(pace.wait(begin), Duration::from_millis(2_500));
+        assert_eq!(pace.wait(begin + Duration::from_secs(2)), Duration::from_millis(500));
+        assert_eq!(pace.wait(begin + Duration::from_secs(3)), Duration::ZERO);
+    }
+
+    #[test]
+    fn no_rate_is_exceeded_over_a_long_time() {
+        let begin = Instant::now();
+        for per_second in [1, 3, 7, 1_000] {
+            let pace = Pace::new(per_second, begin);
+            let looks = (0..100_000).map(|at| at_once(&pace, begin + Duration::from_millis(at)));
+            let passed = looks.sum::<usize>() as u64;
+            assert!((per_second * 100..=per_second * 101).contains(&passed), "{passed}");
+        }
+    }
+}

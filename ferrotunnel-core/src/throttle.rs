@@ -1,0 +1,209 @@
+//! How fast a session, or all sessions of a principal, may go.
+//!
+//! Bytes over the limit are not read from where they come from, so they wait there by back-pressure, and whoever has
+//! another session does not notice. Streams over it are refused.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use crate::pace::Pace;
+
+/// What may happen a second; `None`: as much as there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Rates {
+    pub(crate) streams: Option<u32>,
+    /// Each way.
+    pub(crate) bytes: Option<u64>,
+}
+
+/// The rates of one session or principal, and how much of them is used up.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    streams: Option<Pace>,
+    /// From visitors, and to them.
+    bytes: Option<[Pace; 2]>,
+}
+
+/// Where bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the visitor to the client.
+    In,
+    /// From the client to the visitor.
+    Out,
+}
+
+/// The throttles that a stream is under.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Throttles(Vec<Arc<Throttle>>);
+
+impl Throttle {
+    /// `None` where nothing is limited.
+    pub(crate) fn new(rates: Rates, now: Instant) -> Option<Arc<Self>> {
+        let throttle = Self {
+            streams: rates.streams.map(|most| Pace::new(most.into(), now)),
+            bytes: rates.bytes.map(|most| [Pace::new(most, now), Pace::new(most, now)]),
+        };
+        (rates != Rates::default()).then(|| Arc::new(throttle))
+    }
+
+    fn pace(&self, way: Way) -> Option<&Pace> {
+        let [inward, outward] = self.bytes.as_ref()?;
+        Some(match way {
+            Way::In => inward,
+            Way::Out => outward,
+        })
+    }
+}
+
+impl Throttles {
+    pub(crate) fn of(throttles: [Option<Arc<Throttle>>; 2]) -> Self {
+        Self(throttles.into_iter().flatten().collect())
+    }
+
+    /// Takes one stream of all of them, or of none.
+    pub(crate) fn take_stream(&self, now: Instant) -> bool {
+        let paces = || self.0.iter().filter_map(|one| one.streams.as_ref());
+        for (at, pace) in paces().enumerate() {
+            if pace.take_within(Duration::ZERO, now).is_none() {
+                paces().take(at).for_each(Pace::give_back);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// What a direction of a stream has to wait for; `None` where bytes have no limit. Every wait counts once in
+    /// `pauses`.
+    pub(crate) fn pacing(&self, way: Way, pauses: &Arc<AtomicU64>) -> Option<Box<Pacing>> {
+        let has_limit = self.0.iter().any(|one| one.bytes.is_some());
+        let pauses = Arc::clone(pauses);
+        has_limit.then(|| Box::new(Pacing { of: self.clone(), way, timer: None, pauses }))
+    }
+}
+
+/// One direction of a stream that is not to go faster than its throttles say.
+#[derive(Debug)]
+pub(crate) struct Pacing {
+    of: Throttles,
+    way: Way,
+    /// While it waits.
+    timer: Option<Pin<Box<Sleep>>>,
+    pauses: Arc<AtomicU64>,
+}
+
+impl Pacing {
+    /// Ready when bytes may move: some, and not more than [`AT_ONCE`] where that can be helped.
+    pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let now = tokio::time::Instant::now();
+            let wait = self.paces().map(|pace| pace.wait(now.into_std())).max().unwrap_or_default();
+            if wait.is_zero() {
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            if self.timer.is_none() {
+                self.pauses.fetch_add(1, Ordering::Relaxed);
+            }
+            let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+            timer.as_mut().reset(now + wait);
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Those bytes have moved.
+    pub(crate) fn charge(&self, bytes: usize) {
+        let now = tokio::time::Instant::now().into_std();
+        self.paces().for_each(|pace| pace.charge(bytes as u64, now));
+    }
+
+    fn paces(&self) -> impl Iterator<Item = &Pace> {
+        self.of.0.iter().filter_map(|one| one.pace(self.way))
+    }
+}
+
+/// Bytes that a throttled direction moves before it looks again whether it may: what it takes ahead of its rate.
+/// The kernel's pipe between two sockets takes four times as much.
+pub(crate) const AT_ONCE: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn throttle(streams: Option<u32>, bytes: Option<u64>) -> Option<Arc<Throttle>> {
+        Throttle::new(Rates { streams, bytes }, tokio::time::Instant::now().into_std())
+    }
+
+    /// Moves bytes in chunks for that long, on the clock of the test, and counts them.
+    async fn moved_within(pacing: &mut Pacing, time: Duration, chunk: usize) -> u64 {
+        let mut moved = 0;
+        let moving = async {
+            loop {
+                std::future::poll_fn(|cx| pacing.poll_ready(cx)).await;
+                pacing.charge(chunk);
+                moved += chunk as u64;
+            }
+        };
+        assert!(tokio::time::timeout(time, moving).await.is_err());
+        moved
+    }
+
+    #[test]
+    fn nothing_limited_is_nothing_to_do() {
+        assert!(throttle(None, None).is_none());
+        let throttles = Throttles::of([None, throttle(Some(1), None)]);
+        assert!(throttles.pacing(Way::In, &Arc::default()).is_none());
+        assert!(Throttles::default().take_stream(Instant::now()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_move_at_their_rate_each_way_by_itself() {
+        let throttles = Throttles::of([throttle(None, Some(1_000_000)), None]);
+        let pauses = Arc::default();
+        let mut inward = throttles.pacing(Way::In, &pauses).unwrap();
+        let mut outward = throttles.pacing(Way::Out, &pauses).unwrap();
+        for pacing in [&mut inward, &mut outward] {
+            let moved = moved_within(pacing, Duration::from_secs(60), 50_000).await;
+            assert!((60_000_000..=61_100_000).contains(&moved), "{moved}");
+        }
+        assert!(pauses.load(Ordering::Relaxed) > 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_of_one_throttle_share_it_and_the_narrowest_of_several_holds() {
+        let principal = throttle(None, Some(600_000));
+        let sessions = [throttle(None, Some(400_000)), throttle(None, Some(10_000_000))];
+        let [one, other] = sessions.map(|session| Throttles::of([session, principal.clone()]));
+        let pauses = Arc::default();
+        let mut one = one.pacing(Way::Out, &pauses).unwrap();
+        let mut other = other.pacing(Way::Out, &pauses).unwrap();
+        let time = Duration::from_secs(100);
+        let (one, other) = tokio::join!(
+            moved_within(&mut one, time, 2_000),
+            moved_within(&mut other, time, 2_000)
+        );
+        assert!((60_000_000..=61_000_000).contains(&(one + other)), "{one} and {other}");
+        assert!(one <= 40_800_000 && other > 10_000_000, "{one} and {other}");
+    }
+
+    #[test]
+    fn a_stream_is_taken_of_all_or_of_none() {
+        let (wide, narrow) = (throttle(Some(3), None), throttle(Some(1), None));
+        let now = tokio::time::Instant::now().into_std();
+        let both = Throttles::of([wide.clone(), narrow]);
+        assert!(both.take_stream(now));
+        for _ in 0..10 {
+            assert!(!both.take_stream(now));
+        }
+        let alone = Throttles::of([wide, None]);
+        assert!(alone.take_stream(now) && alone.take_stream(now) && !alone.take_stream(now));
+    }
+}
