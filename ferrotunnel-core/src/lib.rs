@@ -10,6 +10,7 @@ mod balance;
 mod buffer;
 mod carrier;
 pub mod client;
+mod clock;
 mod dial;
 mod direct;
 mod drained;
@@ -25,6 +26,8 @@ pub mod server;
 mod session;
 mod shards;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod socket;
 pub mod splice;
 mod stream;
