@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -20,6 +21,26 @@ pub(super) struct Ledger {
     faults: Mutex<Vec<String>>,
     /// The client that each visit reached.
     served: Mutex<HashMap<u32, u32>>,
+    visits: Mutex<Tally>,
+}
+
+/// What there was to see.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Visits amid the faults that came to their end.
+    pub(super) whole: u64,
+    /// Those that found nobody, broke, or were broken off.
+    pub(super) broken: u64,
+    /// Names that went from one client to another.
+    pub(super) takeovers: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.whole += other.whole;
+        self.broken += other.broken;
+        self.takeovers += other.takeovers;
+    }
 }
 
 impl Ledger {
@@ -30,6 +51,15 @@ impl Ledger {
     pub(super) fn check(&self) {
         let faults = self.faults.lock();
         assert!(faults.is_empty(), "{faults:#?}");
+    }
+
+    pub(super) fn count(&self, is_whole: bool) {
+        let mut visits = self.visits.lock();
+        *if is_whole { &mut visits.whole } else { &mut visits.broken } += 1;
+    }
+
+    pub(super) fn visits(&self) -> Tally {
+        *self.visits.lock()
     }
 
     fn serve(&self, visit: u32, client: u32) {

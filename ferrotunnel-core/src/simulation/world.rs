@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::dice::Dice;
 use super::network::{Network, Plug};
-use super::visit::{Ledger, Manner, Visit, attend};
+use super::visit::{Ledger, Manner, Tally, Visit, attend};
 use super::wire::{Link, Sender};
 use crate::auth::issue_token;
 use crate::client::{
@@ -58,6 +58,7 @@ impl Tenant {
 struct History {
     client: Option<ClientId>,
     sessions: HashSet<SessionId>,
+    takeovers: u64,
     /// Sessions of clients that had it before.
     superseded: HashSet<SessionId>,
 }
@@ -180,6 +181,8 @@ impl World {
                         guests.spawn(async move { drop(guest.await) });
                     }
                     Some(_) = guests.join_next() => {}
+                    // The client has ended, and so has the last guest.
+                    else => return,
                 }
             }
         });
@@ -266,7 +269,8 @@ impl World {
     fn visit(&mut self, tenant: usize) {
         let manner = [Manner::Straight, Manner::Slow, Manner::Fickle][self.dice.below(3)];
         if let Some(visit) = self.visitor(tenant, manner) {
-            self.visitors.spawn(async move { drop(visit.await) });
+            let ledger = Arc::clone(&self.ledger);
+            self.visitors.spawn(async move { ledger.count(visit.await.is_ok()) });
         }
         while self.visitors.try_join_next().is_some() {}
     }
@@ -342,7 +346,7 @@ impl World {
     }
 
     /// Everybody leaves, and nothing is left of them.
-    pub(super) async fn end(mut self) {
+    pub(super) async fn end(mut self) -> Tally {
         for mut client in self.tenants.iter_mut().flat_map(|tenant| tenant.clients.drain(..)) {
             let drained = client.engine.shutdown(MINUTE).await;
             assert_eq!(drained.cut, 0);
@@ -356,6 +360,8 @@ impl World {
         server.shutdown(MINUTE).await;
         assert_eq!(self.network.connections(), 0, "connections are left");
         self.ledger.check();
+        let takeovers = self.tenants.iter().map(|tenant| tenant.history.takeovers).sum();
+        Tally { takeovers, ..self.ledger.visits() }
     }
 }
 
@@ -383,7 +389,7 @@ impl History {
         let Some((client, _)) = servants.first() else { return };
         assert!(servants.iter().all(|(one, _)| one == client), "two clients have one name");
         if self.client != Some(*client) {
-            self.client = Some(*client);
+            self.takeovers += u64::from(self.client.replace(*client).is_some());
             self.superseded.extend(self.sessions.drain());
         }
         for (_, session) in servants {
