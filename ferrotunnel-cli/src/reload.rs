@@ -26,6 +26,8 @@ pub(crate) struct Reload {
     running: ServerArgs,
     token: Option<Secret>,
     hang_ups: HangUps,
+    /// It was asked for, and has not come to it yet.
+    is_asked_for: bool,
     watch: Watch,
     pulse: Interval,
     /// A pipe can be read once.
@@ -43,6 +45,7 @@ impl Reload {
             running: ServerArgs::default(),
             token: None,
             hang_ups: HangUps::listen()?,
+            is_asked_for: false,
             watch: Watch::new(FileLook::of(path)),
             pulse,
             is_regular: path.is_file(),
@@ -57,11 +60,16 @@ impl Reload {
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         loop {
-            tokio::select! {
-                () = self.hang_ups.next() => return self.watch.loads(self.look().await),
-                _ = self.pulse.tick(), if self.is_regular => {}
+            if !self.is_asked_for {
+                tokio::select! {
+                    () = self.hang_ups.next() => self.is_asked_for = true,
+                    _ = self.pulse.tick(), if self.is_regular => {}
+                }
             }
             let look = self.look().await;
+            if std::mem::take(&mut self.is_asked_for) {
+                return self.watch.loads(look);
+            }
             if self.watch.is_due(look) {
                 return;
             }

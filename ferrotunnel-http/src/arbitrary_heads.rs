@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::host::Asked;
-use crate::visitor::Visitor;
+use crate::visitor::{Admission, Visitor};
 use crate::{forwarded, headers};
 
 /// Names that mean something here, in any case and with either dash, and names that do not.
@@ -67,7 +67,7 @@ fn all<'a>(map: &'a HeaderMap, name: &HeaderName) -> Vec<&'a HeaderValue> {
 }
 
 fn visitor() -> Visitor {
-    Visitor::new("192.0.2.7:1".parse().unwrap(), "127.0.0.1:80".parse().unwrap())
+    Visitor::new("192.0.2.7:1".parse().unwrap(), "127.0.0.1:80".parse().unwrap(), Admission::Inside)
 }
 
 proptest! {

@@ -3,10 +3,11 @@
 
 use std::net::SocketAddr;
 
-use aws_lc_rs::{hkdf, hmac};
+use aws_lc_rs::hkdf;
+use aws_lc_rs::signature::Ed25519KeyPair;
 use ferrotunnel_common::{ClientId, TunnelKind};
 use ferrotunnel_protocol::frame::{
-    Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Hello, Register,
+    CLIENT_PROOF_LEN, Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Hello, Register,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -266,12 +267,12 @@ async fn read(listen: &mut (impl AsyncRead + Unpin)) -> Option<Heard> {
 const BLOCK: usize = 64 << 10;
 
 /// By section 3 of PROTOCOL.md.
-fn proof(binding: &[u8], server_nonce: &[u8], client_nonce: &[u8]) -> [u8; 32] {
+fn proof(binding: &[u8], server_nonce: &[u8], client_nonce: &[u8]) -> [u8; CLIENT_PROOF_LEN] {
     let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"ferrotunnel/1").extract(TOKEN.as_bytes());
-    let mut key = [0; 32];
-    let expanded = extracted.expand(&[b"token proof"], hkdf::HKDF_SHA256).unwrap();
-    expanded.fill(&mut key).unwrap();
+    let mut seed = [0; 32];
+    let expanded = extracted.expand(&[b"client key"], hkdf::HKDF_SHA256).unwrap();
+    expanded.fill(&mut seed).unwrap();
     let message = [b"client", binding, server_nonce, client_nonce].concat();
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), &message);
-    tag.as_ref().try_into().unwrap()
+    let signature = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap().sign(&message);
+    signature.as_ref().try_into().unwrap()
 }
