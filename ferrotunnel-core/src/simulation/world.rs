@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ struct History {
 struct Client {
     number: u32,
     site: usize,
+    /// How many it keeps.
+    carriers: RangeInclusive<usize>,
     engine: Arc<ClientEngine>,
     /// Holds the tunnel, and serves its visitors.
     serving: JoinSet<()>,
@@ -128,9 +131,9 @@ impl World {
     }
 
     fn start_client(&mut self, tenant: usize) {
-        let connections = match self.dice.below(3) {
-            0 => Connections::Auto,
-            count => Connections::Exactly(count as u8),
+        let (connections, carriers) = match self.dice.below(3) {
+            0 => (Connections::Auto, 1..=8),
+            count => (Connections::Exactly(count as u8), count..=count),
         };
         let tenant = &mut self.tenants[tenant];
         let site = tenant.sites[self.dice.below(2)];
@@ -186,7 +189,7 @@ impl World {
                 }
             }
         });
-        tenant.clients.push(Client { number, site, engine, serving });
+        tenant.clients.push(Client { number, site, carriers, engine, serving });
     }
 
     /// One thing happens, and then time passes.
@@ -340,9 +343,27 @@ impl World {
                 let visit = self.visitor(tenant, Manner::Straight).unwrap();
                 let served = tokio::time::timeout(MINUTE, visit).await.expect("a visitor waits");
                 assert_eq!(served.expect("a visitor was not served"), number);
+                let fickle = self.visitor(tenant, Manner::Fickle).unwrap();
+                let _ = tokio::time::timeout(MINUTE, fickle).await.expect("a visitor waits");
             }
         }
         self.check();
+        // For the news of those who left early to arrive.
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        self.assert_nothing_else_is_there();
+    }
+
+    /// All visitors have gone, and of each tenant there is one client.
+    fn assert_nothing_else_is_there(&self) {
+        let there = |server: &ServerEngine| (server.streams(), server.tunnels(), server.sessions());
+        let (streams, tunnels, sessions) = self.network.with_server(there).unwrap();
+        assert_eq!((streams, tunnels), (0, self.tenants.len()), "streams or tunnels are left");
+        let clients = || self.tenants.iter().flat_map(|tenant| &tenant.clients);
+        let least = clients().map(|client| client.carriers.start()).sum();
+        let most = clients().map(|client| client.carriers.end()).sum();
+        assert!((least..=most).contains(&sessions), "{sessions} sessions, not {least} to {most}");
+        // A direct carrier is none of an HTTP tunnel's.
+        assert_eq!(self.network.connections(), sessions, "connections are left");
     }
 
     /// Everybody leaves, and nothing is left of them.
