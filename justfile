@@ -92,6 +92,10 @@ fuzz-smoke seconds="20":
 loadgen *ARGS:
     {{ cargo }} run --locked --release --quiet --package ferrotunnel-loadgen -- {{ ARGS }}
 
+# Server, clients and visitors over a simulated network, so many seeds of it. `FT_SEED=7 just simulate` plays one again.
+simulate SEEDS="2000":
+    FT_CASES={{ SEEDS }} {{ cargo }} test --locked --package ferrotunnel-core --lib simulation -- --nocapture
+
 # Ten minutes of real traffic through processes that are killed again and again, every byte checked; ARGS like `--seed 7`.
 soak *ARGS:
     {{ cargo }} build --locked --release --package ferrotunnel-cli --package ferrotunnel-soak

@@ -61,6 +61,10 @@ pub(crate) struct NoRandom;
 
 pub(crate) fn random<const N: usize>() -> Result<[u8; N], NoRandom> {
     let mut bytes = [0; N];
+    #[cfg(test)]
+    if crate::simulation::throw(&mut bytes) {
+        return Ok(bytes);
+    }
     rand::fill(&mut bytes).map_err(|_| NoRandom)?;
     Ok(bytes)
 }

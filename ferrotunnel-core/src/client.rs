@@ -18,7 +18,7 @@ pub use target::{Acceptor, Target, Visit};
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferrotunnel_common::{ClientId, SessionId, Token, TunnelKind};
 use ferrotunnel_protocol::frame::TunnelOptions;
@@ -28,6 +28,7 @@ use self::connect::Connector;
 use self::roster::Roster;
 use self::state::State;
 use crate::auth;
+use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
 use crate::shards::Shards;
@@ -200,6 +201,14 @@ impl ClientEngine {
         config: ClientConfig,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
+        Self::start_with(config, events, Connector::new)
+    }
+
+    fn start_with(
+        config: ClientConfig,
+        events: broadcast::Sender<Event>,
+        connector: impl FnOnce(ClientConfig, ClientId) -> Result<Connector, BuildError>,
+    ) -> Result<Self, BuildError> {
         let client_id: ClientId =
             auth::random_client_id().map_err(|error| BuildError::System(error.to_string()))?;
         if !(1..=MOST_SERVERS).contains(&config.servers.len()) {
@@ -212,7 +221,7 @@ impl ClientEngine {
             Connections::Exactly(count) => count.clamp(1, Connections::MOST).into(),
         };
         let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
-        let connector = Connector::new(config, client_id)?;
+        let connector = connector(config, client_id)?;
         let state = Arc::new(State::new(connector, retry, roster, events));
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })
@@ -276,7 +285,7 @@ impl ClientEngine {
     /// Tells the server, lets open streams finish for `grace`, then ends. What in-process acceptors
     /// still hold is cut too, but not counted: it is theirs.
     pub async fn shutdown(&self, grace: Duration) -> Drained {
-        let began = Instant::now();
+        let began = clock::now();
         self.state.stop.send_replace(true);
         let mut end = self.state.end.subscribe();
         let ended = async {
@@ -289,7 +298,7 @@ impl ClientEngine {
             self.abort();
         }
         // Direct streams outlive the session.
-        let left = self.state.streams.finish(grace.saturating_sub(began.elapsed())).await;
+        let left = self.state.streams.finish(grace.saturating_sub(clock::now() - began)).await;
         Drained { cut: cut.max(left) }
     }
 }
@@ -302,6 +311,23 @@ impl ClientEngine {
         self.state.carriers.abort_all();
         self.state.parting.abort_all();
         self.state.finish(ConnectError::Shutdown);
+    }
+}
+
+#[cfg(test)]
+impl ClientEngine {
+    /// Over a network that is none of the system's.
+    pub(crate) fn start_over(
+        plug: crate::simulation::Plug,
+        config: ClientConfig,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self, BuildError> {
+        Self::start_with(config, events, |config, id| Ok(Connector::new(config, id)?.over(plug)))
+    }
+
+    /// As if its machine had slept.
+    pub(crate) fn awake(&self) {
+        self.state.alarm(vigil::Cause::Slept);
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::time::Sleep;
 
 use crate::buffer::{Input, ReadSize};
 use crate::carrier::Carrier;
+use crate::clock;
 use crate::shared::{Inner, Shared};
 use crate::stream::Stream;
 use crate::yielding;
@@ -181,7 +182,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
 
     /// Everything that happens under the lock, once.
     fn turn(&mut self, cx: &mut Context<'_>, expired: bool) -> Turn {
-        let now = Instant::now();
+        let now = clock::now();
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
         let (turn, timeout) = shared.lock(|inner| {
@@ -258,13 +259,13 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     fn close_soon(&mut self, cx: &mut Context<'_>) {
         if !self.closing {
             self.closing = true;
-            self.set_timer(cx, Instant::now() + LINGER);
+            self.set_timer(cx, clock::now() + LINGER);
         }
     }
 
     /// Ends every stream and wakes whoever waits.
     fn end(&mut self, end: End) -> End {
-        let now = Instant::now();
+        let now = clock::now();
         let (shared, input) = (&self.shared, &mut self.input);
         let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
         let violation = shared.lock(|inner| {

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, SessionId};
@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::auth::{self, Authenticator, Binding, ClientKey, Credential, NoRandom, Nonces};
 use crate::carrier::Carrier;
+use crate::clock;
 use crate::guesses::Try;
 
 /// An established session, ready for its driver.
@@ -70,7 +71,7 @@ pub(crate) async fn server<C: Carrier>(
     let nonce = auth::random()?;
     let fresh_id = auth::random_session_id()?;
     let heartbeat = config.heartbeat;
-    let mut talk = Talk::new(carrier, Session::server(config, nonce, Instant::now()));
+    let mut talk = Talk::new(carrier, Session::server(config, nonce, clock::now()));
     let hello = talk.next(|event| match event {
         Event::HelloReceived(hello) => Some(hello),
         _ => None,
@@ -86,7 +87,7 @@ pub(crate) async fn server<C: Carrier>(
     let nonces = Nonces { server: nonce, client: hello.nonce };
     let known = authenticator.check(&hello.token_id, &hello.proof, binding, &nonces);
     let Some(credential) = known else {
-        attempt.wrong(Instant::now());
+        attempt.wrong(clock::now());
         talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
         return Err(HandshakeError::WrongToken);
     };
@@ -99,7 +100,7 @@ pub(crate) async fn server<C: Carrier>(
     }
     let session_id = direct_for.unwrap_or(fresh_id);
     let proof = guest.credential.verifier.server_proof(binding, &nonces);
-    talk.machine.accept(Accept { session_id, proof }, Instant::now());
+    talk.machine.accept(Accept { session_id, proof }, clock::now());
     talk.flush().await?;
     Ok((talk.into_greeted(session_id, heartbeat), guest))
 }
@@ -121,7 +122,7 @@ pub(crate) async fn client<C: Carrier>(
     caller: Caller<'_>,
 ) -> Result<Greeted, HandshakeError> {
     let Caller { key, client_id, software, direct_for } = caller;
-    let mut talk = Talk::new(carrier, Session::client(config, Instant::now()));
+    let mut talk = Talk::new(carrier, Session::client(config, clock::now()));
     let challenge: Challenge = talk
         .next(|event| match event {
             Event::Challenged(challenge) => Some(challenge),
@@ -147,7 +148,7 @@ pub(crate) async fn client<C: Carrier>(
         talk.refuse(GoAwayCode::WrongToken, "the server's proof is wrong").await;
         return Err(HandshakeError::ServerNotTrusted);
     }
-    talk.machine.confirm(Instant::now());
+    talk.machine.confirm(clock::now());
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into());
     Ok(talk.into_greeted(welcome.session_id, heartbeat))
 }
@@ -200,7 +201,7 @@ impl<'a, C: Carrier> Talk<'a, C> {
             Some(deadline) => match tokio::time::timeout_at(deadline.into(), read).await {
                 Ok(read) => read?,
                 Err(_) => {
-                    let timed_out = self.machine.handle_timeout(Instant::now());
+                    let timed_out = self.machine.handle_timeout(clock::now());
                     let _ = self.flush().await;
                     return timed_out.map_err(HandshakeError::from);
                 }
@@ -209,7 +210,7 @@ impl<'a, C: Carrier> Talk<'a, C> {
         if count == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
-        let handled = self.machine.handle_input(Instant::now(), &mut self.input);
+        let handled = self.machine.handle_input(clock::now(), &mut self.input);
         if handled.is_err() {
             let _ = self.flush().await;
         }
@@ -217,7 +218,7 @@ impl<'a, C: Carrier> Talk<'a, C> {
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        self.machine.poll_transmit(Instant::now(), &mut self.output, 0);
+        self.machine.poll_transmit(clock::now(), &mut self.output, 0);
         if self.output.is_empty() {
             return Ok(());
         }

@@ -10,6 +10,7 @@ mod balance;
 mod buffer;
 mod carrier;
 pub mod client;
+mod clock;
 mod crowd;
 mod dial;
 mod direct;
@@ -28,6 +29,8 @@ pub mod server;
 mod session;
 mod shards;
 mod shared;
+#[cfg(test)]
+mod simulation;
 mod socket;
 mod source;
 pub mod splice;

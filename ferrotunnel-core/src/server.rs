@@ -302,6 +302,20 @@ impl ServerEngine {
     }
 }
 
+#[cfg(test)]
+impl ServerEngine {
+    /// A connection that came over a network that is none of the system's.
+    pub(crate) fn receive(&self, carrier: impl Carrier, peer: SocketAddr) {
+        let hall = Arc::clone(&self.hall);
+        let deadline = Instant::now() + hall.limits.handshake_deadline;
+        self.connections.spawn(async move {
+            let places = Arc::new(Semaphore::new(1));
+            let Ok(place) = places.acquire_owned().await else { return };
+            serve(&hall, carrier, Binding::Plaintext, place, deadline, peer).await;
+        });
+    }
+}
+
 impl Drop for ServerEngine {
     fn drop(&mut self) {
         self.door.abort();

@@ -4,7 +4,6 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Instant;
 
 use bytes::{Buf, Bytes};
 use ferrotunnel_common::StreamId;
@@ -12,6 +11,7 @@ use ferrotunnel_protocol::frame::ResetCode;
 use ferrotunnel_protocol::{Read, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::clock;
 use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
@@ -194,7 +194,7 @@ impl Stream {
             (&read, &self.health)
             && *code == ResetCode::LocalUnreachable
         {
-            health.failed(Instant::now());
+            health.failed(clock::now());
         }
         read
     }

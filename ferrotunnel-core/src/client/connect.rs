@@ -42,6 +42,9 @@ pub(super) struct Connector {
     software: String,
     connect_timeout: Duration,
     deadline: Duration,
+    /// Dialled instead of the system's network.
+    #[cfg(test)]
+    plug: Option<crate::simulation::Plug>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -61,6 +64,8 @@ pub(super) struct Link {
 pub(super) enum AnyCarrier {
     Tcp(TcpStream),
     Tls(TlsStream),
+    #[cfg(test)]
+    Simulated(crate::simulation::Wire),
 }
 
 impl AnyCarrier {
@@ -73,6 +78,8 @@ impl AnyCarrier {
         match self {
             Self::Tcp(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
             Self::Tls(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
+            #[cfg(test)]
+            Self::Simulated(carrier) => Driver::new(carrier, shared, input, on_incoming).await,
         }
     }
 }
@@ -102,7 +109,15 @@ impl Connector {
             software: config.software,
             connect_timeout: config.connect_timeout,
             deadline: config.handshake_deadline,
+            #[cfg(test)]
+            plug: None,
         })
+    }
+
+    /// The same over a network that is none of the system's.
+    #[cfg(test)]
+    pub(super) fn over(self, plug: crate::simulation::Plug) -> Self {
+        Self { plug: Some(plug), ..self }
     }
 
     /// A server as it was given.
@@ -155,6 +170,15 @@ impl Connector {
     ) -> Result<Link, ConnectError> {
         // The name stays who the server is, whichever address is dialled.
         let name = self.server(server);
+        #[cfg(test)]
+        if let Some(plug) = &self.plug {
+            let mut carrier = plug
+                .dial(self.connect_timeout)
+                .await
+                .map_err(|source| ConnectError::Unreachable { server: name.to_owned(), source })?;
+            let greeted = self.greet(server, &mut carrier, &Binding::Plaintext, direct_for).await?;
+            return Ok(Link { carrier: AnyCarrier::Simulated(carrier), greeted, peer: None });
+        }
         let dialled = match reached {
             Some(addr) => dial::connect([addr], self.connect_timeout).await,
             None => dial::dial(name, self.connect_timeout).await,

@@ -144,6 +144,10 @@ impl Keeper {
                     wait(carrier, input, heartbeat, &state, &waiting).await
                 }
                 AnyCarrier::Tls(carrier) => wait(carrier, input, heartbeat, &state, &waiting).await,
+                #[cfg(test)]
+                AnyCarrier::Simulated(carrier) => {
+                    wait(carrier, input, heartbeat, &state, &waiting).await
+                }
             }
         });
     }

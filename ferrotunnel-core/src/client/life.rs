@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ferrotunnel_common::SessionId;
 use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, Registered, ResetCode};
@@ -22,6 +22,7 @@ use super::state::{Next, State};
 use super::target::Target;
 use super::vigil;
 use super::{Connections, Event, Retry};
+use crate::clock;
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
 use crate::session::Session;
@@ -44,7 +45,7 @@ async fn keep_carriers(state: &Arc<State>, connections: Connections, shards: &Sh
     let (report, mut reports) = mpsc::channel(servers.len() * usize::from(Connections::MOST));
     let mut growth: Vec<(ServerIndex, Growth)> = match connections {
         Connections::Auto => {
-            servers.iter().map(|server| (*server, Growth::new(Instant::now()))).collect()
+            servers.iter().map(|server| (*server, Growth::new(clock::now()))).collect()
         }
         Connections::Exactly(_) => Vec::new(),
     };
@@ -89,7 +90,7 @@ async fn keep_carriers(state: &Arc<State>, connections: Connections, shards: &Sh
             }
             _ = roster.changed() => {}
             _ = looks.tick(), if !growth.is_empty() => {
-                let now = Instant::now();
+                let now = clock::now();
                 for (server, growth) in &mut growth {
                     let count = growth.look(now, &state.contention(*server, now));
                     state.roster.send_if_modified(|roster| roster.set_carriers(*server, count));
@@ -243,7 +244,7 @@ async fn unwanted(state: &State, id: CarrierId) {
 async fn turn_to_dial(state: &State, id: CarrierId) {
     let mut roster = state.roster.subscribe();
     loop {
-        let turn = roster.borrow_and_update().turn(id, Instant::now());
+        let turn = roster.borrow_and_update().turn(id, clock::now());
         let at = match turn {
             Turn::Now => break,
             Turn::At(at) => Some(at),
@@ -252,11 +253,11 @@ async fn turn_to_dial(state: &State, id: CarrierId) {
         tokio::select! {
             // The sender lives as long as the client.
             _ = roster.changed() => {}
-            () = tokio::time::sleep_until(at.unwrap_or_else(Instant::now).into()), if at.is_some() => {}
+            () = tokio::time::sleep_until(at.unwrap_or_else(clock::now).into()), if at.is_some() => {}
         }
     }
     if id.is_first() {
-        state.roster.send_if_modified(|roster| roster.dialled(id.server, Instant::now()));
+        state.roster.send_if_modified(|roster| roster.dialled(id.server, clock::now()));
     }
 }
 
@@ -271,7 +272,7 @@ async fn ask_when_alarmed(state: &State, session: &Session) -> Infallible {
     loop {
         // The sender lives as long as the client.
         let _ = alarms.changed().await;
-        session.probe(Instant::now(), SIGN_OF_LIFE);
+        session.probe(clock::now(), SIGN_OF_LIFE);
     }
 }
 
@@ -304,7 +305,7 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
         Ok(link) => link,
         Err(error) => return Over::Unreached(error),
     };
-    let since = Instant::now();
+    let since = clock::now();
     state.token_was_right.store(true, Ordering::Relaxed);
     let (session, shared) = connect::session(greeted.machine);
     let talk = Arc::new(Talk {
@@ -357,7 +358,7 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
         // It had a reason, and that is what the closed carrier will be taken for.
         () = talk.drains.notified() => (Over::Lost(talk.why(End::Closed)), true),
     };
-    backoff.lived(since.elapsed());
+    backoff.lived(clock::now() - since);
     if is_open {
         // Nobody is asked for anything any more; the visitors finish.
         talk.questions.abort_all();

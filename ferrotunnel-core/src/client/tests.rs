@@ -1,6 +1,7 @@
 //! A client's engine and a server's.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ferrotunnel_common::LimitsConfig;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::time::MissedTickBehavior;
 
 use super::state::State;
+use crate::clock;
 use crate::socket;
 
 /// Looks until the client ends, and raises the alarm.
@@ -18,7 +19,7 @@ pub(super) async fn keep(state: &State) -> Infallible {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let clocks = Clocks { steady: Instant::now(), wall: SystemTime::now() };
+        let clocks = Clocks { steady: clock::now(), wall: SystemTime::now() };
         let mut cause = vigil.look_at_clocks(clocks);
         if vigil.ticks.is_multiple_of(TICKS_BETWEEN_ROUTES) {
             // The way to this very machine never changes.

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::clock;
+
 /// Shared by all streams of one member of a tunnel.
 #[derive(Debug)]
 pub(crate) struct Health {
@@ -14,7 +16,7 @@ pub(crate) struct Health {
 
 impl Default for Health {
     fn default() -> Self {
-        Self { since: Instant::now(), failing_until: AtomicU64::new(0) }
+        Self { since: clock::now(), failing_until: AtomicU64::new(0) }
     }
 }
 

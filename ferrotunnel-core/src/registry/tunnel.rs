@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use super::Owner;
 use super::health::Health;
 use crate::balance::{Balance, Turn};
+use crate::clock;
 use crate::direct::Streams;
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
@@ -179,7 +180,7 @@ impl Tunnel {
         if let [only] = carriers.as_slice() {
             return only.open(self.kind, visitor, ingress, &self.places.meters);
         }
-        let now = Instant::now();
+        let now = clock::now();
         let first = self.turn.next(carriers.len());
         let mut ranked: Vec<_> = carriers
             .iter()
@@ -317,7 +318,7 @@ impl Tunnel {
         presence.carriers.retain(|one| !leaves(one));
         let is_away = presence.carriers.is_empty();
         if is_away {
-            presence.away_since.get_or_insert_with(Instant::now);
+            presence.away_since.get_or_insert_with(clock::now);
         }
         is_away
     }
@@ -347,7 +348,7 @@ impl Tunnel {
 
     /// Whether the client has been away for that long.
     pub(super) fn is_given_up(&self, grace: Duration) -> bool {
-        self.presence.lock().away_since.is_some_and(|since| since.elapsed() >= grace)
+        self.presence.lock().away_since.is_some_and(|since| clock::now() - since >= grace)
     }
 
     /// It has left the registry: nobody comes back to it.
@@ -367,6 +368,14 @@ impl Tunnel {
         let presence = self.presence.lock();
         let is_away = presence.carriers.is_empty() && !presence.gone;
         (is_away && Arc::strong_count(&self.changed) <= MOST_WAITING).then_some(changed)
+    }
+
+    /// The clients that have it now, with their sessions.
+    #[cfg(test)]
+    pub(crate) fn servants(&self) -> Vec<(ClientId, SessionId)> {
+        let presence = self.presence.lock();
+        let members = presence.carriers.iter();
+        members.map(|one| (one.owner.client_id, one.owner.session_id)).collect()
     }
 
     /// Who has it now.

@@ -1,0 +1,211 @@
+//! A visitor, and the local service that it talks to: both know what they have to hear.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+use std::ops::AddAssign;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::content::Content;
+use super::dice::Dice;
+use crate::registry::Routes;
+use crate::stream::Stream;
+
+/// What everybody has seen that nobody may see, and who served whom.
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    faults: Mutex<Vec<String>>,
+    /// The client that each visit reached.
+    served: Mutex<HashMap<u32, u32>>,
+    visits: Mutex<Tally>,
+}
+
+/// What there was to see.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Tally {
+    /// Visits amid the faults that came to their end.
+    pub(super) whole: u64,
+    /// Those that found nobody, broke, or were broken off.
+    pub(super) broken: u64,
+    /// Names that went from one client to another.
+    pub(super) takeovers: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.whole += other.whole;
+        self.broken += other.broken;
+        self.takeovers += other.takeovers;
+    }
+}
+
+impl Ledger {
+    pub(super) fn fault(&self, what: impl Display) {
+        self.faults.lock().push(what.to_string());
+    }
+
+    pub(super) fn check(&self) {
+        let faults = self.faults.lock();
+        assert!(faults.is_empty(), "{faults:#?}");
+    }
+
+    pub(super) fn count(&self, is_whole: bool) {
+        let mut visits = self.visits.lock();
+        *if is_whole { &mut visits.whole } else { &mut visits.broken } += 1;
+    }
+
+    pub(super) fn visits(&self) -> Tally {
+        *self.visits.lock()
+    }
+
+    fn serve(&self, visit: u32, client: u32) {
+        if let Some(before) = self.served.lock().insert(visit, client) {
+            self.fault(format_args!("visit {visit} reached client {before} and client {client}"));
+        }
+    }
+}
+
+/// A question and its answer, both with the lengths that the visitor wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Visit {
+    tenant: u32,
+    number: u32,
+    question: Content,
+    answer: Content,
+}
+
+impl Visit {
+    pub(super) fn new(tenant: u32, number: u32, question: usize, answer: usize) -> Self {
+        let question = Content::new(tenant, number, 0, question);
+        Self { tenant, number, question, answer: Content::new(tenant, number, 1, answer) }
+    }
+
+    /// From the visitor's side: how it went. It ends early or goes slowly as the dice say.
+    pub(super) async fn pay(
+        self,
+        routes: Arc<dyn Routes>,
+        host: String,
+        mut dice: Dice,
+        manner: Manner,
+        ledger: Arc<Ledger>,
+    ) -> io::Result<u32> {
+        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
+        let tunnel = routes.http(&host).ok_or(io::ErrorKind::NotFound)?;
+        let stream = tunnel.open(nobody, nobody).map_err(io::Error::other)?;
+        drop(tunnel);
+        let (mut reader, mut writer) = tokio::io::split(stream);
+        let head = [self.tenant, self.number, self.question.len() as u32, self.answer.len() as u32];
+        let head = head.map(u32::to_be_bytes).concat();
+        let mut other = dice.split();
+        let asking = async {
+            writer.write_all(&head).await?;
+            say(&mut writer, self.question, manner, &mut other).await?;
+            writer.shutdown().await
+        };
+        let hearing = async {
+            let (tenant, number) = (reader.read_u32().await?, reader.read_u32().await?);
+            let client = reader.read_u32().await?;
+            if (tenant, number) != (self.tenant, self.number) {
+                ledger.fault(format_args!("{self:?} was answered by {tenant} to {number}"));
+            }
+            hear(&mut reader, self.answer, manner, &mut dice, &ledger).await?;
+            Ok(client)
+        };
+        tokio::try_join!(asking, hearing).map(|((), client)| client)
+    }
+}
+
+/// How a visitor behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Straight,
+    /// Waits now and then.
+    Slow,
+    /// Leaves somewhere in between.
+    Fickle,
+}
+
+/// The service of a client.
+pub(super) async fn attend(
+    mut stream: Stream,
+    tenant: u32,
+    client: u32,
+    mut dice: Dice,
+    ledger: Arc<Ledger>,
+) -> io::Result<()> {
+    let (guest, number) = (stream.read_u32().await?, stream.read_u32().await?);
+    let (question, answer) = (stream.read_u32().await?, stream.read_u32().await?);
+    if guest != tenant {
+        ledger.fault(format_args!("visit {number} of tenant {guest} reached tenant {tenant}"));
+    }
+    ledger.serve(number, client);
+    let visit = Visit::new(tenant, number, question as usize, answer as usize);
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut other = dice.split();
+    let hearing = hear(&mut reader, visit.question, Manner::Straight, &mut dice, &ledger);
+    let answering = async {
+        writer.write_all(&[tenant, number, client].map(u32::to_be_bytes).concat()).await?;
+        say(&mut writer, visit.answer, Manner::Straight, &mut other).await?;
+        writer.shutdown().await
+    };
+    tokio::try_join!(hearing, answering).map(|_| ())
+}
+
+async fn say(
+    writer: &mut (impl AsyncWriteExt + Unpin),
+    content: Content,
+    manner: Manner,
+    dice: &mut Dice,
+) -> io::Result<()> {
+    let mut at = 0;
+    while at < content.len() {
+        let count = dice.size(1 << 15).min(content.len() - at);
+        writer.write_all(&content.bytes(at, count)).await?;
+        at += count;
+        manner.pause(dice).await?;
+    }
+    Ok(())
+}
+
+/// Hears all of it and its end. What breaks is the caller's to judge; what is wrong is nobody's.
+async fn hear(
+    reader: &mut (impl AsyncReadExt + Unpin),
+    content: Content,
+    manner: Manner,
+    dice: &mut Dice,
+    ledger: &Ledger,
+) -> io::Result<()> {
+    let (mut at, mut buffer) = (0, vec![0; 1 << 14]);
+    loop {
+        let room = dice.size(buffer.len());
+        let count = reader.read(&mut buffer[..room]).await?;
+        if count == 0 {
+            break;
+        }
+        if let Some(at) = content.differs(at, &buffer[..count]) {
+            ledger.fault(format_args!("{content:?} differs at {at}"));
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        at += count;
+        manner.pause(dice).await?;
+    }
+    if at < content.len() {
+        ledger.fault(format_args!("{content:?} ended cleanly after {at} bytes"));
+    }
+    Ok(())
+}
+
+impl Manner {
+    async fn pause(self, dice: &mut Dice) -> io::Result<()> {
+        match self {
+            Self::Slow if dice.one_in(4) => tokio::time::sleep(dice.millis(400)).await,
+            Self::Fickle if dice.one_in(8) => return Err(io::ErrorKind::Interrupted.into()),
+            _ => {}
+        }
+        Ok(())
+    }
+}
