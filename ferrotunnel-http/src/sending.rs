@@ -72,7 +72,7 @@ impl Sending {
     /// A local service may hang up on an idle connection while a request is on its way there; the
     /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
     /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
-    /// can be if they have no body. It is done once, over a connection that cannot be stale. In a group
+    /// can be if they have no body. It is done over a connection that cannot be stale. In a group
     /// it is done as well when a member has not reached its local service: then it is another's turn.
     pub(crate) async fn response(self, visitor: &Visitor) -> Result<Response<Body>, Refusal> {
         let (call, spare) = match self {
@@ -82,13 +82,18 @@ impl Sending {
         };
         let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
         let mut result = call.as_mut().await;
-        let was_kept = !call.take_value().is_some_and(|opening| opening.opened());
-        if let (Err(error), Some(spare)) = (&result, spare)
+        let mut was_kept = !call.take_value().is_some_and(|opening| opening.opened());
+        // One that was stale may be followed by a member that does not reach its service.
+        let mut tries = MOST_REPEATS;
+        while let (Err(error), Some(spare)) = (&result, &spare)
+            && tries > 0
             && ((was_kept && broke_off(error))
                 || (spare.connections.tunnel.is_shared()
                     && Refusal::of(error) == Refusal::LocalUnreachable))
+            && let Some(request) = copy(&spare.request)
         {
-            let again = spare.connections.fresh.request(*spare.request);
+            (tries, was_kept) = (tries - 1, false);
+            let again = spare.connections.fresh.request(*request);
             result = OPENING.scope(Opening::by(visitor), again).await;
         }
         match result {
@@ -97,6 +102,9 @@ impl Sending {
         }
     }
 }
+
+/// How often a request is sent again at most.
+const MOST_REPEATS: u32 = 3;
 
 /// A copy of a request that may be sent twice. It shares names and values with the original.
 fn copy(request: &Request<Body>) -> Option<Box<Request<Body>>> {
