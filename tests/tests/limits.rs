@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -208,26 +209,31 @@ fn handshakes_over_the_limit_wait_their_turn() {
     });
 }
 
+/// Eight visitors at once, each of whom hears all that it says.
+async fn eight_echoes(public: SocketAddr) {
+    let bytes = Site::pattern();
+    let visitors = (0..8).map(|_| async {
+        let visitor = TcpStream::connect(public).await.unwrap();
+        let (mut read, mut write) = visitor.into_split();
+        let mut heard = Vec::new();
+        let speak = async {
+            write.write_all(&bytes).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let listen = async { read.read_to_end(&mut heard).await.unwrap() };
+        tokio::join!(speak, listen);
+        assert!(heard == bytes);
+    });
+    soon("eight echoes", futures_util::future::join_all(visitors)).await;
+}
+
 #[test]
 fn receive_memory_nearly_spent_makes_new_visitors_slower_but_serves_them() {
     over_both(async |carrier| {
         let bed = bed_with(carrier, |limits| limits.max_receive_memory = 100_000).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
-        let bytes = Site::pattern();
-        let visitors = (0..8).map(|_| async {
-            let visitor = TcpStream::connect(public).await.unwrap();
-            let (mut read, mut write) = visitor.into_split();
-            let mut heard = Vec::new();
-            let speak = async {
-                write.write_all(&bytes).await.unwrap();
-                write.shutdown().await.unwrap();
-            };
-            let listen = async { read.read_to_end(&mut heard).await.unwrap() };
-            tokio::join!(speak, listen);
-            assert!(heard == bytes);
-        });
-        soon("eight echoes", futures_util::future::join_all(visitors)).await;
+        eight_echoes(public).await;
     });
 }
 
@@ -414,19 +420,6 @@ fn a_session_with_little_receive_memory_serves_its_visitors_all_the_same() {
             bed_with(carrier, |limits| limits.max_receive_memory_per_session = Some(100_000)).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
-        let bytes = Site::pattern();
-        let visitors = (0..8).map(|_| async {
-            let visitor = TcpStream::connect(public).await.unwrap();
-            let (mut read, mut write) = visitor.into_split();
-            let mut heard = Vec::new();
-            let speak = async {
-                write.write_all(&bytes).await.unwrap();
-                write.shutdown().await.unwrap();
-            };
-            let listen = async { read.read_to_end(&mut heard).await.unwrap() };
-            tokio::join!(speak, listen);
-            assert!(heard == bytes);
-        });
-        soon("eight echoes", futures_util::future::join_all(visitors)).await;
+        eight_echoes(public).await;
     });
 }
