@@ -97,6 +97,15 @@ async fn visitors(public: SocketAddr, count: usize) -> Vec<TcpStream> {
     soon("the visitors", join_all(visitors)).await
 }
 
+/// An outlaw with a visitor of its own, who has said something, and the stream that brought them.
+async fn with_a_visitor(bed: &TestBed, carrier: Carrier) -> (Outlaw, u32, TcpStream) {
+    let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+    let public = outlaw.tcp(1).await;
+    let visitor = visitors(public, 1).await.remove(0);
+    let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+    (outlaw, stream, visitor)
+}
+
 const MIB: u64 = 1 << 20;
 
 /// What a crowd of visitors and a flood cost in this process beside what is tested: sockets,
@@ -141,10 +150,7 @@ fn credit_that_is_never_given_holds_its_own_visitors_only() {
 fn credit_beyond_the_largest_window_ends_the_session() {
     alone(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
-        let public = outlaw.tcp(1).await;
-        let mut visitor = visitors(public, 1).await.remove(0);
-        let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+        let (mut outlaw, stream, mut visitor) = with_a_visitor(&bed, carrier).await;
         let hostile = async {
             for _ in 0..2 {
                 outlaw.say(&credit(stream, MAX_WINDOW)).await;
@@ -161,13 +167,10 @@ fn credit_beyond_the_largest_window_ends_the_session() {
 fn bytes_beyond_the_credit_end_the_session() {
     alone(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
-        let public = outlaw.tcp(1).await;
-        let _visitor = visitors(public, 1).await;
-        let open = outlaw.hear_a(FrameType::Open).await;
+        let (mut outlaw, stream, _visitor) = with_a_visitor(&bed, carrier).await;
         // The visitor reads nothing. What its socket takes gives credit back, so it is used up only
         // when none has come for what was sent.
-        let (stream, block) = (open.header.stream, vec![0; 60_000]);
+        let block = vec![0; 60_000];
         let hostile = async {
             outlaw.flood(&data(stream, 0, &block), 4_000).await;
             is_told(&mut outlaw, Violation::FlowControl).await;
@@ -219,10 +222,7 @@ fn a_client_that_resets_every_visitor_stays_alone_with_it() {
 fn frames_for_streams_that_are_gone_come_to_nothing() {
     alone(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
-        let public = outlaw.tcp(1).await;
-        let _visitor = visitors(public, 1).await;
-        let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+        let (mut outlaw, stream, _visitor) = with_a_visitor(&bed, carrier).await;
         outlaw.say(&reset(stream)).await;
         let hostile = async {
             let late = [
@@ -258,10 +258,7 @@ fn frames_for_streams_that_never_were_end_the_session() {
 fn credit_in_crumbs_is_only_work() {
     alone(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
-        let public = outlaw.tcp(1).await;
-        let _visitor = visitors(public, 1).await;
-        let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+        let (mut outlaw, stream, _visitor) = with_a_visitor(&bed, carrier).await;
         let hostile = async {
             let crumbs = [credit(stream, 1).encode(), credit(0, 16 << 10).encode()].concat();
             outlaw.flood(&crumbs, 100_000).await;
