@@ -50,7 +50,8 @@ pub(super) async fn keep(
         changes.mark_unchanged();
         let streams =
             if session.is_draining() { Streams::Multiplexed } else { state.streams_wanted() };
-        let appetite = Appetite::of(streams, session.round_trip());
+        // The least, as everywhere: what a busy machine adds is not distance.
+        let appetite = Appetite::of(streams, session.least_round_trip());
         keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most as usize);
         // A burst of as many as may wait, then one after each pause.
         let burst_began = now.checked_sub(appetite.pause * appetite.most).unwrap_or(now);
@@ -67,7 +68,7 @@ pub(super) async fn keep(
             () = sleep_until(keeper.dial_after), if is_short => {}
             // The sender lives as long as the client.
             _ = changes.changed() => {}
-            () = sleep(LOOK_AGAIN), if session.round_trip().is_none() => {}
+            () = sleep(LOOK_AGAIN), if session.least_round_trip().is_none() => {}
         }
     }
 }

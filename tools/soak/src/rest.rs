@@ -108,9 +108,10 @@ fn over(name: &str, before: &Level, now: &Level) -> Vec<String> {
     over
 }
 
-/// More descriptors at rest, for each process. A client keeps up to two direct carriers more at one
-/// time than at another, and each is one here and one there.
-const DESCRIPTORS: u64 = 8;
+/// More descriptors at rest, for each process. A client that was asked for direct streams keeps 4
+/// carriers waiting, and after a rush up to 32, until visitors take them; each is one here and one
+/// there. A descriptor lost with one visitor of thousands is more.
+const DESCRIPTORS: u64 = 32;
 
 /// More threads at rest, for each process: one that looks up names goes after ten seconds.
 const THREADS: u64 = 1;
@@ -136,7 +137,7 @@ mod tests {
     #[test]
     fn what_is_within_the_bounds_is_no_leak() {
         assert!(over("server", &BEFORE, &BEFORE).is_empty());
-        let more = Level { resident: 33 << 20, descriptors: 38, threads: 3, processes: 1 };
+        let more = Level { resident: 33 << 20, descriptors: 62, threads: 3, processes: 1 };
         assert!(over("server", &BEFORE, &more).is_empty());
     }
 
@@ -144,7 +145,7 @@ mod tests {
     fn each_leak_is_told_with_its_name() {
         for (now, what) in [
             (Level { resident: 34 << 20, ..BEFORE }, "memory"),
-            (Level { descriptors: 39, ..BEFORE }, "descriptors"),
+            (Level { descriptors: 63, ..BEFORE }, "descriptors"),
             (Level { threads: 4, ..BEFORE }, "threads"),
             (Level { processes: 0, ..BEFORE }, "processes"),
         ] {
