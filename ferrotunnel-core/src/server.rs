@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
 use ferrotunnel_protocol::{Config, ReceiveBudget, Side};
@@ -496,6 +497,51 @@ async fn serve<C: Carrier>(
     deadline: Instant,
     peer: SocketAddr,
 ) {
+    // As with TLS: what is only needed up to here is not to stay for as long as the session.
+    let entered = Box::pin(enter(hall, &mut carrier, binding, place, deadline, peer)).await;
+    match entered {
+        None => {}
+        Some(Entered::Direct { session_id, input, seat, pool }) => {
+            let attending = direct::attend(carrier, input, &pool, seat, hall.heartbeat);
+            if let Err(error) = attending.await {
+                tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
+            }
+        }
+        Some(Entered::Session { owner, shared, input, seats }) => {
+            let session_id = owner.session_id;
+            hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
+            let presence = Presence { hall, owner: Arc::clone(&owner) };
+            // What was decided while it was not yet among them.
+            hall.end_if_revoked(&owner);
+            if hall.registry.is_closed() {
+                owner.drain();
+            }
+            let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
+            let end = Driver::new(carrier, shared, input, on_incoming).await;
+            drop(presence);
+            drop(seats);
+            tell_end(session_id, end);
+        }
+    }
+}
+
+/// Who has proven the token, and has a place.
+enum Entered {
+    /// One more carrier of a session, for visitors of their own.
+    Direct { session_id: SessionId, input: BytesMut, seat: Seat, pool: Arc<direct::Pool> },
+    /// A session, with its places at the server and among those of its principal.
+    Session { owner: Arc<Owner>, shared: Arc<Shared>, input: BytesMut, seats: (Seat, Seat) },
+}
+
+/// The handshake. What goes wrong has been logged.
+async fn enter<C: Carrier>(
+    hall: &Arc<Hall>,
+    carrier: &mut C,
+    binding: Binding,
+    place: OwnedSemaphorePermit,
+    deadline: Instant,
+    peer: SocketAddr,
+) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
     let mut place = Some(place);
     let config = Config {
@@ -524,38 +570,39 @@ async fn serve<C: Carrier>(
         seats = Some((one, guest.credential.principal.take_session()?));
         Ok(())
     };
-    let greeting =
-        handshake::server(&mut carrier, config, &binding, &hall.authenticator, turn, admit);
+    let greeting = handshake::server(carrier, config, &binding, &hall.authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
-    let Some(greeted) = greeted else { return turned_away(peer) };
     let (greeted, guest) = match greeted {
-        Ok(greeted) => greeted,
-        Err(HandshakeError::WrongToken) => {
-            return refused(peer, &"wrong token");
+        Some(Ok(greeted)) => greeted,
+        None => {
+            turned_away(peer);
+            return None;
+        }
+        Some(Err(HandshakeError::WrongToken)) => {
+            refused(peer, &"wrong token");
+            return None;
         }
         // A session that is about to end is no reason to worry.
-        Err(error) if is_direct => {
-            return tracing::debug!(%peer, %error, "direct carrier refused");
+        Some(Err(error)) if is_direct => {
+            tracing::debug!(%peer, %error, "direct carrier refused");
+            return None;
         }
-        Err(error) => return refused(peer, &error),
+        Some(Err(error)) => {
+            refused(peer, &error);
+            return None;
+        }
     };
-    let session_id = greeted.session_id;
+    let Greeted { machine, session_id, input, .. } = greeted;
     if let Some((seat, pool)) = direct {
-        // It is a session only up to here.
-        let Greeted { machine, input, .. } = greeted;
-        drop(machine);
-        let attending = direct::attend(carrier, input, &pool, seat, hall.heartbeat);
-        if let Err(error) = attending.await {
-            tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
-        }
-        return;
+        // It is a session only up to here: the machine goes.
+        return Some(Entered::Direct { session_id, input, seat, pool });
     }
+    let seats = seats?;
     tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, software = %guest.software, "client connected");
-    let shared = Arc::new(Shared::new(greeted.machine));
-    let session = Session::new(Arc::clone(&shared));
+    let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
-        session,
+        Session::new(Arc::clone(&shared)),
         session_id,
         guest.client_id,
         guest.credential,
@@ -568,17 +615,10 @@ async fn serve<C: Carrier>(
         },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
-    hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
-    let presence = Presence { hall, owner: Arc::clone(&owner) };
-    // What was decided while it was not yet among them.
-    hall.end_if_revoked(&owner);
-    if hall.registry.is_closed() {
-        owner.drain();
-    }
-    let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
-    let end = Driver::new(carrier, shared, greeted.input, on_incoming).await;
-    drop(presence);
-    drop(seats);
+    Some(Entered::Session { owner, shared, input, seats })
+}
+
+fn tell_end(session_id: SessionId, end: End) {
     match end {
         End::Closed => tracing::info!(session = %session_id, "client disconnected"),
         End::Violation(violation) => {
