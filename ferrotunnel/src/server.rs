@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::place::{HandedOver, Place};
+use crate::place::{HandedOver, Lent, Place};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -402,16 +402,18 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let http = match settings.http_bind {
-            None => None,
+        let (tunnel_place, tunnel_lent) = settings.bind.lend("tunnel_listener")?;
+        let (http, http_lent) = match settings.http_bind {
+            None => (None, None),
             Some(place) => {
-                let listener = server::bind(place.take("http_listener")?, "http_bind")?;
+                let (listen, lent) = place.lend("http_listener")?;
+                let listener = server::bind(listen, "http_bind")?;
                 let addr = listener.local_addr()?;
-                Some((listener, addr))
+                (Some((listener, addr)), lent)
             }
         };
         let engine = ServerEngine::start(ServerConfig {
-            bind: settings.bind.take("tunnel_listener")?,
+            bind: tunnel_place,
             transport: settings.transport,
             token: settings.token,
             principals: settings.principals,
@@ -424,6 +426,8 @@ impl Server {
             visitor_grace: settings.visitor_grace,
             heartbeat: HEARTBEAT,
         })?;
+        // From here on nothing fails.
+        [tunnel_lent, http_lent].into_iter().flatten().for_each(Lent::spend);
         let http = http.map(|(listener, addr)| {
             let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
             let ingress = match engine.crowd() {
