@@ -18,6 +18,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tcp_bind_ip,
         visitor_grace,
         threads,
+        control,
         drain: DrainArg { drain_timeout },
         limits: limits_args,
         timeouts:
@@ -39,6 +40,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
         ("visitor-grace", *visitor_grace == said.visitor_grace),
         ("threads", *threads == said.threads),
+        ("control", *control == said.control),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
         ("limits.max-sessions", was.max_sessions == is.max_sessions),
         ("limits.max-tunnels", was.max_tunnels_per_session == is.max_tunnels_per_session),

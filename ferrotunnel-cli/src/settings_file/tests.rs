@@ -46,6 +46,7 @@ fn every_key_of_a_server_is_taken() {
         tls-client-ca = "ca.pem"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
+        control = "run/control"
         drain-timeout = "2m"
         [server.limits]
         max-sessions = 1
