@@ -14,7 +14,7 @@ use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::{self, Output};
-use crate::settings::{changes, token};
+use crate::settings::{changes, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::signals::HangUps;
 use crate::value::Secret;
@@ -115,6 +115,9 @@ impl Reload {
         }
         if count == 0 && self.token.is_none() {
             output::warning("nobody can log in any more: there is neither a principal nor a token");
+        }
+        if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
+            output::warning(format_args!("{error}; the limits of before stay in force"));
         }
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
