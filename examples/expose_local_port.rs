@@ -10,6 +10,7 @@ use std::env;
 use std::error::Error;
 
 use ferrotunnel::{Client, ClientEvent};
+use tokio::sync::broadcast::error::RecvError;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -23,18 +24,21 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     // Subscribed before the start, so that nothing is missed.
     let mut events = client.events();
-    let tunnel = client.start().await?;
-    println!("visitors come in at {}", tunnel.public_url);
+    client.start().await?;
 
     // The client comes back by itself after every interruption; a program only watches.
     loop {
         tokio::select! {
-            event = events.recv() => match event? {
-                ClientEvent::Disconnected { reason, retry_in, .. } => {
+            event = events.recv() => match event {
+                Ok(ClientEvent::Disconnected { reason, retry_in, .. }) => {
                     println!("out of reach: {reason}; next attempt in {retry_in:?}");
                 }
-                ClientEvent::TunnelReady(tunnel) => println!("reachable at {}", tunnel.public_url),
-                _ => {}
+                Ok(ClientEvent::TunnelReady(tunnel)) => {
+                    println!("visitors come in at {}", tunnel.public_url);
+                }
+                // Who was too slow missed some; the newest are still to come.
+                Ok(_) | Err(RecvError::Lagged(_)) => {}
+                Err(error @ RecvError::Closed) => return Err(error.into()),
             },
             ended = client.wait() => return Ok(ended?),
             _ = tokio::signal::ctrl_c() => break,

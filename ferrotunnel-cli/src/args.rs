@@ -80,6 +80,8 @@ pub(crate) enum Command {
     /// Make tokens for the users of a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Tell a running server to read its settings file again, and say what came of it
+    Reload(ReloadArgs),
     /// Look through a settings file without starting anything
     Check(CheckArgs),
     /// Print the version
@@ -188,6 +190,9 @@ pub(crate) struct ServerArgs {
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
+    /// A socket for `ferrotunnel reload`, in a directory that only this user may write in, which is made if need be
+    #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drain: DrainArg,
     #[command(flatten)]
@@ -382,6 +387,15 @@ pub(crate) struct DemoArgs {
     /// The port of the public side on loopback; without one 8080, or a free one when that is taken
     #[arg(long, env = "FERROTUNNEL_DEMO_PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReloadArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    /// The control socket that the server was started with [default: that of the settings file]
+    #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

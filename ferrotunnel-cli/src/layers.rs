@@ -114,6 +114,7 @@ impl Layer for ServerArgs {
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
             threads: self.threads.or(below.threads),
+            control: self.control.or(below.control),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),

@@ -1,18 +1,20 @@
 //! A server's settings file, read again while the server runs: when, and what comes of it.
 
+use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferrotunnel::{FileLook, PrincipalConfig, RunningServer};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::args::ServerArgs;
+use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::{self, Output};
-use crate::settings::{changes, token};
+use crate::settings::{changes, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::signals::HangUps;
 use crate::value::Secret;
@@ -26,6 +28,10 @@ pub(crate) struct Reload {
     running: ServerArgs,
     token: Option<Secret>,
     hang_ups: HangUps,
+    /// Where others than signals ask, if there is such a place.
+    control: Option<Control>,
+    /// Who asked there, and waits for what comes of it.
+    askers: Vec<Asker>,
     /// It was asked for, and has not come to it yet.
     is_asked_for: bool,
     watch: Watch,
@@ -45,6 +51,8 @@ impl Reload {
             running: ServerArgs::default(),
             token: None,
             hang_ups: HangUps::listen()?,
+            control: None,
+            askers: Vec::new(),
             is_asked_for: false,
             watch: Watch::new(FileLook::of(path)),
             pulse,
@@ -57,12 +65,21 @@ impl Reload {
         (self.running, self.token) = (running, token);
     }
 
+    /// From now on it can be asked for there, too.
+    pub(crate) fn listens_on(&mut self, control: Control) {
+        self.control = Some(control);
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         loop {
             if !self.is_asked_for {
                 tokio::select! {
                     () = self.hang_ups.next() => self.is_asked_for = true,
+                    asker = next_asker(&mut self.control) => {
+                        self.askers.push(asker);
+                        self.is_asked_for = true;
+                    }
                     _ = self.pulse.tick(), if self.is_regular => {}
                 }
             }
@@ -76,19 +93,31 @@ impl Reload {
         }
     }
 
-    /// Reads the file, and changes what can be changed while the server runs.
+    /// Reads the file, changes what can be changed while the server runs, and tells everybody who wants to know.
     pub(crate) async fn run(&mut self, server: &RunningServer, output: &Output) {
+        let event = self.outcome(server, output).await;
+        output.event(&event);
+        for asker in self.askers.drain(..) {
+            // Who went away has no use for it.
+            let _ = asker.send(event.clone());
+        }
+    }
+
+    async fn outcome(&self, server: &RunningServer, output: &Output) -> Value {
         let said = match self.read().await {
             Ok(said) => said,
-            Err(failure) => return refused(&failure, output),
+            Err(failure) => return refused(&failure),
         };
         let count = said.principals.len();
         if let Err(error) = server.set_principals(said.principals) {
             let message = format!("{}: {error}", self.path.display());
-            return refused(&Failure::failed(message), output);
+            return refused(&Failure::failed(message));
         }
         if count == 0 && self.token.is_none() {
             output::warning("nobody can log in any more: there is neither a principal nor a token");
+        }
+        if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
+            output::warning(format_args!("{error}; the limits of before stay in force"));
         }
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
@@ -105,11 +134,11 @@ impl Reload {
             ));
         }
         output.talk(format_args!("settings reloaded; principals: {count}"));
-        output.event(&json!({
+        json!({
             "event": "reloaded",
             "principals": count,
             "restart_needed": restart_needed,
-        }));
+        })
     }
 
     /// Files may lie on a disk that is far away.
@@ -152,12 +181,20 @@ impl Said {
     }
 }
 
-fn refused(failure: &Failure, output: &Output) {
+/// Who asks next, if there is a place for it.
+async fn next_asker(control: &mut Option<Control>) -> Asker {
+    match control {
+        Some(control) => control.next().await,
+        None => pending().await,
+    }
+}
+
+fn refused(failure: &Failure) -> Value {
     for message in failure.messages() {
         output::warning(message);
     }
     output::warning("the settings were not reloaded; those of before stay in force");
-    output.event(&json!({ "event": "reload_refused", "errors": failure.messages() }));
+    json!({ "event": "reload_refused", "errors": failure.messages() })
 }
 
 /// When a file that is looked at now and then is to be read. Pure.

@@ -307,7 +307,8 @@ impl ServerArgs {
     }
 }
 
-fn limits(args: &LimitsArgs) -> LimitsConfig {
+/// The library's limits, with its defaults where nothing was said.
+pub(crate) fn limits(args: &LimitsArgs) -> LimitsConfig {
     let mut limits = LimitsConfig::default();
     limits.max_sessions = args.max_sessions.unwrap_or(limits.max_sessions);
     limits.max_tunnels_per_session = args.max_tunnels.unwrap_or(limits.max_tunnels_per_session);

@@ -167,18 +167,44 @@ fn a_file_with_something_wrong_in_it_changes_nothing_and_says_what() {
 fn what_only_a_restart_would_change_is_named() {
     let files = Files::new();
     let server = server(&files.server(""), &["--threads", "1"]);
-    files.server("domain = 'tunnel.example'\nthreads = 2\n[server.limits]\nmax-tunnels = 7\nmax-sessions = 10000");
+    files.server("domain = 'tunnel.example'\nthreads = 2\n[server.limits]\nmax-handshakes = 7\nmax-receive-memory = '256MiB'\nmax-sessions = 7");
     server.process.signal("HUP");
     // What is typed wins, and what is the default has not changed.
-    assert_eq!(event(&server), reloaded(0, &["domain", "limits.max-tunnels"]));
+    assert_eq!(event(&server), reloaded(0, &["domain", "limits.max-handshakes"]));
     let said = server.process.talk_with("only after a restart");
-    assert!(said.ends_with(": domain, limits.max-tunnels"), "{said}");
+    assert!(said.ends_with(": domain, limits.max-handshakes"), "{said}");
 
     let web = User::new("web");
     settings(&files, &[&web], "token = 'another'");
     server.process.signal("HUP");
     assert_eq!(event(&server), reloaded(1, &["token"]));
     assert!(web.may_come(server.tunnel));
+}
+
+#[test]
+fn limits_hold_for_whoever_comes_after_the_reload() {
+    run(async {
+        let web = User::new("web");
+        let files = Files::new();
+        let server = server(&settings(&files, &[&web], ""), &[]);
+        let echo = LocalService::echo().await;
+        let (_client, public) = web.client(server.tunnel, echo.addr());
+        let mut first = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut first).await;
+        settings(&files, &[&web], "[server.limits]\nmax-visitors-per-tunnel = 1");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        if let Ok(mut second) = soon("an answer", TcpStream::connect(public)).await {
+            let end = soon("the end of the visitor", second.read(&mut [0; 1])).await;
+            assert!(!matches!(end, Ok(1..)), "{end:?}");
+        }
+        says_and_hears(&mut first).await;
+        settings(&files, &[&web], "");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        let mut third = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut third).await;
+    });
 }
 
 #[test]

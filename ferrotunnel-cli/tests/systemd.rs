@@ -122,6 +122,24 @@ fn a_client_is_ready_when_visitors_can_come() {
 }
 
 #[test]
+fn a_client_of_two_servers_tells_where_visitors_come_in_while_one_is_down() {
+    run(async {
+        let ear = Ear::new();
+        let server = Server::start();
+        // Nobody is there.
+        let away = TcpListener::bind((ferrotunnel_tests::own_ip(), 0)).unwrap().local_addr();
+        let (here, away) = (server.tunnel.to_string(), away.unwrap().to_string());
+        let args = ["http", "1", "--server", &here, "--server", &away, "--server-mode", "all"];
+        let mut command = ear.command(&args);
+        command.env("FERROTUNNEL_TOKEN", TOKEN).env("FERROTUNNEL_NAME", "app");
+        let client = Running::spawn(command);
+        let url = client.line();
+        // Whichever of the two was heard of first.
+        ear.until(&format!("STATUS=visitors come in at {url}; not connected to {away}, "));
+    });
+}
+
+#[test]
 fn a_server_tells_when_it_reads_its_settings_again() {
     let ear = Ear::new();
     let files = Files::new();

@@ -94,12 +94,13 @@ impl FromStr for Connections {
 /// Whether a client tries again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Retry {
-    /// With back-off, for ever; only a takeover of its last tunnel and a token that never was right
-    /// are final.
+    /// With back-off, for ever; only a takeover of its last tunnel, a token that never was right and a
+    /// certificate that is not taken are final.
     #[default]
     Forever,
-    /// The first failure ends the client. One of several carriers that is lost is no failure while
-    /// another one is left: it is dialled again.
+    /// Failing ends the client. Of several servers each is tried before that, and one that is lost
+    /// makes way for the next; while there is a session with any, a carrier or server that is lost is
+    /// dialled again, for ever.
     Never,
 }
 

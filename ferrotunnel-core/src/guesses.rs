@@ -72,6 +72,11 @@ impl Guesses {
         }
     }
 
+    /// So many a second from now on.
+    pub(crate) fn set_rate(&self, per_second: u32) {
+        self.places.iter().for_each(|pace| pace.set_rate(per_second.into()));
+    }
+
     /// A try, at once where there is one left. Until it is known to be wrong it takes nothing then, so that any
     /// number of those who know a token get through at the same time; as many that do not as there are threads
     /// may be ahead of their rate, and are waited for afterwards.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub(crate) struct Pace {
     began: Instant,
-    per_second: u64,
+    per_second: AtomicU64,
     /// In nanoseconds since it began.
     used_until: AtomicU64,
 }
@@ -19,7 +19,13 @@ pub(crate) struct Pace {
 impl Pace {
     /// At least one per second.
     pub(crate) fn new(per_second: u64, now: Instant) -> Self {
-        Self { began: now, per_second: per_second.max(1), used_until: AtomicU64::new(0) }
+        let per_second = AtomicU64::new(per_second.max(1));
+        Self { began: now, per_second, used_until: AtomicU64::new(0) }
+    }
+
+    /// The rate from now on; what is used up takes as long as it would have. At least one per second.
+    pub(crate) fn set_rate(&self, per_second: u64) {
+        self.per_second.store(per_second.max(1), Ordering::Relaxed);
     }
 
     /// Takes one, if it comes within `most`: how long to wait for it. `None`: nothing was taken.
@@ -69,7 +75,8 @@ impl Pace {
 
     /// In whole nanoseconds, so that the rate is at most a billionth of itself too high for each one of it.
     fn cost(&self, units: u64) -> u64 {
-        let nanos = u128::from(units) * u128::from(SECOND) / u128::from(self.per_second);
+        let per_second = self.per_second.load(Ordering::Relaxed);
+        let nanos = u128::from(units) * u128::from(SECOND) / u128::from(per_second);
         u64::try_from(nanos).unwrap_or(u64::MAX)
     }
 }
@@ -107,6 +114,18 @@ mod tests {
         let later = begin + Duration::from_millis(500);
         assert_eq!(at_once(&pace, later), 0, "those who wait have taken it");
         assert_eq!(at_once(&pace, later + Duration::from_millis(250)), 1);
+    }
+
+    #[test]
+    fn another_rate_counts_for_what_comes() {
+        let begin = Instant::now();
+        let pace = Pace::new(1, begin);
+        assert_eq!(at_once(&pace, begin), 1);
+        pace.set_rate(10);
+        assert_eq!(at_once(&pace, begin), 0, "what was used stays used");
+        assert_eq!(at_once(&pace, begin + Duration::from_secs(2)), 10);
+        pace.set_rate(2);
+        assert_eq!(at_once(&pace, begin + Duration::from_secs(4)), 2);
     }
 
     #[test]

@@ -15,10 +15,10 @@ mod tunnel;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use ferrotunnel_common::{SessionId, TunnelKind};
+use ferrotunnel_common::{LimitsConfig, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::RwLock;
@@ -64,7 +64,7 @@ pub(crate) struct RegistryConfig {
     pub(crate) tcp_ip: IpAddr,
     pub(crate) max_tunnels_per_session: u32,
     pub(crate) max_visitors_per_tunnel: Option<u32>,
-    pub(crate) crowd: Option<Arc<Crowd>>,
+    pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
 }
@@ -76,6 +76,7 @@ pub(crate) struct Registry(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     config: RegistryConfig,
+    ceilings: Ceilings,
     reserved: ports::Reserved,
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
@@ -83,6 +84,21 @@ struct Inner {
     meters: Meters,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
+}
+
+/// The limits of the moment: they start as the settings say.
+#[derive(Debug)]
+struct Ceilings {
+    /// Of one session.
+    tunnels: AtomicU32,
+    /// Of one tunnel.
+    visitors: Arc<AtomicUsize>,
+    /// Of one source.
+    crowd: Arc<Crowd>,
+}
+
+fn or_no_limit(most: Option<u32>) -> usize {
+    most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX)
 }
 
 #[derive(Debug, Default)]
@@ -96,8 +112,14 @@ struct Maps {
 
 impl Registry {
     pub(crate) fn new(config: RegistryConfig, visitors: Tasks, listeners: Tasks) -> Self {
+        let ceilings = Ceilings {
+            tunnels: AtomicU32::new(config.max_tunnels_per_session),
+            visitors: Arc::new(AtomicUsize::new(or_no_limit(config.max_visitors_per_tunnel))),
+            crowd: Arc::new(Crowd::new(config.max_visitors_per_address)),
+        };
         Self(Arc::new(Inner {
             config,
+            ceilings,
             reserved: ports::Reserved::of_system(),
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
@@ -112,9 +134,17 @@ impl Registry {
         &self.0.meters
     }
 
-    /// Places of visitors by where they come from, if those are limited.
-    pub(crate) fn crowd(&self) -> Option<&Arc<Crowd>> {
-        self.0.config.crowd.as_ref()
+    /// Places of visitors by where they come from.
+    pub(crate) fn crowd(&self) -> &Arc<Crowd> {
+        &self.0.ceilings.crowd
+    }
+
+    /// From now on these limits hold for what comes.
+    pub(crate) fn set_limits(&self, limits: &LimitsConfig) {
+        let ceilings = &self.0.ceilings;
+        ceilings.tunnels.store(limits.max_tunnels_per_session, Ordering::Relaxed);
+        ceilings.visitors.store(or_no_limit(limits.max_visitors_per_tunnel), Ordering::Relaxed);
+        ceilings.crowd.set_most(limits.max_visitors_per_address);
     }
 
     /// Registers a tunnel for `owner`; the answer is what the client is to be told.
@@ -137,7 +167,7 @@ impl Registry {
                 let reason = format!("number {number} is registered already");
                 return Err((RefusalCode::NameTaken, reason));
             }
-            if tunnels.len() >= self.0.config.max_tunnels_per_session as usize {
+            if tunnels.len() >= self.0.ceilings.tunnels.load(Ordering::Relaxed) as usize {
                 let reason = format!("a session may have {} tunnels", tunnels.len());
                 return Err((RefusalCode::LimitExceeded, reason));
             }
@@ -329,7 +359,7 @@ impl Registry {
                 Arc::clone(&tunnel),
                 visitors,
                 listeners,
-                self.0.config.crowd.clone(),
+                Arc::clone(&self.0.ceilings.crowd),
             ),
         );
         let (place, address) = (Place::Port(port), format!(":{port}"));
@@ -338,7 +368,7 @@ impl Registry {
 
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
-        let most = self.0.config.max_visitors_per_tunnel;
+        let most = Arc::clone(&self.0.ceilings.visitors);
         let places = Places::new(most, self.0.meters.clone());
         Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
     }

@@ -11,7 +11,7 @@ use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
 use ferrotunnel_protocol::{Config, ReceiveBudget, Side};
 use hashbrown::HashMap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::AbortHandle;
@@ -124,10 +124,7 @@ impl ServerEngine {
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
                 max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
-                crowd: config
-                    .limits
-                    .max_visitors_per_address
-                    .map(|most| Arc::new(Crowd::new(most))),
+                max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
             },
             visitors.clone(),
@@ -143,7 +140,7 @@ impl ServerEngine {
                 Instant::now().into_std(),
             ),
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
-            limits: config.limits,
+            limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
             shards: config.shards,
             admitted: Arc::default(),
@@ -154,7 +151,7 @@ impl ServerEngine {
         let connections = Tasks::default();
         let door = {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            let most = hall.limits.max_handshakes_in_flight;
+            let most = hall.limits.read().max_handshakes_in_flight;
             let mut warning = Warning::default();
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
@@ -211,9 +208,9 @@ impl ServerEngine {
         self.hall.registry.tunnels()
     }
 
-    /// Places of visitors by where they come from, if those are limited: every ingress asks here.
-    pub fn crowd(&self) -> Option<Arc<Crowd>> {
-        self.hall.registry.crowd().cloned()
+    /// Places of visitors by where they come from: every ingress asks here.
+    pub fn crowd(&self) -> Arc<Crowd> {
+        Arc::clone(self.hall.registry.crowd())
     }
 
     /// How often the limits were met.
@@ -226,7 +223,7 @@ impl ServerEngine {
             visitors_of_tunnels: count(&meters.visitors_of_tunnels),
             streams_too_fast: count(&meters.streams_too_fast),
             pauses: count(&meters.pauses),
-            visitors_of_addresses: self.crowd().map_or(0, |crowd| crowd.turned_away()),
+            visitors_of_addresses: self.hall.registry.crowd().turned_away(),
         }
     }
 
@@ -264,6 +261,25 @@ impl ServerEngine {
             self.hall.end_if_revoked(&owner);
         }
         Ok(())
+    }
+
+    /// From now on these limits hold for what comes: sessions that begin, tunnels that are registered,
+    /// visitors of all tunnels, wrong tokens. Nothing ends by a lower one, and sessions keep the rates and
+    /// the room for streams that they began with.
+    ///
+    /// Where the server listens and how much memory it plans with is decided at the start:
+    /// `max_handshakes_in_flight` and `max_receive_memory` stay what they were, and `max_visitors` is the
+    /// HTTP ingress's.
+    pub fn set_limits(&self, limits: &LimitsConfig) {
+        {
+            let mut held = self.hall.limits.write();
+            let mut limits = limits.clone();
+            limits.max_handshakes_in_flight = held.max_handshakes_in_flight;
+            limits.max_receive_memory = held.max_receive_memory;
+            *held = limits;
+        }
+        self.hall.guesses.set_rate(limits.max_failed_handshakes_per_address);
+        self.hall.registry.set_limits(limits);
     }
 
     /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
@@ -308,7 +324,7 @@ impl ServerEngine {
     /// A connection that came over a network that is none of the system's.
     pub(crate) fn receive(&self, carrier: impl Carrier, peer: SocketAddr) {
         let hall = Arc::clone(&self.hall);
-        let deadline = Instant::now() + hall.limits.handshake_deadline;
+        let deadline = Instant::now() + hall.limits.read().handshake_deadline;
         self.connections.spawn(async move {
             let places = Arc::new(Semaphore::new(1));
             let Ok(place) = places.acquire_owned().await else { return };
@@ -352,7 +368,8 @@ struct Hall {
     roster: Mutex<Roster>,
     guesses: Guesses,
     budget: ReceiveBudget,
-    limits: LimitsConfig,
+    /// Those that sessions begin with.
+    limits: RwLock<LimitsConfig>,
     heartbeat: Duration,
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
@@ -438,7 +455,7 @@ fn receive(
     place: OwnedSemaphorePermit,
 ) {
     let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
-    let deadline = Instant::now() + hall.limits.handshake_deadline;
+    let deadline = Instant::now() + hall.limits.read().handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
         socket::tune_carrier(&socket);
         let Some(tls) = &hall.tls else {
@@ -544,13 +561,14 @@ async fn enter<C: Carrier>(
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
     let mut place = Some(place);
+    let limits = hall.limits.read().clone();
     let config = Config {
         // What TLS has left of it.
         handshake_deadline: deadline.saturating_duration_since(Instant::now()),
         heartbeat: hall.heartbeat,
-        max_streams: hall.limits.max_streams_per_session,
-        max_tunnels: hall.limits.max_tunnels_per_session,
-        budget: match hall.limits.max_receive_memory_per_session {
+        max_streams: limits.max_streams_per_session,
+        max_tunnels: limits.max_tunnels_per_session,
+        budget: match limits.max_receive_memory_per_session {
             None => hall.budget.clone(),
             Some(bytes) => hall.budget.part(bytes),
         },
@@ -565,7 +583,7 @@ async fn enter<C: Carrier>(
             direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
             return Ok(());
         }
-        let one = Seat::take_within(&hall.admitted, hall.limits.max_sessions);
+        let one = Seat::take_within(&hall.admitted, limits.max_sessions);
         let one = one.ok_or(Cow::Borrowed("the server is full"))?;
         seats = Some((one, guest.credential.principal.take_session()?));
         Ok(())
@@ -607,10 +625,10 @@ async fn enter<C: Carrier>(
         guest.client_id,
         guest.credential,
         OwnerLimits {
-            max_streams: hall.limits.max_streams_per_session,
+            max_streams: limits.max_streams_per_session,
             rates: Rates {
-                streams: hall.limits.max_streams_per_second,
-                bytes: hall.limits.max_bytes_per_second,
+                streams: limits.max_streams_per_second,
+                bytes: limits.max_bytes_per_second,
             },
         },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),

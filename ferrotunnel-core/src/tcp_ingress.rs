@@ -41,7 +41,7 @@ impl Bound {
         self,
         mut admit: impl FnMut(Visitor) + Send + 'static,
         listeners: &Tasks,
-        crowd: Option<Arc<Crowd>>,
+        crowd: Arc<Crowd>,
     ) -> Ingress {
         let ingress = self.addr;
         let listener = Arc::new(Mutex::new(Some(self.listener)));
@@ -54,15 +54,11 @@ impl Bound {
             }
         };
         let accepting = accept_from(poll_accept, move |socket, addr| {
-            let place = match crowd.as_ref().map(|crowd| crowd.enter(addr.ip())) {
-                None => None,
-                Some(Some(place)) => Some(place),
-                Some(None) => {
-                    tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
-                    return socket::abort_on_close(&socket);
-                }
+            let Some(place) = crowd.enter(addr.ip()) else {
+                tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
+                return socket::abort_on_close(&socket);
             };
-            admit(Visitor { socket, addr, ingress, place });
+            admit(Visitor { socket, addr, ingress, place: Some(place) });
         });
         Ingress { listener, accepting: listeners.spawn(accepting) }
     }

@@ -3,7 +3,10 @@
 use std::{
     future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::Poll,
     time::Duration,
 };
@@ -12,7 +15,7 @@ use ferrotunnel_core::{Crowd, Routes, Shards, accept::accept_loop, tasks::Tasks}
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
@@ -37,8 +40,10 @@ pub struct HttpIngress {
     /// What hyper starts by itself ends with the ingress.
     tasks: Tasks,
     shards: Shards,
-    /// What is left of [`HttpConfig::max_visitors`].
+    /// One for each visitor inside; there are more of them than anybody allows.
     places: Arc<Semaphore>,
+    /// At first [`HttpConfig::max_visitors`].
+    most: AtomicUsize,
     /// For those who find no place and are told so.
     door_places: Arc<Semaphore>,
     /// Places by where visitors come from, where those are limited.
@@ -51,10 +56,11 @@ impl HttpIngress {
         let tasks = Tasks::default();
         let forwarder = Forwarder::new(routes, config, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
-        let places = Arc::new(Semaphore::new(config.max_visitors.min(Semaphore::MAX_PERMITS)));
+        let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let most = AtomicUsize::new(config.max_visitors);
         let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
         let drain_grace = config.drain_grace;
-        Self { serving, drain_grace, tasks, shards, places, door_places, crowd: None }
+        Self { serving, drain_grace, tasks, shards, places, most, door_places, crowd: None }
     }
 
     /// The same with a limit on visitors from one source; more are answered with a 429 and closed.
@@ -62,6 +68,18 @@ impl HttpIngress {
     pub fn limited_by(mut self, crowd: Arc<Crowd>) -> Self {
         self.crowd = Some(crowd);
         self
+    }
+
+    /// So many visitors at once from now on; those inside stay.
+    pub fn set_max_visitors(&self, most: usize) {
+        self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// For a visitor who has just come, unless there are as many as there may be.
+    fn place(&self) -> Option<OwnedSemaphorePermit> {
+        let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
+        let inside = Semaphore::MAX_PERMITS - self.places.available_permits();
+        (inside <= self.most.load(Ordering::Relaxed)).then_some(place)
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -86,7 +104,7 @@ impl HttpIngress {
                 }
                 let place = match refusal {
                     Admission::OneOfTooMany => None,
-                    _ => self.places.clone().try_acquire_owned().ok(),
+                    _ => self.place(),
                 };
                 if let Some(place) = place {
                     let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);

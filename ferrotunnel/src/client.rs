@@ -247,8 +247,9 @@ impl ClientBuilder {
             .tunnels
             .into_iter()
             .map(|tunnel| tunnel.or_local_addr(self.local_addr.as_deref()).into_local())
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
+        let events = events_kept(tunnels.len(), self.servers.len());
         Ok(Client {
             settings: Settings {
                 servers: self.servers,
@@ -264,7 +265,7 @@ impl ClientBuilder {
                 threads: self.threads,
             },
             running: Mutex::default(),
-            events: broadcast::Sender::new(EVENTS_KEPT),
+            events: broadcast::Sender::new(events),
         })
     }
 }
@@ -420,5 +421,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A server that is busy with the handshakes of many clients lets them wait for some seconds.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Events kept for a listener that is slow to take them.
-const EVENTS_KEPT: usize = 64;
+/// Events kept for a listener that is slow to take them. All tunnels may become ready at every server in
+/// one turn of the client, in which no listener has a chance to take any of it; twice that, since they may
+/// be lost in the same turn. Some 200 bytes each.
+fn events_kept(tunnels: usize, servers: usize) -> usize {
+    const OTHERS: usize = 64;
+    tunnels.saturating_mul(servers).saturating_mul(2).saturating_add(OTHERS)
+}

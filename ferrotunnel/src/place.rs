@@ -23,11 +23,44 @@ impl Place {
         }
     }
 
-    /// For the engine.
-    pub(crate) fn take(&self, setting: &str) -> Result<Listen, Error> {
+    /// For a start, which may fail: a socket that was handed over is there for the next one then.
+    pub(crate) fn lend(&self, setting: &str) -> Result<(Listen, Option<Lent>), Error> {
         match self {
-            Self::At(addr) => Ok(Listen::At(*addr)),
-            Self::On(_, listener) => listener.take(setting).map(Listen::On),
+            Self::At(addr) => Ok((Listen::At(*addr), None)),
+            Self::On(_, place) => {
+                let lent = place.lend(setting)?;
+                Ok((Listen::On(lent.copy(setting)?), Some(lent)))
+            }
+        }
+    }
+}
+
+/// A socket whose copy is on its way to become a server. It goes back to where it came from when this is
+/// dropped, unless it is [spent](Self::spend).
+#[derive(Debug)]
+pub(crate) struct Lent {
+    place: HandedOver,
+    listener: Option<TcpListener>,
+}
+
+impl Lent {
+    fn copy(&self, setting: &str) -> Result<TcpListener, Error> {
+        let listener = self.listener.as_ref().ok_or_else(|| is_gone(setting))?;
+        listener.try_clone().map_err(|error| {
+            Error::config(format!("{setting}: the socket cannot be used: {error}"))
+        })
+    }
+
+    /// The server has it.
+    pub(crate) fn spend(mut self) {
+        self.listener = None;
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            *self.place.0.lock() = Some(listener);
         }
     }
 }
@@ -54,8 +87,9 @@ impl HandedOver {
         Ok(Place::On(addr, self))
     }
 
-    fn take(&self, setting: &str) -> Result<TcpListener, Error> {
-        self.0.lock().take().ok_or_else(|| is_gone(setting))
+    fn lend(&self, setting: &str) -> Result<Lent, Error> {
+        let listener = self.0.lock().take().ok_or_else(|| is_gone(setting))?;
+        Ok(Lent { place: self.clone(), listener: Some(listener) })
     }
 }
 

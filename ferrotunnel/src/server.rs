@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{
@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::Error;
-use crate::place::{HandedOver, Place};
+use crate::place::{HandedOver, Lent, Place};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -402,16 +402,18 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let http = match settings.http_bind {
-            None => None,
+        let (tunnel_place, tunnel_lent) = settings.bind.lend("tunnel_listener")?;
+        let (http, http_lent) = match settings.http_bind {
+            None => (None, None),
             Some(place) => {
-                let listener = server::bind(place.take("http_listener")?, "http_bind")?;
+                let (listen, lent) = place.lend("http_listener")?;
+                let listener = server::bind(listen, "http_bind")?;
                 let addr = listener.local_addr()?;
-                Some((listener, addr))
+                (Some((listener, addr)), lent)
             }
         };
         let engine = ServerEngine::start(ServerConfig {
-            bind: settings.bind.take("tunnel_listener")?,
+            bind: tunnel_place,
             transport: settings.transport,
             token: settings.token,
             principals: settings.principals,
@@ -424,16 +426,15 @@ impl Server {
             visitor_grace: settings.visitor_grace,
             heartbeat: HEARTBEAT,
         })?;
+        // From here on nothing fails.
+        [tunnel_lent, http_lent].into_iter().flatten().for_each(Lent::spend);
         let http = http.map(|(listener, addr)| {
             let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
-            let ingress = match engine.crowd() {
-                None => ingress,
-                Some(crowd) => ingress.limited_by(crowd),
-            };
-            let ingress = Arc::new(ingress);
+            let ingress = Arc::new(ingress.limited_by(engine.crowd()));
+            let of = Arc::downgrade(&ingress);
             let stop = watch::Sender::new(false);
             let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
-            RunningHttp { addr, stop, task }
+            RunningHttp { addr, of, stop, task }
         });
         tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
@@ -493,6 +494,8 @@ pub struct RunningServer {
 #[derive(Debug)]
 struct RunningHttp {
     addr: SocketAddr,
+    /// Its task has it, and it ends with that.
+    of: Weak<HttpIngress>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -561,6 +564,24 @@ impl RunningServer {
     ) -> Result<(), Error> {
         let principals: Vec<PrincipalConfig> = principals.into_iter().collect();
         Ok(self.engine.set_principals(&principals)?)
+    }
+
+    /// Replaces the limits. They hold for what comes from then on: sessions that begin, tunnels that are
+    /// registered, visitors of all tunnels, wrong tokens. Nothing ends by a lower one, and sessions keep
+    /// the rates, the memory and the room for streams that they began with.
+    ///
+    /// `max_handshakes_in_flight` and `max_receive_memory` stay what they were: only another start changes
+    /// them.
+    ///
+    /// # Errors
+    /// One of them cannot be used; nothing has changed then.
+    pub fn set_limits(&self, limits: &LimitsConfig) -> Result<(), Error> {
+        check_limits(limits)?;
+        self.engine.set_limits(limits);
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_max_visitors(limits.max_visitors);
+        }
+        Ok(())
     }
 
     /// Tunnels registered at present, over all clients.

@@ -53,6 +53,28 @@ fn a_served_app_knows_who_connected() {
     });
 }
 
+#[test]
+fn a_hundred_tunnels_are_told_to_a_listener_that_looks_when_all_of_them_are_there() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let names: Vec<String> = (0..100).map(|number| format!("app-{number}")).collect();
+        let tunnel = |name: &String| Tunnel::http(name).local_addr("127.0.0.1:1");
+        let client = names.iter().fold(bed.client(), |client, name| client.tunnel(tunnel(name)));
+        let client = client.build().unwrap();
+        let mut events = client.events();
+        client.start().await.unwrap();
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv().inspect_err(|error| {
+            assert_eq!(*error, tokio::sync::broadcast::error::TryRecvError::Empty);
+        }) {
+            if let ClientEvent::TunnelReady(tunnel) = event {
+                told.push(tunnel.name);
+            }
+        }
+        assert_eq!(told, names);
+    });
+}
+
 #[derive(Clone)]
 struct Peer(SocketAddr);
 

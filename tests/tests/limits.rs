@@ -61,6 +61,109 @@ fn a_client_gets_no_more_tunnels_than_it_may_have() {
     });
 }
 
+/// The defaults with a change, from now on.
+fn set(bed: &TestBed, change: impl FnOnce(&mut LimitsConfig)) {
+    let mut limits = LimitsConfig::default();
+    change(&mut limits);
+    bed.server.set_limits(&limits).unwrap();
+}
+
+/// Whether a TCP visitor is served, who stays then.
+async fn comes_in(public: SocketAddr) -> Option<TcpStream> {
+    let mut visitor = TcpStream::connect(public).await.ok()?;
+    visitor.write_all(b"x").await.ok()?;
+    soon("an echo or the end", visitor.read_u8()).await.ok()?;
+    Some(visitor)
+}
+
+#[test]
+fn other_limits_hold_for_visitors_who_come_while_the_server_runs() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let mut inside = vec![comes_in(public).await.unwrap(), comes_in(public).await.unwrap()];
+        set(&bed, |limits| limits.max_visitors_per_tunnel = Some(2));
+        assert!(comes_in(public).await.is_none());
+        set(&bed, |limits| limits.max_visitors_per_tunnel = Some(3));
+        inside.push(comes_in(public).await.unwrap());
+        assert!(comes_in(public).await.is_none());
+
+        // Who came before there was such a limit does not count.
+        set(&bed, |limits| limits.max_visitors_per_address = Some(1));
+        inside.push(comes_in(public).await.unwrap());
+        assert!(comes_in(public).await.is_none());
+        set(&bed, |_| {});
+        inside.push(comes_in(public).await.unwrap());
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
+
+        let site = Site::start().await;
+        let _http = bed.http("app", site.addr()).await;
+        set(&bed, |limits| limits.max_visitors = 1);
+        let held = bed.get("app", "/held");
+        let over = async {
+            site.held(1).await;
+            let answer = bed.get("app", "/hello").await;
+            assert_eq!(answer.status, 503);
+            assert_eq!(answer.ferrotunnel_error(), Some("server-full"));
+            set(&bed, |limits| limits.max_visitors = 2);
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            site.release();
+        };
+        assert_eq!(tokio::join!(held, over).0.body, "released");
+
+        // Nothing changes by what cannot be used.
+        set(&bed, |limits| limits.max_visitors_per_tunnel = Some(1));
+        let mut nothing = LimitsConfig::default();
+        nothing.max_visitors = 0;
+        assert_eq!(bed.server.set_limits(&nothing).unwrap_err().kind(), Kind::Config);
+        assert!(comes_in(public).await.is_none());
+    });
+}
+
+#[test]
+fn other_limits_hold_for_sessions_that_begin_while_the_server_runs() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_old, of_old) = bed.tcp(echo.addr()).await;
+        set(&bed, |limits| {
+            limits.max_streams_per_session = 1;
+            limits.max_tunnels_per_session = 1;
+        });
+        let (new, of_new) = bed.tcp(echo.addr()).await;
+        let mut inside = vec![comes_in(of_new).await.unwrap()];
+        assert!(comes_in(of_new).await.is_none());
+        let error = new.listen(Tunnel::http("second")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Refused);
+        // This one keeps the room that it began with.
+        inside.push(comes_in(of_old).await.unwrap());
+        inside.push(comes_in(of_old).await.unwrap());
+
+        set(&bed, |limits| limits.max_sessions = 2);
+        let third = bed.client().local_addr("1").retry(Retry::Never).build().unwrap();
+        let error = third.start().await.unwrap_err().to_string();
+        assert!(error.contains("full"), "{error}");
+        set(&bed, |limits| limits.max_streams_per_second = Some(1));
+        let (_fourth, hurried) = bed.tcp(echo.addr()).await;
+        inside.push(comes_in(hurried).await.unwrap());
+        // One of them is turned away, unless a second lies between them each time.
+        let mut refused = 0;
+        for _ in 0..100 {
+            match comes_in(hurried).await {
+                Some(visitor) => inside.push(visitor),
+                None => refused += 1,
+            }
+        }
+        assert!(refused > 0);
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
+    });
+}
+
 #[test]
 fn a_tcp_visitor_over_the_limit_is_closed_at_once() {
     over_both(async |carrier| {

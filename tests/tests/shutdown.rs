@@ -215,6 +215,27 @@ fn a_listener_that_is_handed_over_goes_with_the_server_that_took_it() {
     });
 }
 
+#[test]
+fn a_listener_that_is_handed_over_is_there_again_when_the_start_fails() {
+    over_both(async |carrier| {
+        let http = TcpListener::bind((own_ip(), 0)).unwrap();
+        let addr = http.local_addr().unwrap();
+        let taken = TcpListener::bind((own_ip(), 0)).unwrap();
+        let bind = taken.local_addr().unwrap();
+        let server = TestBed::server(carrier).bind(bind).http_listener(http).build().unwrap();
+        for _ in 0..2 {
+            let error = server.spawn().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKindOfLibrary::AddrInUse);
+        }
+        drop(taken);
+        let running = server.spawn().await.unwrap();
+        assert_eq!(running.http_addr(), Some(addr));
+        assert_eq!(ferrotunnel_tests::get(addr, "none.localhost", "/").await.status, 404);
+        soon("the shutdown", running.shutdown()).await.unwrap();
+        TcpListener::bind(addr).unwrap();
+    });
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn a_socket_that_does_not_listen_is_refused_with_what_to_do() {

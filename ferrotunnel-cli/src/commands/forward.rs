@@ -13,11 +13,12 @@ use crate::systemd::Manager;
 pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
+    let mut standing = Standing::new(settings.server_mode());
     let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
 
     let drain_timeout = settings.drain_timeout();
     let client = settings.build()?;
-    let (mut manager, mut standing) = (Manager::from_env(), Standing::default());
+    let mut manager = Manager::from_env();
     output.talk(format_args!("connecting to {}", servers.join(", ")));
     let mut events = client.events();
     let running = async {

@@ -7,6 +7,7 @@ use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
 
 use crate::args::ServerCommand;
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::reload::Reload;
@@ -27,6 +28,16 @@ pub(super) async fn run(
     let layers = args.given.over_file(file.server.unwrap_or_default());
     let running = layers.clone().resolve();
     let settings = ServerSettings::resolve(layers, file.principals)?;
+    let control = running.control.clone().map(Control::open).transpose()?;
+    match (&mut reload, control) {
+        (None, Some(_)) => {
+            return Err(Failure::usage(
+                "--control (or FERROTUNNEL_CONTROL) is for reading a settings file again, and there is none; give --config too",
+            ));
+        }
+        (Some(reload), Some(control)) => reload.listens_on(control),
+        (_, None) => {}
+    }
     if let Some(reload) = &mut reload {
         reload.runs_with(running, settings.token().cloned());
     }
@@ -49,6 +60,8 @@ pub(super) async fn run(
             }
         }
     }
+    // Nobody asks any more, and the next server may listen there.
+    drop(reload);
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
 }

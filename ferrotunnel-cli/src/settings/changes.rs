@@ -18,6 +18,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tcp_bind_ip,
         visitor_grace,
         threads,
+        control,
         drain: DrainArg { drain_timeout },
         limits: limits_args,
         timeouts:
@@ -39,32 +40,11 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
         ("visitor-grace", *visitor_grace == said.visitor_grace),
         ("threads", *threads == said.threads),
+        ("control", *control == said.control),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
-        ("limits.max-sessions", was.max_sessions == is.max_sessions),
-        ("limits.max-tunnels", was.max_tunnels_per_session == is.max_tunnels_per_session),
-        ("limits.max-streams", was.max_streams_per_session == is.max_streams_per_session),
+        // Of the limits only these: the others hold for what comes, as soon as they are read.
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
-        (
-            "limits.max-failed-handshakes",
-            was.max_failed_handshakes_per_address == is.max_failed_handshakes_per_address,
-        ),
-        ("limits.max-visitors", was.max_visitors == is.max_visitors),
-        (
-            "limits.max-visitors-per-tunnel",
-            was.max_visitors_per_tunnel == is.max_visitors_per_tunnel,
-        ),
-        (
-            "limits.max-visitors-per-address",
-            was.max_visitors_per_address == is.max_visitors_per_address,
-        ),
-        ("limits.max-streams-per-second", was.max_streams_per_second == is.max_streams_per_second),
-        ("limits.max-bytes-per-second", was.max_bytes_per_second == is.max_bytes_per_second),
-        (
-            "limits.max-session-memory",
-            was.max_receive_memory_per_session == is.max_receive_memory_per_session,
-        ),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
-        ("limits.handshake-timeout", was.handshake_deadline == is.handshake_deadline),
         ("timeouts.http-header-timeout", *http_header_timeout == said.timeouts.http_header_timeout),
         (
             "timeouts.http-response-timeout",

@@ -183,6 +183,18 @@ impl<'i> Section<'_, 'i> {
 
     /// A file that has to be there. A relative path begins where the settings file lies.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
+        let (start, path) = self.placed_path(key)?;
+        let file = NamedFile { key, path: path.clone(), line: 0, column: 0 };
+        self.reading.files.borrow_mut().push((start, file));
+        Some(path)
+    }
+
+    /// A file that need not be there yet. A relative path begins where the settings file lies.
+    pub(super) fn new_path(&mut self, key: &'static str) -> Option<PathBuf> {
+        self.placed_path(key).map(|(_, path)| path)
+    }
+
+    fn placed_path(&mut self, key: &'static str) -> Option<(usize, PathBuf)> {
         let value = self.take(key)?;
         let directory = &self.reading.directory;
         let path = match value.get_ref() {
@@ -192,9 +204,7 @@ impl<'i> Section<'_, 'i> {
             })?,
             other => return self.wrong_type(key, &value, "text in quotes", other),
         };
-        let file = NamedFile { key, path: path.clone(), line: 0, column: 0 };
-        self.reading.files.borrow_mut().push((value.span().start, file));
-        Some(path)
+        Some((value.span().start, path))
     }
 
     /// Several texts.

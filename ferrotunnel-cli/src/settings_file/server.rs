@@ -21,6 +21,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
         threads: section.number("threads", value::threads),
+        control: section.new_path("control"),
         drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),

@@ -46,6 +46,7 @@ fn every_key_of_a_server_is_taken() {
         tls-client-ca = "ca.pem"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
+        control = "run/control"
         drain-timeout = "2m"
         [server.limits]
         max-sessions = 1
@@ -78,6 +79,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     assert_eq!(server.threads, Some(3));
+    assert_eq!(server.control, Some("/etc/ferrotunnel/run/control".into()));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));

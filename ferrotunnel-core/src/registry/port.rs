@@ -23,7 +23,7 @@ impl Port {
         tunnel: Arc<Tunnel>,
         visitors: Tasks,
         listeners: &Tasks,
-        crowd: Option<Arc<Crowd>>,
+        crowd: Arc<Crowd>,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
         let way_in = WayIn { current: Arc::clone(&current), visitors };

@@ -21,7 +21,7 @@ fn registry() -> Registry {
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         max_tunnels_per_session: 10,
         max_visitors_per_tunnel: None,
-        crowd: None,
+        max_visitors_per_address: None,
         grace: Duration::ZERO,
     };
     Registry::new(config, Tasks::default(), Tasks::default())

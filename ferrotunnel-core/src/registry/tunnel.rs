@@ -59,18 +59,18 @@ pub struct Tunnel {
 #[derive(Debug)]
 pub(super) struct Places {
     taken: Arc<AtomicUsize>,
-    most: usize,
+    /// The same for all tunnels.
+    most: Arc<AtomicUsize>,
     meters: Meters,
 }
 
 impl Places {
-    pub(super) fn new(most: Option<u32>, meters: Meters) -> Self {
-        let most = most.and_then(|most| usize::try_from(most).ok()).unwrap_or(usize::MAX);
+    pub(super) fn new(most: Arc<AtomicUsize>, meters: Meters) -> Self {
         Self { taken: Arc::default(), most, meters }
     }
 
     fn take(&self) -> Option<Seat> {
-        Seat::take_within(&self.taken, self.most)
+        Seat::take_within(&self.taken, self.most.load(Ordering::Relaxed))
     }
 }
 

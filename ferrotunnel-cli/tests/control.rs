@@ -1,0 +1,154 @@
+//! `ferrotunnel reload`, and the socket by which it reaches a server: the built program at both ends.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Output;
+
+use ferrotunnel_tests::TOKEN;
+use serde_json::{Value, json};
+use support::files::Files;
+use support::server::Server;
+use support::{PATIENCE, command};
+
+/// The settings of a server with a control socket.
+fn settings(files: &Files, more: &str) -> String {
+    files.server(&format!("control = 'run/control'\n{more}"))
+}
+
+fn socket(files: &Files) -> PathBuf {
+    files.dir().join("run/control")
+}
+
+fn server(file: &str) -> Server {
+    Server::spawn(command(&["server", "--json", "--config", file]))
+}
+
+/// What a command wrote and how it ended.
+fn reload(args: &[&str]) -> Output {
+    command(&[&["reload"], args].concat()).output().unwrap()
+}
+
+#[track_caller]
+fn ends(output: &Output, code: i32, words: &str) {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains(words), "{words:?} is not in: {said}");
+    assert_eq!(output.status.code(), Some(code), "{said}");
+}
+
+/// Sends something to the socket, and hears the answer to the end.
+fn says(files: &Files, bytes: &[u8]) -> String {
+    let mut stream = UnixStream::connect(socket(files)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    // Who has heard enough may be gone before all is said.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+#[test]
+fn a_reload_says_that_the_settings_were_taken_and_what_needs_a_restart() {
+    let files = Files::new();
+    let file = settings(&files, "");
+    let server = server(&file);
+    let mode = std::fs::metadata(socket(&files)).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let control = socket(&files);
+    let control = control.to_str().unwrap();
+    ends(&reload(&["--control", control]), 0, "settings reloaded; principals: 0");
+
+    let (_, verifier) = ferrotunnel::issue_token().unwrap();
+    settings(
+        &files,
+        &format!("domain = 'tunnel.example'\n[principals.web]\ntokens = ['{verifier}']"),
+    );
+    let taken = reload(&["--config", &file, "--json"]);
+    ends(&taken, 0, "warning: in force only after a restart: domain");
+    let event = json!({ "event": "reloaded", "principals": 1, "restart_needed": ["domain"] });
+    assert_eq!(serde_json::from_slice::<Value>(&taken.stdout).unwrap(), event);
+    // The server says the same where it runs.
+    let mut told = server.process.line();
+    while told.parse::<Value>().unwrap() != event {
+        told = server.process.line();
+    }
+}
+
+#[test]
+fn a_reload_that_is_refused_says_where_the_file_is_wrong() {
+    let files = Files::new();
+    let file = settings(&files, "");
+    let _server = server(&file);
+    let control = socket(&files);
+    let control = control.to_str().unwrap();
+    settings(&files, "bnid = 1");
+    let problem = format!("error: {file}:6:1: unknown key \"bnid\" in [server]");
+    ends(&reload(&["--control", control]), 1, &problem);
+    ends(&reload(&["--config", &file]), 1, &problem);
+    std::fs::remove_file(&file).unwrap();
+    ends(&reload(&["--control", control]), 1, "cannot read");
+    settings(&files, "");
+    ends(&reload(&["--control", control]), 0, "settings reloaded");
+}
+
+#[test]
+fn whatever_else_is_said_is_answered_in_one_line_and_ends_nothing() {
+    let files = Files::new();
+    let file = settings(&files, "");
+    let server = server(&file);
+    let garbage: Vec<u8> = (0..1_000_000_u32).map(|number| (number * 31 % 251) as u8).collect();
+    for said in [&b"\n"[..], b"reload now\n", b"\xff\xfe\0\n", &[b'r'; 65], &garbage] {
+        let answer = says(&files, said);
+        // The rest of what was not read may cut the answer off.
+        assert!(answer.is_empty() || answer.lines().count() == 1, "{answer}");
+    }
+    let answer: Value = says(&files, b"stop\n").parse().unwrap();
+    assert_eq!(answer["event"], "not_understood");
+    // Who says nothing and who goes away hold nobody up.
+    let silent: Vec<_> = (0..7).map(|_| UnixStream::connect(socket(&files)).unwrap()).collect();
+    drop(UnixStream::connect(socket(&files)).unwrap());
+    ends(&reload(&["--config", &file]), 0, "settings reloaded");
+    drop(silent);
+    assert!(says(&files, b"reload\n").ends_with("}\n"));
+    drop(server);
+}
+
+#[test]
+fn a_socket_of_a_server_that_runs_is_refused_and_one_of_a_dead_server_replaced() {
+    let files = Files::new();
+    let file = settings(&files, "");
+    let mut first = server(&file);
+    let second = command(&["server", "--config", &file]).output().unwrap();
+    ends(&second, 1, "another server listens there");
+    first.process.signal("KILL");
+    first.process.ended();
+    assert!(socket(&files).exists());
+    ends(&reload(&["--config", &file]), 1, "no server listens on");
+    let mut next = server(&file);
+    ends(&reload(&["--config", &file]), 0, "settings reloaded");
+    next.process.signal("TERM");
+    next.process.ended();
+    assert!(!socket(&files).exists());
+    ends(&reload(&["--config", &file]), 1, "no server listens on");
+}
+
+#[test]
+fn without_a_socket_or_a_file_it_says_how_to_have_one() {
+    let files = Files::new();
+    let file = files.server("");
+    ends(&reload(&[]), 2, "set --control or FERROTUNNEL_CONTROL");
+    ends(&reload(&["--config", &file]), 2, "names no control socket; set control in [server]");
+    let mut alone = command(&["server", "--control", "control", "--bind", "127.0.0.1:0"]);
+    let alone = alone.env("FERROTUNNEL_TOKEN", TOKEN).current_dir(files.dir()).output().unwrap();
+    ends(&alone, 2, "give --config too");
+    assert!(!files.dir().join("control").exists());
+}
