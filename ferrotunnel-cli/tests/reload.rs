@@ -15,7 +15,7 @@ use ferrotunnel_tests::{
 };
 use serde_json::{Value, json};
 use support::files::Files;
-use support::server::Server;
+use support::server::{Server, tcp_client};
 use support::{Running, command};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
@@ -103,6 +103,20 @@ fn who_is_taken_out_of_the_file_is_disconnected_and_nobody_else() {
         eventually("the port to be closed", refused).await;
         assert!(!web.may_come(server.tunnel));
         says_and_hears(&mut stays).await;
+    });
+}
+
+#[test]
+fn a_server_without_a_file_goes_on_when_it_is_told_to_read_it() {
+    run(async {
+        let server = Server::start();
+        let echo = LocalService::echo().await;
+        let (_client, public) = tcp_client(server.tunnel, echo.addr(), &[]);
+        let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        server.process.signal("HUP");
+        assert_eq!(event(&server), json!({ "event": "certificates_reloaded" }));
+        says_and_hears(&mut visitor).await;
     });
 }
 
@@ -234,11 +248,4 @@ fn certificates_are_loaded_with_the_settings() {
     let said = server.process.talk_with("the certificates of before stay in use");
     assert!(said.starts_with("warning: ") && said.contains(cert), "{said}");
     assert!(web.may_come(server.tunnel));
-}
-
-#[test]
-fn without_a_settings_file_a_hang_up_ends_a_server() {
-    let mut server = Server::start();
-    server.process.signal("HUP");
-    assert!(!server.process.ended().success());
 }

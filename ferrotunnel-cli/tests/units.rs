@@ -35,24 +35,36 @@ fn values<'a>(unit: &'a str, key: &str) -> Vec<&'a str> {
     pairs.filter(|(name, _)| *name == key).map(|(_, value)| value).collect()
 }
 
-/// The script that the shell of a unit runs, of this very build.
-fn script(unit: &str) -> String {
+/// What a unit starts, of this very build: through a shell, or itself.
+fn start(unit: &str) -> Command {
     let [start] = values(unit, "ExecStart")[..] else { panic!("one ExecStart, please") };
+    let ours = "/usr/local/bin/ferrotunnel";
+    assert!(start.contains(&format!("{ours} ")), "{start}");
+    let start = start.replace("$$", "$").replace(ours, env!("CARGO_BIN_EXE_ferrotunnel"));
     let quoted = start.strip_prefix("/bin/sh -c '").and_then(|rest| rest.strip_suffix('\''));
-    let script = quoted.unwrap().replace("$$", "$");
-    assert!(script.contains("exec /usr/local/bin/ferrotunnel "), "{script}");
-    script.replace("/usr/local/bin/ferrotunnel", env!("CARGO_BIN_EXE_ferrotunnel"))
+    if let Some(script) = quoted {
+        let mut shell = Command::new("/bin/sh");
+        shell.args(["-c", script]);
+        return shell;
+    }
+    let mut words = start.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    command.args(words);
+    command
 }
 
-/// What a unit runs, with a token as systemd hands it over, and nothing of the test's settings.
+/// What a unit runs, with a token as systemd hands it over, and nothing of the test's settings. The
+/// token ends without a line end: so do those that other programs write.
 fn service(unit: &str) -> (Command, tempfile::TempDir) {
     let credentials = tempfile::tempdir().unwrap();
-    std::fs::write(credentials.path().join("token"), format!("{TOKEN}\n")).unwrap();
-    let mut started = Command::new("/bin/sh");
-    started.args(["-c", &script(unit)]).env("CREDENTIALS_DIRECTORY", credentials.path());
+    std::fs::write(credentials.path().join("token"), TOKEN).unwrap();
+    let mut started = start(unit);
     for (name, value) in command(&[]).get_envs() {
         assert!(value.is_none());
         started.env_remove(name);
+    }
+    for (name, value) in values(unit, "Environment").iter().filter_map(|set| set.split_once('=')) {
+        started.env(name, value.replace("%d", &credentials.path().to_string_lossy()));
     }
     (started, credentials)
 }
@@ -61,7 +73,10 @@ fn service(unit: &str) -> (Command, tempfile::TempDir) {
 fn systemd_understands_the_units() {
     let dir = tempfile::tempdir().unwrap();
     for name in [SERVER, SOCKETS, CLIENT] {
-        std::fs::copy(folder().join(name), dir.path().join(name)).unwrap();
+        // It looks whether what they start is there.
+        let here =
+            unit(name).replace("/usr/local/bin/ferrotunnel", env!("CARGO_BIN_EXE_ferrotunnel"));
+        std::fs::write(dir.path().join(name), here).unwrap();
     }
     let files =
         [SERVER, SOCKETS, "ferrotunnel-client@app.service"].map(|name| dir.path().join(name));
@@ -83,7 +98,9 @@ fn the_units_say_what_the_program_relies_on() {
     for name in [SERVER, CLIENT] {
         let unit = unit(name);
         assert_eq!(values(&unit, "Type"), ["notify"], "{name}");
-        assert_eq!(values(&unit, "RestartPreventExitStatus"), ["2"], "{name}");
+        // A client that was taken over (4) must not take the tunnel back.
+        let final_codes = if name == CLIENT { "2 4" } else { "2" };
+        assert_eq!(values(&unit, "RestartPreventExitStatus"), [final_codes], "{name}");
         assert_eq!(values(&unit, "LoadCredential"), ["token:/etc/ferrotunnel/token"], "{name}");
         for key in ["NoNewPrivileges", "MemoryDenyWriteExecute", "DynamicUser"] {
             assert_eq!(values(&unit, key), ["yes"], "{key} of {name}");

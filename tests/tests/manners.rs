@@ -237,6 +237,23 @@ fn one_request_cannot_be_read_as_two() {
 }
 
 #[test]
+fn an_answer_in_chunks_is_whole_whatever_length_it_tells() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let answers: [&[u8]; 2] = [
+            b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 50\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+        ];
+        for answer in answers {
+            let service = LocalService::answering(answer).await;
+            let _client = bed.http("app", service.addr()).await;
+            let answer = bed.get("app", "/").await;
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "0123456789"));
+        }
+    });
+}
+
+#[test]
 fn large_heads_pass_and_larger_ones_are_refused() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;

@@ -9,11 +9,11 @@ use serde_json::json;
 use crate::args::ServerCommand;
 use crate::control::Control;
 use crate::failure::Failure;
-use crate::output::Output;
+use crate::output::{self, Output};
 use crate::reload::Reload;
 use crate::settings::ServerSettings;
 use crate::settings_file::SettingsFile;
-use crate::signals::StopSignals;
+use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
 
 pub(super) async fn run(
@@ -24,6 +24,8 @@ pub(super) async fn run(
     let mut signals = StopSignals::listen()?;
     let path = args.config.config.as_deref();
     let mut reload = path.map(|path| Reload::of(path, args.given.clone())).transpose()?;
+    // With a file it is the reload that listens for them.
+    let mut hang_ups = reload.is_none().then(HangUps::listen).transpose()?;
     let file = SettingsFile::asked_for(&args.config)?;
     let layers = args.given.over_file(file.server.unwrap_or_default());
     let running = layers.clone().resolve();
@@ -53,6 +55,15 @@ pub(super) async fn run(
                 manager.beat();
                 manager.status(&status(&server));
             }
+            () = next(&mut hang_ups) => match server.reload_certificates() {
+                Ok(()) => {
+                    output.event(&json!({ "event": "certificates_reloaded" }));
+                    output.talk("certificates are read again; there is no settings file to read");
+                }
+                Err(error) => {
+                    output::warning(format_args!("{error}; the certificates of before stay in use"));
+                }
+            },
             reload = due(&mut reload) => {
                 manager.reloading();
                 reload.run(&server, output).await;
@@ -64,6 +75,14 @@ pub(super) async fn run(
     drop(reload);
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// Resolves at the next SIGHUP, if nobody else listens for them.
+async fn next(hang_ups: &mut Option<HangUps>) {
+    match hang_ups {
+        Some(hang_ups) => hang_ups.next().await,
+        None => pending().await,
+    }
 }
 
 /// Resolves when the settings file should be read again, if there is one.

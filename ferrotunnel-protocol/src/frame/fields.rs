@@ -84,6 +84,16 @@ impl<'a> Reader<'a> {
         Ok(Some(SocketAddr::new(ip, self.u16()?)))
     }
 
+    /// Text for people: what would make more than words of it, in a log or a terminal, is a `?`.
+    pub(super) fn words8(&mut self, cap: u8) -> Result<String, FrameError> {
+        self.str8(cap).map(words)
+    }
+
+    /// The same with a length of two bytes.
+    pub(super) fn words16(&mut self, cap: u16) -> Result<String, FrameError> {
+        self.str16(cap).map(words)
+    }
+
     // The cap is judged before the bytes: a length beyond it is wrong however much follows.
     fn text(&mut self, len: usize, cap: usize) -> Result<String, FrameError> {
         if len > cap {
@@ -94,6 +104,16 @@ impl<'a> Reader<'a> {
         let text = std::str::from_utf8(field).map_err(|_| FrameError::BadText)?;
         Ok(text.to_owned())
     }
+}
+
+/// Whoever has not proven anything yet can send some: it must not write lines of a log, or order a terminal about.
+fn words(text: String) -> String {
+    if text.contains(is_more_than_words) { text.replace(is_more_than_words, "?") } else { text }
+}
+
+/// Control characters, separators of lines, and what turns the direction of writing.
+fn is_more_than_words(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 pub(super) fn put_str8(out: &mut BytesMut, text: &str, cap: u8) {
@@ -177,6 +197,17 @@ mod tests {
         assert_eq!(cut("aé", 2), "a");
         assert_eq!(cut("🦀", 3), "");
         assert_eq!(cut("", 0), "");
+    }
+
+    #[test]
+    fn what_people_read_is_words_only() {
+        let sent = "a\nINFO b\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}é 🦀";
+        let mut field = vec![sent.len() as u8];
+        field.extend(sent.as_bytes());
+        let read = Reader::new(&field).words8(u8::MAX).unwrap();
+        assert_eq!(read, "a?INFO b??[2J????é 🦀");
+        field.insert(0, 0);
+        assert_eq!(Reader::new(&field).words16(u16::MAX).unwrap(), read);
     }
 
     #[test]

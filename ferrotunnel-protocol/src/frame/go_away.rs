@@ -52,7 +52,7 @@ impl GoAway {
         Ok(Self {
             last_stream: StreamId(fields.u32()?),
             code: GoAwayCode::from_wire(fields.u16()?),
-            reason: fields.str8(REASON_CAP)?,
+            reason: fields.words8(REASON_CAP)?,
         })
     }
 

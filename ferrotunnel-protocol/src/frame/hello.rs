@@ -44,7 +44,7 @@ impl Hello {
             token_id: fields.str8(TOKEN_ID_CAP)?,
             nonce: fields.array()?,
             proof: fields.array()?,
-            software: fields.str8(SOFTWARE_CAP)?,
+            software: fields.words8(SOFTWARE_CAP)?,
             initial_window: fields.u32_within(0..=MAX_WINDOW)?,
             direct_for: Some(fields.u64()?).filter(|id| *id != 0).map(SessionId),
         })

@@ -65,7 +65,7 @@ impl Registered {
     pub(crate) fn load(payload: &[u8]) -> Result<Self, FrameError> {
         let mut fields = Reader::new(payload);
         let code = fields.u8()?;
-        let text = fields.str16(TEXT_CAP)?;
+        let text = fields.words16(TEXT_CAP)?;
         Ok(match code {
             SUCCESS => Self::Ok { address: text },
             code => Self::Refused(Refusal { code: RefusalCode::from_wire(code), reason: text }),

@@ -45,7 +45,7 @@ const REASON_CAP: u8 = 255;
 impl Reset {
     pub(crate) fn load(payload: &[u8]) -> Result<Self, FrameError> {
         let mut fields = Reader::new(payload);
-        Ok(Self { code: ResetCode::from_wire(fields.u16()?), reason: fields.str8(REASON_CAP)? })
+        Ok(Self { code: ResetCode::from_wire(fields.u16()?), reason: fields.words8(REASON_CAP)? })
     }
 
     /// A long reason is cut.

@@ -537,6 +537,18 @@ fn text(max: usize) -> impl Strategy<Value = String> {
     })
 }
 
+/// What arrives as it was sent.
+fn words(max: usize) -> impl Strategy<Value = String> {
+    text(max).prop_map(|text| {
+        let is_plain = |c: &char| {
+            !c.is_control()
+                && !('\u{2028}'..='\u{202e}').contains(c)
+                && !('\u{2066}'..='\u{2069}').contains(c)
+        };
+        text.chars().filter(is_plain).collect()
+    })
+}
+
 fn kind() -> impl Strategy<Value = TunnelKind> {
     prop_oneof![
         Just(TunnelKind::Http),
@@ -577,7 +589,7 @@ fn hello() -> impl Strategy<Value = Hello> {
     });
     let bytes = (any::<[u8; 16]>(), any::<[u8; 32]>(), proof);
     let rest = (0..=MAX_WINDOW, any::<u64>());
-    (any::<u8>(), bytes, text(64), text(64), rest).prop_map(
+    (any::<u8>(), bytes, text(64), words(64), rest).prop_map(
         |(version, (client_id, nonce, proof), token_id, software, (initial_window, session))| {
             Hello {
                 version,
@@ -616,8 +628,8 @@ fn register() -> impl Strategy<Value = Register> {
 
 fn registered() -> impl Strategy<Value = Registered> {
     prop_oneof![
-        text(1024).prop_map(|address| Registered::Ok { address }),
-        (1..=u8::MAX, text(1024)).prop_map(|(code, reason)| {
+        words(1024).prop_map(|address| Registered::Ok { address }),
+        (1..=u8::MAX, words(1024)).prop_map(|(code, reason)| {
             Registered::Refused(Refusal { code: RefusalCode::from_wire(code), reason })
         }),
     ]
@@ -629,10 +641,8 @@ pub(crate) fn any_handshake_frame() -> impl Strategy<Value = Frame> {
         Challenge { min_version: min, max_version: max.max(min), nonce }
     });
     let ping = (any::<bool>(), any::<[u8; 8]>()).prop_map(|(ack, opaque)| Ping { ack, opaque });
-    let go_away = (any::<u32>(), any::<u16>(), text(255)).prop_map(|(last, code, reason)| GoAway {
-        last_stream: StreamId(last),
-        code: GoAwayCode::from_wire(code),
-        reason,
+    let go_away = (any::<u32>(), any::<u16>(), words(255)).prop_map(|(last, code, reason)| {
+        GoAway { last_stream: StreamId(last), code: GoAwayCode::from_wire(code), reason }
     });
     prop_oneof![
         challenge.prop_map(Frame::Challenge),
@@ -648,7 +658,7 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
     let number = 1..=u32::MAX;
     let stream = || (1..=u32::MAX).prop_map(StreamId);
     let update = (any::<u32>(), 1..=MAX_WINDOW);
-    let reset = (any::<u16>(), text(255))
+    let reset = (any::<u16>(), words(255))
         .prop_map(|(code, reason)| Reset { code: ResetCode::from_wire(code), reason });
     let datagram = vec(any::<u8>(), 0..=5000);
     prop_oneof![
