@@ -213,7 +213,7 @@ impl Registry {
         drop(maps);
         tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
         for member in lost {
-            member.owner.superseded(member.number);
+            member.owner.superseded(member.number, owner);
         }
         Ok(address)
     }

@@ -133,6 +133,43 @@ fn the_second_server_is_used_while_the_first_is_gone_and_left_when_it_is_back() 
 }
 
 #[test]
+fn two_addresses_of_one_server_do_not_take_the_tunnel_from_each_other() {
+    over_both(async |carrier| {
+        let bed = TestBed::alone(carrier).await;
+        let echo = LocalService::echo().await;
+        for mode in [ServerMode::Failover, ServerMode::All] {
+            let link = Link::to(bed.server.tunnel_addr()).await;
+            link.blackhole();
+            let site = Site::start().await;
+            let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
+            let client = client_of_all([link.addr(), bed.server.tunnel_addr()], carrier)
+                .server_mode(mode)
+                .tunnel(tunnel)
+                .build()
+                .unwrap();
+            let mut events = client.events();
+            let info = client.start().await.unwrap();
+            assert_eq!(info.server, bed.server.tunnel_addr().to_string());
+            // The first address leads there, too, from now on.
+            link.resume();
+            link.cut();
+            ready_at(&mut events, link.addr()).await;
+            for _ in 0..20 {
+                assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            }
+            // It is lost again: the other address has the tunnel.
+            link.blackhole();
+            link.cut();
+            ready_at(&mut events, bed.server.tunnel_addr()).await;
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            assert!(!told(&mut events).iter().any(|told| told.starts_with("Ended")));
+            client.shutdown().await.unwrap();
+        }
+        drop(echo);
+    });
+}
+
+#[test]
 fn there_is_no_gap_when_the_client_returns() {
     over_both(async |carrier| {
         let first_addr = LocalService::nobody().await;

@@ -98,6 +98,9 @@ enum Standing {
     Held,
     /// Refused, and to be asked for again after a pause.
     Refused(Backoff),
+    /// This client has it over a session that leads to the same server by another address. It is asked for
+    /// again when there is none any more.
+    Moved,
 }
 
 impl Wanted {
@@ -129,7 +132,7 @@ impl Wanted {
     /// Whether another server has it, or may say yes.
     fn is_elsewhere(&self, server: ServerIndex) -> bool {
         self.standing.iter().any(|(carrier, standing)| {
-            carrier.server != server && !matches!(standing, Standing::Refused(_))
+            carrier.server != server && matches!(standing, Standing::Asked(_) | Standing::Held)
         })
     }
 
@@ -356,10 +359,13 @@ impl State {
         let had_session = sessions.remove(&carrier).is_some();
         for (number, wanted) in wanted {
             match wanted.standing.remove(&carrier) {
-                None | Some(Standing::Refused(_)) => {}
-                // Those that were refused beside it have their turn at once.
+                None | Some(Standing::Refused(_) | Standing::Moved) => {}
+                // Those that were refused beside it have their turn at once, and so have other addresses of
+                // its server.
                 Some(_) if !wanted.is_held_at(server) && !wanted.is_asked_at(server) => {
-                    wanted.standing.retain(|carrier, _| carrier.server != server);
+                    wanted.standing.retain(|carrier, standing| {
+                        carrier.server != server && !matches!(standing, Standing::Moved)
+                    });
                 }
                 Some(_) => {}
             }
@@ -468,6 +474,13 @@ impl State {
         let is_superseded = refusal.code == RefusalCode::Superseded;
         let name = label(wanted, at);
         let is_held = wanted.is_held_at(at);
+        if refusal.code == RefusalCode::Moved {
+            wanted.standing.insert(carrier, Standing::Moved);
+            if !is_held {
+                self.tell(Event::TunnelLost { name, server, reason: refusal.reason });
+            }
+            return Next::GoOn;
+        }
         let was_ours = wanted.first.is_none() && (is_held || self.retry == Retry::Forever);
         if !is_superseded && (was_ours || wanted.is_elsewhere(at)) {
             // Whatever is in the way may pass.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId};
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Registered};
@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::{Inner, SHUTTING_DOWN, TunnelUid};
 use crate::auth::Credential;
+use crate::clock;
 use crate::direct;
 use crate::principals::{Denied, Principal};
 use crate::session::Session;
@@ -152,8 +153,17 @@ impl Owner {
         self.session.close(GoAwayCode::Refused, reason);
     }
 
-    /// A newer registration has what the tunnel had. A session that lost its last one is over.
-    pub(super) fn superseded(&self, number: u32) {
+    /// The registration of `by` has what the tunnel had. A session that lost its last one to another
+    /// client is over. One that lost it to its own may be alive, where two addresses of this server look
+    /// like two to the client: it stays, if it gives a sign of life.
+    pub(super) fn superseded(&self, number: u32, by: &Self) {
+        if self.client_id == by.client_id {
+            let reason = "the same client has it over another connection".to_owned();
+            let refusal = Refusal { code: RefusalCode::Moved, reason };
+            self.session.registered(number, Registered::Refused(refusal));
+            self.session.probe(clock::now(), SIGN_OF_LIFE);
+            return;
+        }
         let reason = TAKEN_OVER.to_owned();
         let refusal = Refusal { code: RefusalCode::Superseded, reason };
         self.session.registered(number, Registered::Refused(refusal));
@@ -163,6 +173,9 @@ impl Owner {
         }
     }
 }
+
+/// Time for a session that its client may have left without a word.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What became of a tunnel, in the words for its client.
 pub(super) const TAKEN_OVER: &str = "a newer client registered it";

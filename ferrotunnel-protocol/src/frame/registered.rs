@@ -52,6 +52,8 @@ pub enum RefusalCode {
     Superseded,
     /// 8: a fault of the server.
     Internal,
+    /// 9: another session of the same client has the tunnel now.
+    Moved,
     /// Any other number, from a newer server.
     Other(u8),
 }
@@ -105,6 +107,7 @@ impl RefusalCode {
             Self::InvalidName => 6,
             Self::Superseded => 7,
             Self::Internal => 8,
+            Self::Moved => 9,
             // 0 says success, so it cannot be a refusal.
             Self::Other(0) => Self::Internal.to_wire(),
             Self::Other(number) => number,
@@ -122,6 +125,7 @@ impl RefusalCode {
             6 => Self::InvalidName,
             7 => Self::Superseded,
             8 => Self::Internal,
+            9 => Self::Moved,
             _ => Self::Other(number),
         }
     }
@@ -137,6 +141,7 @@ impl RefusalCode {
             Self::InvalidName => "invalid-name",
             Self::Superseded => "superseded",
             Self::Internal => "internal",
+            Self::Moved => "moved",
             Self::Other(_) => "other",
         }
     }
