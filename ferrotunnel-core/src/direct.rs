@@ -40,7 +40,8 @@ pub enum Streams {
     Multiplexed,
     /// Each over a carrier of its own, as long as one is waiting; otherwise multiplexed.
     Direct,
-    /// A few over carriers of their own, more when the server is far away; the rest multiplexed.
+    /// A few over carriers of their own, more when the server is far away; the rest multiplexed, and all
+    /// where several clients of a group share the visitors.
     Auto,
 }
 

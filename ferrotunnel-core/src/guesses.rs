@@ -15,7 +15,7 @@ use crate::seat::Seat;
 use crate::source::Source;
 
 /// The tries of all sources, in a table that does not grow. Two sources may share a place in it; which ones do
-/// nobody can choose, and all it costs is to wait for a turn too.
+/// nobody can choose; it is as if they had one address.
 #[derive(Debug)]
 pub(crate) struct Guesses {
     places: Box<[Pace]>,

@@ -278,6 +278,7 @@ impl Registry {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
             let own = own.ok_or_else(|| if in_group { unlike_group() } else { taken_over() })?;
+            check_return(&own, &member.owner)?;
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
         let is_left = |old: &Tunnel, host: &String| {
@@ -319,7 +320,10 @@ impl Registry {
             let in_group = old.is_in_group(&wanted);
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
-                    true => Ok(Entered::joining(old, member, !joining, place, address)),
+                    true => {
+                        check_return(&old, &member.owner)?;
+                        Ok(Entered::joining(old, member, !joining, place, address))
+                    }
                     false if in_group => Err(unlike_group()),
                     false => Err(taken_over()),
                 };
@@ -433,6 +437,11 @@ const REVOKED: &str = "the server's operator revoked this token";
 /// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
 fn check_limit(owner: &Owner, freed: usize) -> Result<(), Denied> {
     owner.principal().check_tunnels(freed).map_err(|reason| (RefusalCode::LimitExceeded, reason))
+}
+
+/// Who comes back to a tunnel that waited for it has to have a place for it, as for a new one.
+fn check_return(tunnel: &Tunnel, owner: &Owner) -> Result<(), Denied> {
+    if tunnel.is_counted() { Ok(()) } else { check_limit(owner, 0) }
 }
 
 /// A tunnel that has its place in the maps.

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use ferrotunnel::{Balance, Client, ClientBuilder, Streams, Tunnel};
 use ferrotunnel_tests::{
-    LocalService, TestBed, eventually, over_both, public_addr, says_and_hears, soon,
+    Carrier, LocalService, TestBed, eventually, over_both, public_addr, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -75,33 +75,70 @@ fn a_request_that_a_member_cannot_deliver_is_anothers() {
 #[test]
 fn visitors_of_a_port_are_spread_by_open_streams() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
-        let mut services = Vec::new();
-        let mut clients = Vec::new();
-        let mut port = 0;
-        for name in [b'a', b'b'] {
-            let service = LocalService::each(move |mut socket| async move {
-                let _ = socket.write_all(&[name]).await;
-                let _ = socket.read_u8().await;
-            })
-            .await;
-            let tunnel = Tunnel::tcp().remote_port(port).group("db").streams(Streams::Multiplexed);
-            let tunnel = tunnel.local_addr(service.addr().to_string());
-            let client = bed.client().tunnel(tunnel).build().unwrap();
-            port = public_addr(&client.start().await.unwrap().public_url).port();
-            services.push(service);
-            clients.push(client);
+        for streams in [Streams::Multiplexed, Streams::Auto, Streams::Direct] {
+            are_spread_by_open_streams(carrier, streams).await;
         }
-        let public = SocketAddr::new(bed.server.tunnel_addr().ip(), port);
-        let (mut visitors, mut met) = (Vec::new(), [0, 0]);
-        for _ in 0..10 {
-            let mut visitor = TcpStream::connect(public).await.unwrap();
-            let name = soon("the name", visitor.read_u8()).await.unwrap();
-            met[usize::from(name - b'a')] += 1;
-            visitors.push(visitor);
-        }
-        assert_eq!(met, [5, 5]);
     });
+}
+
+#[test]
+fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = |port, local: SocketAddr| {
+            // As it is by default.
+            Tunnel::tcp().remote_port(port).group("db").local_addr(local.to_string())
+        };
+        let alive = bed.client().tunnel(tunnel(0, echo.addr())).build().unwrap();
+        let public = public_addr(&alive.start().await.unwrap().public_url);
+        let mut dead = Vec::new();
+        for _ in 0..3 {
+            let nobody = tunnel(public.port(), LocalService::nobody().await);
+            let client = bed.client().tunnel(nobody).build().unwrap();
+            client.start().await.unwrap();
+            dead.push(client);
+        }
+        // Each of the dead costs one visitor, once a second.
+        let mut heard = 0;
+        for _ in 0..40 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            let mut echo = [0];
+            let asked = visitor.write_all(b"x").await;
+            let heard_it = asked.is_ok() && visitor.read_exact(&mut echo).await.is_ok();
+            heard += usize::from(heard_it);
+        }
+        assert!(heard >= 20, "{heard} of 40");
+    });
+}
+
+async fn are_spread_by_open_streams(carrier: Carrier, streams: Streams) {
+    let bed = TestBed::start(carrier).await;
+    let mut services = Vec::new();
+    let mut clients = Vec::new();
+    let mut port = 0;
+    for name in [b'a', b'b'] {
+        let service = LocalService::each(move |mut socket| async move {
+            let _ = socket.write_all(&[name]).await;
+            let _ = socket.read_u8().await;
+        })
+        .await;
+        let tunnel = Tunnel::tcp().remote_port(port).group("db").streams(streams);
+        let tunnel = tunnel.local_addr(service.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        port = public_addr(&client.start().await.unwrap().public_url).port();
+        services.push(service);
+        clients.push(client);
+    }
+    let public = SocketAddr::new(bed.server.tunnel_addr().ip(), port);
+    let (mut visitors, mut met) = (Vec::new(), [0, 0]);
+    for _ in 0..10 {
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        let name = soon("the name", visitor.read_u8()).await.unwrap();
+        met[usize::from(name - b'a')] += 1;
+        visitors.push(visitor);
+    }
+    assert_eq!(met, [5, 5], "{streams:?}");
 }
 
 #[test]

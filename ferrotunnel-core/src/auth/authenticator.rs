@@ -60,10 +60,12 @@ impl Authenticator {
         found.filter(|_| is_right)
     }
 
-    /// Whether what was proven once would still be accepted, and for the same principal.
+    /// Whether what was proven once would still be accepted, and for the same principal: one that was
+    /// removed and made anew under its name meanwhile is another.
     pub(crate) fn still_knows(&self, credential: &Credential) -> bool {
         self.known.read().get(credential.token_id()).is_some_and(|now| {
-            now.verifier == credential.verifier && now.principal == credential.principal
+            now.verifier == credential.verifier
+                && Arc::ptr_eq(&now.principal, &credential.principal)
         })
     }
 

@@ -109,10 +109,11 @@ impl Owner {
         Throttles::of([self.throttle.clone(), self.principal().throttle()])
     }
 
-    /// How busy the carrier is: open streams, then bytes that wait for it.
+    /// How busy the carrier is: open streams, those with a carrier to themselves among them, then bytes that
+    /// wait for it.
     pub(super) fn load(&self) -> (usize, usize) {
         let stats = self.session.stats();
-        (stats.streams, stats.queued_bytes)
+        (stats.streams + self.direct.open(), stats.queued_bytes)
     }
 
     pub(crate) fn unregister(&self, number: u32) {

@@ -14,6 +14,10 @@ use crate::shared::Shared;
 use crate::throttle::Rates;
 
 fn registry() -> Registry {
+    registry_that_waits(Duration::ZERO)
+}
+
+fn registry_that_waits(grace: Duration) -> Registry {
     let config = RegistryConfig {
         domain: "localhost".to_owned(),
         http_port: Some(80),
@@ -22,7 +26,7 @@ fn registry() -> Registry {
         max_tunnels_per_session: 10,
         max_visitors_per_tunnel: None,
         max_visitors_per_address: None,
-        grace: Duration::ZERO,
+        grace,
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }
@@ -438,6 +442,22 @@ fn tunnels_are_counted_over_all_sessions_of_a_principal() {
     register(&registry, &back, 1, http("two", &[]));
     // Others are not concerned.
     register(&registry, &Guest::new(9), 0, http("three", &[]));
+}
+
+#[tokio::test]
+async fn who_comes_back_to_a_tunnel_has_a_place_for_it() {
+    let registry = registry_that_waits(Duration::from_secs(60));
+    let web = Named::new(|web| web.max_tunnels = Some(1));
+    let client = web.guest(1);
+    register(&registry, &client, 0, http("one", &[]));
+    client.owner.leave();
+    // While it is away it counts for nothing.
+    let second = Guest::with(2, client.owner.client_id, Arc::clone(&web.principal));
+    register(&registry, &second, 1, http("two", &[]));
+    let (code, _) = refused(&registry, &second, 0, over(0, http("one", &[])));
+    assert_eq!(code, RefusalCode::LimitExceeded);
+    second.owner.unregister(1);
+    register(&registry, &second, 0, over(0, http("one", &[])));
 }
 
 #[test]

@@ -180,6 +180,18 @@ impl Tunnel {
         if let [only] = carriers.as_slice() {
             return only.open(self.kind, visitor, ingress, &self.places.meters);
         }
+        let mut refused = OpenError::SessionClosed;
+        for one in self.ranked(carriers) {
+            match one.open(self.kind, visitor, ingress, &self.places.meters) {
+                Ok(opened) => return Ok(opened),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    /// The one whose turn it is first.
+    fn ranked<'a>(&self, carriers: &'a [Member]) -> impl Iterator<Item = &'a Member> {
         let now = clock::now();
         let first = self.turn.next(carriers.len());
         let mut ranked: Vec<_> = carriers
@@ -194,14 +206,24 @@ impl Tunnel {
             })
             .collect();
         ranked.sort_by_key(|(is_failing, load, at, _)| (*is_failing, *load, *at));
-        let mut refused = OpenError::SessionClosed;
-        for (.., one) in ranked {
-            match one.open(self.kind, visitor, ingress, &self.places.meters) {
-                Ok(opened) => return Ok(opened),
-                Err(error) => refused = error,
-            }
+        ranked.into_iter().map(|(.., one)| one)
+    }
+
+    /// Whose direct carrier a visitor may have.
+    fn directly(&self) -> Option<Member> {
+        if self.streams == Streams::Multiplexed {
+            return None;
         }
-        Err(refused)
+        let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
+        let carriers = &self.presence.lock().carriers;
+        let are_one_clients =
+            carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);
+        match self.streams {
+            _ if are_one_clients => carriers.iter().find(ready).cloned(),
+            // Nobody hears over a direct carrier that a local service is down.
+            Streams::Auto | Streams::Multiplexed => None,
+            Streams::Direct => self.ranked(carriers).next().filter(ready).cloned(),
+        }
     }
 
     /// Gives a visitor of a TCP tunnel a carrier of its own, or does `otherwise` when none is waiting
@@ -211,13 +233,8 @@ impl Tunnel {
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor) + Send + 'static,
     ) {
-        let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
-        let found = match self.streams {
-            Streams::Multiplexed => None,
-            _ => self.presence.lock().carriers.iter().find(ready).cloned(),
-        };
         // One that has no room is turned away where it would open a stream.
-        let found = found.and_then(|one| {
+        let found = self.directly().and_then(|one| {
             let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
