@@ -205,13 +205,13 @@ pub(crate) struct ServerArgs {
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Limits")]
 pub(crate) struct LimitsArgs {
-    /// Clients connected at once [default: 10000]
+    /// Sessions at once; a client has one for each of its connections [default: 10000]
     #[arg(long, env = "FERROTUNNEL_MAX_SESSIONS", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_sessions: Option<usize>,
-    /// Tunnels of one client [default: 1024]
+    /// Tunnels of one session [default: 1024]
     #[arg(long, env = "FERROTUNNEL_MAX_TUNNELS", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_tunnels: Option<u32>,
-    /// Visitor connections open at once through one client [default: 65536]
+    /// Visitor connections open at once through one session [default: 65536]
     #[arg(long, env = "FERROTUNNEL_MAX_STREAMS", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_streams: Option<u32>,
     /// Connections on the tunnel port that have not proven the token yet; more wait until one of these is through

@@ -123,7 +123,7 @@ impl Reload {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
         }
         let mut restart_needed = changes(&self.running, &said.args);
-        if self.token != said.token {
+        if said.token.is_none_or(|token| token != self.token) {
             restart_needed.insert(0, "token");
         }
         if !restart_needed.is_empty() {
@@ -158,7 +158,8 @@ impl Reload {
 /// What the sources say now, all together.
 struct Said {
     args: ServerArgs,
-    token: Option<Secret>,
+    /// Unless it is in a file that cannot be read now.
+    token: Option<Option<Secret>>,
     principals: Vec<PrincipalConfig>,
 }
 
@@ -176,7 +177,13 @@ impl Said {
             output::warning(warning);
         }
         let args = given.over_file(file.server.unwrap_or_default()).resolve();
-        let token = token(args.token.clone())?;
+        // It holds until a restart: a file that is gone, or a pipe that was read at the start, is no reason
+        // to leave a user in who was taken out.
+        let token = match (&args.token.token, &args.token.token_file) {
+            (None, Some(path)) if !path.is_file() => None,
+            (None, Some(_)) => token(args.token.clone()).ok(),
+            _ => Some(token(args.token.clone())?),
+        };
         Ok(Self { args, token, principals: file.principals })
     }
 }

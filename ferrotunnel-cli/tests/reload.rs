@@ -107,6 +107,23 @@ fn who_is_taken_out_of_the_file_is_disconnected_and_nobody_else() {
 }
 
 #[test]
+fn a_token_file_that_is_gone_keeps_nobody_in() {
+    run(async {
+        let (web, shop) = (User::new("web"), User::new("shop"));
+        let files = Files::new();
+        let token = files.write("token", ferrotunnel_tests::TOKEN);
+        let server = server(&settings(&files, &[&web, &shop], ""), &["--token-file", &token]);
+        assert!(web.may_come(server.tunnel));
+        std::fs::remove_file(&token).unwrap();
+        settings(&files, &[&shop], "");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &["token"]));
+        assert!(!web.may_come(server.tunnel));
+        assert!(shop.may_come(server.tunnel));
+    });
+}
+
+#[test]
 fn a_server_without_a_file_goes_on_when_it_is_told_to_read_it() {
     run(async {
         let server = Server::start();

@@ -328,7 +328,7 @@ fn sockets_of_another_kind_are_refused_with_what_to_do() {
 fn sockets_that_are_meant_for_another_process_are_left_alone() {
     let passed = OwnedFd::from(TcpListener::bind("127.0.0.1:0").unwrap());
     let mut command = command(&Server::args("127.0.0.1:0", "127.0.0.1:0"));
-    command.env("LISTEN_PID", "1").env("LISTEN_FDS", "1");
+    command.env("LISTEN_PID", "1").env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "tunnel");
     command.fd_mappings(vec![FdMapping { parent_fd: passed, child_fd: 3 }]).unwrap();
     let server = Server::spawn(command);
     assert!(server.tunnel.ip().is_loopback());

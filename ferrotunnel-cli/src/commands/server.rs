@@ -66,7 +66,11 @@ pub(super) async fn run(
             },
             reload = due(&mut reload) => {
                 manager.reloading();
-                reload.run(&server, output).await;
+                // Its file may lie on a disk that does not answer.
+                tokio::select! {
+                    () = signals.next() => break,
+                    () = manager.beating(reload.run(&server, output)) => {}
+                }
                 manager.reloaded();
             }
         }

@@ -2,6 +2,7 @@
 //! waits for somebody's return nobody else of that world is killed, so what is heard of a return is
 //! never from before.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -72,8 +73,12 @@ impl Drop for Churn {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic inside it has been reported already.
-            let _ = thread.join();
+            // A soak whose own parts break has shown nothing.
+            if let Err(panic) = thread.join()
+                && !thread::panicking()
+            {
+                resume_unwind(panic);
+            }
         }
     }
 }

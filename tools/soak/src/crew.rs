@@ -1,5 +1,6 @@
 //! Visitors that come again and again.
 
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,7 +61,14 @@ impl Crew {
     /// Waits for the last visit.
     pub(crate) async fn go_home(mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        while self.tasks.join_next().await.is_some() {}
+        while let Some(left) = self.tasks.join_next().await {
+            // A soak whose own parts break has shown nothing.
+            if let Err(error) = left
+                && error.is_panic()
+            {
+                resume_unwind(error.into_panic());
+            }
+        }
     }
 }
 
