@@ -33,7 +33,8 @@ pub struct LimitsConfig {
     pub max_failed_handshakes_per_address: u32,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,
-    /// Visitors of HTTP tunnels connected at once, over all tunnels. More are closed at once: each
+    /// Visitors of HTTP tunnels connected at once, over all tunnels. More are told so with a 503, or closed
+    /// without an answer when many come at once: each
     /// costs a descriptor and some 10 KiB, so 100,000 stay within about a GiB.
     pub max_visitors: usize,
     /// Visitors' connections, which is to say streams, open at once through one tunnel, so that a busy one

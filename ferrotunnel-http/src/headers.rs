@@ -12,13 +12,13 @@ use http::{
 /// that belong to it even when it does not list them. `TE: trailers` stays, in that one form:
 /// gRPC services insist on it.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in listed_by_connection(headers) {
-        headers.remove(name);
-    }
     // The length of a chunked body is what its chunks say, whatever else does (RFC 9112, section 6.3):
     // told on, it would cut the body, and that would look whole.
     if headers.contains_key(TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
+    }
+    for name in listed_by_connection(headers) {
+        headers.remove(name);
     }
     let wants_trailers = has_token(headers, &TE, "trailers");
     for name in &HOP_BY_HOP {

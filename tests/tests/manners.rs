@@ -240,9 +240,10 @@ fn one_request_cannot_be_read_as_two() {
 fn an_answer_in_chunks_is_whole_whatever_length_it_tells() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let answers: [&[u8]; 2] = [
+        let answers: [&[u8]; 3] = [
             b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
             b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 50\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nconnection: transfer-encoding\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\na\r\n0123456789\r\n0\r\n\r\n",
         ];
         for answer in answers {
             let service = LocalService::answering(answer).await;
