@@ -4,7 +4,6 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
@@ -47,8 +46,6 @@ pub(super) struct State {
     pub(super) roster: watch::Sender<Roster>,
     /// How often sessions may have died without a sign.
     pub(super) alarms: watch::Sender<u32>,
-    /// There was a session: the server took this token, and proved that it knows it.
-    pub(super) token_was_right: AtomicBool,
 }
 
 #[derive(Default)]
@@ -224,7 +221,6 @@ impl State {
             tunnels_changed: watch::Sender::new(()),
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
-            token_was_right: AtomicBool::new(false),
         }
     }
 
