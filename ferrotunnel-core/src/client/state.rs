@@ -133,6 +133,19 @@ impl Wanted {
         })
     }
 
+    /// Whether a server has it, or may say yes.
+    fn is_anywhere(&self) -> bool {
+        let mut standing = self.standing.values();
+        standing.any(|standing| matches!(standing, Standing::Asked(_) | Standing::Held))
+    }
+
+    /// A newer client has it at that server, and at whatever address the server may have besides.
+    fn give_up_at(&mut self, server: ServerIndex) {
+        let moved = self.standing.iter().filter(|(_, one)| matches!(one, Standing::Moved));
+        self.given_up.extend(moved.map(|(carrier, _)| carrier.server));
+        self.given_up.insert(server);
+    }
+
     fn is_held_after(&self, server: ServerIndex) -> bool {
         self.standing.iter().any(|(carrier, standing)| {
             carrier.server > server && matches!(standing, Standing::Held)
@@ -355,6 +368,10 @@ impl State {
         let had_session = sessions.remove(&carrier).is_some();
         for (number, wanted) in wanted {
             match wanted.standing.remove(&carrier) {
+                // What this session had lost before may be had by another address of its server.
+                None | Some(Standing::Refused(_)) if !wanted.is_anywhere() => {
+                    wanted.standing.retain(|_, standing| !matches!(standing, Standing::Moved));
+                }
                 None | Some(Standing::Refused(_) | Standing::Moved) => {}
                 // Those that were refused beside it have their turn at once, and so have other addresses of
                 // its server.
@@ -489,7 +506,7 @@ impl State {
             }
             return Next::AskAgain(pause);
         }
-        wanted.given_up.insert(at);
+        wanted.give_up_at(at);
         let all = {
             let roster = self.roster.borrow();
             roster.mode() == ServerMode::Failover

@@ -412,6 +412,38 @@ fn a_newer_client_at_one_server_leaves_the_tunnel_at_the_other() {
 }
 
 #[test]
+fn a_newer_client_at_one_of_two_addresses_of_a_server_has_it_at_both() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (one, two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&one, tunnel, refused(RefusalCode::Moved));
+    bed.answer(&two, tunnel, ok());
+    let end = bed.answer(&two, tunnel, refused(RefusalCode::Superseded));
+    assert!(matches!(end, Next::End(ConnectError::Superseded(_))));
+    assert_eq!(bed.told(), ["connected", "connected", "ready", "lost", "ready", "lost"]);
+}
+
+#[test]
+fn a_tunnel_that_moved_is_asked_for_again_when_nobody_has_it() {
+    let bed = Bed::with(ServerMode::All);
+    let (mut one, mut two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&one, tunnel, refused(RefusalCode::Moved));
+    bed.answer(&two, tunnel, ok());
+    assert_eq!((one.heard().len(), two.heard().len()), (1, 1));
+    // Lost there, and then the session is lost too.
+    assert!(matches!(
+        bed.answer(&two, tunnel, refused(RefusalCode::LimitExceeded)),
+        Next::AskAgain(_)
+    ));
+    assert!(one.heard().is_empty());
+    bed.leave_at(to_second(0));
+    assert_eq!(one.heard(), ["+1"]);
+}
+
+#[test]
 fn a_server_makes_way_once_the_earlier_one_has_all_that_it_has() {
     let bed = Bed::new();
     let later = bed.enter_at(to_second(0), 1);
