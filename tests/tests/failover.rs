@@ -406,8 +406,7 @@ fn a_client_that_does_not_try_again_tries_every_server_first() {
 fn visitors_of_a_server_that_drains_finish_though_no_server_is_left() {
     over_both(async |carrier| {
         let nobody = LocalService::nobody().await;
-        let second =
-            TestBed::with(carrier, |server| server.drain_grace(PATIENCE * 10)).await;
+        let second = TestBed::with(carrier, |server| server.drain_grace(PATIENCE * 10)).await;
         let echo = LocalService::echo().await;
         let client = client_of_all([nobody, second.server.tunnel_addr()], carrier)
             .retry(Retry::Never)

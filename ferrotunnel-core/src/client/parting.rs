@@ -19,7 +19,11 @@ pub(super) struct Parting {
 
 impl Default for Parting {
     fn default() -> Self {
-        Self { tasks: Tasks::default(), closed: Mutex::new(false), count: Arc::new(watch::Sender::new(0)) }
+        Self {
+            tasks: Tasks::default(),
+            closed: Mutex::new(false),
+            count: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 

@@ -156,7 +156,9 @@ async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_go
     let _first = server_at(addr);
     let gone_at = clock::now();
     drop(second);
-    while !matches!(told.recv().await, Ok(Event::TunnelReady(at)) if at.server == addr.to_string()) {}
+    while !matches!(told.recv().await, Ok(Event::TunnelReady(at)) if at.server == addr.to_string())
+    {
+    }
     assert!(clock::now() - gone_at < Duration::from_secs(2), "{:?}", clock::now() - gone_at);
 }
 
