@@ -23,6 +23,7 @@ mod handshake;
 mod options;
 mod pace;
 mod principals;
+mod refusals;
 mod registry;
 mod seat;
 pub mod server;

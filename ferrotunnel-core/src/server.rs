@@ -28,6 +28,7 @@ use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::principals::{PrincipalConfig, Roster};
+use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
@@ -135,6 +136,7 @@ impl ServerEngine {
             tls,
             authenticator,
             roster: Mutex::new(roster),
+            refusals: Refusals::new(Instant::now().into_std()),
             guesses: Guesses::new(
                 config.limits.max_failed_handshakes_per_address,
                 Instant::now().into_std(),
@@ -367,6 +369,7 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
+    refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
     limits: RwLock<LimitsConfig>,
@@ -409,13 +412,20 @@ impl Hall {
         }
     }
 
-    /// Waits until the proof of whoever comes from there may be checked, and without a place meanwhile.
+    fn refused(&self, peer: SocketAddr, error: &dyn std::fmt::Display) {
+        self.refusals.tell(peer, error, Instant::now().into_std());
+    }
+
+    /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
+    /// place meanwhile.
     async fn turn(
         &self,
         peer: SocketAddr,
+        token_id: String,
         place: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Try<'_>, &'static str> {
-        match self.guesses.take(peer.ip(), Instant::now().into_std()) {
+        let known = Some(token_id).filter(|id| self.authenticator.knows(id));
+        match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
                 drop(place.take());
@@ -469,10 +479,10 @@ fn receive(
                 serve(&hall, stream, binding, place, deadline, peer).await;
             }
             Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
-                Some(problem) => refused(peer, &problem),
-                None => refused(peer, &error),
+                Some(problem) => hall.refused(peer, &problem),
+                None => hall.refused(peer, &error),
             },
-            Some(Err(_)) => refused(peer, &"TLS handshake deadline passed"),
+            Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
             None => turned_away(peer),
         }
     });
@@ -496,10 +506,6 @@ impl Warning {
 
 /// Whoever watches the log should see that it goes on, and the rest of it too.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-
-fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
-    tracing::warn!(%peer, %error, "connection refused");
-}
 
 fn turned_away(peer: SocketAddr) {
     tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
@@ -574,7 +580,11 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let turn = hall.turn(peer, &mut place);
+    let waiting = &mut place;
+    let turn = move |token_id| {
+        let place = waiting;
+        hall.turn(peer, token_id, place)
+    };
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -598,7 +608,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
-            refused(peer, &"wrong token");
+            hall.refused(peer, &"wrong token");
             return None;
         }
         // A session that is about to end is no reason to worry.
@@ -607,7 +617,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(error)) => {
-            refused(peer, &error);
+            hall.refused(peer, &error);
             return None;
         }
     };

@@ -61,8 +61,9 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
         (Authenticator::new(known).unwrap(), ClientKey::derive(&token).unwrap());
     let (config, binding) = (Config::default(), Binding::Plaintext);
     let guesses = Guesses::new(1, std::time::Instant::now());
-    let turn = async {
-        match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), std::time::Instant::now()) {
+    let turn = async |id: String| {
+        let now = std::time::Instant::now();
+        match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), Some(&id), now) {
             Turn::Now(attempt) => Ok(attempt),
             turn => panic!("{turn:?}"),
         }
