@@ -248,7 +248,8 @@ impl Registry {
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
             let is_free_for_it = || {
                 let holder = maps.hosts.get(&host(&name));
-                holder.is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&wanted))
+                holder
+                    .is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
             };
             match policy.permit_host(&host(&name), &config.domain) {
                 Ok(()) if !may_pick || is_free_for_it() => name,
@@ -273,7 +274,7 @@ impl Registry {
         }
         refuse_strangers(&replaced, &member.owner)?;
         let is_joining = is_joining(&wanted);
-        let in_group = replaced.iter().any(|old| old.is_in_group(&wanted));
+        let in_group = replaced.iter().any(|old| old.binds(&member, &wanted, &hosts));
         if !replaced.is_empty() && (is_joining || in_group) {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
@@ -312,12 +313,12 @@ impl Registry {
         }
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
-            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&wanted))
+            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
         {
             refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
-            let in_group = old.is_in_group(&wanted);
+            let in_group = old.binds(&member, &wanted, &[]);
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
                     true => {
@@ -510,8 +511,11 @@ impl Inner {
             return maps.vacate(uid, &place);
         }
         if let Some(tunnel) = maps.tunnels.get(&uid) {
-            // Its principal may want others meanwhile.
+            // Its principal may want others meanwhile, but not keep ever more places in this way.
             discount(tunnel);
+            if !tunnel.begin_absence() {
+                return maps.vacate(uid, &place);
+            }
         }
         drop(maps);
         let registry = Arc::downgrade(self);

@@ -83,6 +83,8 @@ struct Presence {
     last: Option<ClientId>,
     /// Since when there is none, while the client may come back.
     away_since: Option<Instant>,
+    /// One of those that its principal may have while their clients are away.
+    absence: Option<Seat>,
     /// It has left the registry.
     gone: bool,
     /// Among those that its principal may have so many of.
@@ -302,9 +304,18 @@ impl Tunnel {
     }
 
     /// Whether it belongs to the group that is asked for.
-    pub(super) fn is_in_group(&self, wanted: &Register) -> bool {
+    pub(super) fn is_in_group(&self, member: &Member, wanted: &Register) -> bool {
         let group = options::value(&wanted.options, options::GROUP);
-        group.is_some() && group == self.option(options::GROUP)
+        group.is_some()
+            && group == self.option(options::GROUP)
+            && self.principal == *member.owner.principal()
+    }
+
+    /// Whether it belongs to the group that is asked for, and others have it whom `member` has to agree with.
+    /// Who was the last, and has come back with other settings, agrees with itself.
+    pub(super) fn binds(&self, member: &Member, wanted: &Register, hosts: &[String]) -> bool {
+        self.is_in_group(member, wanted)
+            && (!self.is_away() || self.takes_in(member, wanted, hosts))
     }
 
     /// Joins in. Returns who had its place before: that carrier, or with `afresh` all carriers of the
@@ -312,6 +323,7 @@ impl Tunnel {
     pub(super) fn join(&self, member: Member, afresh: bool) -> Vec<Member> {
         let mut presence = self.presence.lock();
         presence.away_since = None;
+        presence.absence = None;
         let (client, carrier) = (member.owner.client_id, member.carrier);
         let (before, mut carriers): (Vec<_>, Vec<_>) = std::mem::take(&mut presence.carriers)
             .into_iter()
@@ -338,6 +350,15 @@ impl Tunnel {
             presence.away_since.get_or_insert_with(clock::now);
         }
         is_away
+    }
+
+    /// Takes one of the places that its principal has for tunnels whose clients are away. Returns whether there
+    /// was one.
+    pub(super) fn begin_absence(&self) -> bool {
+        let seat = self.principal.take_absence();
+        let is_granted = seat.is_some();
+        self.presence.lock().absence = seat;
+        is_granted
     }
 
     /// Whether several clients have it.
