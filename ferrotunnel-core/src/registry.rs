@@ -30,9 +30,9 @@ pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
-pub use self::tunnel::{Tunnel, TunnelUid};
+pub use self::tunnel::{Servant, Tunnel, TunnelUid};
 use crate::crowd::Crowd;
-use crate::options::{CarrierNumber, is_joining, is_preferred};
+use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
@@ -163,7 +163,13 @@ impl Registry {
     ) -> Result<String, Denied> {
         {
             let tunnels = owner.tunnels.lock();
-            if tunnels.contains_key(&number) {
+            if let Some(registration) = tunnels.get(&number) {
+                if let Some(is_down) = options::is_down(&wanted) {
+                    let (uid, address) = (registration.uid, registration.address.clone());
+                    drop(tunnels);
+                    self.set_health(owner, uid, is_down);
+                    return Ok(address);
+                }
                 let reason = format!("number {number} is registered already");
                 return Err((RefusalCode::NameTaken, reason));
             }
@@ -185,7 +191,8 @@ impl Registry {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
         };
-        let member = Member { carrier, owner: Arc::clone(owner), number, health: Arc::default() };
+        let member = Member::new(carrier, Arc::clone(owner), number);
+        member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
             TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
             TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
@@ -202,6 +209,7 @@ impl Registry {
             session: owner.session_id,
             number,
             place: Some(place),
+            address: address.clone(),
             may_return: false,
         };
         owner.tunnels.lock().insert(number, registration);
@@ -216,6 +224,15 @@ impl Registry {
             member.owner.superseded(member.number, owner);
         }
         Ok(address)
+    }
+
+    fn set_health(&self, owner: &Owner, uid: TunnelUid, is_down: bool) {
+        let tunnel = self.0.maps.read().tunnels.get(&uid).cloned();
+        let members = tunnel.iter().flat_map(|tunnel| tunnel.members());
+        for member in members.filter(|member| member.owner.session_id == owner.session_id) {
+            tracing::debug!(session = %owner.session_id, number = member.number, is_down, "local service");
+            member.health.set_down(is_down);
+        }
     }
 
     fn register_http(

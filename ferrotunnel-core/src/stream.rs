@@ -196,6 +196,12 @@ impl Stream {
         {
             health.failed(clock::now());
         }
+        // Whoever has said something can be reached.
+        if let Poll::Ready(Ok(true)) = &read
+            && let Some(health) = self.health.take()
+        {
+            health.worked();
+        }
         read
     }
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ferrotunnel_core::Servant;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -15,6 +16,8 @@ pub(crate) struct Body {
     source: Source,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
+    /// Who sends it is busy with it until then.
+    _servant: Option<Servant>,
 }
 
 enum Source {
@@ -26,21 +29,30 @@ enum Source {
 
 impl Body {
     pub(crate) fn passing(incoming: Incoming) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: None }
+        Self::of(Source::Passing(incoming))
     }
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: Some(in_flight) }
+        Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ours(None), _in_flight: None }
+        Self::of(Source::Ours(None))
+    }
+
+    /// The same, and its servant is busy with it.
+    pub(crate) fn served_by(self, servant: Servant) -> Self {
+        Self { _servant: Some(servant), ..self }
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, _in_flight: None, _servant: None }
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { source: Source::Ours(Some(bytes)), _in_flight: None }
+        Self::of(Source::Ours(Some(bytes)))
     }
 }
 

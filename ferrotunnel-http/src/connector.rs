@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ferrotunnel_core::{OpenError, Stream, StreamError, Tunnel};
+use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -20,10 +20,11 @@ use hyper_util::{
 
 use crate::visitor::Visitor;
 
-/// Opens streams of one tunnel.
+/// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
 pub(crate) struct Connector {
     tunnel: Arc<Tunnel>,
+    session: SessionId,
 }
 
 /// On whose behalf streams are opened while a request of theirs is being sent. A pooled
@@ -41,8 +42,16 @@ tokio::task_local! {
 }
 
 impl Connector {
-    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
-        Self { tunnel }
+    pub(crate) fn new(tunnel: Arc<Tunnel>, session: SessionId) -> Self {
+        Self { tunnel, session }
+    }
+
+    pub(crate) fn open(
+        &self,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<Stream, OpenError> {
+        self.tunnel.open_at(self.session, visitor, ingress)
     }
 
     fn connect(&self) -> Result<TunnelIo, OpenError> {
@@ -52,7 +61,7 @@ impl Connector {
                 (opening.visitor, opening.ingress)
             })
             .unwrap_or((UNKNOWN, UNKNOWN));
-        Ok(TunnelIo::new(self.tunnel.open(visitor, ingress)?))
+        Ok(TunnelIo::new(self.open(visitor, ingress)?))
     }
 }
 

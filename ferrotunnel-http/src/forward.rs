@@ -161,8 +161,8 @@ impl Forwarder {
         address(&mut head, via, asked)?;
 
         let request = Request::from_parts(head, Body::passing(body));
-        let connections = self.local.connections(tunnel);
-        Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+        let sending = Sending::new(&self.local, tunnel, via, visitor, request)?;
+        Ok(Exchange { sending, wish })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -188,9 +188,9 @@ impl Forwarder {
     async fn finish(
         &self,
         exchange: Exchange,
-        visitor: &Visitor,
+        visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor));
+        let response = pin!(exchange.sending.response(visitor, &self.local));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{StreamError, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{StreamError, tasks::Tasks};
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -22,13 +22,17 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
-    body::Body, connector::TunnelIo, executor::Executor, in_flight::InFlight, refusal::Refusal,
+    body::Body,
+    connector::{Connector, TunnelIo},
+    executor::Executor,
+    in_flight::InFlight,
+    refusal::Refusal,
     visitor::Visitor,
 };
 
-/// The connections to the local service of one tunnel. Each leaves the list when it ends.
+/// The connections to the local service of one tunnel by one session. Each leaves the list when it ends.
 pub(crate) struct Multiplexed {
-    tunnel: Arc<Tunnel>,
+    connector: Connector,
     connections: Arc<Mutex<Vec<Shared>>>,
     builder: http2::Builder<Executor>,
     /// How long a connection may rest.
@@ -48,14 +52,14 @@ struct Shared {
 }
 
 impl Multiplexed {
-    pub(crate) fn new(tunnel: Arc<Tunnel>, idle: Duration, tasks: Tasks) -> Self {
+    pub(crate) fn new(connector: Connector, idle: Duration, tasks: Tasks) -> Self {
         let mut builder = http2::Builder::new(Executor(tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER);
-        Self { tunnel, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
+        Self { connector, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
     }
 
     pub(crate) async fn send(
@@ -85,7 +89,8 @@ impl Multiplexed {
         if let Some(leased) = self.lease_open() {
             return Ok(leased);
         }
-        let stream = self.tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let stream =
+            self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
         let broke = Arc::new(OnceLock::new());
         let io = TunnelIo::reporting(stream, broke.clone());
         let (sender, connection) =

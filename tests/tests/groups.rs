@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 
 use ferrotunnel::{Balance, Client, ClientBuilder, Streams, Tunnel};
 use ferrotunnel_tests::{
-    Carrier, LocalService, TestBed, eventually, over_both, public_addr, says_and_hears, soon,
+    Carrier, LocalService, TestBed, begin, eventually, over_both, public_addr, raw, says_and_hears,
+    soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +19,19 @@ async fn named(name: &'static str) -> LocalService {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
         let _ = socket.write_all(answer.as_bytes()).await;
         let _ = socket.shutdown().await;
+    })
+    .await
+}
+
+/// The same, but it goes on on the same connection.
+async fn kept(name: &'static str) -> LocalService {
+    LocalService::each(move |mut socket| async move {
+        while ferrotunnel_tests::read_head(&mut socket).await.ends_with("\r\n\r\n") {
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+            if socket.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
     })
     .await
 }
@@ -62,12 +76,64 @@ fn members_take_turns_and_those_who_go_are_not_missed() {
 }
 
 #[test]
+fn requests_are_spread_though_connections_are_kept_and_none_goes_to_who_leaves() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (a, b) = (kept("a").await, kept("b").await);
+        let busy = LocalService::each(async |mut socket| {
+            ferrotunnel_tests::read_head(&mut socket).await;
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+            // Until its visitor leaves.
+            let _ = socket.read_u8().await;
+        })
+        .await;
+        let leaves = bed
+            .client()
+            .tunnel(Tunnel::http("app").group("web").local_addr(a.addr().to_string()))
+            .tunnel(Tunnel::http("busy").local_addr(busy.addr().to_string()))
+            .drain_grace(ferrotunnel_tests::PATIENCE * 10)
+            .build()
+            .unwrap();
+        leaves.start().await.unwrap();
+        let stays = bed.client();
+        let stays = stays.tunnel(Tunnel::http("app").group("web").local_addr(b.addr().to_string()));
+        let stays = stays.build().unwrap();
+        stays.start().await.unwrap();
+        assert_eq!(
+            answers(&bed, 12).await,
+            BTreeMap::from([("a".to_owned(), 6), ("b".to_owned(), 6)])
+        );
+        // Its drain goes on for as long as this one stays.
+        let staying = begin(bed.http_addr(), &bed.host("busy"), "/").await;
+        let stopping = tokio::spawn(async move { leaves.shutdown().await });
+        soon("the drain", async {
+            while bed.get("busy", "/").await.status == 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(answers(&bed, 12).await, BTreeMap::from([("b".to_owned(), 12)]));
+        assert!(!stopping.is_finished());
+        drop(staying);
+        soon("the end", stopping).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_request_that_a_member_cannot_deliver_is_anothers() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let site = named("alive").await;
         let _dead = member(bed.client(), LocalService::nobody().await).await;
         let _alive = member(bed.client(), site.addr()).await;
+        // Whoever did not reach its service has heard nothing, so nothing is done twice.
+        for _ in 0..2 {
+            let head =
+                "POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let head = head.replace("{}", &bed.host("app"));
+            let answer = raw(bed.http_addr(), head.as_bytes()).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        }
         assert_eq!(answers(&bed, 20).await, BTreeMap::from([("alive".to_owned(), 20)]));
     });
 }
@@ -99,7 +165,7 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
             client.start().await.unwrap();
             dead.push(client);
         }
-        // Each of the dead costs one visitor, once a second.
+        // Each of the dead costs one visitor, then one after a second, after two more, and so on.
         let mut heard = 0;
         for _ in 0..40 {
             // Whoever met a dead one may hear of it before anything else.
@@ -110,7 +176,7 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
             };
             heard += usize::from(talk.await.is_ok());
         }
-        assert!(heard >= 20, "{heard} of 40");
+        assert!(heard >= 28, "{heard} of 40");
     });
 }
 

@@ -83,7 +83,7 @@ fn tcp(port: u16) -> Register {
 }
 
 fn preferred(mut wanted: Register) -> Register {
-    crate::options::prefer(&mut wanted);
+    options::prefer(&mut wanted);
     wanted
 }
 
@@ -208,7 +208,7 @@ fn nothing_is_registered_once_it_is_closed() {
 /// Asked for over a further carrier of a client that has it.
 fn over(carrier: u8, mut wanted: Register) -> Register {
     CarrierNumber(carrier).mark(&mut wanted);
-    crate::options::join(&mut wanted);
+    options::join(&mut wanted);
     wanted
 }
 

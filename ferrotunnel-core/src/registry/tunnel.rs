@@ -98,8 +98,24 @@ pub(super) struct Member {
     pub(super) owner: Arc<Owner>,
     /// The tunnel's number in that session.
     pub(super) number: u32,
-    /// Whether its local service answers, as far as visitors can tell.
+    /// Whether its local service answers.
     pub(super) health: Arc<Health>,
+    /// Requests that it has been chosen for and that are not over.
+    requests: Arc<AtomicUsize>,
+}
+
+/// One of those that have a tunnel, chosen for one request. While it lives the request counts as open.
+#[derive(Debug)]
+pub struct Servant {
+    session: SessionId,
+    _request: Option<Seat>,
+}
+
+impl Servant {
+    /// Its session: connections to its local service may be kept for it.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
 }
 
 impl Tunnel {
@@ -163,13 +179,78 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
+        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress))
+    }
+
+    fn place_and_open(
+        &self,
+        visitor: SocketAddr,
+        open: impl FnOnce() -> Result<(Stream, Option<Handle>), OpenError>,
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
         let Some(place) = self.places.take() else {
             self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
-        let (stream, home) = self.open_anywhere(visitor, ingress)?;
+        let (stream, home) = open()?;
         Ok((stream.seated(place), home))
+    }
+
+    /// Whose turn it is to answer a request: for those who keep connections, and open streams with
+    /// [`open_at`](Self::open_at) only where none is idle. `None` while nobody is there.
+    ///
+    /// Among several it is one whose local service answers, and of those the one with the fewest requests open,
+    /// or the next; who leaves is not chosen any more.
+    pub fn choose(&self) -> Option<Servant> {
+        let carriers = &self.presence.lock().carriers;
+        if let [only] = carriers.as_slice() {
+            return Some(Servant { session: only.owner.session_id, _request: None });
+        }
+        let now = clock::now();
+        let first = self.turn.next(carriers.len());
+        let rank = |(at, one): &(usize, &Member)| {
+            let requests = match self.balance {
+                Balance::LeastStreams => one.requests.load(Ordering::Relaxed),
+                Balance::RoundRobin => 0,
+            };
+            let turn = (at + carriers.len() - first) % carriers.len();
+            (one.health.is_failing(now), requests, turn)
+        };
+        let (_, chosen) = carriers.iter().enumerate().min_by_key(rank)?;
+        let request = Seat::take(&chosen.requests);
+        Some(Servant { session: chosen.owner.session_id, _request: Some(request) })
+    }
+
+    /// Whether that session has it.
+    pub fn is_with(&self, session: SessionId) -> bool {
+        let presence = self.presence.lock();
+        presence.carriers.iter().any(|one| one.owner.session_id == session)
+    }
+
+    /// As [`open`](Self::open), over that session; over another one if that has left.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_at(
+        &self,
+        session: SessionId,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<Stream, OpenError> {
+        self.place_and_open(visitor, || {
+            let presence = self.presence.lock();
+            let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
+            match chosen.map(|one| one.open(self.kind, visitor, ingress, &self.places.meters)) {
+                Some(Ok(opened)) => Ok(opened),
+                // The only one has said why.
+                Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
+                _ => {
+                    drop(presence);
+                    self.open_anywhere(visitor, ingress)
+                }
+            }
+        })
+        .map(|(stream, _)| stream)
     }
 
     /// Over the carrier whose turn it is.
@@ -426,6 +507,10 @@ impl Tunnel {
 const MOST_WAITING: usize = 1_024;
 
 impl Member {
+    pub(super) fn new(carrier: CarrierNumber, owner: Arc<Owner>, number: u32) -> Self {
+        Self { carrier, owner, number, health: Arc::default(), requests: Arc::default() }
+    }
+
     fn open(
         &self,
         kind: TunnelKind,
