@@ -93,6 +93,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
             port: 0,
             options: Vec::new(),
             target: "1".parse().unwrap(),
+            health: None,
         };
         tunnels.push(client.add(spec).await.unwrap().0);
     }

@@ -10,13 +10,13 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Balance, Connections, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, HealthCheck, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
-use crate::tunnel::Sharing;
+use crate::tunnel::{Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
@@ -354,11 +354,30 @@ pub(crate) struct SharingArgs {
     /// (least-streams), or in turn (round-robin) [default: least-streams]
     #[arg(long, env = "FERROTUNNEL_BALANCE", value_name = "HOW", value_parser = value::balance)]
     pub(crate) balance: Option<Balance>,
+    /// Look after the local service, and let the server send visitors to others of the group while it is down: tcp for a
+    /// connection, or the path of an HTTP request
+    #[arg(long, env = "FERROTUNNEL_HEALTH_CHECK", value_name = "HOW", value_parser = value::health_check)]
+    pub(crate) health_check: Option<HealthCheck>,
+    /// From one check to the next [default: 10s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_INTERVAL", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_interval: Option<Duration>,
+    /// How long a check may take [default: 5s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_TIMEOUT", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_timeout: Option<Duration>,
+    /// How many checks have to fail in a row [default: 3]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_THRESHOLD", value_name = "COUNT", value_parser = value::count::<u32>, requires = "health_check")]
+    pub(crate) health_threshold: Option<u32>,
 }
 
 impl From<SharingArgs> for Sharing {
     fn from(args: SharingArgs) -> Self {
-        Self { group: args.group, balance: args.balance }
+        let rhythm = Rhythm {
+            interval: args.health_interval,
+            timeout: args.health_timeout,
+            threshold: args.health_threshold,
+        };
+        let health = args.health_check.map(|check| rhythm.set(check));
+        Self { group: args.group, balance: args.balance, health }
     }
 }
 

@@ -1,6 +1,8 @@
 //! A tunnel as it shall be asked for, from arguments or from a settings file.
 
-use ferrotunnel::{Balance, Streams, Tunnel, TunnelKind};
+use std::time::Duration;
+
+use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
 
 use crate::value::LocalTarget;
 
@@ -40,6 +42,24 @@ pub(crate) struct Sharing {
     pub(crate) group: Option<String>,
     /// Over clients and connections.
     pub(crate) balance: Option<Balance>,
+    /// Whether the local service is looked after.
+    pub(crate) health: Option<HealthCheck>,
+}
+
+/// How often a check is made, for how long, and how many have to fail, as far as that is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rhythm {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) threshold: Option<u32>,
+}
+
+impl Rhythm {
+    pub(crate) fn set(self, check: HealthCheck) -> HealthCheck {
+        let check = self.interval.into_iter().fold(check, HealthCheck::interval);
+        let check = self.timeout.into_iter().fold(check, HealthCheck::timeout);
+        self.threshold.into_iter().fold(check, HealthCheck::threshold)
+    }
 }
 
 impl Sharing {
@@ -48,8 +68,12 @@ impl Sharing {
             Some(group) => tunnel.group(group),
             None => tunnel,
         };
-        match self.balance {
+        let tunnel = match self.balance {
             Some(balance) => tunnel.balance(balance),
+            None => tunnel,
+        };
+        match self.health {
+            Some(check) => tunnel.health_check(check),
             None => tunnel,
         }
     }

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, HealthCheck, ServerMode, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,11 @@ pub(crate) fn streams(text: &str) -> Result<Streams, String> {
 
 /// How visitors are spread.
 pub(crate) fn balance(text: &str) -> Result<Balance, String> {
+    text.parse()
+}
+
+/// How a local service is looked after.
+pub(crate) fn health_check(text: &str) -> Result<HealthCheck, String> {
     text.parse()
 }
 

@@ -18,6 +18,7 @@ mod forward;
 mod forwarded;
 mod grpc;
 mod headers;
+mod health;
 mod host;
 mod in_flight;
 mod ingress;
@@ -35,4 +36,5 @@ mod wording;
 mod arbitrary_heads;
 
 pub use config::HttpConfig;
+pub use health::{Speaks, asks_for};
 pub use ingress::HttpIngress;

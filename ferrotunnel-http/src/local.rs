@@ -89,7 +89,7 @@ impl Local {
         Arc::new(Connections {
             pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
             fresh: builder.pool_max_idle_per_host(0).build(connector.clone()),
-            multiplexed: Multiplexed::new(connector.clone(), self.idle, self.tasks.clone()),
+            multiplexed: Multiplexed::new(connector, self.idle, self.tasks.clone()),
         })
     }
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod client;
 mod error;
+mod health;
 mod listener;
 mod place;
 mod server;
@@ -22,6 +23,7 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

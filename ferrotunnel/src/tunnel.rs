@@ -3,8 +3,10 @@
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{Target, TunnelSpec};
 use ferrotunnel_core::{Balance, Streams};
+use ferrotunnel_http::Speaks;
 
 use crate::error::Error;
+use crate::health::HealthCheck;
 
 /// A tunnel that a client wants.
 ///
@@ -24,6 +26,7 @@ pub struct Tunnel {
     streams: Option<Streams>,
     group: Option<String>,
     balance: Option<Balance>,
+    health: Option<HealthCheck>,
     local_addr: Option<String>,
 }
 
@@ -50,6 +53,7 @@ impl Tunnel {
             streams: None,
             group: None,
             balance: None,
+            health: None,
             local_addr: None,
         }
     }
@@ -102,6 +106,15 @@ impl Tunnel {
         self
     }
 
+    /// Looks after the local service. While it is down the server sends visitors to the other members of the
+    /// [group](Self::group) first, before one of them has found out; by itself it finds out from visitors who came
+    /// to nothing. Not for tunnels that this process serves itself.
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health = Some(check);
+        self
+    }
+
     /// The local service: `host:port`, a bare port, or `unix:/path`.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
@@ -139,6 +152,19 @@ impl Tunnel {
                 return Err(Error::config(text));
             }
         };
+        let speaks = if self.http2 { Speaks::Http2 } else { Speaks::Http1 };
+        let health = match self.health {
+            Some(_) if matches!(target, Target::InProcess(_)) => {
+                let text = "health_check: a tunnel that this process serves itself has no local address to check";
+                return Err(Error::config(text));
+            }
+            check => {
+                // Services that tell sites apart are asked as by somebody on the same machine.
+                let host = self.local_addr.as_deref().filter(|addr| addr.contains(':'));
+                let host = host.filter(|addr| !addr.starts_with("unix:")).unwrap_or("localhost");
+                check.map(|check| check.build(host, speaks)).transpose()?
+            }
+        };
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
         let group = self.group.map(|group| ("group".to_owned(), group));
         if group.as_ref().is_some_and(|(_, group)| group.is_empty()) {
@@ -154,6 +180,7 @@ impl Tunnel {
             port: self.port,
             options,
             target,
+            health,
         })
     }
 }

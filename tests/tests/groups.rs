@@ -3,11 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use ferrotunnel::{Balance, Client, ClientBuilder, Streams, Tunnel};
+use ferrotunnel::{
+    Balance, Client, ClientBuilder, ClientEvent, Connections, HealthCheck, Streams, Tunnel,
+};
 use ferrotunnel_tests::{
-    Carrier, LocalService, TestBed, begin, eventually, over_both, public_addr, raw, says_and_hears,
-    soon,
+    Carrier, Link, LocalService, TestBed, begin, client_of, eventually, over_both, public_addr,
+    raw, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -178,6 +183,171 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
         }
         assert!(heard >= 28, "{heard} of 40");
     });
+}
+
+/// A local service that is there, and says over HTTP how it is.
+struct Patient {
+    service: LocalService,
+    is_well: Arc<AtomicBool>,
+    /// Requests other than those of checks.
+    served: Arc<AtomicUsize>,
+}
+
+impl Patient {
+    async fn start() -> Self {
+        let (is_well, served) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let shared = (is_well.clone(), served.clone());
+        let service = LocalService::each(move |mut socket| {
+            let (is_well, served) = shared.clone();
+            async move {
+                let head = ferrotunnel_tests::read_head(&mut socket).await;
+                let is_check = head.starts_with("GET /healthz ");
+                if !is_check {
+                    served.fetch_add(1, Ordering::SeqCst);
+                }
+                let status = match is_check && !is_well.load(Ordering::SeqCst) {
+                    true => "503 Service Unavailable",
+                    false => "200 OK",
+                };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            }
+        })
+        .await;
+        Self { service, is_well, served }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
+    }
+}
+
+async fn until_told(
+    events: &mut tokio::sync::broadcast::Receiver<ClientEvent>,
+    is_it: impl Fn(&ClientEvent) -> bool,
+) {
+    soon("an event", async { while !is_it(&events.recv().await.unwrap()) {} }).await;
+}
+
+#[test]
+fn a_member_whose_service_is_not_well_is_passed_over_until_it_is() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (first, second) = (Patient::start().await, Patient::start().await);
+        let check = HealthCheck::http("/healthz").interval(Duration::from_millis(5)).threshold(2);
+        let start = async |patient: &Patient, connections| {
+            let tunnel = Tunnel::http("app").group("web").health_check(check.clone());
+            let tunnel = tunnel.local_addr(patient.service.addr().to_string());
+            let client = bed.client().connections(connections).tunnel(tunnel).build().unwrap();
+            let events = client.events();
+            client.start().await.unwrap();
+            (client, events)
+        };
+        // Over each of its carriers.
+        let (_one, mut events) = start(&first, Connections::Exactly(2)).await;
+        eventually("both carriers", || bed.server.sessions() == 2).await;
+        let (_two, _) = start(&second, Connections::Exactly(1)).await;
+        let ask = async |count| {
+            for _ in 0..count {
+                assert_eq!(bed.get("app", "/").await.status, 200);
+            }
+            (first.served(), second.served())
+        };
+        let before = ask(12).await;
+        assert!(before.0 > 0 && before.1 > 0, "{before:?}");
+
+        first.is_well.store(false, Ordering::SeqCst);
+        until_told(&mut events, |event| {
+            matches!(event, ClientEvent::LocalServiceDown { name, reason }
+                if name == "app" && reason.contains("503"))
+        })
+        .await;
+        // The server hears of it in a moment, and then for good.
+        soon("the server to know", async {
+            while {
+                let before = first.served();
+                ask(6).await.0 > before
+            } {}
+        })
+        .await;
+        let before = first.served();
+        assert_eq!(ask(20).await.0, before);
+        // Where there is nobody else, visitors try all the same.
+        drop(_two);
+        eventually("the other to leave", || bed.server.sessions() == 2).await;
+        assert_eq!(ask(3).await.0, before + 3);
+        let (_two, _) = start(&second, Connections::Exactly(1)).await;
+
+        first.is_well.store(true, Ordering::SeqCst);
+        until_told(
+            &mut events,
+            |event| matches!(event, ClientEvent::LocalServiceUp { name } if name == "app"),
+        )
+        .await;
+        soon("the server to know", async {
+            while {
+                let before = first.served();
+                ask(6).await.0 == before
+            } {}
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_service_that_was_down_before_its_server_was_there_is_down_for_it_too() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = |port, local: SocketAddr| {
+            let check = HealthCheck::connect().interval(Duration::from_millis(5)).threshold(1);
+            let tunnel = Tunnel::tcp().remote_port(port).group("db").health_check(check);
+            tunnel.balance(Balance::RoundRobin).local_addr(local.to_string())
+        };
+        let alive = bed.client().tunnel(tunnel(0, echo.addr())).build().unwrap();
+        let public = public_addr(&alive.start().await.unwrap().public_url);
+        let dead = bed.client().tunnel(tunnel(public.port(), LocalService::nobody().await));
+        let dead = dead.build().unwrap();
+        let mut events = dead.events();
+        dead.start().await.unwrap();
+        until_told(&mut events, |event| matches!(event, ClientEvent::LocalServiceDown { .. }))
+            .await;
+        // The server hears of it in a moment.
+        let hears = async || {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_all(b"x").await.is_ok() && visitor.read_u8().await.is_ok()
+        };
+        soon("the server to know", async { while !(hears().await && hears().await) {} }).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let through = client_of(link.addr(), carrier);
+        let third = through.tunnel(tunnel(public.port(), LocalService::nobody().await));
+        let third = third.build().unwrap();
+        let mut events = third.events();
+        third.start().await.unwrap();
+        until_told(&mut events, |event| matches!(event, ClientEvent::LocalServiceDown { .. }))
+            .await;
+        while events.try_recv().is_ok() {}
+        link.cut();
+        until_told(&mut events, |event| matches!(event, ClientEvent::TunnelReady(_))).await;
+        // It said so when it asked for the tunnel again.
+        for _ in 0..20 {
+            assert!(hears().await);
+        }
+    });
+}
+
+#[test]
+fn checks_that_make_no_sense_are_refused() {
+    let build = |check: HealthCheck| {
+        let tunnel = Tunnel::http("app").local_addr("1").health_check(check);
+        let client = Client::builder().server_addr("a:1").token("t").tunnel(tunnel);
+        client.build().unwrap_err().to_string()
+    };
+    assert!(build(HealthCheck::http("healthz")).contains("begins with a /"));
+    assert!(build(HealthCheck::http("/a b")).contains("no path"));
+    assert!(build(HealthCheck::connect().interval(Duration::ZERO)).contains("more than 0"));
+    assert!(build(HealthCheck::connect().threshold(0)).contains("more than 0"));
 }
 
 async fn are_spread_by_open_streams(carrier: Carrier, streams: Streams) {

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use ferrotunnel::{Connections, Streams, TunnelKind};
+use ferrotunnel::{Balance, Connections, HealthCheck, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,6 +21,25 @@ fn problems(text: &str) -> Vec<String> {
 #[track_caller]
 fn assert_problems(text: &str, expected: &[&str]) {
     assert_eq!(problems(text), expected, "{text}");
+}
+
+#[test]
+fn a_health_check_makes_sense_or_is_refused() {
+    let tunnel = |lines: &str| {
+        format!(
+            "[client]\nserver = \"a:1\"\ntoken = \"s\"\n[[client.tunnels]]\nkind = \"http\"\nlocal-addr = \"1\"\n{lines}"
+        )
+    };
+    assert!(parse(&tunnel("health-check = \"/healthz?deep=1\"\nhealth-threshold = 1")).is_ok());
+    for (lines, expected) in [
+        ("health-check = \"http\"", "neither tcp nor a path"),
+        ("health-interval = \"2s\"", "of no use without \"health-check\""),
+        ("health-check = \"tcp\"\nhealth-threshold = 0", "health-threshold"),
+        ("health-check = \"tcp\"\nhealth-timeout = \"soon\"", "health-timeout"),
+    ] {
+        let problems = problems(&tunnel(lines));
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+    }
 }
 
 #[test]
@@ -121,6 +140,12 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         local-addr = "unix:/run/db.sock"
         remote-port = 15_432
         streams = "direct"
+        group = "db"
+        balance = "round-robin"
+        health-check = "tcp"
+        health-interval = "2s"
+        health-timeout = "500ms"
+        health-threshold = 5
         "#,
     );
     let ClientSection { connect, tunnels } = client.unwrap().client.unwrap();
@@ -141,7 +166,16 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
             remote_port: Some(15432),
             streams: Streams::Direct,
-            sharing: Sharing::default(),
+            sharing: Sharing {
+                group: Some("db".to_owned()),
+                balance: Some(Balance::RoundRobin),
+                health: Some(
+                    HealthCheck::connect()
+                        .interval(Duration::from_secs(2))
+                        .timeout(Duration::from_millis(500))
+                        .threshold(5),
+                ),
+            },
         },
     ];
     assert_eq!(tunnels, expected);

@@ -8,6 +8,7 @@ use ferrotunnel_protocol::frame::ResetCode;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
+use super::health::Pipe;
 use super::target::Target;
 use crate::dial;
 use crate::socket;
@@ -18,7 +19,7 @@ use crate::stream::Stream;
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
     let id = stream.id();
-    match dial(spec).await {
+    match dial(&spec.target).await {
         Ok(local) => {
             if let Err(error) = splice_with(stream, local).await {
                 tracing::debug!(stream = %id, %error, "connection broke");
@@ -33,7 +34,7 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
 pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
-    match dial(spec).await {
+    match dial(&spec.target).await {
         Ok(local) => {
             if let Err(error) = splice_with(carrier, local).await {
                 tracing::debug!(%error, "direct connection broke");
@@ -46,8 +47,9 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
     }
 }
 
-async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
-    match &spec.target {
+/// Dials the local service.
+pub(super) async fn dial(target: &Target) -> io::Result<Local> {
+    match target {
         Target::Addrs(addrs) => {
             let addrs = addrs.iter().copied();
             dial::connect(addrs, CONNECT_TIMEOUT).await.map(Local::Tcp)
@@ -70,10 +72,21 @@ async fn splice_with(pipe: impl End, local: Local) -> Result<Outcome, SpliceErro
     }
 }
 
-enum Local {
+/// A connection to the local service.
+pub(super) enum Local {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+}
+
+impl Local {
+    pub(super) fn into_pipe(self) -> Box<dyn Pipe> {
+        match self {
+            Self::Tcp(local) => Box::new(local),
+            #[cfg(unix)]
+            Self::Unix(local) => Box::new(local),
+        }
+    }
 }
 
 async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T> {

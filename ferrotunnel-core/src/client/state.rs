@@ -22,7 +22,7 @@ use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
-use crate::options::{CarrierNumber, join, prefer};
+use crate::options::{CarrierNumber, join, prefer, tell_health};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -40,6 +40,8 @@ pub(super) struct State {
     /// Sessions that take nothing new and finish what is open.
     pub(super) parting: Parting,
     pub(super) streams: Tasks,
+    /// Those that look after local services.
+    pub(super) checks: Tasks,
     /// A tunnel came or went, or a session began to drain.
     pub(super) tunnels_changed: watch::Sender<()>,
     /// The servers, which carriers there should be to them, and how many have a session.
@@ -85,6 +87,8 @@ struct Wanted {
     told: BTreeMap<ServerIndex, String>,
     /// The servers where a newer client has it.
     given_up: BTreeSet<ServerIndex>,
+    /// The local service is down, as far as checks say.
+    is_down: bool,
 }
 
 /// How a tunnel stands over one carrier.
@@ -109,6 +113,15 @@ impl Wanted {
             standing: BTreeMap::new(),
             told: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            is_down: false,
+        }
+    }
+
+    /// What people know it by: as it was picked, if one server has picked it.
+    fn name(&self) -> String {
+        match self.picked.keys().next() {
+            Some(server) => label(self, *server),
+            None => named(as_asked(&self.spec)),
         }
     }
 
@@ -231,6 +244,7 @@ impl State {
             carriers: Tasks::default(),
             parting: Parting::default(),
             streams: Tasks::default(),
+            checks: Tasks::default(),
             tunnels_changed: watch::Sender::new(()),
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
@@ -324,6 +338,31 @@ impl State {
     pub(super) fn alarm(&self, cause: Cause) {
         tracing::debug!(?cause, "asking the server for a sign of life");
         self.alarms.send_modify(|alarms| *alarms = alarms.wrapping_add(1));
+    }
+
+    /// The local service of a tunnel is well, or down for that reason: every server that has the tunnel, or is just
+    /// asked for it, is told.
+    pub(super) fn set_health(&self, number: u32, fault: Option<String>) {
+        let mut tunnels = self.tunnels.lock();
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let Some(wanted) = wanted.get_mut(&number) else { return };
+        wanted.is_down = fault.is_some();
+        for (carrier, standing) in &wanted.standing {
+            if let (Standing::Held | Standing::Asked(_), Some(reached)) =
+                (standing, sessions.get(carrier))
+            {
+                let mut register = to_register(wanted, *carrier);
+                if !wanted.is_down {
+                    tell_health(&mut register, false);
+                }
+                reached.session.register(number, register);
+            }
+        }
+        let name = wanted.name();
+        self.tell(match fault {
+            Some(reason) => Event::LocalServiceDown { name, reason },
+            None => Event::LocalServiceUp { name },
+        });
     }
 
     /// Asks again for a tunnel that was refused, unless nobody wants it any more.
@@ -569,6 +608,7 @@ impl State {
             // Listeners of this process hold their handles: without this they would wait for ever.
             let tunnels = std::mem::take(&mut *self.tunnels.lock());
             drop(tunnels);
+            self.checks.abort_all();
             self.tell(Event::Ended { reason });
         }
     }
@@ -585,6 +625,7 @@ pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
     let mut asked = as_asked(spec);
     prefer(&mut asked);
     join(&mut asked);
+    tell_health(&mut asked, true);
     CarrierNumber(u8::MAX).mark(&mut asked);
     asked.is_within_caps()
 }
@@ -614,6 +655,9 @@ fn to_register(wanted: &Wanted, carrier: CarrierId) -> Register {
     if wanted.is_held_at(carrier.server) {
         join(&mut register);
     }
+    if wanted.is_down {
+        tell_health(&mut register, true);
+    }
     carrier.number.mark(&mut register);
     register
 }
@@ -631,7 +675,10 @@ fn as_known(wanted: &Wanted, server: ServerIndex) -> Register {
 }
 
 fn label(wanted: &Wanted, server: ServerIndex) -> String {
-    let Register { kind, name, port, .. } = as_known(wanted, server);
+    named(as_known(wanted, server))
+}
+
+fn named(Register { kind, name, port, .. }: Register) -> String {
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),

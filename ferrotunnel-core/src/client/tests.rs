@@ -85,6 +85,7 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         port: 0,
         options: Vec::new(),
         target: Target::InProcess(acceptor),
+        health: None,
     };
     let (handle, _) = soon(client.add(spec)).await.unwrap();
     let carriers = client.state.roster.borrow().wanted().count();
@@ -132,6 +133,7 @@ async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_go
         port: 0,
         options: Vec::new(),
         target: Target::InProcess(Acceptor::channel().0),
+        health: None,
     };
     let add = client.add(spec);
     tokio::pin!(add);

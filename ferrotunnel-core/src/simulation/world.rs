@@ -166,6 +166,7 @@ impl World {
                 port: 0,
                 options: Vec::new(),
                 target: Target::InProcess(acceptor),
+                health: None,
             };
             let mut guests = JoinSet::new();
             let adding = held.add(spec);

@@ -94,6 +94,7 @@ impl Public {
             port: 0,
             options: options.into_iter().collect(),
             target: Target::Addrs(vec![local]),
+            health: None,
         };
         let (tunnel, _) = client.add(spec).await.unwrap();
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();
