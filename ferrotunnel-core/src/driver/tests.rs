@@ -32,7 +32,7 @@ impl Running {
     fn start(carrier: DuplexStream, greeted: Greeted) -> Self {
         let shared = Arc::new(Shared::new(greeted.machine));
         let session = Session::new(Arc::clone(&shared));
-        let (sender, incoming) = mpsc::channel(16);
+        let (sender, incoming) = mpsc::channel(128);
         let on_incoming = move |incoming| drop(sender.try_send(incoming));
         let end = tokio::spawn(Driver::new(carrier, shared, greeted.input, on_incoming));
         Self { session, incoming, end }
@@ -189,6 +189,35 @@ async fn an_answer_that_is_whole_arrives_though_its_stream_is_dropped_at_once() 
     let mut heard = Vec::new();
     soon(near.read_to_end(&mut heard)).await.unwrap();
     assert_eq!(heard, [7; 60_000]);
+}
+
+/// The queue of a session is full again and again, and whoever asked for room finds it gone at times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_several_threads_are_never_told_that_nothing_can_be_written() {
+    let (server, mut client) = pair(1 << 20).await;
+    for _ in 0..5 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let mut near = server.session.open(OPEN).unwrap();
+            tasks.spawn(async move {
+                near.write_all(&vec![7; 1 << 20]).await.unwrap();
+                near.shutdown().await.unwrap();
+            });
+        }
+        for _ in 0..100 {
+            let mut far = client.opened().await;
+            tasks.spawn(async move {
+                let mut heard = 0;
+                while let Some(chunk) = far.read_chunk().await.unwrap() {
+                    heard += chunk.len();
+                }
+                assert_eq!(heard, 1 << 20);
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
