@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 
 use super::config;
 use super::handshake::{self, Secured};
-use super::identity::IdentityFiles;
+use super::identity::{IdentityFiles, SETTINGS};
 use super::issuers::Servers;
 use super::pem::PemFile;
 use super::system_roots;
-use super::watch::FromFiles;
+use super::watch::{Files, FromFiles};
 use crate::error::BuildError;
 
 /// What a client wants to see of its server over TLS, and what it shows.
@@ -115,17 +115,16 @@ impl TlsDialer {
         let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
         let files = identity.clone();
         let make = move |_: Option<&Generation>| {
-            let identity = identity.as_ref().map(IdentityFiles::load).transpose()?;
+            let identity = identity.as_ref().map(|files| files.load(SETTINGS)).transpose()?;
             let config = match &verification {
                 Some(verification) => config::verifying(verification.verifier()?, identity)?,
                 None => config::bound_to_the_token(identity)?,
             };
             Ok(Generation::new(config))
         };
-        Ok(Self {
-            verification: known,
-            generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?),
-        })
+        let list = move || Files::of(files.clone(), ca.clone());
+        let generations = Arc::new(FromFiles::load(list, make)?);
+        Ok(Self { verification: known, generations })
     }
 
     /// One connection to the server that is known by that `host:port`. How long it may take is the caller's business.

@@ -48,8 +48,10 @@ async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Se
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
     let (dialled, accepted) = sockets().await;
-    let (client, server) =
-        soon(async { tokio::join!(connect(client, dialled), accept(server, accepted)) }).await;
+    let (client, server) = soon(async {
+        tokio::join!(connect(client, dialled), accept(server, accepted, bytes::BytesMut::new()))
+    })
+    .await;
     (client.unwrap(), server.unwrap())
 }
 
@@ -61,8 +63,10 @@ fn stock_name() -> ServerName<'static> {
 async fn with_stock_server(client: &ClientConfig, server: &Arc<ServerConfig>) -> (Secured, Stock) {
     let (dialled, accepted) = sockets().await;
     let acceptor = TlsAcceptor::from(Arc::clone(server));
-    let (client, server) =
-        soon(async { tokio::join!(connect(client, dialled), acceptor.accept(accepted)) }).await;
+    let (client, server) = soon(async {
+        tokio::join!(connect(client, dialled), acceptor.accept(accepted, bytes::BytesMut::new()))
+    })
+    .await;
     (client.unwrap(), Stock::Server(server.unwrap()))
 }
 
@@ -71,7 +75,10 @@ async fn with_stock_client(client: &Arc<ClientConfig>, server: &ServerConfig) ->
     let (dialled, accepted) = sockets().await;
     let connector = TlsConnector::from(Arc::clone(client));
     let (client, server) = soon(async {
-        tokio::join!(connector.connect(stock_name(), dialled), accept(server, accepted))
+        tokio::join!(
+            connector.connect(stock_name(), dialled),
+            accept(server, accepted, bytes::BytesMut::new())
+        )
     })
     .await;
     (Stock::Client(client.unwrap()), server.unwrap())
