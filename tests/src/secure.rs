@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Empty;
+use hyper::body::Incoming;
 use hyper::header::HOST;
-use hyper::{Request, Version};
+use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use rustls_pki_types::pem::PemObject;
@@ -79,12 +80,18 @@ impl SecureVisitor {
 
     /// One GET over a connection for `name`, in the version of HTTP that the server chose; the request is for
     /// `host`.
-    pub async fn get_for(&self, server: SocketAddr, name: &str, host: &str, path: &str) -> Answer {
+    pub async fn ask(
+        &self,
+        server: SocketAddr,
+        name: &str,
+        host: &str,
+        path: &str,
+    ) -> Response<Incoming> {
         let io = self.connect(server, name).await.unwrap();
         let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(io);
         let request = Request::builder();
-        let response = if is_http2 {
+        if is_http2 {
             let (mut sender, connection) =
                 hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
             tokio::spawn(connection);
@@ -96,8 +103,12 @@ impl SecureVisitor {
             tokio::spawn(connection);
             let request = request.uri(path).header(HOST, host);
             sender.send_request(request.body(Empty::<Bytes>::new()).unwrap()).await.unwrap()
-        };
-        collect(response).await
+        }
+    }
+
+    /// The same with the whole answer.
+    pub async fn get_for(&self, server: SocketAddr, name: &str, host: &str, path: &str) -> Answer {
+        collect(self.ask(server, name, host, path).await).await
     }
 
     /// One GET of a host at that port.
