@@ -59,7 +59,7 @@ pub use shards::Shards;
 pub use socket::Listen;
 pub use stream::Stream;
 pub use tls::{
-    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles, Roots,
-    ServerTls, TlsIdentity, Verification,
+    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,
+    RootSettings, Roots, ServerTls, TlsIdentity, Verification,
 };
 pub use turned_away::TurnedAway;

@@ -33,7 +33,7 @@ mod watch;
 pub use acceptor::ServerTls;
 pub(crate) use acceptor::TlsAcceptor;
 pub(crate) use dialer::TlsDialer;
-pub use dialer::{ClientTls, Roots, Verification};
+pub use dialer::{ClientTls, RootSettings, Roots, Verification};
 pub(crate) use handshake::Secured;
 pub use hello::Hello;
 pub use identity::{IdentityFiles, TlsIdentity};

@@ -28,6 +28,7 @@ use crate::{
     grpc::is_grpc,
     headers,
     host::Asked,
+    https::Challenges,
     local::Local,
     refusal::Refusal,
     sending::{Sending, Via},
@@ -71,10 +72,15 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        routes: Arc<dyn Routes>,
+        config: &HttpConfig,
+        challenges: Option<Challenges>,
+        tasks: Tasks,
+    ) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        let front = Front { redirect: config.redirect_to_https };
+        let front = Front { challenges, redirect: config.redirect_to_https };
         Self { routes, front, local, response_timeout: config.response_timeout, settled_at }
     }
 

@@ -1,5 +1,5 @@
-//! Requests that are answered before anybody looks for a tunnel: those that should have come over TLS, and those
-//! that came over TLS for somebody else.
+//! Requests that are answered before anybody looks for a tunnel: those of an ACME server that looks for its
+//! challenge, those that should have come over TLS, and those that came over TLS for somebody else.
 
 use bytes::Bytes;
 use http::{
@@ -10,6 +10,7 @@ use http::{
 use crate::{
     body::Body,
     host::{Asked, BadHost},
+    https::Challenges,
     refusal::Refusal,
     visitor::{Admission, Secured, Visitor},
 };
@@ -24,6 +25,8 @@ pub(crate) enum Look {
 /// Looks at requests first.
 #[derive(Debug, Default)]
 pub(crate) struct Front {
+    /// What an ACME server asks to see.
+    pub(crate) challenges: Option<Challenges>,
     /// Who comes without TLS is sent to this port.
     pub(crate) redirect: Option<u16>,
 }
@@ -34,6 +37,13 @@ impl Front {
             return Look::Passes;
         }
         let asked = || Asked::by(request.uri(), request.headers(), request.version());
+        if let Some(challenges) = &self.challenges
+            && request.uri().path().starts_with("/.well-known/")
+            && let Ok(Some(asked)) = asked()
+            && let Some(answer) = challenges.at(asked.host(), request.uri().path())
+        {
+            return Look::Ours(Box::new(Response::new(Body::from(answer))));
+        }
         match (&visitor.secured, self.redirect) {
             (Some(secured), _) => match asked() {
                 Ok(Some(asked)) if is_misdirected(secured, asked.host()) => {
@@ -88,7 +98,7 @@ mod tests {
             "127.0.0.1:80".parse().unwrap(),
             Admission::Inside,
         );
-        match (Front { redirect: Some(port) }).look(&visitor, &request) {
+        match (Front { redirect: Some(port), ..Front::default() }).look(&visitor, &request) {
             Look::Ours(response) => {
                 assert_eq!(response.status(), 308);
                 Some(response.headers()["location"].to_str().unwrap().to_owned())

@@ -7,6 +7,7 @@
 //!
 //! Not here: the TLS of carriers, which is `ferrotunnel-core`'s own.
 
+mod acme;
 mod certificate;
 mod config;
 mod door;
@@ -16,7 +17,9 @@ mod store;
 mod stream;
 mod validity;
 
+pub(crate) use acme::Challenges;
+pub use acme::{AcmeConfig, LETS_ENCRYPT};
 pub(crate) use certificate::Certificate;
 pub use config::{HttpsConfig, OldestTls};
-pub use door::Https;
+pub use door::{Expiry, Https};
 pub(crate) use stream::TlsVisitor;

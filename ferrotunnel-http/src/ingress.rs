@@ -58,8 +58,19 @@ pub struct HttpIngress {
 impl HttpIngress {
     /// An ingress that looks tunnels up in `routes`, and serves its visitors on `shards`.
     pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: &HttpConfig) -> Self {
+        Self::beside(None, routes, shards, config)
+    }
+
+    /// The same beside this HTTPS, whose certificates may ask for something over HTTP.
+    pub fn beside(
+        https: Option<&Https>,
+        routes: Arc<dyn Routes>,
+        shards: Shards,
+        config: &HttpConfig,
+    ) -> Self {
         let tasks = Tasks::default();
-        let forwarder = Forwarder::new(routes, config, tasks.clone());
+        let challenges = https.and_then(Https::challenges);
+        let forwarder = Forwarder::new(routes, config, challenges, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let most = AtomicUsize::new(config.max_visitors);

@@ -37,5 +37,5 @@ mod wording;
 mod arbitrary_heads;
 
 pub use config::HttpConfig;
-pub use https::{Https, HttpsConfig, OldestTls};
+pub use https::{AcmeConfig, Expiry, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

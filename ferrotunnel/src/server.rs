@@ -13,7 +13,9 @@ use ferrotunnel_core::{
     DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerTls, Shards, TurnedAway,
     check_principals,
 };
-use ferrotunnel_http::{HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls};
+use ferrotunnel_http::{
+    AcmeConfig, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -249,6 +251,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Certificates for the hosts that clients register, from an ACME server such as Let's Encrypt. The first
+    /// visitor of a host waits for its certificate. The server has to reach this one on port 443 or, as
+    /// [`http_bind`](Self::http_bind), on port 80; or there is a program that publishes records in the DNS.
+    #[must_use]
+    pub fn acme(mut self, acme: AcmeConfig) -> Self {
+        self.https.acme = Some(acme);
+        self
+    }
+
     /// Visitors who come without TLS are sent to [`https_bind`](Self::https_bind), by a 308 with the same path.
     #[must_use]
     pub fn redirect_to_https(mut self) -> Self {
@@ -430,6 +441,12 @@ impl ServerBuilder {
         let visited = http_bind.as_ref().or(https.as_ref().map(|https| &https.bind));
         let visited = visited.unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
+        let https = https.map(|mut https| {
+            if let Some(acme) = &mut https.config.acme {
+                acme.domain = domain.clone();
+            }
+            https
+        });
         let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
@@ -525,9 +542,12 @@ impl Server {
         })?;
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
-        let https = https.map(|(https, is_shared)| match is_shared {
-            true => Arc::new(https.with_carriers(engine.carrier_door())),
-            false => Arc::new(https),
+        let https = https.map(|(https, is_shared)| {
+            let https = https.with_routes(engine.routes());
+            match is_shared {
+                true => Arc::new(https.with_carriers(engine.carrier_door())),
+                false => Arc::new(https),
+            }
         });
         let (http_addr, https_addr) =
             (http.as_ref().map(|http| http.addr), secure.as_ref().map(|secure| secure.addr));
@@ -535,7 +555,7 @@ impl Server {
             let mut config = settings.http;
             config.redirect_to_https =
                 https_addr.filter(|_| redirect_to_https).map(|addr| addr.port());
-            let ingress = HttpIngress::new(engine.routes(), shards, &config);
+            let ingress = HttpIngress::beside(https.as_deref(), engine.routes(), shards, &config);
             let ingress = Arc::new(ingress.limited_by(engine.crowd()));
             let of = Arc::downgrade(&ingress);
             let stop = watch::Sender::new(false);
@@ -615,13 +635,15 @@ fn https_settings(
     tunnel: &Place,
     wishes: Wishes,
 ) -> Result<Option<HttpsSettings>, Error> {
-    let is_without = config.identity.is_none() && config.directory.is_none();
+    let is_without =
+        config.identity.is_none() && config.directory.is_none() && config.acme.is_none();
     let Some(bind) = bind else {
         let unused = match config {
             _ if wishes.clients_on_https_port => "clients_on_https_port",
             _ if wishes.redirect_to_https => "redirect_to_https",
             HttpsConfig { identity: Some(_), .. } => "https_identity_files",
             HttpsConfig { directory: Some(_), .. } => "https_certificate_directory",
+            HttpsConfig { acme: Some(_), .. } => "acme",
             HttpsConfig { oldest_tls: OldestTls::V1_3, .. } => "https_tls13_only",
             _ => return Ok(None),
         };
@@ -639,7 +661,7 @@ fn https_settings(
     }
     if is_without {
         return Err(Error::config(
-            "https_bind needs certificates: give https_identity_files or https_certificate_directory",
+            "https_bind needs certificates: give https_identity_files, https_certificate_directory or acme",
         ));
     }
     let redirects = wishes.redirect_to_https;
@@ -727,6 +749,12 @@ impl RunningServer {
     /// Where visitors of HTTP tunnels connect over TLS.
     pub fn https_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref()?.https
+    }
+
+    /// Until when each certificate is good that visitors are shown.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        let https = self.http.as_ref().and_then(|http| http.tls.as_ref());
+        https.map(|https| https.expiries()).unwrap_or_default()
     }
 
     /// Loads the certificates, their keys and the CAs of clients from their files now, for connections from

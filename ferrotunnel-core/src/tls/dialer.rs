@@ -75,20 +75,38 @@ impl Verification {
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = self.roots.file() {
-            PemFile { path, setting: CA_SETTING }.add_to(&mut roots)?;
-        }
-        if matches!(self.roots, Roots::System | Roots::FileAndSystem(_)) {
-            system_roots::add_to(&mut roots)?;
-        }
+        let roots = self.roots.load(ROOT_SETTINGS)?;
         let servers =
             Servers::issued_by(roots).map_err(|error| BuildError::Tls(error.to_string()))?;
         Ok(Arc::new(servers))
     }
 }
 
+/// What people know CAs by, to be told which setting is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct RootSettings {
+    /// The setting that names a file of them.
+    pub file: &'static str,
+    /// The setting that asks for those of the system.
+    pub system: &'static str,
+}
+
 impl Roots {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the system has none; the error names the setting.
+    pub fn load(&self, settings: RootSettings) -> Result<RootCertStore, BuildError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = self.file() {
+            PemFile { path, setting: settings.file }.add_to(&mut roots)?;
+        }
+        if matches!(self, Self::System | Self::FileAndSystem(_)) {
+            system_roots::add_to(&mut roots, settings)?;
+        }
+        Ok(roots)
+    }
+
     fn file(&self) -> Option<&PathBuf> {
         match self {
             Self::File(path) | Self::FileAndSystem(path) => Some(path),
@@ -179,7 +197,8 @@ pub(super) fn nobody() -> ServerName<'static> {
     ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into())
 }
 
-const CA_SETTING: &str = "tls_ca_file, --tls-ca";
+const ROOT_SETTINGS: RootSettings =
+    RootSettings { file: "tls_ca_file, --tls-ca", system: "tls_verify, --tls-verify" };
 
 #[cfg(test)]
 mod tests {

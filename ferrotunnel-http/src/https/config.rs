@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ferrotunnel_core::IdentityFiles;
 
+use super::acme::AcmeConfig;
+
 /// Settings of the HTTPS ingress.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -15,6 +17,8 @@ pub struct HttpsConfig {
     /// A directory of certificates: `NAME.pem` or `NAME.crt` with `NAME.key` beside it. Which one a visitor is
     /// shown is decided by the names in the certificates.
     pub directory: Option<PathBuf>,
+    /// Certificates for the hosts that clients register, from an ACME server.
+    pub acme: Option<AcmeConfig>,
     /// The oldest version of TLS that visitors may speak.
     pub oldest_tls: OldestTls,
     /// How long a visitor may take from its first byte to the end of the handshake.
@@ -38,6 +42,7 @@ impl Default for HttpsConfig {
         Self {
             identity: None,
             directory: None,
+            acme: None,
             oldest_tls: OldestTls::default(),
             handshake_timeout: Duration::from_secs(10),
             max_handshakes: 1_024,

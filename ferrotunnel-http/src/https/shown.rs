@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::config::OldestTls;
 
@@ -37,6 +38,16 @@ impl Manner {
         Ok(Arc::new(config))
     }
 
+    /// For whoever checks that a name is ours; nothing comes behind the handshake (RFC 8737).
+    pub(super) fn challenge(
+        &self,
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Arc<ServerConfig>, BuildError> {
+        let key = CertifiedKey::from_der(chain, key, &self.provider).map_err(tls)?;
+        self.config(Arc::new(key), &[ACME_TLS]).map(Arc::new)
+    }
+
     fn config(&self, key: Arc<CertifiedKey>, alpn: &[&[u8]]) -> Result<ServerConfig, BuildError> {
         let versions = match self.oldest {
             OldestTls::V1_2 => rustls::ALL_VERSIONS,
@@ -62,6 +73,9 @@ impl ResolvesServerCert for Always {
         Some(Arc::clone(&self.0))
     }
 }
+
+/// What an ACME server offers that looks for its challenge.
+pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
 pub(super) fn tls(error: rustls::Error) -> BuildError {
     BuildError::Tls(error.to_string())

@@ -9,7 +9,7 @@ use super::certificate::Certificate;
 #[derive(Debug, Default)]
 pub(super) struct Store {
     by_name: HashMap<String, Arc<Certificate>>,
-    first: Option<Arc<Certificate>>,
+    all: Vec<Arc<Certificate>>,
 }
 
 impl Store {
@@ -17,7 +17,7 @@ impl Store {
         for name in certificate.names() {
             self.by_name.entry(name.clone()).or_insert_with(|| Arc::clone(&certificate));
         }
-        self.first.get_or_insert(certificate);
+        self.all.push(certificate);
     }
 
     /// The one for a host in lower case: by its own name before one by a star.
@@ -28,9 +28,14 @@ impl Store {
         })
     }
 
+    /// All of them, each once.
+    pub(super) fn all(&self) -> &[Arc<Certificate>] {
+        &self.all
+    }
+
     /// For visitors that do not say whom they want, or want somebody unknown.
     pub(super) fn first(&self) -> Option<&Arc<Certificate>> {
-        self.first.as_ref()
+        self.all.first()
     }
 }
 
