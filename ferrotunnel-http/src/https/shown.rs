@@ -44,8 +44,9 @@ impl Manner {
         chain: Vec<CertificateDer<'static>>,
         key: PrivateKeyDer<'static>,
     ) -> Result<Arc<ServerConfig>, BuildError> {
-        let key = CertifiedKey::from_der(chain, key, &self.provider).map_err(tls)?;
-        self.config(Arc::new(key), &[ACME_TLS]).map(Arc::new)
+        let key = self.provider.key_provider.load_private_key(key).map_err(tls)?;
+        // Not looked through: it has an extension in it that nobody else knows, and that must be known.
+        self.config(Arc::new(CertifiedKey::new(chain, key)), &[ACME_TLS]).map(Arc::new)
     }
 
     fn config(&self, key: Arc<CertifiedKey>, alpn: &[&[u8]]) -> Result<ServerConfig, BuildError> {
