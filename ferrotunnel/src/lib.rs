@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod dev_certificate;
 mod error;
 mod listener;
 mod place;
@@ -10,6 +11,7 @@ mod settings;
 mod tunnel;
 
 pub use client::{Client, ClientBuilder};
+pub use dev_certificate::{DevCertificate, dev_certificate};
 pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, Token,
