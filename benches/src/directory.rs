@@ -64,6 +64,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         domain: "localhost".to_owned(),
         only_tunnel_answers: false,
         http_port: Some(80),
+        https_port: None,
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         limits,
         shards: Shards::inherit(),

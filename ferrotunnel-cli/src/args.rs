@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ferrotunnel::{Balance, Connections, HealthCheck, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
+pub(crate) use self::https::HttpsArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
@@ -20,6 +21,7 @@ use crate::tunnel::{Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
+mod https;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -80,6 +82,9 @@ pub(crate) enum Command {
     /// Make tokens for the users of a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make certificates for development
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Tell a running server to read its settings file again, and say what came of it
     Reload(ReloadArgs),
     /// Look through a settings file without starting anything
@@ -129,6 +134,22 @@ pub(crate) struct TokenArg {
 pub(crate) enum TokenCommand {
     /// Make a token for one user, and the lines by which a server knows it
     New(TokenNewArgs),
+}
+
+/// What can be done with certificates; one variant for each file in `commands/cert/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make a certificate for visitors of your own, who trust it once they are told
+    Dev(CertDevArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertDevArgs {
+    /// Hosts that it is for, besides localhost and the loopback addresses, like app.localhost or *.tunnel.localhost
+    pub(crate) hosts: Vec<String>,
+    /// Where the files go; the directory is made if need be
+    #[arg(long, value_name = "DIR", default_value = "ferrotunnel-dev")]
+    pub(crate) dir: PathBuf,
 }
 
 /// How it ends.
@@ -199,6 +220,8 @@ pub(crate) struct ServerArgs {
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
     pub(crate) timeouts: HttpTimeoutArgs,
+    #[command(flatten)]
+    pub(crate) https: HttpsArgs,
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.

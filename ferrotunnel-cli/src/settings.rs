@@ -2,6 +2,7 @@
 
 mod certificates;
 mod changes;
+mod https;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::value::{Secret, ServerAddr};
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::changes;
+pub(crate) use self::https::HttpsSettings;
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub(crate) struct ServerSettings {
     principals: Vec<PrincipalConfig>,
     pub(crate) bind: SocketAddr,
     pub(crate) http_bind: SocketAddr,
+    pub(crate) https: Option<HttpsSettings>,
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
@@ -68,6 +71,7 @@ impl ServerSettings {
             principals,
             bind: args.bind.unwrap_or(DEFAULT_BIND),
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
+            https: HttpsSettings::new(args.https)?,
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             visitor_grace: args.visitor_grace,
@@ -92,7 +96,17 @@ impl ServerSettings {
     /// settings say.
     pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
         self.encryption.check_files()?;
+        self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
+        if sockets.https.is_some() && self.https.is_none() {
+            return Err(Failure::usage(
+                "a socket for HTTPS was passed, and there is no HTTPS; say with --https-bind and its certificates what \
+                 visitors are shown",
+            ));
+        }
         let mut builder = self.builder();
+        if let Some(listener) = sockets.https {
+            builder = builder.https_listener(listener);
+        }
         if let Some(listener) = sockets.tunnel {
             builder = builder.tunnel_listener(listener);
         }
@@ -138,6 +152,9 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
+        if let Some(https) = self.https {
+            builder = https.apply(builder);
+        }
         self.encryption.apply(builder)
     }
 }
@@ -150,6 +167,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,
+        https: layer.https.clone().completed(),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()

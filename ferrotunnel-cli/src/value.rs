@@ -93,6 +93,30 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Where an ACME server has its directory.
+pub(crate) fn https_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("give a URL that begins with https://".to_owned()),
+    }
+}
+
+/// An address for mail, as far as that can be told.
+pub(crate) fn email(text: &str) -> Result<String, String> {
+    match text.split_once('@') {
+        Some((name, host))
+            if !name.is_empty()
+                && !host.is_empty()
+                && text.bytes().all(|b| b.is_ascii_graphic() && b != b',') =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("give an address for mail, like operator@example.com".to_owned()),
+    }
+}
+
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
     text.parse()

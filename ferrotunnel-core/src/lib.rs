@@ -55,11 +55,13 @@ pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use registry::{Routes, Servant, Tunnel, TunnelUid};
+pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
 pub use stream::Stream;
 pub use tls::{
-    CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,
+    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,
+    RootSettings, Roots, ServerTls, TlsIdentity, Verification,
 };
 pub use turned_away::TurnedAway;

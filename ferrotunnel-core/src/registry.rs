@@ -43,6 +43,9 @@ pub trait Routes: Send + Sync + 'static {
     /// The HTTP tunnel for a host name without port, in any case.
     fn http(&self, host: &str) -> Option<Arc<Tunnel>>;
 
+    /// Whether a client has registered this very host, in any case; no other tunnel answers for it.
+    fn has_host(&self, host: &str) -> bool;
+
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
 
@@ -57,6 +60,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) domain: String,
     /// Port of the HTTP ingress, if there is one.
     pub(crate) http_port: Option<u16>,
+    /// Port of the HTTPS ingress, if there is one: public addresses say that one then.
+    pub(crate) https_port: Option<u16>,
     /// An unknown host that is no name under the domain goes to the only HTTP tunnel, if there is
     /// exactly one.
     pub(crate) only_tunnel_answers: bool,
@@ -67,6 +72,18 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
+}
+
+impl RegistryConfig {
+    /// The scheme of public addresses, and what they say of the port.
+    fn public_http(&self) -> Option<(&'static str, String)> {
+        let (scheme, usual, port) = match (self.https_port, self.http_port) {
+            (Some(port), _) => ("https", 443, port),
+            (None, Some(port)) => ("http", 80, port),
+            (None, None) => return None,
+        };
+        Some((scheme, if port == usual { String::new() } else { format!(":{port}") }))
+    }
 }
 
 /// All tunnels of a server. A cheap handle.
@@ -242,7 +259,7 @@ impl Registry {
         mut wanted: Register,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
-        let Some(http_port) = config.http_port else {
+        let Some((scheme, port)) = config.public_http() else {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
         let policy = member.owner.principal().policy();
@@ -275,8 +292,7 @@ impl Registry {
             }
         };
         let mut hosts = vec![host(&name)];
-        let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
-        let address = format!("http://{name}.{}{port}/", config.domain);
+        let address = format!("{scheme}://{name}.{}{port}/", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
             let host = names::check_host(host)?;
@@ -643,6 +659,10 @@ impl Routes for Registry {
             if answers { maps.only_http() } else { None }
         });
         found.cloned()
+    }
+
+    fn has_host(&self, host: &str) -> bool {
+        self.0.maps.read().hosts.contains_key(host.to_ascii_lowercase().as_str())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {

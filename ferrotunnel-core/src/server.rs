@@ -1,6 +1,7 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
 use std::borrow::Cow;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -37,7 +38,7 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
-use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
+use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::TurnedAway;
 
 pub use crate::registry::parse_domain;
@@ -68,6 +69,8 @@ pub struct ServerConfig {
     pub only_tunnel_answers: bool,
     /// Port of the HTTP ingress, for public addresses; `None` without one.
     pub http_port: Option<u16>,
+    /// Port of the HTTPS ingress; with one, public addresses say https.
+    pub https_port: Option<u16>,
     /// Address on which TCP tunnels listen.
     pub tcp_ip: IpAddr,
     /// Limits.
@@ -84,7 +87,10 @@ pub struct ServerConfig {
 #[derive(Debug)]
 pub struct ServerEngine {
     addr: SocketAddr,
-    door: AbortHandle,
+    /// Where connections come in by themselves.
+    door: Option<AbortHandle>,
+    /// Connections at once that have not proven the token.
+    places: Arc<Semaphore>,
     hall: Arc<Hall>,
     connections: Tasks,
     visitors: Tasks,
@@ -99,10 +105,16 @@ impl ServerEngine {
     /// # Errors
     /// The port cannot be bound, or the certificate cannot be used.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
-        let listener = bind(config.bind, "bind")?;
-        let addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listener { setting: "bind", source })?;
+        let (listener, addr) = match config.bind {
+            Listen::Elsewhere(addr) => (None, addr),
+            listen => {
+                let listener = bind(listen, "bind")?;
+                let addr = listener.local_addr();
+                let addr =
+                    addr.map_err(|source| StartError::Listener { setting: "bind", source })?;
+                (Some(listener), addr)
+            }
+        };
         let tls = match config.transport {
             Transport::Plaintext => {
                 tracing::warn!(
@@ -121,6 +133,7 @@ impl ServerEngine {
             RegistryConfig {
                 domain: config.domain,
                 http_port: config.http_port,
+                https_port: config.https_port,
                 only_tunnel_answers: config.only_tunnel_answers,
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
@@ -151,29 +164,31 @@ impl ServerEngine {
             closing: watch::Sender::new(false),
         });
         let connections = Tasks::default();
-        let door = {
+        let most = hall.limits.read().max_handshakes_in_flight;
+        let places = Arc::new(Semaphore::new(most));
+        let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            let most = hall.limits.read().max_handshakes_in_flight;
             let mut warning = Warning::default();
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
-            accept_into_places(listener, Arc::new(Semaphore::new(most)), on_connection, move || {
-                if warning.is_due(Instant::now()) {
-                    tracing::warn!(
-                        limit = most,
-                        "as many handshakes are under way as are allowed; others wait for them \
+            let door =
+                accept_into_places(listener, Arc::clone(&places), on_connection, move || {
+                    if warning.is_due(Instant::now()) {
+                        tracing::warn!(
+                            limit = most,
+                            "as many handshakes are under way as are allowed; others wait for them \
                          (max_handshakes_in_flight, --max-handshakes)"
-                    );
-                }
-            })
-        };
-        let door = listeners.spawn(door);
+                        );
+                    }
+                });
+            listeners.spawn(door)
+        });
         let watching = Tasks::default();
         if let Some(tls) = &hall.tls {
             watching.spawn(Arc::clone(tls).watch());
         }
-        Ok(Self { addr, door, hall, connections, visitors, listeners, _watching: watching })
+        Ok(Self { addr, door, places, hall, connections, visitors, listeners, _watching: watching })
     }
 
     /// Where clients connect.
@@ -188,6 +203,12 @@ impl ServerEngine {
     /// They cannot be used; those of before stay in use.
     pub fn reload_certificates(&self) -> Result<(), BuildError> {
         self.hall.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// For whoever else hears clients dial in.
+    pub fn carrier_door(&self) -> CarrierDoor {
+        let (hall, connections) = (Arc::clone(&self.hall), self.connections.clone());
+        CarrierDoor { hall, connections, places: Arc::clone(&self.places) }
     }
 
     /// What the HTTP ingress routes by.
@@ -240,7 +261,9 @@ impl ServerEngine {
 
     /// Takes no new clients. Those that are there notice nothing, and their visitors are served.
     pub fn close_door(&self) {
-        self.door.abort();
+        if let Some(door) = &self.door {
+            door.abort();
+        }
     }
 
     /// Replaces the principals while sessions go on. What concerns nobody else happens at once:
@@ -337,7 +360,7 @@ impl ServerEngine {
 
 impl Drop for ServerEngine {
     fn drop(&mut self) {
-        self.door.abort();
+        self.close_door();
         self.hall.registry.close();
     }
 }
@@ -356,6 +379,10 @@ pub fn bind(listen: Listen, setting: &'static str) -> Result<TcpListener, StartE
         }
         Listen::On(listener) => {
             socket::adopt(listener).map_err(|source| StartError::Listener { setting, source })
+        }
+        Listen::Elsewhere(addr) => {
+            let source = io::Error::from(io::ErrorKind::AddrInUse);
+            Err(StartError::Bind { addr, setting, source })
         }
     }
 }
@@ -467,25 +494,66 @@ fn receive(
     let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
     let deadline = Instant::now() + hall.limits.read().handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
-        socket::tune_carrier(&socket);
-        let Some(tls) = &hall.tls else {
-            return serve(&hall, socket, Binding::Plaintext, place, deadline, peer).await;
-        };
-        // Its state is larger than that of the session behind it, and not to stay as long.
-        let accepting = Box::pin(tls.accept(socket));
-        let accepting = tokio::time::timeout_at(deadline, accepting);
-        match hall.unless_closing(accepting).await {
-            Some(Ok(Ok(Secured { stream, binding, .. }))) => {
-                serve(&hall, stream, binding, place, deadline, peer).await;
-            }
-            Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
-                Some(problem) => hall.refused(peer, &problem),
-                None => hall.refused(peer, &error),
-            },
-            Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
-            None => turned_away(peer),
-        }
+        greet(&hall, socket, BytesMut::new(), peer, place, deadline).await;
     });
+}
+
+/// One connection, of which `input` was read already, from TLS to its end.
+async fn greet(
+    hall: &Arc<Hall>,
+    socket: TcpStream,
+    input: BytesMut,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    deadline: Instant,
+) {
+    socket::tune_carrier(&socket);
+    let Some(tls) = &hall.tls else {
+        return serve(hall, socket, Binding::Plaintext, place, deadline, peer).await;
+    };
+    // Its state is larger than that of the session behind it, and not to stay as long.
+    let accepting = Box::pin(tls.accept(socket, input));
+    let accepting = tokio::time::timeout_at(deadline, accepting);
+    match hall.unless_closing(accepting).await {
+        Some(Ok(Ok(Secured { stream, binding, .. }))) => {
+            serve(hall, stream, binding, place, deadline, peer).await;
+        }
+        Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
+            Some(problem) => hall.refused(peer, &problem),
+            None => hall.refused(peer, &error),
+        },
+        Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
+        None => turned_away(peer),
+    }
+}
+
+/// Where clients come in that dialled a port of somebody else's. A cheap handle.
+#[derive(Clone, Debug)]
+pub struct CarrierDoor {
+    hall: Arc<Hall>,
+    connections: Tasks,
+    places: Arc<Semaphore>,
+}
+
+impl CarrierDoor {
+    /// Takes a client in, on the thread of the caller. Returns once it has a place among those that have yet
+    /// to prove the token; without one for as long as a handshake may take it is let go.
+    pub async fn admit(&self, hello: Hello, peer: SocketAddr) {
+        let deadline = Instant::now() + self.hall.limits.read().handshake_deadline;
+        let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
+        let place = match self.hall.unless_closing(place).await {
+            Some(Ok(Ok(place))) => place,
+            Some(_) => {
+                return self.hall.refused(peer, &"as many handshakes are under way as are allowed");
+            }
+            None => return turned_away(peer),
+        };
+        let hall = Arc::clone(&self.hall);
+        self.connections.spawn(async move {
+            let (socket, input) = hello.into_parts();
+            greet(&hall, socket, input, peer, place, deadline).await;
+        });
+    }
 }
 
 /// Says the same thing once in a while only.

@@ -15,6 +15,7 @@ mod exporter;
 mod fault;
 mod gather;
 mod handshake;
+mod hello;
 mod identity;
 mod issuers;
 mod keys;
@@ -32,12 +33,14 @@ mod watch;
 pub use acceptor::ServerTls;
 pub(crate) use acceptor::TlsAcceptor;
 pub(crate) use dialer::TlsDialer;
-pub use dialer::{ClientTls, Roots, Verification};
+pub use dialer::{ClientTls, RootSettings, Roots, Verification};
 pub(crate) use handshake::Secured;
-pub use identity::IdentityFiles;
+pub use hello::Hello;
+pub use identity::{IdentityFiles, TlsIdentity};
 pub use problem::{CertificateFault, CertificateProblem};
 pub(crate) use problem::{alert_in, same_fault};
 pub(crate) use stream::TlsStream;
+pub use watch::{Files, FromFiles};
 
 #[cfg(test)]
 mod tests;

@@ -110,8 +110,9 @@ mod tests {
     use crate::host::BadHost;
     use http_body::Body as _;
 
-    const ALL: [Refusal; 11] = [
+    const ALL: [Refusal; 12] = [
         Refusal::BadHost(BadHost::Missing),
+        Refusal::Misdirected,
         Refusal::Connect,
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,

@@ -16,6 +16,9 @@ pub struct HttpConfig {
     /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
     /// a 504.
     pub response_timeout: Option<Duration>,
+    /// The port of HTTPS to which visitors are sent who come without TLS. `None`, the default: they are served
+    /// like those who do.
+    pub redirect_to_https: Option<u16>,
     /// Visitors connected at once, over all listeners. More are answered with a 503 and closed; when
     /// many come at once, most are closed without an answer: what they cost then is one accept.
     pub max_visitors: usize,
@@ -41,6 +44,7 @@ impl Default for HttpConfig {
         Self {
             header_read_timeout: Duration::from_secs(30),
             response_timeout: None,
+            redirect_to_https: None,
             max_visitors: 100_000,
             drain_grace: Duration::from_secs(10),
             settling: None,

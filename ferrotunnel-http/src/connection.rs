@@ -23,7 +23,7 @@ use crate::{
     detect::{Version, detect},
     executor::Executor,
     forward::Forwarder,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
     visitor_io::VisitorIo,
 };
 
@@ -60,12 +60,28 @@ impl Serving {
         Self { http1, http2, header_read_timeout, forwarder: Arc::new(forwarder) }
     }
 
+    /// Serves a connection to its end, or says that there is no place for it.
+    pub(crate) async fn attend<T>(
+        self: Arc<Self>,
+        io: T,
+        visitor: Visitor,
+        place: OwnedSemaphorePermit,
+        shutdown: watch::Receiver<bool>,
+    ) where
+        T: Socket + 'static,
+    {
+        match visitor.admission {
+            Admission::Inside => self.serve(io, visitor, place, shutdown).await,
+            _ => self.turn_away(io, visitor, place).await,
+        }
+    }
+
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
     /// finished and nothing new is taken. The place is free again when all of it has ended.
     ///
     /// A visitor who has not asked for anything yet has a moment for it: who has just been
     /// accepted is about to, and would take a closed connection for a broken server.
-    pub(crate) async fn serve<T>(
+    async fn serve<T>(
         self: Arc<Self>,
         mut io: T,
         visitor: Visitor,
@@ -107,12 +123,8 @@ impl Serving {
     }
 
     /// Says to a visitor for whom there is no place that there is none, and that for a short time only.
-    pub(crate) async fn turn_away<T>(
-        self: Arc<Self>,
-        io: T,
-        visitor: Visitor,
-        place: OwnedSemaphorePermit,
-    ) where
+    async fn turn_away<T>(self: Arc<Self>, io: T, visitor: Visitor, place: OwnedSemaphorePermit)
+    where
         T: Socket + 'static,
     {
         // As in a drain: one request, and the end.
@@ -176,7 +188,7 @@ pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
 
 /// What a drain leaves a visitor who was accepted just before it: a round trip, and some time to
 /// think.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_WORDS: Duration = Duration::from_millis(500);
 
 /// For somebody to be turned away: twice the time of a lost packet, and little for one who means harm.
 const TURN_AWAY_WITHIN: Duration = Duration::from_secs(2);

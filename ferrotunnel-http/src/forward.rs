@@ -24,9 +24,11 @@ use crate::{
     body::Body,
     config::HttpConfig,
     forwarded,
+    front::{Front, Look},
     grpc::is_grpc,
     headers,
     host::Asked,
+    https::Challenges,
     local::Local,
     refusal::Refusal,
     sending::{Sending, Via},
@@ -53,6 +55,8 @@ type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What became of a request so far.
 enum Begun {
     Already(Result<Exchange, Refusal>),
+    /// It is not for a tunnel.
+    Ours(Box<Response<Body>>),
     /// Boxed: few wait, and all would pay for it.
     InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
 }
@@ -60,6 +64,7 @@ enum Begun {
 /// Takes requests to the tunnels that their hosts name.
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
+    front: Front,
     local: Local,
     response_timeout: Option<Duration>,
     /// Until then tunnels that are missing may be on their way.
@@ -67,10 +72,16 @@ pub(crate) struct Forwarder {
 }
 
 impl Forwarder {
-    pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
+    pub(crate) fn new(
+        routes: Arc<dyn Routes>,
+        config: &HttpConfig,
+        challenges: Option<Challenges>,
+        tasks: Tasks,
+    ) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        Self { routes, local, response_timeout: config.response_timeout, settled_at }
+        let front = Front { challenges, redirect: config.redirect_to_https };
+        Self { routes, front, local, response_timeout: config.response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -85,17 +96,22 @@ impl Forwarder {
         let form = Form::wanted_by(request.headers());
         let is_last =
             visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
-        let begun = match self.forward(visitor, request) {
-            Forwarded::Done(result) => Begun::Already(result),
-            Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                self.clone().forward_later(visitor.clone(), request, moment),
-            )),
+        let begun = match self.front.look(visitor, &request) {
+            Look::Ours(response) => Begun::Ours(response),
+            Look::Refused(refusal) => Begun::Already(Err(refusal)),
+            Look::Passes => match self.forward(visitor, request) {
+                Forwarded::Done(result) => Begun::Already(result),
+                Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
+                    self.clone().forward_later(visitor.clone(), request, moment),
+                )),
+            },
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
             let begun = match begun {
                 Begun::Already(begun) => begun,
                 Begun::InAMoment(begun) => begun.await,
+                Begun::Ours(response) => return Ok(*response),
             };
             let response = match begun {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,

@@ -21,6 +21,8 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // 200 would tell that the connection is open.
         Refusal::Connect => None,
+        // Whoever sees the status opens another connection.
+        Refusal::Misdirected => None,
         Refusal::Timeout => Some("4"),
         Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
         Refusal::NoSuchTunnel(_) => Some("12"),

@@ -70,6 +70,11 @@ impl Asked {
         host.strip_suffix('.').unwrap_or(host)
     }
 
+    /// The host as it stands in a URL.
+    pub(crate) fn bracketed_host(&self) -> &str {
+        &self.text()[..self.host_len]
+    }
+
     /// Host and port as written.
     pub(crate) fn text(&self) -> &str {
         // Checked to be visible ASCII when it was read.

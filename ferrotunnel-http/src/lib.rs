@@ -5,7 +5,7 @@
 //! which runs through a stream of the tunnel -> the response comes back the same way. Bodies and
 //! trailers pass as they arrive; nothing is ever collected.
 //!
-//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, plugins.
+//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), plugins. Visitors over TLS come by way of `https`.
 
 mod answer;
 mod body;
@@ -16,10 +16,12 @@ mod detect;
 mod executor;
 mod forward;
 mod forwarded;
+mod front;
 mod grpc;
 mod headers;
 mod health;
 mod host;
+mod https;
 mod in_flight;
 mod ingress;
 mod local;
@@ -37,4 +39,5 @@ mod arbitrary_heads;
 
 pub use config::HttpConfig;
 pub use health::{Speaks, asks_for};
+pub use https::{AcmeConfig, Expiry, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

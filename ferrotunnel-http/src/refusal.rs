@@ -13,6 +13,8 @@ pub(crate) enum Refusal {
     BadHost(BadHost),
     /// CONNECT: this is no forward proxy.
     Connect,
+    /// The connection is another host's: its certificate is not for the one that was asked for.
+    Misdirected,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
     /// The local service refused the connection.

@@ -2,14 +2,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::AtomicBool,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use ferrotunnel_core::CrowdSeat;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use crate::upgrade::Upgrade;
+use crate::{https::Certificate, upgrade::Upgrade};
 
 pub(crate) struct Visitor {
     pub(crate) address: SocketAddr,
@@ -25,8 +25,17 @@ pub(crate) struct Visitor {
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
+    /// How it came over TLS.
+    pub(crate) secured: Option<Secured>,
     /// Its place among those of its source, where that is limited.
     _place: Option<CrowdSeat>,
+}
+
+/// What a visitor over TLS asked for, and what it was shown.
+pub(crate) struct Secured {
+    /// The host that it said it wanted, if it said one.
+    pub(crate) asked: Option<Box<str>>,
+    pub(crate) shown: Arc<Certificate>,
 }
 
 /// Whether there was a place for a visitor.
@@ -59,8 +68,21 @@ impl Visitor {
             upgrade: Mutex::new(None),
             timed_out: AtomicBool::new(false),
             admission,
+            secured: None,
             _place: None,
         }
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secured(mut self, secured: Secured) -> Self {
+        // It ends with `proto=http`.
+        self.forwarded_prefix.push('s');
+        Self { secured: Some(secured), ..self }
+    }
+
+    /// Value of `X-Forwarded-Proto`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     /// The same with its place among those of its source.

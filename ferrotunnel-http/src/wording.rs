@@ -31,6 +31,13 @@ impl Wording {
                 "This server publishes tunnels; it opens no connections to other places. Remove \
                  it from the proxy settings of your client.",
             ),
+            Refusal::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected",
+                "This connection is for another host",
+                "The certificate of this connection is not for the host that was asked for. Open \
+                 a connection of its own for that host.",
+            ),
             Refusal::NoSuchTunnel(_) => (
                 StatusCode::NOT_FOUND,
                 "no-such-tunnel",

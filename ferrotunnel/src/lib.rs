@@ -2,6 +2,7 @@
 
 mod certificates;
 mod client;
+mod dev_certificate;
 mod error;
 mod health;
 mod listener;
@@ -11,6 +12,7 @@ mod settings;
 mod tunnel;
 
 pub use client::{Client, ClientBuilder};
+pub use dev_certificate::{DevCertificate, dev_certificate};
 pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, Token,
@@ -23,6 +25,7 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+pub use ferrotunnel_http::{AcmeConfig, Expiry, LETS_ENCRYPT};
 pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

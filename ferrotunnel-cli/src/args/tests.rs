@@ -88,6 +88,9 @@ fn every_server_flag_is_understood() {
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
+                --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
+                --acme-dns-hook h \
                  --drain-timeout 2m";
     let server = server(line);
     assert_eq!(server.bind, "[::]:1".parse().ok());
@@ -114,6 +117,22 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
+    let https = HttpsArgs {
+        https_bind: "0.0.0.0:443".parse().ok(),
+        https_cert: Some("c".into()),
+        https_key: Some("k".into()),
+        https_cert_dir: Some("d".into()),
+        https_redirect: Some(true),
+        https_tls13_only: Some(true),
+        acme_dir: Some("d".into()),
+        acme_server: Some("https://a.example/dir".to_owned()),
+        acme_email: Some("o@a.example".to_owned()),
+        acme_server_ca: Some("a".into()),
+        acme_dns_hook: Some("h".into()),
+    };
+    assert_eq!(server.https, https);
+    assert!(complaint("server --acme-server http://a.example").contains("https://"));
+    assert!(complaint("server --acme-email nobody").contains("operator@example.com"));
 }
 
 #[test]

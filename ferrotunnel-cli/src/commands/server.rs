@@ -1,7 +1,6 @@
 //! `ferrotunnel server`: the public side.
 
 use std::future::pending;
-use std::net::SocketAddr;
 
 use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
@@ -45,7 +44,7 @@ pub(super) async fn run(
     }
     let drain_timeout = settings.drain_timeout();
     let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
-    announce(server.tunnel_addr(), server.http_addr(), output);
+    announce(&server, output);
     let mut manager = Manager::from_env();
     manager.ready(&status(&server));
     loop {
@@ -109,17 +108,26 @@ fn status(server: &RunningServer) -> String {
 /// The library names its own setting; who types has flags.
 fn cannot_start(error: ferrotunnel::Error) -> Failure {
     match error.kind() {
-        ErrorKind::AddrInUse => {
-            Failure::failed(format!("{error}; choose another with --bind or --http-bind"))
-        }
+        ErrorKind::AddrInUse => Failure::failed(format!(
+            "{error}; choose another with --bind, --http-bind or --https-bind"
+        )),
         _ => error.into(),
     }
 }
 
-fn announce(tunnel: SocketAddr, http: Option<SocketAddr>, output: &Output) {
-    output.event(&json!({ "event": "listening", "tunnel_addr": tunnel, "http_addr": http }));
+fn announce(server: &RunningServer, output: &Output) {
+    let (tunnel, http, https) = (server.tunnel_addr(), server.http_addr(), server.https_addr());
+    output.event(&json!({
+        "event": "listening",
+        "tunnel_addr": tunnel,
+        "http_addr": http,
+        "https_addr": https,
+    }));
     output.talk(format_args!("clients dial {tunnel}"));
     if let Some(http) = http {
         output.talk(format_args!("visitors of HTTP tunnels come in on {http}"));
+    }
+    if let Some(https) = https {
+        output.talk(format_args!("visitors of HTTP tunnels come in over TLS on {https}"));
     }
 }

@@ -85,6 +85,17 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.timeouts.http_header_timeout: times;
         ServerArgs.timeouts.http_response_timeout: times;
         ServerArgs.timeouts.http_pool_idle_timeout: times;
+        ServerArgs.https.https_bind: addrs;
+        ServerArgs.https.https_cert: paths();
+        ServerArgs.https.https_key: paths();
+        ServerArgs.https.https_cert_dir: paths();
+        ServerArgs.https.https_redirect: [true, false, true];
+        ServerArgs.https.https_tls13_only: [false, true, false];
+        ServerArgs.https.acme_dir: paths();
+        ServerArgs.https.acme_server: texts;
+        ServerArgs.https.acme_email: texts;
+        ServerArgs.https.acme_server_ca: paths();
+        ServerArgs.https.acme_dns_hook: paths();
         ConnectArgs.servers: servers;
         ConnectArgs.server_mode: [ServerMode::All, ServerMode::Failover, ServerMode::All];
         ConnectArgs.connect_timeout: times;

@@ -83,7 +83,7 @@ mod tests {
         let (early, early_ended) = oneshot::channel::<()>();
         parting.spawn(async move {
             let _held = early;
-            pending().await
+            pending::<()>().await;
         });
         parting.abort_all();
         assert!(early_ended.await.is_err());
@@ -91,7 +91,7 @@ mod tests {
         let (late, late_ended) = oneshot::channel::<()>();
         parting.spawn(async move {
             let _held = late;
-            pending().await
+            pending::<()>().await;
         });
         assert!(late_ended.await.is_err());
         parting.finished().await;

@@ -33,6 +33,7 @@ fn server_at(addr: SocketAddr) -> ServerEngine {
         domain: "localhost".to_owned(),
         only_tunnel_answers: false,
         http_port: Some(80),
+        https_port: None,
         tcp_ip: ANY.ip(),
         limits: LimitsConfig::default(),
         shards: Shards::inherit(),

@@ -21,6 +21,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
     let config = RegistryConfig {
         domain: "localhost".to_owned(),
         http_port: Some(80),
+        https_port: None,
         only_tunnel_answers: false,
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         max_tunnels_per_session: 10,

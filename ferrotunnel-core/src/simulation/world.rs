@@ -120,6 +120,7 @@ impl World {
             domain: "localhost".to_owned(),
             only_tunnel_answers: false,
             http_port: Some(80),
+            https_port: None,
             tcp_ip: Ipv4Addr::LOCALHOST.into(),
             limits: LimitsConfig::default(),
             shards: Shards::inherit(),

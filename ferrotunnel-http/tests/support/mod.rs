@@ -66,6 +66,7 @@ impl Public {
             domain: "localhost".into(),
             only_tunnel_answers: false,
             http_port: Some(80),
+            https_port: None,
             tcp_ip: ANY_PORT.ip(),
             limits: settings.limits,
             shards: Shards::inherit(),
