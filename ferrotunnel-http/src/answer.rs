@@ -63,6 +63,18 @@ pub(crate) fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
     }
 }
 
+/// The same in bytes, for a request that nobody could make out. It is the last of its connection.
+pub(crate) fn last_words(refusal: &Refusal) -> Bytes {
+    let wording = Wording::of(refusal);
+    let (status, kind, text) = (wording.status, wording.kind, wording.text());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        text.len()
+    );
+    Bytes::from(head + &text)
+}
+
 /// An answer with a status of HTTP and a text for people.
 fn readable(refusal: &Refusal, wording: &Wording, text: String) -> Response<Body> {
     let mut response = ours(wording.status, wording, Body::from(Bytes::from(text)));

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -83,8 +83,8 @@ impl Forwarder {
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let is_last =
-            visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
+        let is_http1 = request.version() != Version::HTTP_2;
+        let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.forward(visitor, request) {
             Forwarded::Done(result) => Begun::Already(result),
             Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
@@ -101,15 +101,17 @@ impl Forwarder {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
-            Ok(response.unwrap_or_else(|refusal| {
+            let response = response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
                 let mut response = answer(&refusal, form);
-                if is_last {
+                if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
-            }))
+            });
+            visitor.answers.fetch_add(1, Ordering::Release);
+            Ok(response)
         }
     }
 
@@ -274,6 +276,7 @@ fn respond(
     let mut response = Response::from_parts(head, body);
     let upgrade = wish.granted(&mut response, protocol);
     *visitor.upgrade.lock() = Some(upgrade);
+    visitor.switched.store(true, Ordering::Release);
     Ok(response.map(|_| Body::empty()))
 }
 

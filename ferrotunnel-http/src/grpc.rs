@@ -25,7 +25,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
-        Refusal::BadHost(_) => Some("13"),
+        Refusal::BadHost(_) | Refusal::Unclear(_) | Refusal::BadBody => Some("13"),
         // Unavailable: callers may try again.
         Refusal::LocalUnreachable
         | Refusal::BadAnswer

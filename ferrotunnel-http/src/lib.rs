@@ -16,6 +16,7 @@ mod detect;
 mod executor;
 mod forward;
 mod forwarded;
+mod framing;
 mod grpc;
 mod headers;
 mod host;

@@ -4,13 +4,17 @@ use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
 
-use crate::host::BadHost;
+use crate::{framing::Unclear, host::BadHost};
 
 /// Why a visitor gets an answer of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The request does not say, or not clearly, whom it is for.
     BadHost(BadHost),
+    /// Somebody could see the ends of the message elsewhere.
+    Unclear(Unclear),
+    /// The body of the request broke off, or is none.
+    BadBody,
     /// CONNECT: this is no forward proxy.
     Connect,
     /// No tunnel has the host that was asked for.
@@ -43,6 +47,9 @@ impl Refusal {
             if let Some(open) = error.downcast_ref::<OpenError>() {
                 return Self::from(*open);
             }
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+                return Self::BadBody;
+            }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
                 return Self::from(stream);
@@ -50,6 +57,14 @@ impl Refusal {
             next = error.source();
         }
         Self::BadAnswer
+    }
+}
+
+impl Refusal {
+    /// Whether it is not clear what the visitor has said, so that nothing behind it can be taken for
+    /// a request.
+    pub(crate) fn is_doubt(&self) -> bool {
+        matches!(self, Self::BadHost(_) | Self::Unclear(_) | Self::BadBody)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::AtomicBool,
+    sync::atomic::{AtomicBool, AtomicUsize},
 };
 
 use ferrotunnel_core::CrowdSeat;
@@ -22,6 +22,10 @@ pub(crate) struct Visitor {
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
     /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
+    /// Answers whose head there is, over HTTP/1.
+    pub(crate) answers: AtomicUsize,
+    /// It has been agreed that the connection carries something else than HTTP/1.
+    pub(crate) switched: AtomicBool,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
@@ -57,6 +61,8 @@ impl Visitor {
             forwarded_for,
             forwarded_prefix,
             upgrade: Mutex::new(None),
+            answers: AtomicUsize::new(0),
+            switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             admission,
             _place: None,
