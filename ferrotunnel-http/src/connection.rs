@@ -54,6 +54,7 @@ impl Serving {
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_send_buf_size(MAX_BUFFERED)
             .max_header_list_size(MAX_HTTP2_HEADERS)
+            .enable_connect_protocol()
             .keep_alive_interval(config.header_read_timeout)
             .keep_alive_timeout(config.header_read_timeout);
         let header_read_timeout = config.header_read_timeout;

@@ -15,7 +15,7 @@ use http::{
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
+use hyper::{body::Incoming, ext::Protocol};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
@@ -61,6 +61,8 @@ enum Begun {
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
+    /// What outlives its request ends with the ingress.
+    tasks: Tasks,
     response_timeout: Option<Duration>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
@@ -68,9 +70,9 @@ pub(crate) struct Forwarder {
 
 impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
-        let local = Local::new(routes.clone(), config, tasks);
+        let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        Self { routes, local, response_timeout: config.response_timeout, settled_at }
+        Self { routes, local, tasks, response_timeout: config.response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -121,7 +123,8 @@ impl Forwarder {
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
             Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
         }
-        if *request.method() == Method::CONNECT {
+        let is_extended = request.extensions().get::<Protocol>().is_some();
+        if *request.method() == Method::CONNECT && !is_extended {
             return Forwarded::Done(Err(Refusal::Connect));
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
@@ -148,7 +151,7 @@ impl Forwarder {
         asked: Option<&Asked>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
-        let wish = Wish::of(&mut request);
+        let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
@@ -197,7 +200,37 @@ impl Forwarder {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        respond(visitor, exchange.wish, response)
+        self.respond(visitor, exchange.wish, response)
+    }
+
+    fn respond(
+        &self,
+        visitor: &Visitor,
+        wish: Option<Wish>,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        let protocol = head.headers.remove(UPGRADE);
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            if wish.is_some_and(|wish| !wish.can_be_declined_with(head.status)) {
+                return Err(Refusal::BadAnswer);
+            }
+            keep_required_upgrade(&mut head, protocol);
+            return Ok(Response::from_parts(head, body));
+        }
+        // A local service that switches without having been asked cannot be followed.
+        let wish = wish.ok_or(Refusal::BadAnswer)?;
+        let mut response = Response::from_parts(head, body);
+        let upgrade = wish.granted(&mut response, protocol)?;
+        if upgrade.is_stream {
+            self.tasks.spawn(upgrade.run());
+        } else {
+            *visitor.upgrade.lock() = Some(upgrade);
+            visitor.switched.store(true, Ordering::Release);
+        }
+        Ok(response.map(|_| Body::empty()))
     }
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
@@ -256,28 +289,6 @@ fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result
 /// Cheap to clone: it shares the visitor's bytes.
 fn path_of(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn respond(
-    visitor: &Visitor,
-    wish: Option<Wish>,
-    response: Response<Body>,
-) -> Result<Response<Body>, Refusal> {
-    let (mut head, body) = response.into_parts();
-    let protocol = head.headers.remove(UPGRADE);
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_11;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        keep_required_upgrade(&mut head, protocol);
-        return Ok(Response::from_parts(head, body));
-    }
-    // A local service that switches without having been asked cannot be followed.
-    let wish = wish.ok_or(Refusal::BadAnswer)?;
-    let mut response = Response::from_parts(head, body);
-    let upgrade = wish.granted(&mut response, protocol);
-    *visitor.upgrade.lock() = Some(upgrade);
-    visitor.switched.store(true, Ordering::Release);
-    Ok(response.map(|_| Body::empty()))
 }
 
 /// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost

@@ -20,7 +20,7 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // 200 would tell that the connection is open.
-        Refusal::Connect => None,
+        Refusal::Connect | Refusal::Protocol => None,
         Refusal::Timeout => Some("4"),
         Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
         Refusal::NoSuchTunnel(_) => Some("12"),

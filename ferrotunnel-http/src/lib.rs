@@ -30,6 +30,7 @@ mod sending;
 mod upgrade;
 mod visitor;
 mod visitor_io;
+mod websocket;
 mod wording;
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ pub(crate) enum Refusal {
     BadBody,
     /// CONNECT: this is no forward proxy.
     Connect,
+    /// CONNECT to something that is neither a place nor a WebSocket.
+    Protocol,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
     /// The local service refused the connection.

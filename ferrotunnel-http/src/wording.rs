@@ -50,6 +50,12 @@ impl Wording {
                 "This server publishes tunnels; it opens no connections to other places. Remove \
                  it from the proxy settings of your client.",
             ),
+            Refusal::Protocol => (
+                StatusCode::NOT_IMPLEMENTED,
+                "protocol-refused",
+                "Protocol not supported",
+                "Over HTTP/2, the only protocol that a CONNECT can ask for here is \"websocket\".",
+            ),
             Refusal::NoSuchTunnel(_) => (
                 StatusCode::NOT_FOUND,
                 "no-such-tunnel",
