@@ -165,7 +165,9 @@ impl Framing {
             // Empty lines before a request are those of old browsers behind a body (RFC 9112, section 2.2).
             At::RequestLine if line.is_empty() => {}
             At::RequestLine => {
-                self.head = Head { http10: request_line(line)?, ..Head::default() };
+                // Behind a CONNECT there may be anything, too.
+                let upgrade = line.starts_with(b"CONNECT ");
+                self.head = Head { http10: request_line(line)?, upgrade, ..Head::default() };
                 self.at = At::Header;
             }
             At::Header if line.is_empty() => {
@@ -216,7 +218,7 @@ impl Head {
             return if self.chunked { Ok(()) } else { Err(Unclear::Coding) };
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             // HTTP/1.0 has no upgrades, and hyper knows that.
-            self.upgrade = !self.http10;
+            self.upgrade |= !self.http10;
         } else if is_about_body(name) {
             // CGI and what came after it show `-` and `_` alike to the application.
             return Err(Unclear::Underscore);

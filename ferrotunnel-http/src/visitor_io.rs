@@ -109,6 +109,15 @@ impl Http1 {
         }
     }
 
+    /// Whether it ended with an answer that declined an upgrade. hyper hands such a connection on, without an
+    /// orderly close, to those who wait for the upgrade, and nobody does. Answers to those requests have an end
+    /// of their own.
+    fn is_declined(&self) -> bool {
+        let is_answered = self.visitor.answers.load(Ordering::Acquire) >= self.framing.heads();
+        let switched = self.visitor.switched.load(Ordering::Acquire);
+        self.framing.is_undecided() && self.is_flushed && is_answered && !switched
+    }
+
     /// Whether bytes behind a request for an upgrade have to wait until it is decided.
     fn must_wait(&mut self) -> bool {
         if !self.framing.is_undecided() {
@@ -124,7 +133,10 @@ impl Http1 {
 
 impl<T: Socket> Drop for VisitorIo<T> {
     fn drop(&mut self) {
-        let is_cut = |http1: &Http1| http1.cut && !http1.visitor.timed_out.load(Ordering::Relaxed);
+        let is_cut = |http1: &Http1| {
+            let timed_out = http1.visitor.timed_out.load(Ordering::Relaxed);
+            http1.cut && !timed_out && !http1.is_declined()
+        };
         if self.http1.as_ref().is_some_and(is_cut) {
             self.io.abort_on_close();
         }
