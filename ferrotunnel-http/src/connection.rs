@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::{
     config::{HttpConfig, MAX_BUFFERED},
     detect::{Version, detect},
+    error_pages::ErrorPages,
     executor::Executor,
     forward::Forwarder,
     visitor::Visitor,
@@ -59,6 +60,11 @@ impl Serving {
             .keep_alive_timeout(config.header_read_timeout);
         let header_read_timeout = config.header_read_timeout;
         Self { http1, http2, header_read_timeout, forwarder: Arc::new(forwarder) }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        self.forwarder.set_error_pages(pages);
     }
 
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is

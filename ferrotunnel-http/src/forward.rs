@@ -16,19 +16,22 @@ use http::{
     uri::{Authority, PathAndQuery, Scheme},
 };
 use hyper::{body::Incoming, ext::Protocol};
+use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    answer::{Form, answer},
+    answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
+    error_pages::ErrorPages,
     forwarded,
     grpc::is_grpc,
     headers,
     host::Asked,
     local::Local,
     refusal::Refusal,
+    request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     upgrade::Wish,
     visitor::{Admission, Visitor},
@@ -64,6 +67,7 @@ pub(crate) struct Forwarder {
     /// What outlives its request ends with the ingress.
     tasks: Tasks,
     response_timeout: Option<Duration>,
+    pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
 }
@@ -72,7 +76,14 @@ impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        Self { routes, local, tasks, response_timeout: config.response_timeout, settled_at }
+        let pages = RwLock::new(config.error_pages.clone());
+        let response_timeout = config.response_timeout;
+        Self { routes, local, tasks, response_timeout, pages, settled_at }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        *self.pages.write() = pages;
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -82,9 +93,10 @@ impl Forwarder {
     pub(crate) fn answer(
         self: &Arc<Self>,
         visitor: &Arc<Visitor>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
+        let asker = Asker { form, id: request_id::of(request.headers_mut()) };
         let is_http1 = request.version() != Version::HTTP_2;
         let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.forward(visitor, request) {
@@ -103,15 +115,18 @@ impl Forwarder {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
-            let response = response.unwrap_or_else(|refusal| {
-                debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                let mut response = answer(&refusal, form);
+            let mut response = response.unwrap_or_else(|refusal| {
+                let (visitor, request) = (visitor.address, &asker.id);
+                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                let mut response = answer(&refusal, &asker, &forwarder.pages.read());
                 if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
             });
+            // A local service may have a name of its own for it.
+            response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
             visitor.answers.fetch_add(1, Ordering::Release);
             Ok(response)
         }
