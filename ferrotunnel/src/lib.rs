@@ -22,6 +22,7 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+pub use ferrotunnel_http::{ErrorPages, ErrorPagesError};
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

@@ -13,7 +13,7 @@ use ferrotunnel_core::{
     DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
     check_principals,
 };
-use ferrotunnel_http::{HttpConfig, HttpIngress};
+use ferrotunnel_http::{ErrorPages, HttpConfig, HttpIngress};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -288,6 +288,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn http_pool_idle_timeout(mut self, timeout: Duration) -> Self {
         self.http.pool_idle_timeout = timeout;
+        self
+    }
+
+    /// Pages of one's own for browsers when an answer is the server's and not a local service's, in place of
+    /// the built-in ones. They can be replaced while the server runs:
+    /// [`RunningServer::set_error_pages`].
+    #[must_use]
+    pub fn error_pages(mut self, pages: ErrorPages) -> Self {
+        self.http.error_pages = pages;
         self
     }
 
@@ -582,6 +591,14 @@ impl RunningServer {
             ingress.set_max_visitors(limits.max_visitors);
         }
         Ok(())
+    }
+
+    /// Replaces the pages that browsers see when an answer is the server's own, for answers from now on.
+    /// The default is the built-in ones.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_error_pages(pages);
+        }
     }
 
     /// Tunnels registered at present, over all clients.

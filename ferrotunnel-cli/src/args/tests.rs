@@ -88,8 +88,9 @@ fn every_server_flag_is_understood() {
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
-                 --drain-timeout 2m";
+                --error-pages e --drain-timeout 2m";
     let server = server(line);
+    assert_eq!(server.error_pages, Some("e".into()));
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
