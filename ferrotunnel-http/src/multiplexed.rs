@@ -7,13 +7,13 @@ use std::{
     future::{Future as _, poll_fn},
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use ferrotunnel_core::{StreamError, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{Tunnel, tasks::Tasks};
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -22,7 +22,11 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
-    body::Body, connector::TunnelIo, executor::Executor, in_flight::InFlight, refusal::Refusal,
+    body::Body,
+    connector::{Broke, TunnelIo},
+    executor::Executor,
+    in_flight::InFlight,
+    refusal::Refusal,
     visitor::Visitor,
 };
 
@@ -44,7 +48,7 @@ struct Shared {
     begun: Arc<AtomicUsize>,
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
-    broke: Arc<OnceLock<StreamError>>,
+    broke: Broke,
 }
 
 impl Multiplexed {
@@ -86,8 +90,8 @@ impl Multiplexed {
             return Ok(leased);
         }
         let stream = self.tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
-        let broke = Arc::new(OnceLock::new());
-        let io = TunnelIo::reporting(stream, broke.clone());
+        let broke = Broke::default();
+        let io = TunnelIo::new(stream, broke.clone());
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use http::{Method, Request, Response};
+use hyper::body::Incoming;
 use hyper_util::client::legacy;
 
 use crate::{
@@ -80,27 +81,50 @@ impl Sending {
             Self::Fresh(call) => (call, None),
             Self::Pooled(call, spare) => (call, spare),
         };
-        let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
-        let mut result = call.as_mut().await;
-        let mut was_kept = !call.take_value().is_some_and(|opening| opening.opened());
+        let mut result = over(call, visitor).await;
         // One that was stale may be followed by a member that does not reach its service.
         let mut tries = MOST_REPEATS;
-        while let (Err(error), Some(spare)) = (&result, &spare)
+        while let (Err(failed), Some(spare)) = (&result, &spare)
             && tries > 0
-            && ((was_kept && broke_off(error))
+            && (failed.was_stale
                 || (spare.connections.tunnel.is_shared()
-                    && Refusal::of(error) == Refusal::LocalUnreachable))
+                    && failed.refusal == Refusal::LocalUnreachable))
             && let Some(request) = copy(&spare.request)
         {
-            (tries, was_kept) = (tries - 1, false);
-            let again = spare.connections.fresh.request(*request);
-            result = OPENING.scope(Opening::by(visitor), again).await;
+            tries -= 1;
+            result = over(spare.connections.fresh.request(*request), visitor).await;
         }
         match result {
             Ok(response) => Ok(response.map(Body::passing)),
-            Err(error) => Err(Refusal::of(&error)),
+            Err(failed) => Err(failed.refusal),
         }
     }
+}
+
+/// What became of a request over HTTP/1.1.
+struct Failed {
+    refusal: Refusal,
+    /// It went over a connection that had been kept, and that one ended.
+    was_stale: bool,
+}
+
+async fn over(
+    call: legacy::ResponseFuture,
+    visitor: &Visitor,
+) -> Result<Response<Incoming>, Failed> {
+    let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
+    let result = call.as_mut().await;
+    result.map_err(|error| {
+        let opened = call.take_value().and_then(Opening::opened);
+        let was_stale = opened.is_none() && broke_off(&error);
+        // A stream may break before the request is handed to it. Then only the stream knows why.
+        let reason = opened.as_ref().and_then(|broke| broke.get());
+        let refusal = match Refusal::of(&error) {
+            Refusal::BadAnswer => reason.map_or(Refusal::BadAnswer, Refusal::from),
+            other => other,
+        };
+        Failed { refusal, was_stale }
+    })
 }
 
 /// How often a request is sent again at most.

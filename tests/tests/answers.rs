@@ -262,3 +262,17 @@ fn a_local_service_that_takes_too_long_is_a_504() {
         assert!(answer.body.contains("\"title\":\"Gateway Timeout\""), "{}", answer.body);
     });
 }
+
+#[test]
+fn a_local_service_that_is_down_is_told_as_such_each_time() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let _client = bed.http("down", LocalService::nobody().await).await;
+        for _ in 0..50 {
+            let asking = (0..20).map(|_| accepting(&bed, "down", "*/*"));
+            for answer in futures_util::future::join_all(asking).await {
+                assert_eq!(answer.ferrotunnel_error(), Some("local-unreachable"));
+            }
+        }
+    });
+}
