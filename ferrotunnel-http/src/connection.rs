@@ -44,6 +44,8 @@ impl Serving {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_read_timeout)
+            // Whether who has ended its side has left is for `VisitorIo` to find out.
+            .half_close(true)
             .max_buf_size(MAX_BUFFERED);
         let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody

@@ -15,7 +15,10 @@ use http::{
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::{body::Incoming, ext::Protocol};
+use hyper::{
+    body::Incoming,
+    ext::{Protocol, on_informational},
+};
 use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
@@ -98,6 +101,7 @@ impl Forwarder {
         let form = Form::wanted_by(request.headers());
         let asker = Asker { form, id: request_id::of(request.headers_mut()) };
         let is_http1 = request.version() != Version::HTTP_2;
+        visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
         let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.forward(visitor, request) {
             Forwarded::Done(result) => Begun::Already(result),
@@ -127,6 +131,7 @@ impl Forwarder {
             });
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            visitor.asking.store(false, Ordering::Release);
             visitor.answers.fetch_add(1, Ordering::Release);
             Ok(response)
         }
@@ -180,7 +185,13 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let request = Request::from_parts(head, Body::passing(body));
+        let mut request = Request::from_parts(head, Body::passing(body));
+        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+            let visitor = visitor.clone();
+            on_informational(&mut request, move |hint| {
+                visitor.interim.push(hint.status(), hint.headers());
+            });
+        }
         let connections = self.local.connections(tunnel);
         Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
     }

@@ -23,6 +23,8 @@ mod headers;
 mod host;
 mod in_flight;
 mod ingress;
+mod interim;
+mod leaving;
 mod local;
 mod multiplexed;
 mod page;

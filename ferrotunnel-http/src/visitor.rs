@@ -9,7 +9,7 @@ use ferrotunnel_core::CrowdSeat;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use crate::upgrade::Upgrade;
+use crate::{interim::Interim, upgrade::Upgrade};
 
 pub(crate) struct Visitor {
     pub(crate) address: SocketAddr,
@@ -22,6 +22,9 @@ pub(crate) struct Visitor {
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
     /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
+    /// A request over HTTP/1.1 waits for the head of its answer.
+    pub(crate) asking: AtomicBool,
+    pub(crate) interim: Interim,
     /// Answers whose head there is, over HTTP/1.
     pub(crate) answers: AtomicUsize,
     /// It has been agreed that the connection carries something else than HTTP/1.
@@ -61,6 +64,8 @@ impl Visitor {
             forwarded_for,
             forwarded_prefix,
             upgrade: Mutex::new(None),
+            asking: AtomicBool::new(false),
+            interim: Interim::default(),
             answers: AtomicUsize::new(0),
             switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),

@@ -17,6 +17,8 @@ use tracing::debug;
 use crate::{
     answer::last_words,
     framing::{Framing, Unclear},
+    interim::PROCESSING,
+    leaving::Leaving,
     refusal::Refusal,
     visitor::Visitor,
 };
@@ -35,11 +37,29 @@ struct Http1 {
     cut: bool,
     /// hyper has flushed all it had to say: what it says next is the beginning of something.
     is_flushed: bool,
+    /// hyper waits for bytes, and so sees by itself when there are no more.
+    reads: bool,
+    side: Side,
+    leaving: Option<Leaving>,
+    /// What is being written between two words of hyper's.
+    between: Bytes,
     refused: Option<Unclear>,
     /// What hyper reads in place of what was refused, until it has been read.
     spoiler: &'static [u8],
     /// What is said in place of hyper's word about the spoiler, and then nothing more.
     last_words: Option<Bytes>,
+}
+
+/// The visitor's side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Open,
+    /// It has ended, and hyper has not asked since: if it does, it is done with all that there was.
+    Ended,
+    /// It has ended, and the visitor waits for its answer.
+    HalfClosed,
+    /// hyper knows.
+    Closed,
 }
 
 impl<T: Socket> VisitorIo<T> {
@@ -57,6 +77,10 @@ impl<T: Socket> VisitorIo<T> {
             framing: Framing::default(),
             cut: true,
             is_flushed: true,
+            reads: false,
+            side: Side::Open,
+            leaving: None,
+            between: Bytes::new(),
             refused: None,
             spoiler: b"",
             last_words: None,
@@ -67,6 +91,69 @@ impl<T: Socket> VisitorIo<T> {
     /// A connection that just ends: frames have told what is whole.
     pub(crate) fn http2(io: T, read_ahead: Bytes) -> Self {
         Self { read_ahead, io, http1: None }
+    }
+
+    /// Writes what comes before the next word of hyper's.
+    fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
+        let visitor = &http1.visitor;
+        if http1.between.is_empty() && !visitor.switched.load(Ordering::Relaxed) {
+            if http1.is_flushed {
+                http1.between = visitor.interim.take(cx.waker());
+            } else if !visitor.asking.load(Ordering::Acquire) {
+                // It is in the middle of the answer.
+                visitor.interim.clear();
+            }
+        }
+        while !http1.between.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &http1.between))?;
+            http1.between.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sees to it that a visitor who leaves is noticed, while hyper waits for others than the visitor.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(http1) = &mut self.http1 else { return Ok(()) };
+        let reads = mem::take(&mut http1.reads);
+        if http1.visitor.switched.load(Ordering::Relaxed) || http1.refused.is_some() {
+            return Ok(());
+        }
+        if http1.side == Side::Ended {
+            // In the middle of an answer, and then nobody can tell; most have left.
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if !reads && http1.side == Side::Open && self.read_ahead.is_empty() {
+            let mut next = [0; READ_AHEAD];
+            let mut next = ReadBuf::new(&mut next);
+            match Pin::new(&mut self.io).poll_read(cx, &mut next) {
+                Poll::Ready(Ok(())) if !next.filled().is_empty() => {
+                    self.read_ahead = Bytes::copy_from_slice(next.filled());
+                }
+                Poll::Ready(Ok(()))
+                    if http1.visitor.asking.load(Ordering::Acquire) && self.io.tcp().is_some() =>
+                {
+                    http1.side = Side::HalfClosed;
+                    http1.leaving = Some(Leaving::watch());
+                    http1.between = [&http1.between, PROCESSING].concat().into();
+                }
+                Poll::Ready(Ok(())) => {
+                    http1.side = Side::Ended;
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {}
+            }
+        }
+        if let Some(leaving) = &mut http1.leaving
+            && let Poll::Ready(has_left) = leaving.poll(&self.io, cx)
+        {
+            http1.leaving = None;
+            if has_left {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
     }
 
     /// Says its last words in place of what hyper has to say, and then swallows that. `None`: hyper has the word.
@@ -160,12 +247,20 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
                 return Poll::Ready(Ok(()));
             }
             must_wait = http1.must_wait();
+            http1.reads = false;
+            if http1.side != Side::Open && this.read_ahead.is_empty() {
+                http1.side = Side::Closed;
+                return Poll::Ready(Ok(()));
+            }
         }
         if this.read_ahead.is_empty() {
-            ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-            let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
+            let read = Pin::new(&mut this.io).poll_read(cx, buf);
+            let Some(http1) = &mut this.http1 else { return read };
+            http1.reads = read.is_pending();
+            ready!(read)?;
             let new = &buf.filled()[before..];
             if new.is_empty() {
+                http1.side = Side::Closed;
                 return Poll::Ready(Ok(()));
             }
             let count = if must_wait { 0 } else { http1.follow(new) };
@@ -203,6 +298,7 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before(cx))?;
         match self.poll_last_words(cx, buf, buf.len()) {
             Some(written) => written,
             None => Pin::new(&mut self.io).poll_write(cx, buf),
@@ -214,6 +310,7 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_before(cx))?;
         let first = bufs.first().map_or(&[][..], |buf| buf);
         match self.poll_last_words(cx, first, bufs.iter().map(|buf| buf.len()).sum()) {
             Some(written) => written,
@@ -227,8 +324,12 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
-        if let Some(http1) = &mut self.http1 {
-            http1.is_flushed = true;
+        let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
+        http1.is_flushed = true;
+        self.poll_leaving(cx)?;
+        if self.http1.as_ref().is_some_and(|http1| http1.visitor.asking.load(Ordering::Acquire)) {
+            ready!(self.poll_before(cx))?;
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -241,6 +342,10 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         Poll::Ready(Ok(()))
     }
 }
+
+/// Bytes of a next request that are taken while there is no answer to this one: hardly more than is needed to see
+/// that they are there.
+const READ_AHEAD: usize = 256;
 
 /// No head, no size of a chunk and no value of a header has this in it; where hyper takes it for part of something,
 /// the end of the connection comes next.

@@ -640,3 +640,152 @@ fn one_connection_of_a_visitor_carries_everything_in_turn() {
         }
     });
 }
+
+/// An answer without the interim ones before it.
+fn last_answer(answer: &[u8]) -> String {
+    let mut rest = std::str::from_utf8(answer).unwrap();
+    while let Some(interim) = rest.strip_prefix("HTTP/1.1 1") {
+        rest = interim.split_once("\r\n\r\n").unwrap().1;
+    }
+    rest.to_owned()
+}
+
+#[test]
+fn a_visitor_that_has_finished_talking_still_gets_its_answer() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let host = bed.host("app");
+        let get = |path: &str| format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n");
+        let head = format!("POST /echo HTTP/1.1\r\nhost: {host}\r\n");
+        let large = "x".repeat(1 << 20);
+        for (asking, end) in [
+            (get("/hello"), "\r\n\r\nhello".to_owned()),
+            (get("/bytes/3000000"), String::new()),
+            (format!("{head}content-length: 4\r\n\r\nbody"), "\r\n\r\nbody".to_owned()),
+            (
+                format!("{head}transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),
+                "4\r\nbody\r\n0\r\n\r\n".to_owned(),
+            ),
+            (
+                format!("{head}content-length: {}\r\n\r\n{large}", large.len()),
+                "0\r\n\r\n".to_owned(),
+            ),
+            // Two of them, and the end behind both.
+            (get("/hello") + &get("/any"), "\r\n\r\nGET /any".to_owned()),
+        ] {
+            let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+            let line = asking.lines().next().unwrap().to_owned();
+            let (mut hear, mut say) = visitor.split();
+            let talk = async {
+                say.write_all(asking.as_bytes()).await.unwrap();
+                say.shutdown().await.unwrap();
+            };
+            let mut answer = Vec::new();
+            let (heard, ()) =
+                soon(&line, async { tokio::join!(hear.read_to_end(&mut answer), talk) }).await;
+            heard.unwrap();
+            if end.is_empty() {
+                assert!(answer.len() > 3_000_000, "{line}: {} bytes", answer.len());
+            } else {
+                let answer = last_answer(&answer);
+                assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{line}: {answer}");
+                assert!(answer.ends_with(&end), "{line}: {answer}");
+            }
+        }
+        // One that takes its time; who does not wait for it is another matter, and is let go meanwhile.
+        let asking = get("/held");
+        let mut patient = TcpStream::connect(bed.http_addr()).await.unwrap();
+        patient.write_all(asking.as_bytes()).await.unwrap();
+        patient.shutdown().await.unwrap();
+        let mut hasty = TcpStream::connect(bed.http_addr()).await.unwrap();
+        hasty.write_all(asking.as_bytes()).await.unwrap();
+        site.held(2).await;
+        let streams = bed.server.streams();
+        drop(hasty);
+        eventually("the hasty one's stream to end", || bed.server.streams() < streams).await;
+        site.release();
+        let mut answer = Vec::new();
+        soon("the answer", patient.read_to_end(&mut answer)).await.unwrap();
+        assert!(last_answer(&answer).ends_with("\r\n\r\nreleased"), "{answer:?}");
+    });
+}
+
+#[test]
+fn a_truncated_upload_is_not_taken_for_a_half_closed_one() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        for body in ["content-length: 9\r\n\r\nhalf", "transfer-encoding: chunked\r\n\r\n9\r\nhalf"]
+        {
+            let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+            let asking = format!("POST /held HTTP/1.1\r\nhost: {}\r\n{body}", bed.host("app"));
+            visitor.write_all(asking.as_bytes()).await.unwrap();
+            visitor.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            // It ends, however: with a word about it or without.
+            let _ = soon("the end", visitor.read_to_end(&mut answer)).await;
+            let answer = last_answer(&answer);
+            assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+            eventually("the stream to end", || bed.server.streams() == 0).await;
+        }
+    });
+}
+
+#[test]
+fn early_hints_reach_visitors_over_http1_before_the_answer() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let service = LocalService::each(|mut socket| async move {
+            while let head = read_head(&mut socket).await
+                && !head.is_empty()
+            {
+                let hint = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\nconnection: x-hop\r\nx-hop: 1\r\n\r\n";
+                socket.write_all(hint).await.unwrap();
+                if head.starts_with("GET /slow ") {
+                    // The visitor has the hint, and says so.
+                    let mut word = [0; 4];
+                    socket.read_exact(&mut word).await.unwrap();
+                    socket.write_all(hint).await.unwrap();
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
+                socket.write_all(answer).await.unwrap();
+            }
+        })
+        .await;
+        let _client = bed.http("app", service.addr()).await;
+        let host = bed.host("app");
+        let is_hint = |head: &str| {
+            head == "HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"
+        };
+        let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+        for _ in 0..20 {
+            let asking = format!("GET /quick HTTP/1.1\r\nhost: {host}\r\n\r\n");
+            visitor.write_all(asking.as_bytes()).await.unwrap();
+            let hint = soon("the hint", read_head(&mut visitor)).await;
+            assert!(is_hint(&hint), "{hint}");
+            let head = soon("the answer", read_head(&mut visitor)).await;
+            assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+            let mut body = [0; 5];
+            visitor.read_exact(&mut body).await.unwrap();
+            assert_eq!(&body, b"hello");
+        }
+        let asking = format!("GET /slow HTTP/1.1\r\nhost: {host}\r\ncontent-length: 4\r\n\r\n");
+        visitor.write_all(asking.as_bytes()).await.unwrap();
+        assert!(is_hint(&soon("the first hint", read_head(&mut visitor)).await));
+        visitor.write_all(b"seen").await.unwrap();
+        assert!(is_hint(&soon("the second hint", read_head(&mut visitor)).await));
+        let head = soon("the answer", read_head(&mut visitor)).await;
+        assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
+
+        // HTTP/1.0 has no interim answers, and over HTTP/2 they are left out.
+        let asking = format!("GET /quick HTTP/1.0\r\nhost: {host}\r\n\r\n");
+        let answer = raw(bed.http_addr(), asking.as_bytes()).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 200 OK\r\n"), "{}", String::from_utf8_lossy(&answer));
+        let asking = Request::get(format!("http://{host}/quick")).body(Empty::new()).unwrap();
+        let answer = open_http2(&bed).await.send_request(asking).await.unwrap();
+        assert_eq!(collect(answer).await.body, "hello");
+    });
+}
