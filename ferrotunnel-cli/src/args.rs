@@ -208,6 +208,9 @@ pub(crate) struct ServerArgs {
     /// once [default: 3s]
     #[arg(long, env = "FERROTUNNEL_VISITOR_GRACE", value_name = "TIME", value_parser = value::time_or_none)]
     pub(crate) visitor_grace: Option<Duration>,
+    /// Pages for browsers when an answer is the server's own: 404.html and the like, and default.html
+    #[arg(long, env = "FERROTUNNEL_ERROR_PAGES", value_name = "DIR")]
+    pub(crate) error_pages: Option<PathBuf>,
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,

@@ -114,6 +114,7 @@ impl Layer for ServerArgs {
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
+            error_pages: self.error_pages.or(below.error_pages),
             threads: self.threads.or(below.threads),
             control: self.control.or(below.control),
             drain: self.drain.over(below.drain),

@@ -5,11 +5,12 @@ mod changes;
 mod https;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
-    Retry, Server, ServerBuilder, ServerMode,
+    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
+    PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -39,6 +40,7 @@ pub(crate) struct ServerSettings {
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     visitor_grace: Option<Duration>,
+    pub(crate) error_pages: Option<PathBuf>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     threads: usize,
@@ -75,6 +77,7 @@ impl ServerSettings {
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             visitor_grace: args.visitor_grace,
+            error_pages: args.error_pages,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             threads: server_threads(args.threads.map(usize::from)),
@@ -103,7 +106,8 @@ impl ServerSettings {
                  visitors are shown",
             ));
         }
-        let mut builder = self.builder();
+        let pages = error_pages(self.error_pages.as_deref())?;
+        let mut builder = self.builder().error_pages(pages);
         if let Some(listener) = sockets.https {
             builder = builder.https_listener(listener);
         }
@@ -157,6 +161,12 @@ impl ServerSettings {
         }
         self.encryption.apply(builder)
     }
+}
+
+/// The pages of a directory, and without one the built-in ones.
+pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
+    let pages = dir.map_or_else(|| Ok(ErrorPages::default()), ErrorPages::read);
+    pages.map_err(|error| Failure::failed(format!("--error-pages: {error}")))
 }
 
 /// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -15,14 +15,19 @@ use http::{
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    ext::{Protocol, on_informational},
+};
+use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    answer::{Form, answer},
+    answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
+    error_pages::ErrorPages,
     forwarded,
     front::{Front, Look},
     grpc::is_grpc,
@@ -31,6 +36,7 @@ use crate::{
     https::Challenges,
     local::Local,
     refusal::Refusal,
+    request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     upgrade::Wish,
     visitor::{Admission, Visitor},
@@ -66,7 +72,10 @@ pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     front: Front,
     local: Local,
+    /// What outlives its request ends with the ingress.
+    tasks: Tasks,
     response_timeout: Option<Duration>,
+    pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
 }
@@ -78,10 +87,17 @@ impl Forwarder {
         challenges: Option<Challenges>,
         tasks: Tasks,
     ) -> Self {
-        let local = Local::new(routes.clone(), config, tasks);
+        let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
+        let pages = RwLock::new(config.error_pages.clone());
+        let response_timeout = config.response_timeout;
         let front = Front { challenges, redirect: config.redirect_to_https };
-        Self { routes, front, local, response_timeout: config.response_timeout, settled_at }
+        Self { routes, front, local, tasks, response_timeout, pages, settled_at }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        *self.pages.write() = pages;
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -91,11 +107,13 @@ impl Forwarder {
     pub(crate) fn answer(
         self: &Arc<Self>,
         visitor: &Arc<Visitor>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let is_last =
-            visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
+        let asker = Asker { form, id: request_id::of(request.headers_mut()) };
+        let is_http1 = request.version() != Version::HTTP_2;
+        visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
+        let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.front.look(visitor, &request) {
             Look::Ours(response) => Begun::Ours(response),
             Look::Refused(refusal) => Begun::Already(Err(refusal)),
@@ -117,15 +135,21 @@ impl Forwarder {
                 Ok(exchange) => forwarder.finish(exchange, &visitor).await,
                 Err(refusal) => Err(refusal),
             };
-            Ok(response.unwrap_or_else(|refusal| {
-                debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                let mut response = answer(&refusal, form);
-                if is_last {
+            let mut response = response.unwrap_or_else(|refusal| {
+                let (visitor, request) = (visitor.address, &asker.id);
+                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                let mut response = answer(&refusal, &asker, &forwarder.pages.read());
+                if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
-            }))
+            });
+            // A local service may have a name of its own for it.
+            response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            visitor.asking.store(false, Ordering::Release);
+            visitor.answers.fetch_add(1, Ordering::Release);
+            Ok(response)
         }
     }
 
@@ -135,7 +159,8 @@ impl Forwarder {
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
             Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
         }
-        if *request.method() == Method::CONNECT {
+        let is_extended = request.extensions().get::<Protocol>().is_some();
+        if *request.method() == Method::CONNECT && !is_extended {
             return Forwarded::Done(Err(Refusal::Connect));
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
@@ -162,7 +187,7 @@ impl Forwarder {
         asked: Option<&Asked>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
-        let wish = Wish::of(&mut request);
+        let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
@@ -176,7 +201,13 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let request = Request::from_parts(head, Body::passing(body));
+        let mut request = Request::from_parts(head, Body::passing(body));
+        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+            let visitor = visitor.clone();
+            on_informational(&mut request, move |hint| {
+                visitor.interim.push(hint.status(), hint.headers());
+            });
+        }
         let sending = Sending::new(&self.local, tunnel, via, visitor, request)?;
         Ok(Exchange { sending, wish })
     }
@@ -211,7 +242,37 @@ impl Forwarder {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        respond(visitor, exchange.wish, response)
+        self.respond(visitor, exchange.wish, response)
+    }
+
+    fn respond(
+        &self,
+        visitor: &Visitor,
+        wish: Option<Wish>,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        let protocol = head.headers.remove(UPGRADE);
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            if wish.is_some_and(|wish| !wish.can_be_declined_with(head.status)) {
+                return Err(Refusal::BadAnswer);
+            }
+            keep_required_upgrade(&mut head, protocol);
+            return Ok(Response::from_parts(head, body));
+        }
+        // A local service that switches without having been asked cannot be followed.
+        let wish = wish.ok_or(Refusal::BadAnswer)?;
+        let mut response = Response::from_parts(head, body);
+        let upgrade = wish.granted(&mut response, protocol)?;
+        if upgrade.is_stream {
+            self.tasks.spawn(upgrade.run());
+        } else {
+            *visitor.upgrade.lock() = Some(upgrade);
+            visitor.switched.store(true, Ordering::Release);
+        }
+        Ok(response.map(|_| Body::empty()))
     }
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
@@ -270,27 +331,6 @@ fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result
 /// Cheap to clone: it shares the visitor's bytes.
 fn path_of(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn respond(
-    visitor: &Visitor,
-    wish: Option<Wish>,
-    response: Response<Body>,
-) -> Result<Response<Body>, Refusal> {
-    let (mut head, body) = response.into_parts();
-    let protocol = head.headers.remove(UPGRADE);
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_11;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        keep_required_upgrade(&mut head, protocol);
-        return Ok(Response::from_parts(head, body));
-    }
-    // A local service that switches without having been asked cannot be followed.
-    let wish = wish.ok_or(Refusal::BadAnswer)?;
-    let mut response = Response::from_parts(head, body);
-    let upgrade = wish.granted(&mut response, protocol);
-    *visitor.upgrade.lock() = Some(upgrade);
-    Ok(response.map(|_| Body::empty()))
 }
 
 /// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost

@@ -28,6 +28,7 @@ use tracing::debug;
 use crate::{
     config::HttpConfig,
     connection::{Serving, asked_to_stop},
+    error_pages::ErrorPages,
     forward::Forwarder,
     https::Https,
     visitor::{Admission, Visitor},
@@ -89,6 +90,11 @@ impl HttpIngress {
     /// So many visitors at once from now on; those inside stay.
     pub fn set_max_visitors(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Other pages of the operator's from now on.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        self.serving.set_error_pages(pages);
     }
 
     /// For a visitor who has just come, unless there are as many as there may be.

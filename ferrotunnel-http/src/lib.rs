@@ -13,9 +13,11 @@ mod config;
 mod connection;
 mod connector;
 mod detect;
+mod error_pages;
 mod executor;
 mod forward;
 mod forwarded;
+mod framing;
 mod front;
 mod grpc;
 mod headers;
@@ -24,20 +26,26 @@ mod host;
 mod https;
 mod in_flight;
 mod ingress;
+mod interim;
+mod leaving;
 mod local;
 mod multiplexed;
 mod page;
+mod problem;
 mod refusal;
+mod request_id;
 mod sending;
 mod upgrade;
 mod visitor;
 mod visitor_io;
+mod websocket;
 mod wording;
 
 #[cfg(test)]
 mod arbitrary_heads;
 
 pub use config::HttpConfig;
+pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use health::{Speaks, asks_for};
 pub use https::{AcmeConfig, Expiry, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

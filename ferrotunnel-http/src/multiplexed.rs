@@ -7,13 +7,13 @@ use std::{
     future::{Future as _, poll_fn},
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use ferrotunnel_core::{StreamError, tasks::Tasks};
+use ferrotunnel_core::tasks::Tasks;
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -23,7 +23,7 @@ use tracing::debug;
 
 use crate::{
     body::Body,
-    connector::{Connector, TunnelIo},
+    connector::{Broke, Connector, TunnelIo},
     executor::Executor,
     in_flight::InFlight,
     refusal::Refusal,
@@ -48,7 +48,7 @@ struct Shared {
     begun: Arc<AtomicUsize>,
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
-    broke: Arc<OnceLock<StreamError>>,
+    broke: Broke,
 }
 
 impl Multiplexed {
@@ -91,8 +91,8 @@ impl Multiplexed {
         }
         let stream =
             self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
-        let broke = Arc::new(OnceLock::new());
-        let io = TunnelIo::reporting(stream, broke.clone());
+        let broke = Broke::default();
+        let io = TunnelIo::new(stream, broke.clone());
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));

@@ -4,17 +4,23 @@ use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
 
-use crate::host::BadHost;
+use crate::{framing::Unclear, host::BadHost};
 
 /// Why a visitor gets an answer of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The request does not say, or not clearly, whom it is for.
     BadHost(BadHost),
+    /// Somebody could see the ends of the message elsewhere.
+    Unclear(Unclear),
+    /// The body of the request broke off, or is none.
+    BadBody,
     /// CONNECT: this is no forward proxy.
     Connect,
     /// The connection is another host's: its certificate is not for the one that was asked for.
     Misdirected,
+    /// CONNECT to something that is neither a place nor a WebSocket.
+    Protocol,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
     /// The local service refused the connection.
@@ -45,6 +51,9 @@ impl Refusal {
             if let Some(open) = error.downcast_ref::<OpenError>() {
                 return Self::from(*open);
             }
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+                return Self::BadBody;
+            }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
                 return Self::from(stream);
@@ -52,6 +61,14 @@ impl Refusal {
             next = error.source();
         }
         Self::BadAnswer
+    }
+}
+
+impl Refusal {
+    /// Whether it is not clear what the visitor has said, so that nothing behind it can be taken for
+    /// a request.
+    pub(crate) fn is_doubt(&self) -> bool {
+        matches!(self, Self::BadHost(_) | Self::Unclear(_) | Self::BadBody)
     }
 }
 

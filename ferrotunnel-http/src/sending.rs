@@ -167,9 +167,15 @@ impl Call {
         match call.as_mut().await {
             Ok(response) => Called::Answered(response.map(Body::passing)),
             Err(error) => {
-                let was_kept = || !call.take_value().is_some_and(|opening| opening.opened());
-                let was_stale = may_be_kept && was_kept() && broke_off(&error);
-                Called::Failed { refusal: Refusal::of(&error), was_stale }
+                let opened = call.take_value().and_then(Opening::opened);
+                let was_stale = may_be_kept && opened.is_none() && broke_off(&error);
+                // A stream may break before the request is handed to it. Then only the stream knows why.
+                let reason = opened.as_ref().and_then(|broke| broke.get());
+                let refusal = match Refusal::of(&error) {
+                    Refusal::BadAnswer => reason.map_or(Refusal::BadAnswer, Refusal::from),
+                    other => other,
+                };
+                Called::Failed { refusal, was_stale }
             }
         }
     }

@@ -25,7 +25,7 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
-pub use ferrotunnel_http::{AcmeConfig, Expiry, LETS_ENCRYPT};
+pub use ferrotunnel_http::{AcmeConfig, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT};
 pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -14,7 +14,7 @@ use ferrotunnel_core::{
     check_principals,
 };
 use ferrotunnel_http::{
-    AcmeConfig, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+    AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -378,6 +378,15 @@ impl ServerBuilder {
     #[must_use]
     pub fn http_pool_idle_timeout(mut self, timeout: Duration) -> Self {
         self.http.pool_idle_timeout = timeout;
+        self
+    }
+
+    /// Pages of one's own for browsers when an answer is the server's and not a local service's, in place of
+    /// the built-in ones. They can be replaced while the server runs:
+    /// [`RunningServer::set_error_pages`].
+    #[must_use]
+    pub fn error_pages(mut self, pages: ErrorPages) -> Self {
+        self.http.error_pages = pages;
         self
     }
 
@@ -826,6 +835,14 @@ impl RunningServer {
             ingress.set_max_visitors(limits.max_visitors);
         }
         Ok(())
+    }
+
+    /// Replaces the pages that browsers see when an answer is the server's own, for answers from now on.
+    /// The default is the built-in ones.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_error_pages(pages);
+        }
     }
 
     /// Tunnels registered at present, over all clients.

@@ -91,8 +91,9 @@ fn every_server_flag_is_understood() {
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
                 --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
                 --acme-dns-hook h \
-                 --drain-timeout 2m";
+                 --error-pages e --drain-timeout 2m";
     let server = server(line);
+    assert_eq!(server.error_pages, Some("e".into()));
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));

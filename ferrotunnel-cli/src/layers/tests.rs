@@ -67,6 +67,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.visitor_grace: times;
+        ServerArgs.error_pages: paths();
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.drain.drain_timeout: times;
         ServerArgs.limits.max_sessions: [1, 2, 3];

@@ -17,6 +17,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_client_ca,
         tcp_bind_ip,
         visitor_grace,
+        // Read again with the file.
+        error_pages: _,
         threads,
         control,
         drain: DrainArg { drain_timeout },

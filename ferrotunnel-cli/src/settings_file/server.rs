@@ -20,6 +20,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
+        error_pages: section.path("error-pages"),
         threads: section.number("threads", value::threads),
         control: section.new_path("control"),
         drain: drain(section),

@@ -63,6 +63,7 @@ fn every_key_of_a_server_is_taken() {
         tls-cert = "cert.pem"
         tls-key = "/keys/key.pem"
         tls-client-ca = "ca.pem"
+        error-pages = "pages"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
         control = "run/control"
@@ -95,6 +96,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.plaintext, Some(false));
     assert_eq!(server.tls_cert, Some("/etc/ferrotunnel/cert.pem".into()));
     assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
+    assert_eq!(server.error_pages, Some("/etc/ferrotunnel/pages".into()));
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     assert_eq!(server.threads, Some(3));
