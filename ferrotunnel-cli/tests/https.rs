@@ -43,7 +43,8 @@ fn a_certificate_for_development_serves_visitors_and_clients_on_one_port() {
         let site = Site::start().await;
         let addr: SocketAddr = addr.parse().unwrap();
         let local = site.addr().to_string();
-        let args = ["http", &local, "--server", &addr.to_string(), "--token", ferrotunnel_tests::TOKEN];
+        let args =
+            ["http", &local, "--server", &addr.to_string(), "--token", ferrotunnel_tests::TOKEN];
         let client = Running::start(&[&args[..], &["--name", "app"]].concat());
         assert_eq!(client.line().trim_end(), format!("https://app.localhost:{}/", addr.port()));
         let visitor = SecureVisitor::trusting(Path::new(&ca), &["h2"]);

@@ -4,6 +4,7 @@ mod backoff;
 mod connect;
 mod direct;
 mod growth;
+mod https;
 mod life;
 mod local;
 mod parting;
@@ -12,9 +13,10 @@ mod state;
 mod target;
 mod vigil;
 
+pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
 pub use roster::ServerMode;
-pub use target::{Acceptor, Target, Visit};
+pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
 use std::str::FromStr;
 use std::sync::Arc;
