@@ -129,7 +129,7 @@ async fn stock_to(
     let name = ServerName::try_from("localhost").unwrap();
     let near = async { connector.connect(name, dialled).await.map(Stock::Client) };
     // What the client is told needs somebody who listens, so each goes on by itself.
-    let far = async { Box::pin(acceptor.accept(accepted, bytes::BytesMut::new())).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -140,7 +140,7 @@ async fn to_stock(
     let (dialled, accepted) = sockets().await;
     let acceptor = StockAcceptor::from(Arc::new(server));
     let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
-    let far = async { acceptor.accept(accepted, bytes::BytesMut::new()).await.map(Stock::Server) };
+    let far = async { acceptor.accept(accepted).await.map(Stock::Server) };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -150,7 +150,7 @@ async fn ours(
 ) -> (io::Result<Secured>, io::Result<Secured>) {
     let (dialled, accepted) = sockets().await;
     let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
-    let far = async { Box::pin(acceptor.accept(accepted, bytes::BytesMut::new())).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -205,9 +205,7 @@ async fn a_refused_client_is_waited_for_until_it_hangs_up() {
     let (dialled, accepted) = sockets().await;
     let acceptor = made.acceptor(0);
     let accepting =
-        tokio::spawn(
-            async move { acceptor.accept(accepted, bytes::BytesMut::new()).await.map(drop) },
-        );
+        tokio::spawn(async move { acceptor.accept(accepted, BytesMut::new()).await.map(drop) });
     let connector = TlsConnector::from(Arc::new(made.stock_client(None)));
     let name = ServerName::try_from("localhost").unwrap();
     let mut near = soon(connector.connect(name, dialled)).await.unwrap();
@@ -319,8 +317,7 @@ async fn a_client_config_without_tickets_does_not_resume_and_its_copies_do() {
             near.is_resumed
         };
         let far = async {
-            let mut far =
-                Box::pin(acceptor.accept(accepted, bytes::BytesMut::new())).await.unwrap();
+            let mut far = Box::pin(acceptor.accept(accepted, BytesMut::new())).await.unwrap();
             far.stream.write_all(b"x").await.unwrap();
             far
         };
