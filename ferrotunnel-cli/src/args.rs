@@ -17,7 +17,7 @@ pub(crate) use self::https::HttpsArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
-use crate::tunnel::{Rhythm, Sharing};
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
@@ -338,18 +338,20 @@ pub(crate) struct ClientArgs {
     pub(crate) config: ConfigArg,
     #[command(flatten)]
     pub(crate) connect: Given<ConnectArgs>,
-    /// The local service: host:port, a port, or unix:/path. Given, it makes the one tunnel there is; without it the
+    /// The local service: host:port, a port, unix:/path, or https://host:port. Given, it makes the one tunnel there is; without it the
     /// tunnels are those of the settings file
     #[arg(long, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) local_addr: Option<LocalTarget>,
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HttpArgs {
-    /// The local service: a port, host:port, or unix:/path
+    /// The local service: a port, host:port, unix:/path, or https://host:port
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
@@ -367,6 +369,8 @@ pub(crate) struct HttpArgs {
     pub(crate) http2: bool,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 /// How several clients have one tunnel together.
@@ -395,6 +399,23 @@ pub(crate) struct SharingArgs {
     pub(crate) health_threshold: Option<u32>,
 }
 
+/// How a local service is verified that speaks TLS.
+#[derive(Debug, Args)]
+pub(crate) struct LocalTlsArgs {
+    /// CAs, PEM: one of them must have issued the certificate of an https:// target [default: those that the system trusts]
+    #[arg(long, env = "FERROTUNNEL_LOCAL_CA", value_name = "FILE")]
+    pub(crate) local_ca: Option<PathBuf>,
+    /// Take any certificate of an https:// target: whoever can be at its address sees and changes what visitors send
+    #[arg(long, env = "FERROTUNNEL_LOCAL_INSECURE", conflicts_with = "local_ca", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) local_insecure: bool,
+}
+
+impl From<LocalTlsArgs> for LocalTlsSettings {
+    fn from(args: LocalTlsArgs) -> Self {
+        Self { ca: args.local_ca, insecure: args.local_insecure }
+    }
+}
+
 impl From<SharingArgs> for Sharing {
     fn from(args: SharingArgs) -> Self {
         let rhythm = Rhythm {
@@ -409,7 +430,7 @@ impl From<SharingArgs> for Sharing {
 
 #[derive(Debug, Args)]
 pub(crate) struct TcpArgs {
-    /// The local service: a port, host:port, or unix:/path
+    /// The local service: a port, host:port, unix:/path, or https://host:port
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
@@ -425,6 +446,8 @@ pub(crate) struct TcpArgs {
     pub(crate) streams: Streams,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 #[derive(Debug, Args)]

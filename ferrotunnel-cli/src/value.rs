@@ -51,9 +51,21 @@ impl FromStr for LocalTarget {
                 Ok(Self(text.to_owned()))
             };
         }
+        if let Some(rest) = text.strip_prefix("https://") {
+            let bare = rest.strip_suffix('/').unwrap_or(rest);
+            let is_host = !bare.is_empty() && !bare.contains(['/', '@', '?', '#', ' ']);
+            return if is_host {
+                Ok(Self(format!("https://{bare}")))
+            } else {
+                Err("give the host of the service after https://, with its port if it is not 443"
+                    .to_owned())
+            };
+        }
         if text.contains("://") {
             return Err(
-                "give a port or host:port without a scheme, like 3000 or 127.0.0.1:3000".to_owned()
+                "give a port or host:port without a scheme, like 3000 or 127.0.0.1:3000, or https://host:port for a \
+                 service that speaks TLS"
+                    .to_owned(),
             );
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {

@@ -5,6 +5,7 @@ mod connect;
 mod direct;
 mod growth;
 mod health;
+mod https;
 mod life;
 mod local;
 mod parting;
@@ -13,10 +14,11 @@ mod state;
 mod target;
 mod vigil;
 
+pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
 pub use health::{Examine, Examining, HealthCheck, Pipe, Probe};
 pub use roster::ServerMode;
-pub use target::{Acceptor, Target, Visit};
+pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
 use std::str::FromStr;
 use std::sync::Arc;

@@ -364,6 +364,11 @@ impl Client {
             return Ok(Arc::clone(&running.engine));
         }
         let settings = self.settings.clone();
+        for tunnel in &settings.tunnels {
+            if let Target::Https(https) = &tunnel.target {
+                https.prepare()?;
+            }
+        }
         let engine = ClientEngine::start(
             ClientConfig {
                 servers: settings.servers,

@@ -65,7 +65,7 @@ impl HealthCheck {
                 let examine = ferrotunnel_http::asks_for(path, host, speaks).map_err(|error| {
                     Error::config(format!("health_check: {path:?} is no path: {error}"))
                 })?;
-                Probe::Examine(examine)
+                Probe::Examine { examine, is_http2: speaks == Speaks::Http2 }
             }
             Some(path) => {
                 let text = format!("health_check: {path:?} is no path; it begins with a /");

@@ -1,8 +1,10 @@
 //! What a client asks the server for.
 
+use std::path::PathBuf;
+
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::client::{Target, TunnelSpec};
-use ferrotunnel_core::{Balance, Streams};
+use ferrotunnel_core::client::{LocalTrust, Target, TunnelSpec};
+use ferrotunnel_core::{Balance, Roots, Streams};
 use ferrotunnel_http::Speaks;
 
 use crate::error::Error;
@@ -28,6 +30,7 @@ pub struct Tunnel {
     balance: Option<Balance>,
     health: Option<HealthCheck>,
     local_addr: Option<String>,
+    local_trust: Option<LocalTrust>,
 }
 
 impl Tunnel {
@@ -55,6 +58,7 @@ impl Tunnel {
             balance: None,
             health: None,
             local_addr: None,
+            local_trust: None,
         }
     }
 
@@ -115,10 +119,28 @@ impl Tunnel {
         self
     }
 
-    /// The local service: `host:port`, a bare port, or `unix:/path`.
+    /// The local service: `host:port`, a bare port, `unix:/path`, or `https://host:port` for one that speaks
+    /// TLS. The certificate of such a one is verified: one of the CAs that the system trusts must have issued
+    /// it for that host, unless [`local_ca_file`](Self::local_ca_file) names others.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
         self.local_addr = Some(addr.into());
+        self
+    }
+
+    /// A PEM file of CAs: one of them must have issued the certificate of an `https://` local service, in place
+    /// of those that the system trusts. It is read at the start of the client.
+    #[must_use]
+    pub fn local_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.local_trust = Some(LocalTrust::IssuedBy(Roots::File(ca.into())));
+        self
+    }
+
+    /// Takes whatever certificate an `https://` local service shows. Whoever can be at its address, or on the
+    /// way there, then reads and changes what visitors and service say: for a service on this very machine, say.
+    #[must_use]
+    pub fn dangerous_accept_any_local_certificate(mut self) -> Self {
+        self.local_trust = Some(LocalTrust::Anybody);
         self
     }
 
@@ -131,7 +153,16 @@ impl Tunnel {
     /// The tunnel to its own local service.
     pub(crate) fn into_local(self) -> Result<TunnelSpec, Error> {
         let target = match &self.local_addr {
-            Some(addr) => addr.parse()?,
+            Some(addr) => match (addr.parse()?, self.local_trust.clone()) {
+                (Target::Https(https), Some(trust)) => Target::Https(https.trusting(trust)),
+                (_, Some(_)) => {
+                    return Err(Error::config(
+                        "local_ca_file, dangerous_accept_any_local_certificate: the local service has no \
+                         certificate; give local_addr as https://host:port, or drop it",
+                    ));
+                }
+                (target, None) => target,
+            },
             None => {
                 let text = "local_addr is not set: where should the tunnel's visitors go?";
                 return Err(Error::config(text));
@@ -160,7 +191,9 @@ impl Tunnel {
             }
             check => {
                 // Services that tell sites apart are asked as by somebody on the same machine.
-                let host = self.local_addr.as_deref().filter(|addr| addr.contains(':'));
+                let addr = self.local_addr.as_deref();
+                let addr = addr.map(|addr| addr.strip_prefix("https://").unwrap_or(addr));
+                let host = addr.filter(|addr| addr.contains(':'));
                 let host = host.filter(|addr| !addr.starts_with("unix:")).unwrap_or("localhost");
                 check.map(|check| check.build(host, speaks)).transpose()?
             }

@@ -8,7 +8,7 @@ use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
-use crate::tunnel::{Rhythm, Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing, TunnelSettings};
 use crate::value;
 
 /// What a file says of a client.
@@ -90,6 +90,15 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         balance: section.text("balance", value::balance),
         health: health(section),
     };
+    let place = section.place("local-ca");
+    let local_tls = LocalTlsSettings {
+        ca: section.path("local-ca"),
+        insecure: section.switch("local-insecure").unwrap_or(false),
+    };
+    if local_tls.ca.is_some() && local_tls.insecure {
+        let why = "\"local-ca\" has no use with \"local-insecure\"; drop one of them";
+        section.complain_about(place, why.to_owned());
+    }
 
     let kind = kind?;
     for (key, of, place) in unfit {
@@ -102,8 +111,10 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     }
     let local_addr = local_addr?;
     Some(match kind {
-        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams, sharing },
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing },
+        TunnelKind::Tcp => {
+            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls }
+        }
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls },
     })
 }
 

@@ -4,7 +4,7 @@ use ferrotunnel::{Balance, Connections, HealthCheck, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::{Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
     SettingsFile::parse(text.as_bytes(), Path::new("/etc/ferrotunnel"))
@@ -163,6 +163,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
             http2: true,
             sharing: Sharing::default(),
+            local_tls: LocalTlsSettings::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
@@ -178,6 +179,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
                         .threshold(5),
                 ),
             },
+            local_tls: LocalTlsSettings::default(),
         },
     ];
     assert_eq!(tunnels, expected);

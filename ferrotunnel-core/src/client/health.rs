@@ -52,14 +52,19 @@ pub enum Probe {
     /// It is well if it takes the connection.
     Connect,
     /// It is well if that is happy with what it hears over the connection.
-    Examine(Examine),
+    Examine {
+        /// Who hears it.
+        examine: Examine,
+        /// Whether it speaks HTTP/2, which a service over TLS wants to know beforehand (ALPN).
+        is_http2: bool,
+    },
 }
 
 impl fmt::Debug for Probe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "Connect",
-            Self::Examine(_) => "Examine",
+            Self::Examine { .. } => "Examine",
         })
     }
 }
@@ -96,7 +101,10 @@ impl HealthCheck {
         let local = local::dial(target).await.map_err(|error| words(&error))?;
         match &self.probe {
             Probe::Connect => Ok(()),
-            Probe::Examine(examine) => examine(local.into_pipe()).await,
+            Probe::Examine { examine, is_http2 } => {
+                let pipe = local.into_pipe(*is_http2).await.map_err(|error| words(&error))?;
+                examine(pipe).await
+            }
         }
     }
 }

@@ -51,15 +51,15 @@ mod tests {
         let manner = Manner::new(OldestTls::V1_2).unwrap();
         let one = |names: &[&str]| Arc::new(Certificate::new(made(names), &manner).unwrap());
         let (star, exact, later) =
-            (one(&["*.example"]), one(&["a.example"]), one(&["a.example", "c.d.example"]));
+            (one(&["*.x.test"]), one(&["a.x.test"]), one(&["a.x.test", "c.y.test"]));
         let mut store = Store::default();
         assert!(store.first().is_none());
         for certificate in [&star, &exact, &later] {
             store.add(Arc::clone(certificate));
         }
         let is = |host, other: &Arc<Certificate>| Arc::ptr_eq(store.find(host).unwrap(), other);
-        assert!(is("a.example", &exact) && is("b.example", &star) && is("c.d.example", &later));
-        assert!(store.find("example").is_none() && store.find("x.d.example").is_none());
+        assert!(is("a.x.test", &exact) && is("b.x.test", &star) && is("c.y.test", &later));
+        assert!(store.find("x.test").is_none() && store.find("d.y.test").is_none());
         assert!(Arc::ptr_eq(store.first().unwrap(), &star));
     }
 }

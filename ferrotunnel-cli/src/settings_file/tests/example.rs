@@ -116,7 +116,7 @@ fn the_example_shows_the_defaults() {
         TunnelSettings::Http { http2, .. } => !http2,
         TunnelSettings::Tcp { streams, .. } => *streams == Streams::Auto,
     };
-    assert!(client.tunnels.len() == 2 && client.tunnels.iter().all(has_defaults));
+    assert!(client.tunnels.len() == 3 && client.tunnels.iter().all(has_defaults));
 }
 
 /// Flags that no file can say, and why.
