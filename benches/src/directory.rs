@@ -68,6 +68,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         limits,
         shards: Shards::inherit(),
         visitor_grace: Duration::ZERO,
+        access: ferrotunnel_core::AccessConfig::default(),
         heartbeat: Duration::from_secs(20),
     })
     .unwrap();

@@ -5,6 +5,7 @@
 //! `ferrotunnel` crate, which builds on this one.
 
 pub mod accept;
+mod access;
 mod auth;
 mod balance;
 mod buffer;
@@ -42,6 +43,7 @@ mod tls;
 mod turned_away;
 mod yielding;
 
+pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use crowd::{Crowd, CrowdSeat};
@@ -51,6 +53,7 @@ pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
+pub use options::{packed, values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;

@@ -93,6 +93,12 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    /// Sends the visitor away because of its address.
+    pub(crate) fn deny(self, tunnel: &str) {
+        tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel does not allow its address");
+        socket::abort_on_close(&self.socket);
+    }
+
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
     pub(crate) fn multiplex(
         self,

@@ -110,9 +110,10 @@ mod tests {
     use crate::host::BadHost;
     use http_body::Body as _;
 
-    const ALL: [Refusal; 11] = [
+    const ALL: [Refusal; 12] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Connect,
+        Refusal::AddressNotAllowed,
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,
         Refusal::SessionLost,

@@ -133,6 +133,9 @@ impl Forwarder {
             }
             Err(refusal) => return Forwarded::Done(Err(refusal)),
         };
+        if tunnel.access().is_some_and(|access| !access.admits(visitor.address.ip())) {
+            return Forwarded::Done(Err(Refusal::AddressNotAllowed));
+        }
         if let Some(away) = tunnel.away() {
             return Forwarded::NotYet(request, Box::pin(away));
         }

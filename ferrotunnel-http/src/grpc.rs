@@ -23,6 +23,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         Refusal::Connect => None,
         Refusal::Timeout => Some("4"),
         Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
+        Refusal::AddressNotAllowed => Some("7"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
         Refusal::BadHost(_) => Some("13"),

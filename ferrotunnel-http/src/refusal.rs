@@ -15,6 +15,8 @@ pub(crate) enum Refusal {
     Connect,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
+    /// The tunnel does not let in visitors from this address.
+    AddressNotAllowed,
     /// The local service refused the connection.
     LocalUnreachable,
     /// The local service broke off, or what it said is no HTTP.

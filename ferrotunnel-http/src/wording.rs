@@ -38,6 +38,13 @@ impl Wording {
                 "Check the address. If the tunnel is yours, check that its client is running and \
                  connected.",
             ),
+            Refusal::AddressNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "address-not-allowed",
+                "Not open to your address",
+                "This tunnel lets in visitors from certain addresses only. If it is yours, look at what its \
+                 client allows and denies.",
+            ),
             Refusal::LocalUnreachable => (
                 StatusCode::BAD_GATEWAY,
                 "local-unreachable",

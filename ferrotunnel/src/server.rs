@@ -10,7 +10,7 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
     check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
@@ -424,6 +424,7 @@ impl Server {
             limits: settings.limits,
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
+            access: AccessConfig::default(),
             heartbeat: HEARTBEAT,
         })?;
         // From here on nothing fails.

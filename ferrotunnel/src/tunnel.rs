@@ -2,7 +2,7 @@
 
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{Target, TunnelSpec};
-use ferrotunnel_core::{Balance, Streams};
+use ferrotunnel_core::{AddressRules, Balance, Cidr, Streams};
 
 use crate::error::Error;
 
@@ -24,6 +24,8 @@ pub struct Tunnel {
     streams: Option<Streams>,
     group: Option<String>,
     balance: Option<Balance>,
+    allow: Vec<String>,
+    deny: Vec<String>,
     local_addr: Option<String>,
 }
 
@@ -50,6 +52,8 @@ impl Tunnel {
             streams: None,
             group: None,
             balance: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
             local_addr: None,
         }
     }
@@ -102,6 +106,23 @@ impl Tunnel {
         self
     }
 
+    /// Lets visitors in from this network, like `192.0.2.0/24`, or from this address; may be called several
+    /// times. Without it they may come from anywhere, with it from nowhere else. The server turns others
+    /// away: over HTTP with a 403, otherwise by closing the connection.
+    #[must_use]
+    pub fn allow(mut self, network: impl Into<String>) -> Self {
+        self.allow.push(network.into());
+        self
+    }
+
+    /// Keeps visitors out from this network or address, also where [`allow`](Self::allow) would let them
+    /// in; may be called several times.
+    #[must_use]
+    pub fn deny(mut self, network: impl Into<String>) -> Self {
+        self.deny.push(network.into());
+        self
+    }
+
     /// The local service: `host:port`, a bare port, or `unix:/path`.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
@@ -145,8 +166,16 @@ impl Tunnel {
             return Err(Error::config("group: give it a name, which its members have in common"));
         }
         let balance = self.balance.map(|balance| ("balance".to_owned(), balance.to_string()));
-        let options =
-            h2c.into_iter().chain(streams.to_option()).chain(group).chain(balance).collect();
+        let mut addresses = AddressRules::default();
+        addresses.allow = networks("allow", &self.allow)?;
+        addresses.deny = networks("deny", &self.deny)?;
+        let options = h2c
+            .into_iter()
+            .chain(streams.to_option())
+            .chain(group)
+            .chain(balance)
+            .chain(addresses.to_options())
+            .collect();
         Ok(TunnelSpec {
             kind: self.kind,
             name: self.name,
@@ -156,4 +185,11 @@ impl Tunnel {
             target,
         })
     }
+}
+
+fn networks(setting: &str, texts: &[String]) -> Result<Vec<Cidr>, Error> {
+    let read = |text: &String| {
+        text.parse().map_err(|error| Error::config(format!("{setting}: {error}")))
+    };
+    texts.iter().map(read).collect()
 }

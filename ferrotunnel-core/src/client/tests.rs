@@ -33,6 +33,7 @@ fn server() -> ServerEngine {
         limits: LimitsConfig::default(),
         shards: Shards::inherit(),
         visitor_grace: Duration::ZERO,
+        access: crate::access::AccessConfig::default(),
         heartbeat: Duration::from_secs(5),
     })
     .unwrap()

@@ -51,6 +51,9 @@ struct WayIn {
 impl WayIn {
     fn admit(&self, visitor: Visitor) {
         let tunnel = Arc::clone(&self.current.lock());
+        if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
+            return visitor.deny(tunnel.name());
+        }
         if let Some(away) = tunnel.away() {
             let way_in = self.clone();
             self.visitors.spawn(async move {

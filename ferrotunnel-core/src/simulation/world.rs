@@ -124,6 +124,7 @@ impl World {
             limits: LimitsConfig::default(),
             shards: Shards::inherit(),
             visitor_grace: GRACE,
+            access: crate::access::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
         };
         let before = self.network.set_server(Some(ServerEngine::start(config).unwrap()));

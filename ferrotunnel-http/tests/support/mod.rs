@@ -70,6 +70,7 @@ impl Public {
             limits: settings.limits,
             shards: Shards::inherit(),
             visitor_grace: Duration::ZERO,
+            access: ferrotunnel_core::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
         })
         .unwrap();
