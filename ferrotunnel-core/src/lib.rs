@@ -59,6 +59,7 @@ pub use registry::{Routes, Tunnel, TunnelUid};
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
+pub use source::Source;
 pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,

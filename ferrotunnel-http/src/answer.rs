@@ -4,14 +4,14 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
+    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use crate::{
     body::Body,
     grpc::{self, is_grpc},
     page::{self, page},
-    refusal::Refusal,
+    refusal::{Challenge, Refusal},
     wording::Wording,
 };
 
@@ -72,7 +72,10 @@ fn readable(refusal: &Refusal, wording: &Wording, text: String) -> Response<Body
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
     }
     if let Some(seconds) = retry_after(refusal) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Refusal::Unauthorized(challenge) = refusal {
+        challenge_with(headers, challenge);
     }
     response
 }
@@ -84,16 +87,31 @@ fn ours(status: StatusCode, wording: &Wording, body: Body) -> Response<Body> {
     response
 }
 
-fn retry_after(refusal: &Refusal) -> Option<&'static str> {
+/// Both ways where there are two: a client takes the one that it knows (RFC 9110, section 11.6.1).
+fn challenge_with(headers: &mut HeaderMap, challenge: &Challenge) {
+    // Names of tunnels need no quoting.
+    let Challenge { realm, basic, bearer } = challenge;
+    let basic = basic.then(|| format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
+    let bearer = bearer.then(|| format!("Bearer realm=\"{realm}\""));
+    for text in basic.into_iter().chain(bearer) {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    }
+}
+
+fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
+        Refusal::TooManyGuesses(seconds) | Refusal::TooManyRequests(seconds) => Some(*seconds),
         // Room is made as soon as any other visitor is done, and a client that lost its
         // session is back in about a second.
         Refusal::OverLimit
         | Refusal::Full
         | Refusal::OneOfTooMany
         | Refusal::TunnelClosed
-        | Refusal::SessionLost => Some("1"),
-        Refusal::Draining => Some("5"),
+        | Refusal::ChecksBusy
+        | Refusal::SessionLost => Some(1),
+        Refusal::Draining => Some(5),
         _ => None,
     }
 }
@@ -110,10 +128,13 @@ mod tests {
     use crate::host::BadHost;
     use http_body::Body as _;
 
-    const ALL: [Refusal; 12] = [
+    const ALL: [Refusal; 15] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Connect,
         Refusal::AddressNotAllowed,
+        Refusal::TooManyGuesses(1),
+        Refusal::ChecksBusy,
+        Refusal::TooManyRequests(1),
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,
         Refusal::SessionLost,

@@ -11,7 +11,7 @@ use std::{
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, HOST, UPGRADE},
+    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -20,6 +20,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
+    access::{Checks, Judgement, Rules},
     answer::{Form, answer},
     body::Body,
     config::HttpConfig,
@@ -47,8 +48,21 @@ enum Forwarded {
     NotYet(Request<Incoming>, Moment),
 }
 
-/// Done when it is worth to look again.
-type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Done when it is worth to look again, or when that is in vain.
+type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a request goes no further for now.
+enum Stop {
+    Refused(Refusal),
+    Checking(Moment),
+}
+
+fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
+    Box::pin(async {
+        moment.await;
+        Ok(())
+    })
+}
 
 /// What became of a request so far.
 enum Begun {
@@ -61,6 +75,7 @@ enum Begun {
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
+    checks: Checks,
     response_timeout: Option<Duration>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
@@ -70,7 +85,8 @@ impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        Self { routes, local, response_timeout: config.response_timeout, settled_at }
+        let response_timeout = config.response_timeout;
+        Self { routes, local, checks: Checks::new(), response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -113,7 +129,7 @@ impl Forwarder {
         }
     }
 
-    fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
+    fn forward(&self, visitor: &Arc<Visitor>, mut request: Request<Incoming>) -> Forwarded {
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
@@ -129,17 +145,49 @@ impl Forwarder {
         let tunnel = match self.route(asked.as_ref()) {
             Ok(tunnel) => tunnel,
             Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
+                return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
             }
             Err(refusal) => return Forwarded::Done(Err(refusal)),
         };
-        if tunnel.access().is_some_and(|access| !access.admits(visitor.address.ip())) {
-            return Forwarded::Done(Err(Refusal::AddressNotAllowed));
-        }
+        let rules = match self.guard(&tunnel, visitor, &request) {
+            Ok(rules) => rules,
+            Err(Stop::Refused(refusal)) => return Forwarded::Done(Err(refusal)),
+            Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
+        };
         if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, Box::pin(away));
+            return Forwarded::NotYet(request, done_after(away));
+        }
+        if let Some(rules) = rules {
+            // Last, so that a request is counted once.
+            if let Err(refusal) = rules.pace(visitor.address.ip()) {
+                return Forwarded::Done(Err(refusal));
+            }
+            if rules.asks_who() {
+                request.headers_mut().remove(AUTHORIZATION);
+            }
         }
         Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+    }
+
+    /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
+    fn guard<'a>(
+        &self,
+        tunnel: &'a Tunnel,
+        visitor: &Visitor,
+        request: &Request<Incoming>,
+    ) -> Result<Option<&'a Rules>, Stop> {
+        let Some(access) = tunnel.access() else { return Ok(None) };
+        let from = visitor.address.ip();
+        if !access.admits(from) {
+            return Err(Stop::Refused(Refusal::AddressNotAllowed));
+        }
+        let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
+        let Some(rules) = rules else { return Ok(None) };
+        match rules.judge(request.headers(), from, tunnel.name(), &self.checks) {
+            Judgement::Pass => Ok(Some(rules)),
+            Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
+            Judgement::Checking(moment) => Err(Stop::Checking(moment)),
+        }
     }
 
     fn forward_to(
@@ -180,7 +228,7 @@ impl Forwarder {
         mut moment: Moment,
     ) -> Result<Exchange, Refusal> {
         loop {
-            moment.await;
+            moment.await?;
             match self.forward(&visitor, request) {
                 Forwarded::Done(result) => return result,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),

@@ -22,7 +22,12 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         // 200 would tell that the connection is open.
         Refusal::Connect => None,
         Refusal::Timeout => Some("4"),
-        Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
+        Refusal::OverLimit
+        | Refusal::Full
+        | Refusal::OneOfTooMany
+        | Refusal::TooManyGuesses(_)
+        | Refusal::TooManyRequests(_) => Some("8"),
+        Refusal::Unauthorized(_) => Some("16"),
         Refusal::AddressNotAllowed => Some("7"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
@@ -32,6 +37,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         | Refusal::BadAnswer
         | Refusal::SessionLost
         | Refusal::Draining
+        | Refusal::ChecksBusy
         | Refusal::TunnelClosed => Some("14"),
     }
 }

@@ -7,6 +7,7 @@
 //!
 //! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, plugins.
 
+mod access;
 mod answer;
 mod body;
 mod config;
@@ -34,5 +35,8 @@ mod wording;
 #[cfg(test)]
 mod arbitrary_heads;
 
+pub use access::{
+    BasicUser, BearerToken, HttpAccess, PasswordError, VisitorRate, hash_password, make_gate,
+};
 pub use config::HttpConfig;
 pub use ingress::HttpIngress;

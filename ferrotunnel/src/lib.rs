@@ -19,9 +19,10 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+pub use ferrotunnel_http::{BasicUser, BearerToken, PasswordError, VisitorRate, hash_password};
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

@@ -13,7 +13,7 @@ use ferrotunnel_core::{
     AccessConfig, DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
     check_principals,
 };
-use ferrotunnel_http::{HttpConfig, HttpIngress};
+use ferrotunnel_http::{HttpConfig, HttpIngress, make_gate};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -412,6 +412,8 @@ impl Server {
                 (Some((listener, addr)), lent)
             }
         };
+        let mut access = AccessConfig::default();
+        access.http = Some(make_gate);
         let engine = ServerEngine::start(ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
@@ -424,7 +426,7 @@ impl Server {
             limits: settings.limits,
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
-            access: AccessConfig::default(),
+            access,
             heartbeat: HEARTBEAT,
         })?;
         // From here on nothing fails.

@@ -1,8 +1,11 @@
 //! What a client asks the server for.
 
+use std::time::Duration;
+
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{Target, TunnelSpec};
 use ferrotunnel_core::{AddressRules, Balance, Cidr, Streams};
+use ferrotunnel_http::{BasicUser, BearerToken, HttpAccess, VisitorRate};
 
 use crate::error::Error;
 
@@ -26,6 +29,9 @@ pub struct Tunnel {
     balance: Option<Balance>,
     allow: Vec<String>,
     deny: Vec<String>,
+    users: Vec<Result<BasicUser, String>>,
+    tokens: Vec<Result<BearerToken, String>>,
+    rate: Option<Result<VisitorRate, String>>,
     local_addr: Option<String>,
 }
 
@@ -54,6 +60,9 @@ impl Tunnel {
             balance: None,
             allow: Vec::new(),
             deny: Vec::new(),
+            users: Vec::new(),
+            tokens: Vec::new(),
+            rate: None,
             local_addr: None,
         }
     }
@@ -123,6 +132,53 @@ impl Tunnel {
         self
     }
 
+    /// Lets those visitors of an HTTP tunnel in who give this user name and the password of which this is the
+    /// hash, made by [`hash_password`](crate::hash_password); may be called several times. The server keeps the
+    /// hash only and asks visitors with a 401. What they show is not passed on to the local service.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::{Client, Tunnel, hash_password};
+    ///
+    /// let hash = hash_password("open sesame")?;
+    /// let tunnel = Tunnel::http("app").local_addr("3000").basic_auth("aladdin", hash);
+    /// # Client::builder().server_addr("localhost:1").token("secret").tunnel(tunnel).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn basic_auth(mut self, user: impl AsRef<str>, password_hash: impl AsRef<str>) -> Self {
+        self.users.push(BasicUser::new(user.as_ref(), password_hash.as_ref()));
+        self
+    }
+
+    /// Lets those visitors of an HTTP tunnel in who show this token (`Authorization: Bearer`); may be called
+    /// several times, and beside [`basic_auth`](Self::basic_auth), of which either will do then. The token itself
+    /// goes no further: the server gets its SHA-256.
+    #[must_use]
+    pub fn bearer_token(mut self, secret: impl AsRef<str>) -> Self {
+        self.tokens.push(BearerToken::of_secret(secret.as_ref()));
+        self
+    }
+
+    /// The same for a token of which only the hash is known here, as `sha256:` and 64 hexadecimal digits.
+    #[must_use]
+    pub fn bearer_token_hash(mut self, hash: impl AsRef<str>) -> Self {
+        self.tokens.push(hash.as_ref().parse());
+        self
+    }
+
+    /// Takes at most so many requests in so much time from one address (IPv6: from one /64) of visitors of an HTTP
+    /// tunnel; more are answered with a 429 that says when to come again. All of them may come at once.
+    #[must_use]
+    pub fn rate_limit(mut self, requests: u32, per: Duration) -> Self {
+        let rate = VisitorRate::new(requests, per).ok_or_else(|| {
+            "give 1 to 1,000,000 requests, in whole seconds of which a day has the most".to_owned()
+        });
+        self.rate = Some(rate);
+        self
+    }
+
     /// The local service: `host:port`, a bare port, or `unix:/path`.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
@@ -169,12 +225,23 @@ impl Tunnel {
         let mut addresses = AddressRules::default();
         addresses.allow = networks("allow", &self.allow)?;
         addresses.deny = networks("deny", &self.deny)?;
+        let mut access = HttpAccess::default();
+        let named = |setting: &'static str| move |why| Error::config(format!("{setting}: {why}"));
+        access.users = self.users.into_iter().collect::<Result<_, _>>().map_err(named("basic_auth"))?;
+        access.tokens = self.tokens.into_iter().collect::<Result<_, _>>().map_err(named("bearer_token"))?;
+        access.rate = self.rate.transpose().map_err(named("rate_limit"))?;
+        let access = access.to_options();
+        if !access.is_empty() && self.kind != TunnelKind::Http {
+            let text = "basic_auth, bearer_token and rate_limit are for HTTP tunnels; others can allow and deny addresses";
+            return Err(Error::config(text));
+        }
         let options = h2c
             .into_iter()
             .chain(streams.to_option())
             .chain(group)
             .chain(balance)
             .chain(addresses.to_options())
+            .chain(access)
             .collect();
         Ok(TunnelSpec {
             kind: self.kind,
