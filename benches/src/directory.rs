@@ -93,6 +93,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
             hosts: hosts.to_vec(),
             port: 0,
             options: Vec::new(),
+            proxy_protocol: None,
             target: "1".parse().unwrap(),
         };
         tunnels.push(client.add(spec).await.unwrap().0);

@@ -12,15 +12,19 @@ use std::sync::Arc;
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::frame::{RefusalCode, Register, TunnelOptions};
 
+pub(crate) use self::cidr::any_has;
 pub use self::cidr::{Cidr, CidrError};
 use crate::options;
 use crate::principals::Denied;
+use crate::proxies::TrustedProxies;
 
 /// How a server lets visitors in.
 #[derive(Clone, Debug, Default)]
 pub struct AccessConfig {
     /// Makes the rules of HTTP tunnels that only the HTTP ingress understands; without one they are refused.
     pub http: Option<GateMaker>,
+    /// Proxies in front of the ports of TCP tunnels.
+    pub proxies: TrustedProxies,
 }
 
 /// Makes rules of those options of a tunnel that concern access and are not known here.
@@ -113,8 +117,7 @@ impl AddressRules {
     }
 
     fn admit(&self, from: IpAddr) -> bool {
-        !cidr::any_has(&self.deny, from)
-            && (self.allow.is_empty() || cidr::any_has(&self.allow, from))
+        !any_has(&self.deny, from) && (self.allow.is_empty() || any_has(&self.allow, from))
     }
 
     fn of_options(options: &[(String, String)]) -> Result<Self, String> {

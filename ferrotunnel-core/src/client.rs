@@ -31,6 +31,7 @@ use crate::auth;
 use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
 
 /// Settings of a client's engine.
@@ -118,6 +119,8 @@ pub struct TunnelSpec {
     pub port: u16,
     /// Settings of the tunnel.
     pub options: TunnelOptions,
+    /// How the local service is told who a visitor is; not at all by default.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The local service.
     pub target: Target,
 }

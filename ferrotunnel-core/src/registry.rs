@@ -371,6 +371,7 @@ impl Registry {
                 visitors,
                 listeners,
                 Arc::clone(&self.0.ceilings.crowd),
+                self.0.config.access.proxies.clone(),
             ),
         );
         let (place, address) = (Place::Port(port), format!(":{port}"));

@@ -1,10 +1,12 @@
 //! A stream's way to the local service.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel_protocol::frame::ResetCode;
+use ferrotunnel_protocol::frame::{Open, ResetCode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
@@ -16,9 +18,9 @@ use crate::stream::Stream;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
-pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
+pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match dial(spec).await {
+    match reach(&spec, &visit).await {
         Ok(local) => {
             if let Err(error) = splice_with(stream, local).await {
                 tracing::debug!(stream = %id, %error, "connection broke");
@@ -32,8 +34,8 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
 }
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
-pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
-    match dial(spec).await {
+pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>, visit: Visit) {
+    match reach(&spec, &visit).await {
         Ok(local) => {
             if let Err(error) = splice_with(carrier, local).await {
                 tracing::debug!(%error, "direct connection broke");
@@ -46,7 +48,33 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
     }
 }
 
-async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
+/// Who comes, and where to.
+pub(super) struct Visit {
+    visitor: Option<SocketAddr>,
+    ingress: Option<SocketAddr>,
+}
+
+impl From<&Open> for Visit {
+    fn from(open: &Open) -> Self {
+        Self { visitor: open.visitor, ingress: open.ingress }
+    }
+}
+
+/// A connection to the local service, which has been told who comes if it wants to know.
+async fn reach(spec: &TunnelSpec, visit: &Visit) -> io::Result<Local> {
+    let mut local = dial(spec).await?;
+    if let Some(version) = spec.proxy_protocol {
+        let header = version.header(visit.visitor, visit.ingress)?;
+        match &mut local {
+            Local::Tcp(local) => local.write_all(&header).await?,
+            #[cfg(unix)]
+            Local::Unix(local) => local.write_all(&header).await?,
+        }
+    }
+    Ok(local)
+}
+
+async fn dial(spec: &TunnelSpec) -> io::Result<Local> {
     match &spec.target {
         Target::Addrs(addrs) => {
             let addrs = addrs.iter().copied();

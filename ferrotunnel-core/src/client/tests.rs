@@ -81,6 +81,7 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         hosts: Vec::new(),
         port: 0,
         options: Vec::new(),
+        proxy_protocol: None,
         target: Target::InProcess(acceptor),
     };
     let (handle, _) = soon(client.add(spec)).await.unwrap();

@@ -166,6 +166,7 @@ impl World {
                 hosts: Vec::new(),
                 port: 0,
                 options: Vec::new(),
+                proxy_protocol: None,
                 target: Target::InProcess(acceptor),
             };
             let mut guests = JoinSet::new();

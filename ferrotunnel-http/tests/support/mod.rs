@@ -94,6 +94,7 @@ impl Public {
             hosts: Vec::new(),
             port: 0,
             options: options.into_iter().collect(),
+            proxy_protocol: None,
             target: Target::Addrs(vec![local]),
         };
         let (tunnel, _) = client.add(spec).await.unwrap();
