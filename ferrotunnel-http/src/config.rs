@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use ferrotunnel_core::TrustedProxies;
+
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
 #[derive(Clone, Debug)]
@@ -31,6 +33,8 @@ pub struct HttpConfig {
     /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost. One
     /// that is shared over HTTP/2 goes between once and twice this time after the last request.
     pub pool_idle_timeout: Duration,
+    /// Proxies in front of the ingress, whose word is taken for who a visitor is.
+    pub proxies: TrustedProxies,
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
@@ -45,6 +49,7 @@ impl Default for HttpConfig {
             drain_grace: Duration::from_secs(10),
             settling: None,
             pool_idle_timeout: Duration::from_secs(4),
+            proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,
         }
     }

@@ -3,14 +3,15 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::Arc,
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
 use http::{
-    Method, Request, Response, StatusCode, Uri, Version,
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
@@ -39,6 +40,8 @@ use crate::{
 struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
+    /// For whom a proxy asks.
+    behind: Option<Arc<Visitor>>,
 }
 
 /// What came of the attempt to forward a request.
@@ -76,6 +79,7 @@ pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     local: Local,
     checks: Checks,
+    proxies: TrustedProxies,
     response_timeout: Option<Duration>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
@@ -86,7 +90,8 @@ impl Forwarder {
         let local = Local::new(routes.clone(), config, tasks);
         let settled_at = config.settling.map(|time| Instant::now() + time);
         let response_timeout = config.response_timeout;
-        Self { routes, local, checks: Checks::new(), response_timeout, settled_at }
+        let (checks, proxies) = (Checks::new(), config.proxies.clone());
+        Self { routes, local, checks, proxies, response_timeout, settled_at }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -149,7 +154,9 @@ impl Forwarder {
             }
             Err(refusal) => return Forwarded::Done(Err(refusal)),
         };
-        let rules = match self.guard(&tunnel, visitor, &request) {
+        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        let from = behind.as_ref().unwrap_or(visitor).address.ip();
+        let rules = match self.guard(&tunnel, from, request.headers()) {
             Ok(rules) => rules,
             Err(Stop::Refused(refusal)) => return Forwarded::Done(Err(refusal)),
             Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
@@ -159,31 +166,30 @@ impl Forwarder {
         }
         if let Some(rules) = rules {
             // Last, so that a request is counted once.
-            if let Err(refusal) = rules.pace(visitor.address.ip()) {
+            if let Err(refusal) = rules.pace(from) {
                 return Forwarded::Done(Err(refusal));
             }
             if rules.asks_who() {
                 request.headers_mut().remove(AUTHORIZATION);
             }
         }
-        Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+        Forwarded::Done(self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request))
     }
 
     /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
     fn guard<'a>(
         &self,
         tunnel: &'a Tunnel,
-        visitor: &Visitor,
-        request: &Request<Incoming>,
+        from: IpAddr,
+        headers: &HeaderMap,
     ) -> Result<Option<&'a Rules>, Stop> {
         let Some(access) = tunnel.access() else { return Ok(None) };
-        let from = visitor.address.ip();
         if !access.admits(from) {
             return Err(Stop::Refused(Refusal::AddressNotAllowed));
         }
         let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
         let Some(rules) = rules else { return Ok(None) };
-        match rules.judge(request.headers(), from, tunnel.name(), &self.checks) {
+        match rules.judge(headers, from, tunnel.name(), &self.checks) {
             Judgement::Pass => Ok(Some(rules)),
             Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
             Judgement::Checking(moment) => Err(Stop::Checking(moment)),
@@ -194,13 +200,16 @@ impl Forwarder {
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
+        behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request);
         let via = match &wish {
             Some(_) => Via::Fresh,
+            None if speaks_http2(tunnel, &request) && is_told_once(tunnel) => Via::Apart,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
+            None if is_told_once(tunnel) => Via::Fresh,
             None => Via::Pooled,
         };
 
@@ -213,7 +222,9 @@ impl Forwarder {
 
         let request = Request::from_parts(head, Body::passing(body));
         let connections = self.local.connections(tunnel);
-        Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+        let sending =
+            Sending::new(connections, via, behind.as_ref().unwrap_or(visitor), request);
+        Ok(Exchange { sending, wish, behind })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -241,7 +252,7 @@ impl Forwarder {
         exchange: Exchange,
         visitor: &Visitor,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor));
+        let response = pin!(exchange.sending.response(exchange.behind.as_deref().unwrap_or(visitor)));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
@@ -268,6 +279,11 @@ fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
         || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 
+/// The local service hears at the beginning of a connection who the visitor is, so nobody else's requests may follow.
+fn is_told_once(tunnel: &Tunnel) -> bool {
+    tunnel.option("proxy-protocol").is_some()
+}
+
 fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
     headers::strip_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -286,7 +302,7 @@ fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result
             // The pool wants one; HTTP/1.1 does not send it.
             Some(Authority::from_static("tunnel"))
         }
-        Via::Multiplexed => {
+        Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());

@@ -11,15 +11,18 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Crowd, Routes, Shards, accept::accept_loop, tasks::Tasks};
+use ferrotunnel_core::{
+    Crowd, Routes, Shards, TrustedProxies, accept::accept_loop, receive_announced, splice::Socket,
+    tasks::Tasks,
+};
 use parking_lot::Mutex;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     config::HttpConfig,
@@ -48,6 +51,7 @@ pub struct HttpIngress {
     door_places: Arc<Semaphore>,
     /// Places by where visitors come from, where those are limited.
     crowd: Option<Arc<Crowd>>,
+    proxies: TrustedProxies,
 }
 
 impl HttpIngress {
@@ -60,7 +64,8 @@ impl HttpIngress {
         let most = AtomicUsize::new(config.max_visitors);
         let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
         let drain_grace = config.drain_grace;
-        Self { serving, drain_grace, tasks, shards, places, most, door_places, crowd: None }
+        let proxies = config.proxies.clone();
+        Self { serving, drain_grace, tasks, shards, places, most, door_places, crowd: None, proxies }
     }
 
     /// The same with a limit on visitors from one source; more are answered with a 429 and closed.
@@ -82,6 +87,73 @@ impl HttpIngress {
         (inside <= self.most.load(Ordering::Relaxed)).then_some(place)
     }
 
+    /// Who has come, with a place inside or at the door; `None` if there is neither.
+    fn admit(
+        &self,
+        peer: SocketAddr,
+        address: SocketAddr,
+    ) -> Option<(Visitor, OwnedSemaphorePermit)> {
+        // Over the connections of a proxy come many visitors.
+        let is_proxy = self.proxies.has(peer.ip());
+        let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
+        if let Some(crowd) = self.crowd.as_ref().filter(|_| !is_proxy) {
+            of_source = crowd.enter(peer.ip());
+            if of_source.is_none() {
+                refusal = Admission::OneOfTooMany;
+            }
+        }
+        let place = match refusal {
+            Admission::OneOfTooMany => None,
+            _ => self.place(),
+        };
+        if let Some(place) = place {
+            let visitor = Visitor::new(peer, address, Admission::Inside);
+            return Some((visitor.placed(of_source).speaking_for_others(is_proxy), place));
+        }
+        let Ok(place) = self.door_places.clone().try_acquire_owned() else {
+            debug!(visitor = %peer, "closed at once: the ingress is full");
+            return None;
+        };
+        Some((Visitor::new(peer, address, refusal), place))
+    }
+
+    async fn receive(
+        self: Arc<Self>,
+        io: TcpStream,
+        visitor: Visitor,
+        place: OwnedSemaphorePermit,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let serving = self.serving.clone();
+        // The ingress ends what runs in it when it goes, and this is not to keep it.
+        drop(self);
+        match visitor.admission {
+            Admission::Inside => serving.serve(io, visitor, place, shutdown).await,
+            _ => serving.turn_away(io, visitor, place).await,
+        }
+    }
+
+    /// Serves a connection of a proxy that says first for whom it comes.
+    async fn serve_announced(
+        self: Arc<Self>,
+        mut io: TcpStream,
+        peer: SocketAddr,
+        address: SocketAddr,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        match receive_announced(&mut io, peer, address).await {
+            Ok((visitor, ingress)) => {
+                if let Some((visitor, place)) = self.admit(visitor, ingress) {
+                    Box::pin(self.receive(io, visitor, place, shutdown)).await;
+                }
+            }
+            Err(error) => {
+                warn!(proxy = %peer, %error, "a trusted proxy does not say for whom it comes");
+                Socket::abort_on_close(&io);
+            }
+        }
+    }
+
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
     /// listener closes at once, requests in progress may finish for
     /// [`HttpConfig::drain_grace`], and what is still open after that is cut. When this returns,
@@ -94,28 +166,14 @@ impl HttpIngress {
             biased;
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
-                let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
-                let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
-                if let Some(crowd) = &self.crowd {
-                    of_source = crowd.enter(peer.ip());
-                    if of_source.is_none() {
-                        refusal = Admission::OneOfTooMany;
-                    }
-                }
-                let place = match refusal {
-                    Admission::OneOfTooMany => None,
-                    _ => self.place(),
-                };
-                if let Some(place) = place {
-                    let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);
-                    let serve = move |io| serving.serve(io, visitor, place, shutdown);
-                    self.shards.serve(&mut connections.lock(), io, serve);
-                } else if let Ok(place) = self.door_places.clone().try_acquire_owned() {
-                    let visitor = Visitor::new(peer, address, refusal);
-                    let serve = move |io| serving.turn_away(io, visitor, place);
-                    self.shards.serve(&mut connections.lock(), io, serve);
-                } else {
-                    debug!(visitor = %peer, "closed at once: the ingress is full");
+                let (ingress, shutdown) = (self.clone(), shutdown.clone());
+                let mut connections = connections.lock();
+                if self.proxies.announces(peer.ip()) {
+                    let serve = move |io| ingress.serve_announced(io, peer, address, shutdown);
+                    self.shards.serve(&mut connections, io, serve);
+                } else if let Some((visitor, place)) = self.admit(peer, address) {
+                    let serve = move |io| ingress.receive(io, visitor, place, shutdown);
+                    self.shards.serve(&mut connections, io, serve);
                 }
             }) => {}
             () = forget_finished(&connections) => {}

@@ -58,6 +58,17 @@ impl Multiplexed {
         Self { tunnel, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
     }
 
+    /// The same tunnel with connections of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            tunnel: self.tunnel.clone(),
+            connections: Arc::default(),
+            builder: self.builder.clone(),
+            idle: self.idle,
+            tasks: self.tasks.clone(),
+        }
+    }
+
     pub(crate) async fn send(
         &self,
         visitor: &Visitor,

@@ -27,6 +27,8 @@ pub(crate) enum Via {
     Fresh,
     /// A shared HTTP/2 connection.
     Multiplexed,
+    /// A new HTTP/2 connection for that request alone.
+    Apart,
 }
 
 /// A request that waits for its response. Small, because every visitor's connection keeps room
@@ -58,6 +60,12 @@ impl Sending {
                 Self::Pooled(call, spare.map(|request| Spare { request, connections }))
             }
             Via::Fresh => Self::Fresh(connections.fresh.request(request)),
+            Via::Apart => {
+                let visitor = visitor.clone();
+                Self::Multiplexed(Box::pin(async move {
+                    connections.multiplexed.apart().send(&visitor, request).await
+                }))
+            }
             Via::Multiplexed => {
                 let visitor = visitor.clone();
                 Self::Multiplexed(Box::pin(async move {

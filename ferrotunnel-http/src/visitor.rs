@@ -25,6 +25,8 @@ pub(crate) struct Visitor {
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
+    /// It is a proxy that says for whom it asks, and is believed.
+    pub(crate) speaks_for_others: bool,
     /// Its place among those of its source, where that is limited.
     _place: Option<CrowdSeat>,
 }
@@ -59,8 +61,14 @@ impl Visitor {
             upgrade: Mutex::new(None),
             timed_out: AtomicBool::new(false),
             admission,
+            speaks_for_others: false,
             _place: None,
         }
+    }
+
+    /// The same as a proxy that is believed, or not.
+    pub(crate) fn speaking_for_others(self, speaks_for_others: bool) -> Self {
+        Self { speaks_for_others, ..self }
     }
 
     /// The same with its place among those of its source.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{Target, TunnelSpec};
-use ferrotunnel_core::{AddressRules, Balance, Cidr, Streams};
+use ferrotunnel_core::{AddressRules, Balance, Cidr, ProxyProtocol, Streams};
 use ferrotunnel_http::{BasicUser, BearerToken, HttpAccess, VisitorRate};
 
 use crate::error::Error;
@@ -32,6 +32,7 @@ pub struct Tunnel {
     users: Vec<Result<BasicUser, String>>,
     tokens: Vec<Result<BearerToken, String>>,
     rate: Option<Result<VisitorRate, String>>,
+    proxy_protocol: Option<ProxyProtocol>,
     local_addr: Option<String>,
 }
 
@@ -63,6 +64,7 @@ impl Tunnel {
             users: Vec::new(),
             tokens: Vec::new(),
             rate: None,
+            proxy_protocol: None,
             local_addr: None,
         }
     }
@@ -179,6 +181,15 @@ impl Tunnel {
         self
     }
 
+    /// The local service gets a header of the PROXY protocol at the beginning of each connection, which says who
+    /// the visitor is. It has to expect one. Requests of an HTTP tunnel get a connection each then, since one
+    /// that is kept for others would have said it already.
+    #[must_use]
+    pub fn proxy_protocol(mut self, version: ProxyProtocol) -> Self {
+        self.proxy_protocol = Some(version);
+        self
+    }
+
     /// The local service: `host:port`, a bare port, or `unix:/path`.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
@@ -235,6 +246,12 @@ impl Tunnel {
             let text = "basic_auth, bearer_token and rate_limit are for HTTP tunnels; others can allow and deny addresses";
             return Err(Error::config(text));
         }
+        if self.proxy_protocol.is_some() && matches!(target, Target::InProcess(_)) {
+            let text = "proxy_protocol: a program that serves the tunnel itself knows its visitors without it";
+            return Err(Error::config(text));
+        }
+        let proxy_protocol =
+            self.proxy_protocol.map(|version| ("proxy-protocol".to_owned(), version.to_string()));
         let options = h2c
             .into_iter()
             .chain(streams.to_option())
@@ -242,6 +259,7 @@ impl Tunnel {
             .chain(balance)
             .chain(addresses.to_options())
             .chain(access)
+            .chain(proxy_protocol)
             .collect();
         Ok(TunnelSpec {
             kind: self.kind,
@@ -249,6 +267,7 @@ impl Tunnel {
             hosts: self.hosts,
             port: self.port,
             options,
+            proxy_protocol: self.proxy_protocol,
             target,
         })
     }

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel::{
-    Client, ErrorKind as Kind, PrincipalConfig, Streams, Tunnel, hash_password, issue_token,
+    Client, ErrorKind as Kind, LimitsConfig, PrincipalConfig, ProxyProtocol, Streams, Tunnel, hash_password, issue_token,
 };
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr, run, soon,
+    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr, read_head, run, soon,
 };
 use http_body_util::Empty;
 use hyper::Request;
@@ -334,5 +334,292 @@ fn access_that_makes_no_sense_is_an_error_of_the_builder() {
         let error = twice.start().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Refused);
         assert!(error.to_string().contains("twice"), "{error}");
+    });
+}
+
+/// A bed whose server believes this proxy.
+async fn behind_proxy(carrier: Carrier) -> TestBed {
+    TestBed::with(carrier, |server| server.trusted_proxies(["127.0.1.1", "10.0.0.0/8"])).await
+}
+
+#[test]
+fn a_trusted_proxy_is_believed_and_extended_and_nobody_else_is() {
+    over_both(async |carrier| {
+        let bed = behind_proxy(carrier).await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string()).allow("192.0.2.0/24");
+        let (_client, _) = client(&bed, tunnel.rate_limit(2, Duration::from_secs(3_600))).await;
+        let said = [
+            ("x-forwarded-for", "198.51.100.1, 192.0.2.7, 10.0.0.1"),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-host", "shop.example"),
+            ("x-forwarded-port", "443"),
+            ("forwarded", "for=192.0.2.7;proto=https"),
+        ];
+        let answer = get_from(&bed, "127.0.1.1", &said).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let host = bed.host("app");
+        for line in [
+            "x-forwarded-for: 198.51.100.1, 192.0.2.7, 10.0.0.1, 127.0.1.1".to_owned(),
+            "x-forwarded-proto: https".to_owned(),
+            "x-forwarded-host: shop.example".to_owned(),
+            "x-forwarded-port: 443".to_owned(),
+            format!("forwarded: for=192.0.2.7;proto=https, for=127.0.1.1;proto=http;host=\"{host}\""),
+        ] {
+            assert!(answer.body.lines().any(|one| one == line), "{line} is not in {}", answer.body);
+        }
+        // Rules go by the visitor, and not by the proxy.
+        let from = async |address: &str| {
+            get_from(&bed, "127.0.1.1", &[("x-forwarded-for", address)]).await.status.as_u16()
+        };
+        assert_eq!(from("192.0.2.7").await, 200);
+        assert_eq!(from("192.0.2.7").await, 429);
+        assert_eq!(from("192.0.2.8").await, 200);
+        assert_eq!(from("192.0.2.8, 198.51.100.1").await, 403);
+        assert_eq!(get_from(&bed, "127.0.1.1", &[]).await.status, 403);
+        // The same from somebody else.
+        assert_eq!(get_from(&bed, "127.0.1.2", &said).await.status, 403);
+    });
+}
+
+#[test]
+fn a_proxy_may_have_more_connections_than_a_visitor() {
+    run(async {
+        let mut limits = LimitsConfig::default();
+        limits.max_visitors_per_address = Some(1);
+        let bed = TestBed::with(Carrier::Plaintext, |server| {
+            server.trusted_proxies(["127.0.1.1"]).limits(limits)
+        });
+        let bed = bed.await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let held = async |from| {
+            let socket = connect_from(from, bed.http_addr()).await.unwrap();
+            get_over(&bed, socket, "/held", &[]).await.status.as_u16()
+        };
+        let rest = async {
+            site.held(3).await;
+            assert_eq!(held("127.0.0.1").await, 429);
+            site.release();
+        };
+        let proxy = || held("127.0.1.1");
+        assert_eq!(tokio::join!(proxy(), proxy(), held("127.0.0.1"), rest), (200, 200, 200, ()));
+    });
+}
+
+/// A bed whose server gets headers of the PROXY protocol from there.
+async fn announced_bed(carrier: Carrier, limits: LimitsConfig) -> TestBed {
+    let bed = TestBed::with(carrier, |server| {
+        server.trusted_proxies(["127.0.1.1"]).proxy_protocol().limits(limits)
+    });
+    bed.await
+}
+
+/// A connection of the trusted proxy, for that visitor.
+async fn announced(to: SocketAddr, version: ProxyProtocol, visitor: [u8; 4]) -> TcpStream {
+    let mut socket = connect_from("127.0.1.1", to).await.unwrap();
+    let header = match version {
+        ProxyProtocol::V1 => {
+            let [a, b, c, d] = visitor;
+            format!("PROXY TCP4 {a}.{b}.{c}.{d} 198.51.100.1 4711 443\r\n").into_bytes()
+        }
+        _ => [
+            &b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c"[..],
+            &visitor,
+            &[198, 51, 100, 1],
+            &4_711_u16.to_be_bytes(),
+            &443_u16.to_be_bytes(),
+        ]
+        .concat(),
+    };
+    // In two pieces, as a network may deliver it.
+    let (first, second) = header.split_at(13);
+    socket.set_nodelay(true).unwrap();
+    socket.write_all(first).await.unwrap();
+    tokio::task::yield_now().await;
+    socket.write_all(second).await.unwrap();
+    socket
+}
+
+const BOTH: [ProxyProtocol; 2] = [ProxyProtocol::V1, ProxyProtocol::V2];
+
+#[test]
+fn whom_a_header_of_the_proxy_protocol_names_is_the_visitor_over_http() {
+    over_both(async |carrier| {
+        let bed = announced_bed(carrier, LimitsConfig::default()).await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string()).allow("192.0.2.0/24");
+        let (_client, _) = client(&bed, tunnel).await;
+        for version in BOTH {
+            let socket = announced(bed.http_addr(), version, [192, 0, 2, 7]).await;
+            let claimed = [("x-forwarded-for", "1.1.1.1")];
+            let answer = get_over(&bed, socket, "/head", &claimed).await;
+            assert_eq!(answer.status, 200);
+            assert!(answer.body.contains("\nx-forwarded-for: 192.0.2.7\n"), "{}", answer.body);
+            assert!(answer.body.contains("\nx-forwarded-port: 443\n"), "{}", answer.body);
+            let socket = announced(bed.http_addr(), version, [198, 51, 100, 7]).await;
+            assert_eq!(get_over(&bed, socket, "/head", &[]).await.status, 403);
+        }
+        // Nobody else may send one, and the proxy must.
+        let header = b"PROXY TCP4 192.0.2.7 198.51.100.1 1 2\r\n";
+        let mut stranger = connect_from("127.0.1.2", bed.http_addr()).await.unwrap();
+        stranger.write_all(header).await.unwrap();
+        let mut answer = [0; 12];
+        soon("a refusal", stranger.read_exact(&mut answer)).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 400");
+        let mut silent = connect_from("127.0.1.1", bed.http_addr()).await.unwrap();
+        silent.write_all(b"GET / HTTP/1.1\r\nHost: app.localhost\r\n\r\n").await.unwrap();
+        let end = soon("the end", silent.read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn whom_a_header_of_the_proxy_protocol_names_is_the_visitor_over_tcp() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_visitors_per_address = Some(1);
+        let bed = announced_bed(carrier, limits).await;
+        let echo = LocalService::echo().await;
+        for streams in [Streams::Multiplexed, Streams::Direct] {
+            let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string()).streams(streams);
+            let (_client, url) = client(&bed, tunnel.deny("192.0.2.9")).await;
+            let public = public_addr(&url);
+            for version in BOTH {
+                let mut inside = announced(public, version, [192, 0, 2, 7]).await;
+                inside.write_all(b"x").await.unwrap();
+                assert_eq!(soon("an echo", inside.read_u8()).await.unwrap(), b'x');
+                // By rules and limits they are who they are.
+                let other = announced(public, version, [192, 0, 2, 8]).await;
+                assert!(is_echoed(Ok(other)).await);
+                for turned_away in [[192, 0, 2, 7], [192, 0, 2, 9]] {
+                    let socket = announced(public, version, turned_away).await;
+                    assert!(!is_echoed(Ok(socket)).await, "{turned_away:?}");
+                }
+                drop(inside);
+                eventually("all to leave", || bed.server.streams() == 0).await;
+            }
+            let silent = connect_from("127.0.1.1", public).await.unwrap();
+            let mut silent = silent;
+            silent.write_all(b"this is no header at all").await.unwrap();
+            let end = soon("the end", silent.read_u8()).await.unwrap_err();
+            assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+            // What somebody else says is for the local service.
+            assert!(is_echoed(connect_from("127.0.1.2", public).await).await);
+        }
+    });
+}
+
+#[test]
+fn nobody_waits_for_a_proxy_that_is_slow_with_its_header() {
+    run(async {
+        let bed = announced_bed(Carrier::Plaintext, LimitsConfig::default()).await;
+        let (echo, site) = (LocalService::echo().await, Site::start().await);
+        let _http = bed.http("app", site.addr()).await;
+        let (_tcp, public) = bed.tcp(echo.addr()).await;
+        let mut slow = Vec::new();
+        for to in [bed.http_addr(), public] {
+            let mut socket = connect_from("127.0.1.1", to).await.unwrap();
+            socket.write_all(b"PROXY ").await.unwrap();
+            slow.push(socket);
+        }
+        assert!(is_echoed(Ok(announced(public, ProxyProtocol::V1, [192, 0, 2, 7]).await)).await);
+        let socket = announced(bed.http_addr(), ProxyProtocol::V2, [192, 0, 2, 7]).await;
+        assert_eq!(get_over(&bed, socket, "/hello", &[]).await.body, "hello");
+        assert!(is_echoed(connect_from("127.0.0.1", public).await).await);
+    });
+}
+
+#[test]
+fn the_proxy_protocol_wants_somebody_to_believe() {
+    let error = TestBed::server(Carrier::Plaintext).proxy_protocol().build().unwrap_err();
+    assert!(error.to_string().contains("trusted_proxies"), "{error}");
+    let error = TestBed::server(Carrier::Plaintext).trusted_proxies(["10.0.0.1/8"]).build();
+    assert!(error.unwrap_err().to_string().contains("trusted_proxies: 10.0.0.1/8"));
+}
+
+/// Says to each connection what came in front of its first request or byte, as text.
+async fn told(version: ProxyProtocol) -> LocalService {
+    LocalService::each(move |mut socket| async move {
+        let mut said = String::new();
+        if version == ProxyProtocol::V1 {
+            while !said.ends_with("\r\n") {
+                said.push(char::from(socket.read_u8().await.unwrap()));
+            }
+        } else {
+            let mut header = [0; 28];
+            socket.read_exact(&mut header).await.unwrap();
+            assert_eq!(header[..16], *b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c");
+            let [a, b, c, d] = [header[16], header[17], header[18], header[19]];
+            let port = u16::from_be_bytes([header[26], header[27]]);
+            said = format!("PROXY TCP4 {a}.{b}.{c}.{d} ingress {port}");
+        }
+        // One request, or one byte, each; a second one would be told to somebody else.
+        loop {
+            let mut first = [0; 1];
+            let Ok(1) = socket.read(&mut first).await else { return };
+            if first == *b"x" {
+                socket.write_all(format!("{said}\n").as_bytes()).await.unwrap();
+                continue;
+            }
+            let head = read_head(&mut socket).await;
+            if head.is_empty() {
+                return;
+            }
+            let said = said.trim_end();
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{said}", said.len());
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_local_service_is_told_who_a_tcp_visitor_is() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        for version in BOTH {
+            let service = told(version).await;
+            for streams in [Streams::Multiplexed, Streams::Direct] {
+                let tunnel = Tunnel::tcp().local_addr(service.addr().to_string()).streams(streams);
+                let (_client, url) = client(&bed, tunnel.proxy_protocol(version)).await;
+                if streams == Streams::Direct {
+                    eventually("a direct carrier", || bed.server.direct().waiting > 0).await;
+                }
+                let public = public_addr(&url);
+                for from in ["127.0.0.2", "127.0.0.3"] {
+                    let mut visitor = connect_from(from, public).await.unwrap();
+                    visitor.write_all(b"x").await.unwrap();
+                    let mut said = String::new();
+                    while !said.ends_with('\n') {
+                        said.push(char::from(soon("what was told", visitor.read_u8()).await.unwrap()));
+                    }
+                    assert!(said.starts_with(&format!("PROXY TCP4 {from} ")), "{said}");
+                    assert!(said.trim_end().ends_with(&public.port().to_string()), "{said}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn a_local_service_is_told_who_each_http_visitor_is() {
+    over_both(async |carrier| {
+        let bed = behind_proxy(carrier).await;
+        for version in BOTH {
+            let service = told(version).await;
+            let tunnel = Tunnel::http("app").local_addr(service.addr().to_string());
+            let (_client, _) = client(&bed, tunnel.proxy_protocol(version)).await;
+            for _ in 0..2 {
+                for from in ["127.0.0.2", "127.0.0.3"] {
+                    let answer = get_from(&bed, from, &[]).await;
+                    assert!(answer.body.starts_with(&format!("PROXY TCP4 {from} ")), "{answer:?}");
+                    let port = bed.http_addr().port().to_string();
+                    assert!(answer.body.ends_with(&port), "{answer:?}");
+                }
+                let answer = get_from(&bed, "127.0.1.1", &[("x-forwarded-for", "192.0.2.7")]).await;
+                assert!(answer.body.starts_with("PROXY TCP4 192.0.2.7 "), "{answer:?}");
+            }
+        }
     });
 }
