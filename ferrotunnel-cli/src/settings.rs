@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
+    Cidr,    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
     Retry, Server, ServerBuilder, ServerMode,
 };
 
@@ -35,6 +35,8 @@ pub(crate) struct ServerSettings {
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
+    trusted_proxies: Vec<Cidr>,
+    accept_proxy_protocol: bool,
     visitor_grace: Option<Duration>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
@@ -70,6 +72,8 @@ impl ServerSettings {
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
+            trusted_proxies: args.trusted_proxies.unwrap_or_default(),
+            accept_proxy_protocol: args.accept_proxy_protocol.unwrap_or(false),
             visitor_grace: args.visitor_grace,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
@@ -123,6 +127,10 @@ impl ServerSettings {
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
+        builder = builder.trusted_proxies(self.trusted_proxies.iter().map(Cidr::to_string));
+        if self.accept_proxy_protocol {
+            builder = builder.accept_proxy_protocol();
+        }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
         }
@@ -150,6 +158,8 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,
+        // Those who send it may be named elsewhere.
+        accept_proxy_protocol: layer.accept_proxy_protocol.filter(|_| layer.trusted_proxies.is_some()),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()

@@ -2,6 +2,7 @@
 
 use ferrotunnel::{Balance, Streams, Tunnel, TunnelKind};
 
+use crate::access::AccessSettings;
 use crate::value::LocalTarget;
 
 /// One tunnel of a client. Each kind has only what it can use.
@@ -19,6 +20,8 @@ pub(crate) enum TunnelSettings {
         http2: bool,
         /// With whom.
         sharing: Sharing,
+        /// For whom.
+        access: AccessSettings,
     },
     /// Visitors come by port.
     Tcp {
@@ -30,6 +33,8 @@ pub(crate) enum TunnelSettings {
         streams: Streams,
         /// With whom.
         sharing: Sharing,
+        /// For whom.
+        access: AccessSettings,
     },
 }
 
@@ -76,16 +81,17 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, sharing, .. } => {
+            TunnelSettings::Http { name, hosts, http2, sharing, access, .. } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
-                sharing.apply(tunnel)
+                access.apply(sharing.apply(tunnel))
             }
-            TunnelSettings::Tcp { remote_port, streams, sharing, .. } => {
+            TunnelSettings::Tcp { remote_port, streams, sharing, access, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
                 // Port 0 is none in particular.
-                sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default()))
+                let tunnel = tunnel.remote_port(remote_port.unwrap_or_default());
+                access.apply(sharing.apply(tunnel))
             }
         }
     }

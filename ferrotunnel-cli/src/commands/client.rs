@@ -1,6 +1,7 @@
 //! `ferrotunnel client`: a local address, exposed over HTTP, or all the tunnels of a settings file.
 
 use super::forward::forward;
+use crate::access::AccessSettings;
 use crate::args::ClientArgs;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -25,7 +26,8 @@ fn tunnels(
     match (local_addr, name) {
         (Some(local_addr), name) => {
             let (hosts, http2, sharing) = (Vec::new(), false, Sharing::default());
-            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing }])
+            let access = AccessSettings::default();
+            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing, access }])
         }
         (None, None) if !file.is_empty() => Ok(file),
         (None, None) => Err(Failure::usage(
@@ -50,6 +52,7 @@ mod tests {
             hosts: Vec::new(),
             http2: false,
             sharing: Sharing::default(),
+            access: AccessSettings::default(),
         }
     }
 

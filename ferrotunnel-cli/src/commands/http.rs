@@ -16,6 +16,7 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         hosts: args.hosts,
         http2: args.http2,
         sharing: args.sharing.into(),
+        access: args.access.with_http(args.http_access)?,
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

@@ -4,6 +4,7 @@ use ferrotunnel::{Connections, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::AccessSettings;
 use crate::tunnel::{Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
@@ -136,12 +137,14 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
             http2: true,
             sharing: Sharing::default(),
+            access: AccessSettings::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
             remote_port: Some(15432),
             streams: Streams::Direct,
             sharing: Sharing::default(),
+            access: AccessSettings::default(),
         },
     ];
     assert_eq!(tunnels, expected);

@@ -54,18 +54,31 @@ impl BasicUser {
     /// # Errors
     /// The name has a colon, white space or control characters in it, or the hash is none or takes too much to check.
     pub fn new(name: &str, hash: &str) -> Result<Self, String> {
-        let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
-        if name.is_empty() || !name.chars().all(fits) {
-            return Err(format!(
-                "{name:?} is no user name: it has no colon, white space or control characters in it"
-            ));
-        }
+        Self::check_name(name)?;
         check(hash).map_err(|why| format!("user {name:?}: {why}"))?;
         Ok(Self { name: name.to_owned(), hash: hash.to_owned() })
     }
 
-    pub(super) fn name(&self) -> &str {
+    /// Whether a user may be called that.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_name(name: &str) -> Result<(), String> {
+        let fits = |c: char| !c.is_whitespace() && !c.is_control() && c != ':';
+        if !name.is_empty() && name.chars().all(fits) {
+            return Ok(());
+        }
+        Err(format!("{name:?} is no user name: one has no colon, white space or control characters in it"))
+    }
+
+    /// What the user is called.
+    pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The hash of the password.
+    pub fn password_hash(&self) -> &str {
+        &self.hash
     }
 
     /// Whether that is the password. It takes tens of milliseconds of a processor, and as much memory as the hash says:

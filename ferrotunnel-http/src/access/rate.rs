@@ -31,6 +31,16 @@ impl VisitorRate {
             && (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(&per);
         fits.then_some(Self { requests, per })
     }
+
+    /// How many.
+    pub fn requests(self) -> u32 {
+        self.requests
+    }
+
+    /// In how much time.
+    pub fn per(self) -> Duration {
+        self.per
+    }
 }
 
 impl FromStr for VisitorRate {
