@@ -113,7 +113,7 @@ impl Layer for ServerArgs {
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
-            accept_proxy_protocol: self.accept_proxy_protocol.or(below.accept_proxy_protocol),
+            accept_proxy: self.accept_proxy.or(below.accept_proxy),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
             threads: self.threads.or(below.threads),
             control: self.control.or(below.control),

@@ -36,7 +36,7 @@ pub(crate) struct ServerSettings {
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     trusted_proxies: Vec<Cidr>,
-    accept_proxy_protocol: bool,
+    accept_proxy: bool,
     visitor_grace: Option<Duration>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
@@ -73,7 +73,7 @@ impl ServerSettings {
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             trusted_proxies: args.trusted_proxies.unwrap_or_default(),
-            accept_proxy_protocol: args.accept_proxy_protocol.unwrap_or(false),
+            accept_proxy: args.accept_proxy.unwrap_or(false),
             visitor_grace: args.visitor_grace,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
@@ -128,8 +128,8 @@ impl ServerSettings {
             builder = builder.domain(domain);
         }
         builder = builder.trusted_proxies(self.trusted_proxies.iter().map(Cidr::to_string));
-        if self.accept_proxy_protocol {
-            builder = builder.accept_proxy_protocol();
+        if self.accept_proxy {
+            builder = builder.accept_proxy();
         }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
@@ -159,7 +159,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_key: None,
         tls_client_ca: None,
         // Those who send it may be named elsewhere.
-        accept_proxy_protocol: layer.accept_proxy_protocol.filter(|_| layer.trusted_proxies.is_some()),
+        accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()

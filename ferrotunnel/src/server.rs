@@ -280,7 +280,7 @@ impl ServerBuilder {
     /// version 1 or 2, on the HTTP listener and on the ports of TCP tunnels: all of them must, and nobody else may.
     /// The visitor in it is who counts for every rule and limit, and whom local services are told of.
     #[must_use]
-    pub fn accept_proxy_protocol(mut self) -> Self {
+    pub fn accept_proxy(mut self) -> Self {
         self.proxy_protocol = true;
         self
     }
@@ -394,7 +394,7 @@ impl ServerBuilder {
             text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
         });
         if self.proxy_protocol && self.trusted_proxies.is_empty() {
-            let text = "accept_proxy_protocol: say in trusted_proxies which proxies send it; from others nobody could believe it";
+            let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
             return Err(Error::config(text));
         }
         http.proxies = TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);

@@ -410,7 +410,7 @@ fn a_proxy_may_have_more_connections_than_a_visitor() {
 /// A bed whose server gets headers of the PROXY protocol from there.
 async fn announced_bed(carrier: Carrier, limits: LimitsConfig) -> TestBed {
     let bed = TestBed::with(carrier, |server| {
-        server.trusted_proxies(["127.0.1.1"]).accept_proxy_protocol().limits(limits)
+        server.trusted_proxies(["127.0.1.1"]).accept_proxy().limits(limits)
     });
     bed.await
 }
@@ -532,7 +532,7 @@ fn nobody_waits_for_a_proxy_that_is_slow_with_its_header() {
 
 #[test]
 fn the_proxy_protocol_wants_somebody_to_believe() {
-    let error = TestBed::server(Carrier::Plaintext).accept_proxy_protocol().build().unwrap_err();
+    let error = TestBed::server(Carrier::Plaintext).accept_proxy().build().unwrap_err();
     assert!(error.to_string().contains("trusted_proxies"), "{error}");
     let error = TestBed::server(Carrier::Plaintext).trusted_proxies(["10.0.0.1/8"]).build();
     assert!(error.unwrap_err().to_string().contains("trusted_proxies: 10.0.0.1/8"));

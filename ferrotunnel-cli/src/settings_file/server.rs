@@ -22,7 +22,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         trusted_proxies: section
             .has("trusted-proxies")
             .then_some(section.one_or_more("trusted-proxies", value::network)),
-        accept_proxy_protocol: section.switch("accept-proxy-protocol"),
+        accept_proxy: section.switch("accept-proxy"),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
         threads: section.number("threads", value::threads),
         control: section.new_path("control"),
