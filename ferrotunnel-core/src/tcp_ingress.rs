@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::accept::accept_from;
+use crate::accept::{accept_from, arrived_at};
 use crate::crowd::{Crowd, CrowdSeat};
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
@@ -64,6 +64,7 @@ impl Bound {
             admit(Visitor { socket, addr, ingress, place: Some(place) });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
+            let ingress = arrived_at(&socket, ingress);
             if !proxies.announces(peer.ip()) {
                 return enter(socket, peer, ingress);
             }

@@ -209,7 +209,7 @@ impl Forwarder {
             Some(_) => Via::Fresh,
             None if speaks_http2(tunnel, &request) && is_told_once(tunnel) => Via::Apart,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
-            None if is_told_once(tunnel) => Via::Fresh,
+            None if is_told_once(tunnel) => Via::Once,
             None => Via::Pooled,
         };
 
@@ -296,7 +296,7 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
-        Via::Pooled | Via::Fresh => {
+        Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
             // The pool wants one; HTTP/1.1 does not send it.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ferrotunnel_core::{
-    Crowd, Routes, Shards, TrustedProxies, accept::accept_loop, receive_announced, splice::Socket,
+    Crowd, Routes, Shards, TrustedProxies, accept::{accept_loop, arrived_at}, receive_announced, splice::Socket,
     tasks::Tasks,
 };
 use parking_lot::Mutex;
@@ -167,6 +167,7 @@ impl HttpIngress {
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
                 let (ingress, shutdown) = (self.clone(), shutdown.clone());
+                let address = arrived_at(&io, address);
                 let mut connections = connections.lock();
                 if self.proxies.announces(peer.ip()) {
                     let serve = move |io| ingress.serve_announced(io, peer, address, shutdown);

@@ -25,6 +25,8 @@ pub(crate) enum Via {
     Pooled,
     /// A new HTTP/1.1 connection that is not kept.
     Fresh,
+    /// The same for a request that may be sent again: its local service is told of one visitor only.
+    Once,
     /// A shared HTTP/2 connection.
     Multiplexed,
     /// A new HTTP/2 connection for that request alone.
@@ -57,6 +59,11 @@ impl Sending {
             Via::Pooled => {
                 let spare = copy(&request);
                 let call = connections.pooled.request(request);
+                Self::Pooled(call, spare.map(|request| Spare { request, connections }))
+            }
+            Via::Once => {
+                let spare = copy(&request);
+                let call = connections.fresh.request(request);
                 Self::Pooled(call, spare.map(|request| Spare { request, connections }))
             }
             Via::Fresh => Self::Fresh(connections.fresh.request(request)),

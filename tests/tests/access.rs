@@ -623,3 +623,71 @@ fn a_local_service_is_told_who_each_http_visitor_is() {
         }
     });
 }
+
+#[test]
+fn a_local_service_that_speaks_http2_is_told_too() {
+    run(async {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let service = LocalService::each(|mut socket| async move {
+            let mut said = String::new();
+            while !said.ends_with("\r\n") {
+                said.push(char::from(socket.read_u8().await.unwrap()));
+            }
+            let answer = move |_| {
+                let said = said.trim_end().to_owned();
+                async move { Ok::<_, std::convert::Infallible>(hyper::Response::new(said)) }
+            };
+            let io = hyper_util::rt::TokioIo::new(socket);
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let serving = hyper::server::conn::http2::Builder::new(executor);
+            // The server lets it rest, and goes.
+            let _ = serving.serve_connection(io, hyper::service::service_fn(answer)).await;
+        });
+        let service = service.await;
+        let tunnel = Tunnel::http("app").http2().local_addr(service.addr().to_string());
+        let (_client, _) = client(&bed, tunnel.proxy_protocol(ProxyProtocol::V1)).await;
+        for from in ["127.0.0.2", "127.0.0.3", "127.0.0.2"] {
+            let answer = get_from(&bed, from, &[]).await;
+            assert!(answer.body.starts_with(&format!("PROXY TCP4 {from} 127.0.0.1 ")), "{answer:?}");
+        }
+    });
+}
+
+#[test]
+fn a_local_service_hears_where_visitors_came_in_also_on_all_addresses() {
+    run(async {
+        let bed = TestBed::with(Carrier::Plaintext, |server| server.http_bind("0.0.0.0:0")).await;
+        let service = told(ProxyProtocol::V1).await;
+        let local = service.addr().to_string();
+        let tunnel = Tunnel::http("app").local_addr(&local).proxy_protocol(ProxyProtocol::V1);
+        let (_http, _) = client(&bed, tunnel).await;
+        let to = SocketAddr::new("127.0.0.9".parse().unwrap(), bed.http_addr().port());
+        let socket = connect_from("127.0.0.2", to).await.unwrap();
+        let answer = get_over(&bed, socket, "/", &[]).await;
+        assert!(answer.body.starts_with("PROXY TCP4 127.0.0.2 127.0.0.9 "), "{answer:?}");
+        let tunnel = Tunnel::tcp().local_addr(&local).proxy_protocol(ProxyProtocol::V1);
+        let (_tcp, url) = client(&bed, tunnel).await;
+        let port = url.rsplit_once(':').unwrap().1.parse().unwrap();
+        let to = SocketAddr::new("127.0.0.9".parse().unwrap(), port);
+        let mut visitor = connect_from("127.0.0.2", to).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        let mut said = [0; 31];
+        soon("what was told", visitor.read_exact(&mut said)).await.unwrap();
+        assert_eq!(&said, b"PROXY TCP4 127.0.0.2 127.0.0.9 ");
+    });
+}
+
+#[test]
+fn a_program_that_serves_its_tunnel_needs_no_proxy_protocol_and_sees_the_visitor() {
+    run(async {
+        let bed = announced_bed(Carrier::Plaintext, LimitsConfig::default()).await;
+        let client = bed.client().build().unwrap();
+        let error = client.listen(Tunnel::tcp().proxy_protocol(ProxyProtocol::V1)).await.unwrap_err();
+        assert!(error.to_string().contains("proxy_protocol"), "{error}");
+        let mut listener = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&listener.info().public_url);
+        let _visitor = announced(public, ProxyProtocol::V2, [192, 0, 2, 7]).await;
+        let (_, visitor) = soon("a visitor", listener.accept()).await.unwrap();
+        assert_eq!(visitor, "192.0.2.7:4711".parse().unwrap());
+    });
+}
