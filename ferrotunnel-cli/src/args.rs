@@ -189,7 +189,12 @@ pub(crate) struct ServerArgs {
     pub(crate) tcp_bind_ip: Option<IpAddr>,
     /// A proxy in front of this server, as a network or address: what it says of visitors (X-Forwarded-*, Forwarded) is
     /// believed; may be repeated
-    #[arg(long, env = "FERROTUNNEL_TRUSTED_PROXIES", value_name = "NETWORK", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "FERROTUNNEL_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
     pub(crate) trusted_proxies: Option<Vec<Cidr>>,
     /// Connections from --trusted-proxies, and no others, begin with a header of the PROXY protocol, v1 or v2, on the
     /// HTTP listener and the ports of TCP tunnels

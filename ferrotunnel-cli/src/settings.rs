@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use ferrotunnel::{
-    Cidr,    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
-    Retry, Server, ServerBuilder, ServerMode,
+    Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig,
+    PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};

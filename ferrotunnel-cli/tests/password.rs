@@ -70,7 +70,8 @@ fn what_is_printed_opens_a_tunnel_of_the_command_line() {
 fn without_a_user_the_hash_stands_alone_and_scripts_get_an_event() {
     let alone = told(&["password"], "secret");
     assert!(line(&alone).starts_with("$argon2id$"));
-    let event: Value = serde_json::from_str(line(&told(&["password", "a", "--json"], "secret"))).unwrap();
+    let event: Value =
+        serde_json::from_str(line(&told(&["password", "a", "--json"], "secret"))).unwrap();
     assert_eq!((&event["event"], &event["user"]), (&"password".into(), &"a".into()));
     assert!(event["hash"].as_str().unwrap().starts_with("a:$argon2id$"));
 }
@@ -84,7 +85,12 @@ fn what_cannot_be_hashed_is_refused_and_not_repeated() {
         (&["password", "--bearer"], "sesame", 1, "at least 16"),
         (&["password", "a:b"], "sesame", 2, "user name"),
         (&["password", "a", "--bearer"], "sesame", 2, "--bearer"),
-        (&["http", "1", "--server", "h", "--token", "t", "--basic-auth", "a:sesame"], "", 2, "--basic-auth"),
+        (
+            &["http", "1", "--server", "h", "--token", "t", "--basic-auth", "a:sesame"],
+            "",
+            2,
+            "--basic-auth",
+        ),
     ] {
         let output = told(args, stdin);
         let said = String::from_utf8(output.stderr).unwrap();

@@ -44,12 +44,12 @@ pub(crate) fn value<'a>(options: &'a [(String, String)], key: &str) -> Option<&'
 }
 
 /// What a list says that may be spread over several options.
-pub fn values<'a>(
-    options: &'a [(String, String)],
-    key: &str,
-) -> impl Iterator<Item = &'a str> {
+pub fn values<'a>(options: &'a [(String, String)], key: &str) -> impl Iterator<Item = &'a str> {
     let key = key.to_owned();
-    options.iter().filter(move |(name, _)| *name == key).flat_map(|(_, value)| value.split_whitespace())
+    options
+        .iter()
+        .filter(move |(name, _)| *name == key)
+        .flat_map(|(_, value)| value.split_whitespace())
 }
 
 /// A list, spread over as few options as will do. Nothing in it contains white space.

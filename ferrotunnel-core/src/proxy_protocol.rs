@@ -155,7 +155,10 @@ mod tests {
             ("192.0.2.7:4711", "198.51.100.1:80"),
             ("[2001:db8::7]:4711", "[2001:db8::1]:443"),
             ("1.1.1.1:1", "1.1.1.1:1"),
-            ("[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535", "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535"),
+            (
+                "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe]:65535",
+                "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535",
+            ),
         ] {
             for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
                 let (visitor, ingress) = (addr(visitor), addr(ingress));
@@ -170,9 +173,13 @@ mod tests {
     #[tokio::test]
     async fn addresses_of_two_families_become_of_one() {
         for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
-            let sent = |visitor, ingress| version.header(Some(addr(visitor)), Some(addr(ingress))).unwrap();
-            let (mixed, mapped) = (sent("192.0.2.7:1", "[::1]:2"), sent("[::ffff:192.0.2.7]:1", "127.0.0.1:2"));
-            let ((mixed, _), (mapped, _)) = (received(&mixed).await.unwrap(), received(&mapped).await.unwrap());
+            let sent = |visitor, ingress| {
+                version.header(Some(addr(visitor)), Some(addr(ingress))).unwrap()
+            };
+            let (mixed, mapped) =
+                (sent("192.0.2.7:1", "[::1]:2"), sent("[::ffff:192.0.2.7]:1", "127.0.0.1:2"));
+            let ((mixed, _), (mapped, _)) =
+                (received(&mixed).await.unwrap(), received(&mapped).await.unwrap());
             assert_eq!(mixed, Some((addr("[::ffff:192.0.2.7]:1"), addr("[::1]:2"))));
             assert_eq!(mapped, Some((addr("192.0.2.7:1"), addr("127.0.0.1:2"))));
         }
@@ -194,7 +201,8 @@ mod tests {
         let mut long = SIGNATURE.to_vec();
         long.extend_from_slice(&[0x21, 0x11, 0xff, 0xff]);
         long.resize(70_000, 0);
-        let datagrams = [SIGNATURE, &[0x21, 0x12, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2]].concat();
+        let datagrams =
+            [SIGNATURE, &[0x21, 0x12, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2]].concat();
         let endless = [b"PROXY TCP4 ", &[b'1'; 200][..]].concat();
         for bytes in [
             &b""[..],
@@ -208,7 +216,12 @@ mod tests {
             &endless,
             &SIGNATURE[..11],
         ] {
-            assert_eq!(received(bytes).await, None, "{:?}", String::from_utf8_lossy(&bytes[..bytes.len().min(40)]));
+            assert_eq!(
+                received(bytes).await,
+                None,
+                "{:?}",
+                String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
+            );
         }
     }
 }

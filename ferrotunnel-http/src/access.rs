@@ -14,5 +14,5 @@ pub use self::basic::{BasicUser, PasswordError, hash_password};
 pub use self::bearer::BearerToken;
 pub(crate) use self::checks::Checks;
 pub use self::rate::VisitorRate;
-pub(crate) use self::rules::{Judgement, Rules};
 pub use self::rules::{HttpAccess, make_gate};
+pub(crate) use self::rules::{Judgement, Rules};

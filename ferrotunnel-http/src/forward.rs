@@ -222,8 +222,7 @@ impl Forwarder {
 
         let request = Request::from_parts(head, Body::passing(body));
         let connections = self.local.connections(tunnel);
-        let sending =
-            Sending::new(connections, via, behind.as_ref().unwrap_or(visitor), request);
+        let sending = Sending::new(connections, via, behind.as_ref().unwrap_or(visitor), request);
         Ok(Exchange { sending, wish, behind })
     }
 
@@ -252,7 +251,8 @@ impl Forwarder {
         exchange: Exchange,
         visitor: &Visitor,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(exchange.behind.as_deref().unwrap_or(visitor)));
+        let response =
+            pin!(exchange.sending.response(exchange.behind.as_deref().unwrap_or(visitor)));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,

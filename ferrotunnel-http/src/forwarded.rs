@@ -104,10 +104,7 @@ fn last_stranger(
 }
 
 /// The items of a list, the last one first.
-fn items<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> impl Iterator<Item = &'a str> + use<'a> {
+fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> + use<'a> {
     let values = headers.get_all(name).iter().collect::<Vec<_>>();
     values.into_iter().rev().flat_map(|value| {
         // One that cannot be read is no address either.
@@ -308,22 +305,33 @@ mod tests {
             (&[("x-forwarded-for", "2001:db8::7")], Some("[2001:db8::7]:0")),
             (&[("x-forwarded-for", "1.1.1.1, 192.0.2.7")], Some("192.0.2.7:0")),
             (&[("x-forwarded-for", "1.1.1.1, 192.0.2.7,10.0.0.9, fd00::1")], Some("192.0.2.7:0")),
-            (&[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7")], Some("192.0.2.7:0")),
+            (
+                &[("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "192.0.2.7")],
+                Some("192.0.2.7:0"),
+            ),
             // All of the house.
             (&[("x-forwarded-for", "10.0.0.3, 10.0.0.2")], Some("10.0.0.3:0")),
             // What cannot be read hides what is left of it.
             (&[("x-forwarded-for", "1.1.1.1, unknown")], None),
             (&[("x-forwarded-for", "1.1.1.1, ?, 10.0.0.2")], Some("10.0.0.2:0")),
-            (&[("forwarded", "for=1.1.1.1, For=\"[2001:db8::7]:80\";proto=https")], Some("[2001:db8::7]:80")),
+            (
+                &[("forwarded", "for=1.1.1.1, For=\"[2001:db8::7]:80\";proto=https")],
+                Some("[2001:db8::7]:80"),
+            ),
             (&[("forwarded", "for=\"x, for=192.0.2.7")], Some("192.0.2.7:0")),
             (&[("forwarded", "for=1.1.1.1, for=_hidden")], None),
-            (&[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "192.0.2.7")], Some("192.0.2.7:0")),
+            (
+                &[("forwarded", "for=1.1.1.1"), ("x-forwarded-for", "192.0.2.7")],
+                Some("192.0.2.7:0"),
+            ),
         ];
         for (said, expected) in cases {
             let found = behind(&visitor, &headers(said), &proxies).map(|found| found.address);
             assert_eq!(found, expected.map(|text| text.parse().unwrap()), "{said:?}");
         }
         let stranger = visitor.speaking_for_others(false);
-        assert!(behind(&stranger, &headers(&[("x-forwarded-for", "192.0.2.7")]), &proxies).is_none());
+        assert!(
+            behind(&stranger, &headers(&[("x-forwarded-for", "192.0.2.7")]), &proxies).is_none()
+        );
     }
 }

@@ -12,7 +12,10 @@ use std::{
 };
 
 use ferrotunnel_core::{
-    Crowd, Routes, Shards, TrustedProxies, accept::{accept_loop, arrived_at}, receive_announced, splice::Socket,
+    Crowd, Routes, Shards, TrustedProxies,
+    accept::{accept_loop, arrived_at},
+    receive_announced,
+    splice::Socket,
     tasks::Tasks,
 };
 use parking_lot::Mutex;
@@ -65,7 +68,17 @@ impl HttpIngress {
         let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
         let drain_grace = config.drain_grace;
         let proxies = config.proxies.clone();
-        Self { serving, drain_grace, tasks, shards, places, most, door_places, crowd: None, proxies }
+        Self {
+            serving,
+            drain_grace,
+            tasks,
+            shards,
+            places,
+            most,
+            door_places,
+            crowd: None,
+            proxies,
+        }
     }
 
     /// The same with a limit on visitors from one source; more are answered with a 429 and closed.

@@ -19,8 +19,8 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway,
-    Verifier, VerifierError, check_principals, issue_token,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol,
+    Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
 };
 pub use ferrotunnel_http::{BasicUser, BearerToken, PasswordError, VisitorRate, hash_password};
 pub use listener::TunnelListener;

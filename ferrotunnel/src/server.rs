@@ -10,8 +10,8 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    AccessConfig, DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TrustedProxies, TurnedAway,
-    check_principals,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards,
+    TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress, make_gate};
 use tokio::sync::watch;
@@ -271,7 +271,10 @@ impl ServerBuilder {
     /// The visitor is then the last in `X-Forwarded-For` that is no such proxy, or in `Forwarded` where there is
     /// no `X-Forwarded-For`; so a proxy should set both, or drop the one that it does not set.
     #[must_use]
-    pub fn trusted_proxies<N: Into<String>>(mut self, networks: impl IntoIterator<Item = N>) -> Self {
+    pub fn trusted_proxies<N: Into<String>>(
+        mut self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Self {
         self.trusted_proxies = networks.into_iter().map(Into::into).collect();
         self
     }
@@ -397,7 +400,8 @@ impl ServerBuilder {
             let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
             return Err(Error::config(text));
         }
-        http.proxies = TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
+        http.proxies =
+            TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)

@@ -238,8 +238,10 @@ impl Tunnel {
         addresses.deny = networks("deny", &self.deny)?;
         let mut access = HttpAccess::default();
         let named = |setting: &'static str| move |why| Error::config(format!("{setting}: {why}"));
-        access.users = self.users.into_iter().collect::<Result<_, _>>().map_err(named("basic_auth"))?;
-        access.tokens = self.tokens.into_iter().collect::<Result<_, _>>().map_err(named("bearer_token"))?;
+        access.users =
+            self.users.into_iter().collect::<Result<_, _>>().map_err(named("basic_auth"))?;
+        access.tokens =
+            self.tokens.into_iter().collect::<Result<_, _>>().map_err(named("bearer_token"))?;
         access.rate = self.rate.transpose().map_err(named("rate_limit"))?;
         let access = access.to_options();
         if !access.is_empty() && self.kind != TunnelKind::Http {
@@ -274,8 +276,7 @@ impl Tunnel {
 }
 
 fn networks(setting: &str, texts: &[String]) -> Result<Vec<Cidr>, Error> {
-    let read = |text: &String| {
-        text.parse().map_err(|error| Error::config(format!("{setting}: {error}")))
-    };
+    let read =
+        |text: &String| text.parse().map_err(|error| Error::config(format!("{setting}: {error}")));
     texts.iter().map(read).collect()
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel::{
-    Client, ErrorKind as Kind, LimitsConfig, PrincipalConfig, ProxyProtocol, Streams, Tunnel, hash_password, issue_token,
+    Client, ErrorKind as Kind, LimitsConfig, PrincipalConfig, ProxyProtocol, Streams, Tunnel,
+    hash_password, issue_token,
 };
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr, read_head, run, soon,
+    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr,
+    read_head, run, soon,
 };
 use http_body_util::Empty;
 use hyper::Request;
@@ -124,7 +126,8 @@ fn an_http_tunnel_answers_403_to_visitors_from_elsewhere() {
 fn what_is_no_network_is_named_before_anything_is_asked() {
     run(async {
         let bed = TestBed::start(Carrier::Plaintext).await;
-        for tunnel in [Tunnel::tcp().allow("127.0.0.1/33"), Tunnel::http("app").deny("127.0.0.1/8")] {
+        for tunnel in [Tunnel::tcp().allow("127.0.0.1/33"), Tunnel::http("app").deny("127.0.0.1/8")]
+        {
             let error = bed.client().tunnel(tunnel.local_addr("1")).build().unwrap_err();
             assert_eq!(error.kind(), Kind::Config);
             assert!(error.to_string().contains("127.0.0.1/"), "{error}");
@@ -143,7 +146,9 @@ fn a_principal_may_have_to_keep_strangers_out() {
         let (token, verifier) = issue_token().unwrap();
         let mut principal = PrincipalConfig::new("web").verifier(verifier);
         principal.access_required = true;
-        let bed = TestBed::with(Carrier::Plaintext, |server| server.principals([principal.clone()])).await;
+        let bed =
+            TestBed::with(Carrier::Plaintext, |server| server.principals([principal.clone()]))
+                .await;
         let asking = |tunnel: Tunnel| {
             let client = bed.client().token(token.reveal()).tunnel(tunnel.local_addr("1"));
             client.build().unwrap()
@@ -185,8 +190,11 @@ fn who_has_the_password_comes_in_and_the_local_service_does_not_see_it() {
             .basic_auth("alice", hash_password("open sesame").unwrap())
             .basic_auth("bob", hash_password("other:word").unwrap());
         let (_client, _) = client(&bed, tunnel).await;
-        let get = async |value: &str| get_from(&bed, "127.0.0.1", &[("authorization", value)]).await;
-        for (user, password) in [("alice", "open sesame"), ("bob", "other:word"), ("alice", "open sesame")] {
+        let get =
+            async |value: &str| get_from(&bed, "127.0.0.1", &[("authorization", value)]).await;
+        for (user, password) in
+            [("alice", "open sesame"), ("bob", "other:word"), ("alice", "open sesame")]
+        {
             let answer = get(&basic(user, password)).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             assert!(!answer.body.contains("authorization"), "{}", answer.body);
@@ -213,7 +221,11 @@ fn a_tunnel_without_rules_passes_what_visitors_show_on() {
         let (_client, _) = client(&bed, tunnel.rate_limit(100, Duration::from_secs(1))).await;
         let shown = [("authorization", "Bearer of-the-local-service")];
         let answer = get_from(&bed, "127.0.0.1", &shown).await;
-        assert!(answer.body.contains("authorization: Bearer of-the-local-service"), "{}", answer.body);
+        assert!(
+            answer.body.contains("authorization: Bearer of-the-local-service"),
+            "{}",
+            answer.body
+        );
     });
 }
 
@@ -223,7 +235,8 @@ fn a_browser_is_asked_once_for_many_requests_at_the_same_time() {
         let bed = TestBed::start(Carrier::Plaintext).await;
         let site = Site::start().await;
         let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
-        let (_client, _) = client(&bed, tunnel.basic_auth("alice", hash_password("open sesame").unwrap())).await;
+        let (_client, _) =
+            client(&bed, tunnel.basic_auth("alice", hash_password("open sesame").unwrap())).await;
         let shown = basic("alice", "open sesame");
         let headers = [("authorization", &*shown)];
         let all = (0..50).map(|_| get_from(&bed, "127.0.0.1", &headers));
@@ -239,7 +252,8 @@ fn guessers_are_slowed_down_and_those_who_are_known_do_not_notice() {
         let bed = TestBed::start(Carrier::Plaintext).await;
         let site = Site::start().await;
         let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
-        let (_client, _) = client(&bed, tunnel.basic_auth("alice", hash_password("open sesame").unwrap())).await;
+        let (_client, _) =
+            client(&bed, tunnel.basic_auth("alice", hash_password("open sesame").unwrap())).await;
         let known = basic("alice", "open sesame");
         let known = [("authorization", &*known)];
         assert_eq!(get_from(&bed, "127.0.0.1", &known).await.status, 200);
@@ -251,7 +265,8 @@ fn guessers_are_slowed_down_and_those_who_are_known_do_not_notice() {
                 401 => wrong += 1,
                 429 => {
                     assert_eq!(answer.ferrotunnel_error(), Some("too-many-passwords"));
-                    let wait: u64 = answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
+                    let wait: u64 =
+                        answer.headers["retry-after"].to_str().unwrap().parse().unwrap();
                     assert!((1..=6).contains(&wait), "{wait}");
                     refused += 1;
                 }
@@ -275,10 +290,15 @@ fn a_bearer_token_opens_a_tunnel_and_either_way_will_do() {
             .basic_auth("alice", hash_password("open sesame").unwrap())
             .bearer_token("0123456789abcdef")
             // As sha256sum has it, of fedcba9876543210.
-            .bearer_token_hash("sha256:3465f6e6975baa864ca957f0914ecda9bf7eb601ac31ac20a5dc3d329279a843");
+            .bearer_token_hash(
+                "sha256:3465f6e6975baa864ca957f0914ecda9bf7eb601ac31ac20a5dc3d329279a843",
+            );
         let (_client, _) = client(&bed, tunnel).await;
-        let get = async |value: &str| get_from(&bed, "127.0.0.1", &[("authorization", value)]).await;
-        for shown in ["Bearer 0123456789abcdef", "bearer fedcba9876543210", &basic("alice", "open sesame")] {
+        let get =
+            async |value: &str| get_from(&bed, "127.0.0.1", &[("authorization", value)]).await;
+        for shown in
+            ["Bearer 0123456789abcdef", "bearer fedcba9876543210", &basic("alice", "open sesame")]
+        {
             let answer = get(shown).await;
             assert_eq!(answer.status, 200, "{shown}");
             assert!(!answer.body.contains("authorization"), "{}", answer.body);
@@ -364,7 +384,9 @@ fn a_trusted_proxy_is_believed_and_extended_and_nobody_else_is() {
             "x-forwarded-proto: https".to_owned(),
             "x-forwarded-host: shop.example".to_owned(),
             "x-forwarded-port: 443".to_owned(),
-            format!("forwarded: for=192.0.2.7;proto=https, for=127.0.1.1;proto=http;host=\"{host}\""),
+            format!(
+                "forwarded: for=192.0.2.7;proto=https, for=127.0.1.1;proto=http;host=\"{host}\""
+            ),
         ] {
             assert!(answer.body.lines().any(|one| one == line), "{line} is not in {}", answer.body);
         }
@@ -592,7 +614,9 @@ fn a_local_service_is_told_who_a_tcp_visitor_is() {
                     visitor.write_all(b"x").await.unwrap();
                     let mut said = String::new();
                     while !said.ends_with('\n') {
-                        said.push(char::from(soon("what was told", visitor.read_u8()).await.unwrap()));
+                        said.push(char::from(
+                            soon("what was told", visitor.read_u8()).await.unwrap(),
+                        ));
                     }
                     assert!(said.starts_with(&format!("PROXY TCP4 {from} ")), "{said}");
                     assert!(said.trim_end().ends_with(&public.port().to_string()), "{said}");
@@ -648,7 +672,10 @@ fn a_local_service_that_speaks_http2_is_told_too() {
         let (_client, _) = client(&bed, tunnel.proxy_protocol(ProxyProtocol::V1)).await;
         for from in ["127.0.0.2", "127.0.0.3", "127.0.0.2"] {
             let answer = get_from(&bed, from, &[]).await;
-            assert!(answer.body.starts_with(&format!("PROXY TCP4 {from} 127.0.0.1 ")), "{answer:?}");
+            assert!(
+                answer.body.starts_with(&format!("PROXY TCP4 {from} 127.0.0.1 ")),
+                "{answer:?}"
+            );
         }
     });
 }
@@ -682,7 +709,8 @@ fn a_program_that_serves_its_tunnel_needs_no_proxy_protocol_and_sees_the_visitor
     run(async {
         let bed = announced_bed(Carrier::Plaintext, LimitsConfig::default()).await;
         let client = bed.client().build().unwrap();
-        let error = client.listen(Tunnel::tcp().proxy_protocol(ProxyProtocol::V1)).await.unwrap_err();
+        let error =
+            client.listen(Tunnel::tcp().proxy_protocol(ProxyProtocol::V1)).await.unwrap_err();
         assert!(error.to_string().contains("proxy_protocol"), "{error}");
         let mut listener = client.listen(Tunnel::tcp()).await.unwrap();
         let public = public_addr(&listener.info().public_url);

@@ -17,7 +17,9 @@ pub(super) fn run(args: &PasswordArgs, output: &Output) -> Result<(), Failure> {
     }
     let secret = read(args.bearer, output)?;
     let line = match &args.user {
-        _ if args.bearer => BearerToken::of_secret(&secret).map_err(|why| failed(&why))?.to_string(),
+        _ if args.bearer => {
+            BearerToken::of_secret(&secret).map_err(|why| failed(&why))?.to_string()
+        }
         None => hash_password(&secret).map_err(|error| failed(&error))?,
         Some(user) => {
             let hash = hash_password(&secret).map_err(|error| failed(&error))?;
@@ -43,7 +45,9 @@ fn read(is_token: bool, output: &Output) -> Result<String, Failure> {
     let secret = line.strip_suffix('\n').unwrap_or(&line);
     let secret = secret.strip_suffix('\r').unwrap_or(secret);
     if secret.is_empty() {
-        return Err(Failure::failed(format!("there is no {what} on stdin; pipe it in, or type it")));
+        return Err(Failure::failed(format!(
+            "there is no {what} on stdin; pipe it in, or type it"
+        )));
     }
     Ok(secret.to_owned())
 }

@@ -114,7 +114,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     }
     let local_addr = local_addr?;
     Some(match kind {
-        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, access },
+        TunnelKind::Tcp => {
+            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, access }
+        }
         _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, access },
     })
 }

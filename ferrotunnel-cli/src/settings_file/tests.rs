@@ -185,7 +185,8 @@ fn every_key_about_visitors_is_taken() {
     let file = parse(&text).unwrap();
     assert!(file.principals[0].access_required);
     let tunnels = file.client.unwrap().tunnels;
-    let [TunnelSettings::Http { access: http, .. }, TunnelSettings::Tcp { access: tcp, .. }] = &*tunnels
+    let [TunnelSettings::Http { access: http, .. }, TunnelSettings::Tcp { access: tcp, .. }] =
+        &*tunnels
     else {
         panic!("{tunnels:?}")
     };

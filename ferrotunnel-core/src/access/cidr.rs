@@ -22,7 +22,9 @@ pub enum CidrError {
     #[error("{0:?} is no address or network like 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
     Malformed(String),
     /// Which of two things is meant?
-    #[error("{written} has bits beyond its prefix; the network is {network}, the address alone {address}")]
+    #[error(
+        "{written} has bits beyond its prefix; the network is {network}, the address alone {address}"
+    )]
     BitsBeyond {
         /// As it was written.
         written: String,
@@ -37,12 +39,8 @@ impl Cidr {
     /// Whether the address is one of them.
     pub fn has(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {
-            (IpAddr::V4(first), IpAddr::V4(address)) => {
-                cut_v4(address, self.prefix) == first
-            }
-            (IpAddr::V6(first), IpAddr::V6(address)) => {
-                cut_v6(address, self.prefix) == first
-            }
+            (IpAddr::V4(first), IpAddr::V4(address)) => cut_v4(address, self.prefix) == first,
+            (IpAddr::V6(first), IpAddr::V6(address)) => cut_v6(address, self.prefix) == first,
             _ => false,
         }
     }
@@ -140,7 +138,9 @@ mod tests {
         assert!(has("192.0.2.7", "192.0.2.7") && !has("192.0.2.7", "192.0.2.6"));
         assert!(has("0.0.0.0/0", "255.255.255.255") && !has("0.0.0.0/0", "2001:db8::1"));
         assert!(has("::/0", "2001:db8::1") && !has("::/0", "192.0.2.7"));
-        assert!(has("2001:db8::/33", "2001:db8:7fff::") && !has("2001:db8::/33", "2001:db8:8000::"));
+        assert!(
+            has("2001:db8::/33", "2001:db8:7fff::") && !has("2001:db8::/33", "2001:db8:8000::")
+        );
         assert!(has("128.0.0.0/1", "192.0.2.7") && !has("128.0.0.0/1", "127.0.0.1"));
     }
 
@@ -162,11 +162,27 @@ mod tests {
     #[test]
     fn what_is_no_network_is_refused() {
         let bad = [
-            "", "/", "a", "192.0.2", "192.0.2.7/", "192.0.2.7/33", "::/129", "192.0.2.0/+24", "192.0.2.0/-1",
-            "192.0.2.0/24/8", " 192.0.2.0/24", "[::1]", "192.0.2.7:80", "192.0.2.0/999",
+            "",
+            "/",
+            "a",
+            "192.0.2",
+            "192.0.2.7/",
+            "192.0.2.7/33",
+            "::/129",
+            "192.0.2.0/+24",
+            "192.0.2.0/-1",
+            "192.0.2.0/24/8",
+            " 192.0.2.0/24",
+            "[::1]",
+            "192.0.2.7:80",
+            "192.0.2.0/999",
         ];
         for text in bad {
-            assert_eq!(text.parse::<Cidr>(), Err(CidrError::Malformed(text.to_owned())), "{text:?}");
+            assert_eq!(
+                text.parse::<Cidr>(),
+                Err(CidrError::Malformed(text.to_owned())),
+                "{text:?}"
+            );
         }
         let error = "10.1.2.3/8".parse::<Cidr>().unwrap_err().to_string();
         assert!(error.contains("10.0.0.0/8") && error.contains("10.1.2.3"), "{error}");

@@ -2,13 +2,7 @@ use super::*;
 
 fn wanted(kind: TunnelKind, options: &[(&str, &str)]) -> Register {
     let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-    Register {
-        kind,
-        name: String::new(),
-        hosts: Vec::new(),
-        port: 0,
-        options: options.collect(),
-    }
+    Register { kind, name: String::new(), hosts: Vec::new(), port: 0, options: options.collect() }
 }
 
 fn access(options: &[(&str, &str)]) -> Result<Option<Box<Access>>, Denied> {

@@ -68,7 +68,9 @@ impl BasicUser {
         if !name.is_empty() && name.chars().all(fits) {
             return Ok(());
         }
-        Err(format!("{name:?} is no user name: one has no colon, white space or control characters in it"))
+        Err(format!(
+            "{name:?} is no user name: one has no colon, white space or control characters in it"
+        ))
     }
 
     /// What the user is called.
@@ -92,7 +94,8 @@ impl BasicUser {
 fn check(hash: &str) -> Result<(), String> {
     // It may be the password itself, which must not get into a log.
     let wrong = || {
-        "that is no Argon2 hash, which begins with $argon2id$; `ferrotunnel password` makes one".to_owned()
+        "that is no Argon2 hash, which begins with $argon2id$; `ferrotunnel password` makes one"
+            .to_owned()
     };
     let hash = PasswordHash::new(hash).map_err(|_| wrong())?;
     if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || hash.salt.is_none() {
@@ -191,9 +194,14 @@ mod tests {
         for name in ["", "a b", "a\nb", "a:b"] {
             assert!(BasicUser::new(name, &hash).is_err(), "{name:?}");
         }
-        for bad in ["alice:plain-text", "alice:", "alice:$argon2id$", "alice:$2b$12$abc", "plain-text"] {
+        for bad in
+            ["alice:plain-text", "alice:", "alice:$argon2id$", "alice:$2b$12$abc", "plain-text"]
+        {
             let error = bad.parse::<BasicUser>().unwrap_err();
-            assert!(error.contains("ferrotunnel password") && !error.contains("plain-text"), "{error}");
+            assert!(
+                error.contains("ferrotunnel password") && !error.contains("plain-text"),
+                "{error}"
+            );
         }
         let other = hash.replace("argon2id", "argon2d");
         assert!(BasicUser::new("alice", &other).is_err());

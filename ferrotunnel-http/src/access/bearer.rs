@@ -97,7 +97,10 @@ mod tests {
         let token = BearerToken::of_secret("correct-horse-battery").unwrap();
         let written = token.to_string();
         // As `printf correct-horse-battery | sha256sum` has it.
-        assert_eq!(written, "sha256:62249369389075490555a758353aec61500c6218fa597252d52dc4bd0148f12d");
+        assert_eq!(
+            written,
+            "sha256:62249369389075490555a758353aec61500c6218fa597252d52dc4bd0148f12d"
+        );
         assert_eq!(written.parse(), Ok(token.clone()));
         assert!(token.is(b"correct-horse-battery") && !token.is(b"correct-horse-batterx"));
         assert!(!format!("{token:?}").contains(&written[7..]));
@@ -109,7 +112,8 @@ mod tests {
             assert!(!BearerToken::of_secret(bad).unwrap_err().contains(bad), "{bad:?}");
         }
         let hash = "0".repeat(64);
-        for bad in ["secret-in-plain-text", "sha256:zz", &hash, &format!("sha256:{}é", &hash[2..])] {
+        for bad in ["secret-in-plain-text", "sha256:zz", &hash, &format!("sha256:{}é", &hash[2..])]
+        {
             assert!(!bad.parse::<BearerToken>().unwrap_err().contains(bad), "{bad:?}");
         }
     }

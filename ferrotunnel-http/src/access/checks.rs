@@ -113,17 +113,24 @@ mod tests {
         let (checks, checked) = (checks(), Arc::new(AtomicUsize::new(0)));
         let guess = |from: [u8; 4]| {
             let checked = Arc::clone(&checked);
-            checks.clone().run(IpAddr::from(from), || false, move || {
-                checked.fetch_add(1, Ordering::Relaxed);
-                false
-            })
+            checks.clone().run(
+                IpAddr::from(from),
+                || false,
+                move || {
+                    checked.fetch_add(1, Ordering::Relaxed);
+                    false
+                },
+            )
         };
         for _ in 0..10 {
             assert_eq!(guess([192, 0, 2, 1]).await, Err(Wrong::Password));
         }
         for _ in 0..100 {
             let refused = guess([192, 0, 2, 1]).await;
-            assert!(matches!(refused, Err(Wrong::NotNow(Refusal::TooManyGuesses(1..=6)))), "{refused:?}");
+            assert!(
+                matches!(refused, Err(Wrong::NotNow(Refusal::TooManyGuesses(1..=6)))),
+                "{refused:?}"
+            );
         }
         assert_eq!(checked.load(Ordering::Relaxed), 10);
         assert_eq!(guess([192, 0, 2, 2]).await, Err(Wrong::Password));
@@ -160,7 +167,8 @@ mod tests {
     #[tokio::test]
     async fn a_guess_counts_though_its_visitor_has_left() {
         let (checks, (release, held)) = (checks(), std::sync::mpsc::channel::<()>());
-        let leaving = tokio::spawn(checks.clone().run(FROM, || false, move || held.recv().is_err()));
+        let leaving =
+            tokio::spawn(checks.clone().run(FROM, || false, move || held.recv().is_err()));
         while checks.0.turns.available_permits() > 0 {
             tokio::task::yield_now().await;
         }

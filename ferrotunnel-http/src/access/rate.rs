@@ -49,7 +49,9 @@ impl FromStr for VisitorRate {
     /// `10/s`, `100/m`, `1000/h`, `5000/d`, and `10/30s` for what is in between.
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("{text:?} is no rate like 10/s, 100/m, 1000/h or 5000/d, of at most 1000000 requests")
+            format!(
+                "{text:?} is no rate like 10/s, 100/m, 1000/h or 5000/d, of at most 1000000 requests"
+            )
         };
         let (requests, time) = text.split_once('/').ok_or_else(wrong)?;
         let unit = time.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -230,7 +232,23 @@ mod tests {
             assert_eq!(text.parse::<VisitorRate>().unwrap().to_string(), text);
         }
         assert_eq!("10/2m".parse(), "10/120s".parse::<VisitorRate>());
-        for bad in ["", "10", "10/", "/s", "0/s", "-1/s", "+1/s", "1/y", "10/S", "1000001/s", "1/s/s", "1/0s", "1/2d", "1/-1s", "1/5"] {
+        for bad in [
+            "",
+            "10",
+            "10/",
+            "/s",
+            "0/s",
+            "-1/s",
+            "+1/s",
+            "1/y",
+            "10/S",
+            "1000001/s",
+            "1/s/s",
+            "1/0s",
+            "1/2d",
+            "1/-1s",
+            "1/5",
+        ] {
             assert!(bad.parse::<VisitorRate>().unwrap_err().contains("10/s"), "{bad:?}");
         }
     }

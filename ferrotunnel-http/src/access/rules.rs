@@ -46,7 +46,9 @@ impl HttpAccess {
     }
 
     fn of_options(options: &[(String, String)]) -> Result<Self, String> {
-        if let Some((key, _)) = options.iter().find(|(key, _)| ![BASIC, BEARER, RATE].contains(&&**key)) {
+        if let Some((key, _)) =
+            options.iter().find(|(key, _)| ![BASIC, BEARER, RATE].contains(&&**key))
+        {
             return Err(format!("this server knows no option {key:?}; leave it out"));
         }
         let mut rates = values(options, RATE);
