@@ -35,6 +35,7 @@ use crate::auth;
 use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
+use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
 
 /// Settings of a client's engine.
@@ -122,6 +123,8 @@ pub struct TunnelSpec {
     pub port: u16,
     /// Settings of the tunnel.
     pub options: TunnelOptions,
+    /// How the local service is told who a visitor is; not at all by default.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The local service.
     pub target: Target,
     /// Whether the client looks after it. Not for a [`Target::InProcess`], which is there when the client is.

@@ -5,6 +5,7 @@
 //! `ferrotunnel` crate, which builds on this one.
 
 pub mod accept;
+mod access;
 mod auth;
 mod balance;
 mod buffer;
@@ -23,6 +24,8 @@ mod handshake;
 mod options;
 mod pace;
 mod principals;
+mod proxies;
+mod proxy_protocol;
 mod refusals;
 mod registry;
 mod seat;
@@ -43,6 +46,7 @@ mod tls;
 mod turned_away;
 mod yielding;
 
+pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use crowd::{Crowd, CrowdSeat};
@@ -53,12 +57,16 @@ pub use ferrotunnel_common::SessionId;
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
+pub use options::{packed, values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
+pub use proxies::{TrustedProxies, receive_announced};
+pub use proxy_protocol::ProxyProtocol;
 pub use registry::{Routes, Servant, Tunnel, TunnelUid};
 pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
+pub use source::Source;
 pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,

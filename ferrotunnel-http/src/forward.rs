@@ -3,15 +3,16 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
 use http::{
-    Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, HOST, UPGRADE},
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -24,6 +25,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
+    access::{Checks, Judgement, Rules},
     answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
@@ -46,6 +48,8 @@ use crate::{
 struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
+    /// For whom a proxy asks.
+    behind: Option<Arc<Visitor>>,
 }
 
 /// What came of the attempt to forward a request.
@@ -55,8 +59,21 @@ enum Forwarded {
     NotYet(Request<Incoming>, Moment),
 }
 
-/// Done when it is worth to look again.
-type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Done when it is worth to look again, or when that is in vain.
+type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a request goes no further for now.
+enum Stop {
+    Refused(Refusal),
+    Checking(Moment),
+}
+
+fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
+    Box::pin(async {
+        moment.await;
+        Ok(())
+    })
+}
 
 /// What became of a request so far.
 enum Begun {
@@ -74,6 +91,8 @@ pub(crate) struct Forwarder {
     local: Local,
     /// What outlives its request ends with the ingress.
     tasks: Tasks,
+    checks: Checks,
+    proxies: TrustedProxies,
     response_timeout: Option<Duration>,
     pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
@@ -92,7 +111,8 @@ impl Forwarder {
         let pages = RwLock::new(config.error_pages.clone());
         let response_timeout = config.response_timeout;
         let front = Front { challenges, redirect: config.redirect_to_https };
-        Self { routes, front, local, tasks, response_timeout, pages, settled_at }
+        let (checks, proxies) = (Checks::new(), config.proxies.clone());
+        Self { routes, front, local, tasks, checks, proxies, response_timeout, pages, settled_at }
     }
 
     /// Other pages from now on.
@@ -127,12 +147,13 @@ impl Forwarder {
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
             let begun = match begun {
-                Begun::Already(begun) => begun,
-                Begun::InAMoment(begun) => begun.await,
-                Begun::Ours(response) => return Ok(*response),
+                Begun::Already(begun) => begun.map(Ok),
+                Begun::InAMoment(begun) => begun.await.map(Ok),
+                Begun::Ours(response) => Ok(Err(response)),
             };
             let response = match begun {
-                Ok(exchange) => forwarder.finish(exchange, &visitor).await,
+                Ok(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
+                Ok(Err(ours)) => Ok(*ours),
                 Err(refusal) => Err(refusal),
             };
             let mut response = response.unwrap_or_else(|refusal| {
@@ -153,7 +174,7 @@ impl Forwarder {
         }
     }
 
-    fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
+    fn forward(&self, visitor: &Arc<Visitor>, mut request: Request<Incoming>) -> Forwarded {
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
@@ -170,27 +191,66 @@ impl Forwarder {
         let tunnel = match self.route(asked.as_ref()) {
             Ok(tunnel) => tunnel,
             Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
+                return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
             }
             Err(refusal) => return Forwarded::Done(Err(refusal)),
         };
+        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        let from = behind.as_ref().unwrap_or(visitor).address.ip();
+        let rules = match self.guard(&tunnel, from, request.headers()) {
+            Ok(rules) => rules,
+            Err(Stop::Refused(refusal)) => return Forwarded::Done(Err(refusal)),
+            Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
+        };
         if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, Box::pin(away));
+            return Forwarded::NotYet(request, done_after(away));
         }
-        Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+        if let Some(rules) = rules {
+            // Last, so that a request is counted once.
+            if let Err(refusal) = rules.pace(from) {
+                return Forwarded::Done(Err(refusal));
+            }
+            if rules.asks_who() {
+                request.headers_mut().remove(AUTHORIZATION);
+            }
+        }
+        Forwarded::Done(self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request))
+    }
+
+    /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
+    fn guard<'a>(
+        &self,
+        tunnel: &'a Tunnel,
+        from: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<&'a Rules>, Stop> {
+        let Some(access) = tunnel.access() else { return Ok(None) };
+        if !access.admits(from) {
+            return Err(Stop::Refused(Refusal::AddressNotAllowed));
+        }
+        let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
+        let Some(rules) = rules else { return Ok(None) };
+        match rules.judge(headers, from, tunnel.name(), &self.checks) {
+            Judgement::Pass => Ok(Some(rules)),
+            Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
+            Judgement::Checking(moment) => Err(Stop::Checking(moment)),
+        }
     }
 
     fn forward_to(
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
+        behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
         mut request: Request<Incoming>,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
+            None if speaks_http2(tunnel, &request) && is_told_once(tunnel) => Via::Apart,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
+            None if is_told_once(tunnel) => Via::Once,
             None => Via::Pooled,
         };
 
@@ -202,14 +262,15 @@ impl Forwarder {
         address(&mut head, via, asked)?;
 
         let mut request = Request::from_parts(head, Body::passing(body));
-        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+        if visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart) {
             let visitor = visitor.clone();
             on_informational(&mut request, move |hint| {
                 visitor.interim.push(hint.status(), hint.headers());
             });
         }
-        let sending = Sending::new(&self.local, tunnel, via, visitor, request)?;
-        Ok(Exchange { sending, wish })
+        let whose = behind.as_ref().unwrap_or(visitor);
+        let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
+        Ok(Exchange { sending, wish, behind })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -224,7 +285,7 @@ impl Forwarder {
         mut moment: Moment,
     ) -> Result<Exchange, Refusal> {
         loop {
-            moment.await;
+            moment.await?;
             match self.forward(&visitor, request) {
                 Forwarded::Done(result) => return result,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
@@ -237,7 +298,8 @@ impl Forwarder {
         exchange: Exchange,
         visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor, &self.local));
+        let whose = exchange.behind.as_ref().unwrap_or(visitor);
+        let response = pin!(exchange.sending.response(whose, &self.local));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
@@ -294,6 +356,11 @@ fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
         || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 
+/// The local service hears at the beginning of a connection who the visitor is, so nobody else's requests may follow.
+fn is_told_once(tunnel: &Tunnel) -> bool {
+    tunnel.option("proxy-protocol").is_some()
+}
+
 fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
     headers::strip_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -306,13 +373,13 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
-        Via::Pooled | Via::Fresh => {
+        Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
             // The pool wants one; HTTP/1.1 does not send it.
             Some(Authority::from_static("tunnel"))
         }
-        Via::Multiplexed => {
+        Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());

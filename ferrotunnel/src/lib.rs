@@ -22,10 +22,13 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
-    Verifier, VerifierError, check_principals, issue_token,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol,
+    Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
 };
-pub use ferrotunnel_http::{AcmeConfig, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT};
+pub use ferrotunnel_http::{
+    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT,
+    PasswordError, VisitorRate, hash_password,
+};
 pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -10,11 +10,12 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerTls, Shards, TurnedAway,
-    check_principals,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerTls,
+    Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+    make_gate,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -136,6 +137,8 @@ pub struct ServerBuilder {
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
+    trusted_proxies: Vec<String>,
+    proxy_protocol: bool,
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
@@ -158,6 +161,8 @@ impl Default for ServerBuilder {
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: VISITOR_GRACE,
@@ -350,6 +355,30 @@ impl ServerBuilder {
         self
     }
 
+    /// Proxies in front of the server, as networks like `10.0.0.0/8` or addresses: what they say of a visitor
+    /// (`X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `Forwarded`) is believed, and passed on with the proxy
+    /// added. From anybody else such headers are replaced, since anybody can write them.
+    ///
+    /// The visitor is then the last in `X-Forwarded-For` that is no such proxy, or in `Forwarded` where there is
+    /// no `X-Forwarded-For`; so a proxy should set both, or drop the one that it does not set.
+    #[must_use]
+    pub fn trusted_proxies<N: Into<String>>(
+        mut self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Connections from [trusted proxies](Self::trusted_proxies) begin with a header of the PROXY protocol, of
+    /// version 1 or 2, on the HTTP listener and on the ports of TCP tunnels: all of them must, and nobody else may.
+    /// The visitor in it is who counts for every rule and limit, and whom local services are told of.
+    #[must_use]
+    pub fn accept_proxy(mut self) -> Self {
+        self.proxy_protocol = true;
+        self
+    }
+
     /// What the server refuses to go beyond.
     #[must_use]
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
@@ -482,6 +511,15 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
+        let networks = self.trusted_proxies.iter().map(|text| {
+            text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
+        });
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
+            return Err(Error::config(text));
+        }
+        http.proxies =
+            TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
@@ -534,6 +572,9 @@ impl Server {
             Some(secure) => (Listen::Elsewhere(secure.addr), None),
             None => settings.bind.lend("tunnel_listener")?,
         };
+        let mut access = AccessConfig::default();
+        access.http = Some(make_gate);
+        access.proxies = settings.http.proxies.clone();
         let engine = ServerEngine::start(ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
@@ -547,6 +588,7 @@ impl Server {
             limits: settings.limits,
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
+            access,
             heartbeat: HEARTBEAT,
         })?;
         // From here on nothing fails.

@@ -203,7 +203,7 @@ async fn wait<C: Carrier>(
 
 fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
     match state.target(open.tunnel) {
-        Some(spec) => drop(state.streams.spawn(local::forward_direct(carrier, spec))),
+        Some(spec) => drop(state.streams.spawn(local::forward_direct(carrier, spec, open.into()))),
         None => carrier.abort(),
     }
 }

@@ -28,6 +28,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_tunnel: None,
         max_visitors_per_address: None,
         grace,
+        access: AccessConfig::default(),
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }
