@@ -449,9 +449,7 @@ impl Server {
                 (Some((listener, addr)), lent)
             }
         };
-        let mut access = AccessConfig::default();
-        access.http = Some(make_gate);
-        access.proxies = settings.http.proxies.clone();
+        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
         let engine = ServerEngine::start(ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
