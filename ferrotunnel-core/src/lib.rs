@@ -57,7 +57,7 @@ pub use ferrotunnel_common::SessionId;
 pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
-pub use options::{packed, values};
+pub use options::{packed as pack_option, values as option_values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;

@@ -197,6 +197,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn nothing_that_is_almost_a_header_does_any_harm() {
+        for version in [ProxyProtocol::V1, ProxyProtocol::V2] {
+            let visitor = Some(addr("[2001:db8::7]:4711"));
+            let header = version.header(visitor, Some(addr("[2001:db8::1]:443"))).unwrap();
+            for at in 0..header.len() {
+                assert_eq!(received(&header[..at]).await, None, "{version} ends at {at}");
+                for byte in 0..=u8::MAX {
+                    let mut changed = header.clone();
+                    changed[at] = byte;
+                    let whole = received(&changed).await;
+                    assert!(whole.is_none_or(|(_, rest)| rest.len() < header.len()));
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
     async fn what_is_no_header_is_refused() {
         let mut long = SIGNATURE.to_vec();
         long.extend_from_slice(&[0x21, 0x11, 0xff, 0xff]);

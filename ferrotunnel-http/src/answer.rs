@@ -230,6 +230,12 @@ mod tests {
             (Refusal::NoSuchTunnel("ä%.example".into()), "12"),
             (Refusal::OverLimit, "8"),
             (Refusal::Timeout, "4"),
+            (Refusal::AddressNotAllowed, "7"),
+            (Refusal::TooManyRequests(7), "8"),
+            (
+                Refusal::Unauthorized(Challenge { realm: "app".into(), basic: true, bearer: true }),
+                "16",
+            ),
         ];
         for (refusal, code) in cases {
             let response = answer(&refusal, Form::Grpc);
@@ -245,6 +251,28 @@ mod tests {
                 assert!(message.contains("\"%C3%A4%25.example\""), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn who_is_to_come_again_is_told_when_and_who_is_asked_is_told_how() {
+        for seconds in [1, 1_200] {
+            for refusal in [Refusal::TooManyGuesses(seconds), Refusal::TooManyRequests(seconds)] {
+                let response = answer(&refusal, Form::Text);
+                assert_eq!(response.status(), 429);
+                assert_eq!(response.headers()["retry-after"], seconds.to_string());
+            }
+        }
+        let challenge = |basic, bearer| {
+            let challenge = Challenge { realm: "app".into(), basic, bearer };
+            let response = answer(&Refusal::Unauthorized(challenge), Form::Html);
+            assert_eq!(response.status(), 401);
+            let all = response.headers().get_all("www-authenticate").iter();
+            all.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (basic, bearer) = ("Basic realm=\"app\", charset=\"UTF-8\"", "Bearer realm=\"app\"");
+        assert_eq!(challenge(true, false), [basic]);
+        assert_eq!(challenge(false, true), [bearer]);
+        assert_eq!(challenge(true, true), [basic, bearer]);
     }
 
     #[test]

@@ -199,6 +199,11 @@ impl Forwarder {
         let from = behind.as_ref().unwrap_or(visitor).address.ip();
         let rules = match self.guard(&tunnel, from, request.headers()) {
             Ok(rules) => rules,
+            Err(Stop::Refused(refusal)) if behind.is_some() => {
+                // What is logged of the answer knows the proxy only.
+                debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                return Forwarded::Done(Err(refusal));
+            }
             Err(Stop::Refused(refusal)) => return Forwarded::Done(Err(refusal)),
             Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
         };

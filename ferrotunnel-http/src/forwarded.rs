@@ -255,6 +255,8 @@ mod tests {
         (visitor.speaking_for_others(true), TrustedProxies::new(networks.into(), false))
     }
 
+    type Said = &'static [(&'static str, &'static str)];
+
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
@@ -298,7 +300,7 @@ mod tests {
     #[test]
     fn the_visitor_is_the_last_that_no_trusted_proxy_is() {
         let (visitor, proxies) = proxy();
-        let cases: [(&[(&'static str, &'static str)], Option<&str>); 14] = [
+        let cases: [(Said, Option<&str>); 14] = [
             (&[], None),
             (&[("x-forwarded-for", "192.0.2.7")], Some("192.0.2.7:0")),
             (&[("x-forwarded-for", "192.0.2.7:4711")], Some("192.0.2.7:4711")),

@@ -572,9 +572,7 @@ impl Server {
             Some(secure) => (Listen::Elsewhere(secure.addr), None),
             None => settings.bind.lend("tunnel_listener")?,
         };
-        let mut access = AccessConfig::default();
-        access.http = Some(make_gate);
-        access.proxies = settings.http.proxies.clone();
+        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
         let engine = ServerEngine::start(ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,

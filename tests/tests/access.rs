@@ -14,11 +14,13 @@ use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr,
     read_head, run, soon,
 };
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::Empty;
 use hyper::Request;
 use hyper::header::HOST;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::tungstenite::{self, client::IntoClientRequest};
 
 /// A client with one tunnel, ready for visitors.
 async fn client(bed: &TestBed, tunnel: Tunnel) -> (Client, String) {
@@ -717,5 +719,53 @@ fn a_program_that_serves_its_tunnel_needs_no_proxy_protocol_and_sees_the_visitor
         let _visitor = announced(public, ProxyProtocol::V2, [192, 0, 2, 7]).await;
         let (_, visitor) = soon("a visitor", listener.accept()).await.unwrap();
         assert_eq!(visitor, "192.0.2.7:4711".parse().unwrap());
+    });
+}
+
+#[test]
+fn rules_hold_over_http2_and_for_websockets_as_well() {
+    run(async {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
+        let (_client, _) = client(&bed, tunnel.bearer_token("0123456789abcdef")).await;
+        let visitor = reqwest::Client::builder()
+            .no_proxy()
+            .resolve("app.localhost", bed.http_addr())
+            .http2_prior_knowledge()
+            .build()
+            .unwrap();
+        let ask = || visitor.get(format!("http://{}/head", bed.host("app")));
+        assert_eq!(ask().send().await.unwrap().status(), 401);
+        let answer = ask().bearer_auth("0123456789abcdef").send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let head = answer.text().await.unwrap();
+        assert!(!head.contains("authorization"), "{head}");
+
+        let echo = LocalService::each(|socket| async move {
+            let mut socket = tokio_tungstenite::accept_async(socket).await.unwrap();
+            while let Some(Ok(message)) = socket.next().await {
+                if message.is_text() {
+                    socket.send(message).await.unwrap();
+                }
+            }
+        });
+        let echo = echo.await;
+        let tunnel = Tunnel::http("ws").local_addr(echo.addr().to_string());
+        let (_ws, _) = client(&bed, tunnel.bearer_token("0123456789abcdef")).await;
+        let connect = async |token: &str| {
+            let url = format!("ws://{}/", bed.host("ws"));
+            let mut request = url.into_client_request().unwrap();
+            let shown = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert("authorization", shown);
+            let socket = TcpStream::connect(bed.http_addr()).await.unwrap();
+            tokio_tungstenite::client_async(request, socket).await
+        };
+        let refused = connect("0123456789abcdeg").await.unwrap_err();
+        assert!(matches!(refused, tungstenite::Error::Http(answer) if answer.status() == 401));
+        let (mut socket, _) = connect("0123456789abcdef").await.unwrap();
+        socket.send("hello".into()).await.unwrap();
+        let heard = soon("an echo", socket.next()).await.unwrap().unwrap();
+        assert_eq!(heard.into_text().unwrap().as_str(), "hello");
     });
 }

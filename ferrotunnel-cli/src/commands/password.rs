@@ -36,8 +36,10 @@ fn read(is_token: bool, output: &Output) -> Result<String, Failure> {
     let what = if is_token { "token" } else { "password" };
     let stdin = io::stdin();
     let _silence = stdin.is_terminal().then(|| {
+        // First: who is asked may type at once.
+        let silence = silence::Silence::begin();
         output.talk(format_args!("type the {what} and press Enter:"));
-        silence::Silence::begin()
+        silence
     });
     let mut line = String::new();
     let read = stdin.lock().take(MOST_BYTES).read_line(&mut line);

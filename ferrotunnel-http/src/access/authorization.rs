@@ -40,21 +40,21 @@ mod tests {
 
     use super::*;
 
-    fn shown(values: &[&'static str], expected: Option<Shown<'_>>) {
+    fn shown(values: &[&'static str], expected: Option<&Shown<'_>>) {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(AUTHORIZATION, HeaderValue::from_static(value));
         }
-        assert_eq!(Shown::by(&headers), expected, "{values:?}");
+        assert_eq!(Shown::by(&headers).as_ref(), expected, "{values:?}");
     }
 
     #[test]
     fn a_user_with_a_password_and_a_token_are_understood() {
-        let basic = || Some(Shown::Basic(b"Aladdin:open sesame".to_vec()));
-        shown(&["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="], basic());
-        shown(&["bAsIc   QWxhZGRpbjpvcGVuIHNlc2FtZQ=="], basic());
-        shown(&["Bearer mF_9.B5f-4.1JqM"], Some(Shown::Bearer(b"mF_9.B5f-4.1JqM")));
-        shown(&["bearer x"], Some(Shown::Bearer(b"x")));
+        let basic = Shown::Basic(b"Aladdin:open sesame".to_vec());
+        shown(&["Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="], Some(&basic));
+        shown(&["bAsIc   QWxhZGRpbjpvcGVuIHNlc2FtZQ=="], Some(&basic));
+        shown(&["Bearer mF_9.B5f-4.1JqM"], Some(&Shown::Bearer(b"mF_9.B5f-4.1JqM")));
+        shown(&["bearer x"], Some(&Shown::Bearer(b"x")));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use aws_lc_rs::{
     hmac::{HMAC_SHA256, Key, sign},
     rand::SystemRandom,
 };
-use ferrotunnel_core::{Gate, packed, values};
+use ferrotunnel_core::{Gate, option_values, pack_option};
 use http::HeaderMap;
 use parking_lot::Mutex;
 
@@ -39,9 +39,9 @@ pub struct HttpAccess {
 impl HttpAccess {
     /// The options that say so at registration.
     pub fn to_options(&self) -> Vec<(String, String)> {
-        let mut options = packed(BASIC, &self.users);
-        options.extend(packed(BEARER, &self.tokens));
-        options.extend(packed(RATE, self.rate));
+        let mut options = pack_option(BASIC, &self.users);
+        options.extend(pack_option(BEARER, &self.tokens));
+        options.extend(pack_option(RATE, self.rate));
         options
     }
 
@@ -51,7 +51,7 @@ impl HttpAccess {
         {
             return Err(format!("this server knows no option {key:?}; leave it out"));
         }
-        let mut rates = values(options, RATE);
+        let mut rates = option_values(options, RATE);
         let access = Self {
             users: read(options, BASIC)?,
             tokens: read(options, BEARER)?,
@@ -83,7 +83,7 @@ fn read<T: std::str::FromStr<Err = String>>(
     options: &[(String, String)],
     key: &str,
 ) -> Result<Vec<T>, String> {
-    values(options, key).map(|text| told(key, text.parse())).collect()
+    option_values(options, key).map(|text| told(key, text.parse())).collect()
 }
 
 fn told<T>(key: &str, read: Result<T, String>) -> Result<T, String> {
