@@ -181,6 +181,7 @@ impl Acme {
         let Some(mut wanted) = self.orders.lock().take() else { return };
         let mut orders = JoinSet::new();
         loop {
+            self.forget(&*routes, SystemTime::now()).await;
             for name in self.due(&*routes, SystemTime::now()) {
                 self.begin(&name);
             }
@@ -209,12 +210,32 @@ impl Acme {
         due
     }
 
+    /// Certificates that have ended and that nobody misses, so that hosts that come and go leave nothing behind.
+    async fn forget(&self, routes: &dyn Routes, now: SystemTime) {
+        let mut gone = Vec::new();
+        self.held.write().retain(|name, held| {
+            let is_kept = now < held.certificate.valid.not_after
+                || name.starts_with("*.")
+                || routes.has_host(name);
+            if !is_kept {
+                gone.push(name.clone());
+            }
+            is_kept
+        });
+        for name in gone {
+            let what = name.clone();
+            if let Err(error) = off(&self.disk, move |disk| disk.forget_certificate(&what)).await {
+                tracing::warn!(%name, %error, "a certificate that has ended stays on disk");
+            }
+        }
+    }
+
     /// Until something may be due.
     fn pause(&self, now: SystemTime) -> Duration {
         let held = self.held.read();
-        let next = held.values().map(|held| held.renew_at).min();
-        let until = next.map_or(LOOK_EVERY, |next| next.duration_since(now).unwrap_or_default());
-        until.clamp(LOOK_AGAIN, LOOK_EVERY)
+        // What is due already has been tried, or nobody wants it at present.
+        let ahead = held.values().filter_map(|held| held.renew_at.duration_since(now).ok());
+        ahead.min().unwrap_or(LOOK_EVERY).clamp(LOOK_AGAIN, LOOK_EVERY)
     }
 
     async fn carry_out(self: Arc<Self>, wanted: Wanted) {
@@ -230,10 +251,21 @@ impl Acme {
                 tracing::info!(%name, days, "the ACME server issued a certificate");
             }
             Err(fault) => {
+                if fault.is_without_account() {
+                    self.forget_account().await;
+                }
                 let is_limit = fault.is_rate_limit();
                 let again = self.attempts.lock().failed(&name, Instant::now(), is_limit);
                 tracing::warn!(%name, error = %fault, "no certificate from the ACME server; tried again in {again:?} at the earliest");
             }
+        }
+    }
+
+    /// The server does not know it any more: the next order begins with another one.
+    async fn forget_account(&self) {
+        *self.account.lock().await = None;
+        if let Err(error) = off(&self.disk, |disk| disk.forget_account()).await {
+            tracing::warn!(%error, "the account of the ACME server stays on disk, though it is gone");
         }
     }
 
