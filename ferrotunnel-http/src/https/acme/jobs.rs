@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +39,8 @@ pub(in crate::https) struct Acme {
     attempts: Mutex<Attempts>,
     /// Names whose orders are under way; who waits for one waits for its sender to go.
     running: Mutex<HashMap<String, watch::Receiver<()>>>,
-    wanted: mpsc::UnboundedSender<Wanted>,
-    orders: Mutex<Option<mpsc::UnboundedReceiver<Wanted>>>,
+    wanted: mpsc::Sender<Wanted>,
+    orders: Mutex<Option<mpsc::Receiver<Wanted>>>,
     at_once: Semaphore,
     waiting: Semaphore,
     /// The way that has worked last.
@@ -71,7 +71,7 @@ impl Acme {
     pub(in crate::https) fn new(config: AcmeConfig, manner: &Manner) -> Result<Self, BuildError> {
         let client = Client::new(&config)?;
         let disk = Arc::new(Disk::open(&config.state, &config.server)?);
-        let (wanted, orders) = mpsc::unbounded_channel();
+        let (wanted, orders) = mpsc::channel(MOST_ORDERS);
         let this = Self {
             client,
             manner: manner.clone(),
@@ -95,12 +95,12 @@ impl Acme {
             reason: error.to_string(),
         })?;
         for (path, identity) in kept {
-            this.take_from_disk(path, identity);
+            this.take_from_disk(&path, identity);
         }
         Ok(this)
     }
 
-    fn take_from_disk(&self, path: PathBuf, identity: Result<TlsIdentity, BuildError>) {
+    fn take_from_disk(&self, path: &Path, identity: Result<TlsIdentity, BuildError>) {
         let certificate = identity
             .map_err(|error| error.to_string())
             .and_then(|identity| Certificate::new(identity, &self.manner).map_err(|why| why.0));
@@ -169,9 +169,9 @@ impl Acme {
             return None;
         }
         let (decided, receiver) = watch::channel(());
+        // There is room for as many as may run.
+        self.wanted.try_send(Wanted { name: name.to_owned(), decided }).ok()?;
         running.insert(name.to_owned(), receiver.clone());
-        drop(running);
-        let _ = self.wanted.send(Wanted { name: name.to_owned(), decided });
         Some(receiver)
     }
 
