@@ -250,6 +250,7 @@ fn clients_and_visitors_share_one_port() {
         let (_other, public) = bed.direct(echo.addr()).await;
         let mut visit = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visit).await;
+        drop(visit);
         client.shutdown().await.unwrap();
         bed.server.shutdown().await.unwrap();
     });
@@ -298,7 +299,8 @@ fn visitors_over_tls_count_like_others_and_are_told_when_there_is_no_place() {
         let (ca, site) = (Authority::new("ca"), Site::start().await);
         let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
         let bed = TestBed::with(Carrier::Tls, |server| {
-            let limits = LimitsConfig { max_visitors: 1, ..LimitsConfig::default() };
+            let mut limits = LimitsConfig::default();
+            limits.max_visitors = 1;
             secured(server, &identity).clients_on_https_port().limits(limits)
         });
         let bed = bed.await;
