@@ -32,7 +32,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Tcp(args) => block_on(tcp::run(args, output)),
         Command::Demo(args) => block_on(demo::run(args, output)),
         Command::Token(command) => token::run(&command, output),
-        Command::Cert(command) => cert::run(command, output),
+        Command::Cert(command) => cert::run(&command, output),
         Command::Password(args) => password::run(&args, output),
         Command::Reload(args) => block_on(reload::run(args, output)),
         Command::Check(args) => check::run(&args, output),

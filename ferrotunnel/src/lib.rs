@@ -3,6 +3,7 @@
 mod certificates;
 mod client;
 mod dev_certificate;
+mod doors;
 mod error;
 mod health;
 mod listener;

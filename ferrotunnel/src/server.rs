@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::doors::{HttpsSettings, Wishes, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
@@ -59,17 +60,6 @@ struct Settings {
     visitor_grace: Duration,
 }
 
-/// The HTTPS ingress.
-#[derive(Clone, Debug)]
-struct HttpsSettings {
-    bind: Place,
-    config: HttpsConfig,
-    /// Clients dial their carriers there too, and nowhere else.
-    is_shared: bool,
-    /// Who comes without TLS is sent there.
-    redirects: bool,
-}
-
 /// An address to listen on: a [`SocketAddr`] or its text.
 #[derive(Clone, Debug)]
 pub struct BindAddr(Result<SocketAddr, String>);
@@ -102,7 +92,7 @@ impl BindAddr {
 
 /// Where to listen, as the builder was told last.
 #[derive(Clone, Debug)]
-enum Wanted {
+pub(crate) enum Wanted {
     At(BindAddr),
     On(HandedOver),
 }
@@ -112,7 +102,7 @@ impl Wanted {
         Self::At(addr.into())
     }
 
-    fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
+    pub(crate) fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
         match self {
             Self::At(addr) => addr.resolve(bind).map(Place::At),
             Self::On(handed) => handed.resolve(listener),
@@ -621,100 +611,6 @@ impl Server {
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
-}
-
-/// A listener of visitors.
-struct Opened {
-    listener: tokio::net::TcpListener,
-    addr: SocketAddr,
-}
-
-/// The names are those of the settings: of a socket that was handed over, and of an address.
-fn open(
-    place: Option<Place>,
-    [handed_over, bound]: [&'static str; 2],
-) -> Result<(Option<Opened>, Option<Lent>), Error> {
-    let Some(place) = place else { return Ok((None, None)) };
-    let (listen, lent) = place.lend(handed_over)?;
-    let listener = server::bind(listen, bound)?;
-    let addr = listener.local_addr()?;
-    Ok((Some(Opened { listener, addr }), lent))
-}
-
-/// Both doors of the visitors of HTTP tunnels, until they have been told to stop and have drained.
-fn serve(
-    ingress: Arc<HttpIngress>,
-    http: Option<Opened>,
-    https: Option<(Arc<Https>, Opened)>,
-    stop: &watch::Sender<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let (stop, stop_secure) = (stop.subscribe(), stop.subscribe());
-    let secure = Arc::clone(&ingress);
-    let plain = async move {
-        if let Some(http) = http {
-            ingress.serve(http.listener, stop).await;
-        }
-    };
-    let secure = async move {
-        let Some((https, Opened { listener, .. })) = https else { return };
-        let looking = async {
-            Arc::clone(&https).watch().await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = secure.serve_https(Arc::clone(&https), listener, stop_secure) => {}
-            () = looking => {}
-        }
-    };
-    async move {
-        tokio::join!(plain, secure);
-    }
-}
-
-/// What else was said that has to do with HTTPS.
-struct Wishes {
-    clients_on_https_port: bool,
-    redirect_to_https: bool,
-    plaintext: bool,
-}
-
-fn https_settings(
-    bind: Option<Wanted>,
-    config: HttpsConfig,
-    tunnel: &Place,
-    wishes: Wishes,
-) -> Result<Option<HttpsSettings>, Error> {
-    let is_without =
-        config.identity.is_none() && config.directory.is_none() && config.acme.is_none();
-    let Some(bind) = bind else {
-        let unused = match config {
-            _ if wishes.clients_on_https_port => "clients_on_https_port",
-            _ if wishes.redirect_to_https => "redirect_to_https",
-            HttpsConfig { identity: Some(_), .. } => "https_identity_files",
-            HttpsConfig { directory: Some(_), .. } => "https_certificate_directory",
-            HttpsConfig { acme: Some(_), .. } => "acme",
-            HttpsConfig { oldest_tls: OldestTls::V1_3, .. } => "https_tls13_only",
-            _ => return Ok(None),
-        };
-        return Err(Error::config(format!(
-            "{unused} is of no use without https_bind; set that too"
-        )));
-    };
-    let bind = bind.resolve("https_bind", "https_listener")?;
-    let same = matches!((&bind, tunnel), (Place::At(one), Place::At(other)) if one == other && one.port() != 0);
-    let is_shared = wishes.clients_on_https_port || same;
-    if is_shared && wishes.plaintext {
-        return Err(Error::config(
-            "plaintext: carriers on the port of HTTPS are encrypted; drop it, or give clients a port of their own",
-        ));
-    }
-    if is_without {
-        return Err(Error::config(
-            "https_bind needs certificates: give https_identity_files, https_certificate_directory or acme",
-        ));
-    }
-    let redirects = wishes.redirect_to_https;
-    Ok(Some(HttpsSettings { bind, config, is_shared, redirects }))
 }
 
 fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {

@@ -56,7 +56,7 @@ pub struct Expiry {
 enum Greeted {
     /// Nothing more is to be done.
     Gone,
-    Visitor(Box<TlsVisitor>, Secured),
+    Visitor(TlsVisitor, Secured),
 }
 
 impl Https {
@@ -161,7 +161,7 @@ impl Https {
         if let Some((visitor, place)) = ingress.admit(peer, address) {
             let serving = Arc::clone(ingress.serving());
             drop((self, ingress));
-            serving.attend(*io, visitor.secured(secured), place, shutdown).await;
+            serving.attend(io, visitor.secured(secured), place, shutdown).await;
         }
     }
 
@@ -212,7 +212,7 @@ impl Https {
         let handshake = StartHandshake::from_parts(accepted, socket).into_stream(config);
         let io = timeout_at(deadline, handshake).await??;
         drop(place);
-        Ok(Greeted::Visitor(Box::new(TlsVisitor(io)), Secured { asked, shown }))
+        Ok(Greeted::Visitor(TlsVisitor(Box::new(io)), Secured { asked, shown }))
     }
 
     /// For a visitor that asks for that host.
