@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use ferrotunnel_plugin::Chain;
+
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
 #[derive(Clone, Debug)]
@@ -34,6 +36,8 @@ pub struct HttpConfig {
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
+    /// Who has a say in each request. Without any, as by default, a request passes one branch for it.
+    pub plugins: Option<Chain>,
 }
 
 impl Default for HttpConfig {
@@ -46,6 +50,7 @@ impl Default for HttpConfig {
             settling: None,
             pool_idle_timeout: Duration::from_secs(4),
             pool_max_idle_per_tunnel: 256,
+            plugins: None,
         }
     }
 }

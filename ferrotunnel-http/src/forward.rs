@@ -9,6 +9,7 @@ use std::{
 };
 
 use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
+use ferrotunnel_plugin::Chain;
 use http::{
     Method, Request, Response, StatusCode, Uri, Version,
     header::{CONNECTION, HOST, UPGRADE},
@@ -28,6 +29,7 @@ use crate::{
     headers,
     host::Asked,
     local::Local,
+    plugged::Asking,
     refusal::Refusal,
     sending::{Sending, Via},
     upgrade::Wish,
@@ -35,7 +37,7 @@ use crate::{
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
-struct Exchange {
+pub(crate) struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
 }
@@ -45,6 +47,8 @@ enum Forwarded {
     Done(Result<Exchange, Refusal>),
     /// Its tunnel may be there in a moment.
     NotYet(Request<Incoming>, Moment),
+    /// The plugins are to be asked first.
+    Asking(Box<Asking>, Chain),
 }
 
 /// Done when it is worth to look again.
@@ -54,7 +58,7 @@ type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
 enum Begun {
     Already(Result<Exchange, Refusal>),
     /// Boxed: few wait, and all would pay for it.
-    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+    InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
 /// Takes requests to the tunnels that their hosts name.
@@ -64,13 +68,15 @@ pub(crate) struct Forwarder {
     response_timeout: Option<Duration>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
+    plugins: Option<Chain>,
 }
 
 impl Forwarder {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let local = Local::new(routes.clone(), config, tasks);
         let settled_at = config.settling.map(|time| Instant::now() + time);
-        Self { routes, local, response_timeout: config.response_timeout, settled_at }
+        let (response_timeout, plugins) = (config.response_timeout, config.plugins.clone());
+        Self { routes, local, response_timeout, settled_at, plugins }
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -88,18 +94,18 @@ impl Forwarder {
         let begun = match self.forward(visitor, request) {
             Forwarded::Done(result) => Begun::Already(result),
             Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                self.clone().forward_later(visitor.clone(), request, moment),
+                self.clone().forward_later(visitor.clone(), request, moment, form),
+            )),
+            Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
+                self.clone().ask_plugins(plugins, visitor.clone(), asking, form),
             )),
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
-            let begun = match begun {
-                Begun::Already(begun) => begun,
-                Begun::InAMoment(begun) => begun.await,
-            };
             let response = match begun {
-                Ok(exchange) => forwarder.finish(exchange, &visitor).await,
-                Err(refusal) => Err(refusal),
+                Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
+                Begun::Already(Err(refusal)) => Err(refusal),
+                Begun::InAMoment(response) => response.await,
             };
             Ok(response.unwrap_or_else(|refusal| {
                 debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
@@ -126,25 +132,33 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let tunnel = match self.route(asked.as_ref()) {
-            Ok(tunnel) => tunnel,
+        let routed = self.route(asked.as_ref());
+        match &routed {
+            Ok(tunnel) => {
+                if let Some(away) = tunnel.away() {
+                    return Forwarded::NotYet(request, Box::pin(away));
+                }
+            }
             Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
                 return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
             }
-            Err(refusal) => return Forwarded::Done(Err(refusal)),
-        };
-        if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, Box::pin(away));
+            Err(_) => {}
         }
-        Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+        if let Some(plugins) = &self.plugins {
+            let asking = Box::new(Asking { request, asked, routed });
+            return Forwarded::Asking(asking, plugins.clone());
+        }
+        Forwarded::Done(routed.and_then(|tunnel| {
+            self.forward_to(&tunnel, visitor, asked.as_ref(), request.map(Body::passing))
+        }))
     }
 
-    fn forward_to(
+    pub(crate) fn forward_to(
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
         asked: Option<&Asked>,
-        mut request: Request<Incoming>,
+        mut request: Request<Body>,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request);
         let via = match &wish {
@@ -160,7 +174,7 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let request = Request::from_parts(head, Body::passing(body));
+        let request = Request::from_parts(head, body);
         let connections = self.local.connections(tunnel);
         Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
     }
@@ -175,17 +189,21 @@ impl Forwarder {
         visitor: Arc<Visitor>,
         mut request: Request<Incoming>,
         mut moment: Moment,
-    ) -> Result<Exchange, Refusal> {
+        form: Form,
+    ) -> Result<Response<Body>, Refusal> {
         loop {
             moment.await;
             match self.forward(&visitor, request) {
-                Forwarded::Done(result) => return result,
+                Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
+                Forwarded::Asking(asking, plugins) => {
+                    return Box::pin(self.ask_plugins(plugins, visitor, asking, form)).await;
+                }
             }
         }
     }
 
-    async fn finish(
+    pub(crate) async fn finish(
         &self,
         exchange: Exchange,
         visitor: &Visitor,

@@ -1,11 +1,12 @@
 //! The HTTP ingress of a FerroTunnel server.
 //!
 //! A request walks: [`HttpIngress`] accepts -> `connection` detects HTTP/1.1 or HTTP/2 -> `host`
-//! says whom it is for -> `forward` cleans its headers -> `sending` takes a connection from `local`,
+//! says whom it is for -> `plugged` asks the
+//! plugins, if there are any -> `forward` cleans its headers -> `sending` takes a connection from `local`,
 //! which runs through a stream of the tunnel -> the response comes back the same way. Bodies and
 //! trailers pass as they arrive; nothing is ever collected.
 //!
-//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, plugins.
+//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), TLS, what plugins do.
 
 mod answer;
 mod body;
@@ -24,6 +25,7 @@ mod ingress;
 mod local;
 mod multiplexed;
 mod page;
+mod plugged;
 mod refusal;
 mod sending;
 mod upgrade;

@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
+use http::StatusCode;
 
 use crate::host::BadHost;
 
@@ -33,6 +34,19 @@ pub(crate) enum Refusal {
     TunnelClosed,
     /// The local service took too long.
     Timeout,
+    /// A plugin says no.
+    Rejected(Box<Rejected>),
+    /// A plugin did not work.
+    PluginFailed,
+}
+
+/// How a plugin says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// From 400 to 599.
+    pub(crate) status: StatusCode,
+    /// For the visitor.
+    pub(crate) reason: String,
 }
 
 impl Refusal {

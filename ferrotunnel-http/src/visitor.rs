@@ -63,6 +63,11 @@ impl Visitor {
         }
     }
 
+    /// Its address, which for IPv4 is one on every listener.
+    pub(crate) fn canonical(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip().to_canonical(), self.address.port())
+    }
+
     /// The same with its place among those of its source.
     pub(crate) fn placed(self, place: Option<CrowdSeat>) -> Self {
         Self { _place: place, ..self }

@@ -5,6 +5,7 @@ mod client;
 mod error;
 mod listener;
 mod place;
+mod plugins;
 mod server;
 mod settings;
 mod tunnel;
@@ -22,6 +23,9 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+/// Plugins, and those that come along.
+pub use ferrotunnel_plugin as plugin;
+pub use ferrotunnel_plugin::Plugin;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

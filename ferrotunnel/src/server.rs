@@ -14,12 +14,14 @@ use ferrotunnel_core::{
     check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
+use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
+use crate::plugins::Plugins;
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -121,6 +123,7 @@ pub struct ServerBuilder {
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
+    plugins: Plugins,
 }
 
 impl Default for ServerBuilder {
@@ -139,6 +142,7 @@ impl Default for ServerBuilder {
             threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: VISITOR_GRACE,
+            plugins: Plugins::default(),
         }
     }
 }
@@ -300,6 +304,14 @@ impl ServerBuilder {
         self
     }
 
+    /// A plugin, which has a say in each session, registration and request, and sees streams come and go; may
+    /// be called several times. They are asked in the order in which they are given.
+    #[must_use]
+    pub fn plugin(mut self, plugin: impl Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
     /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
     /// they are turned away at once.
@@ -364,6 +376,7 @@ impl ServerBuilder {
         check_time("http_header_timeout", http.header_read_timeout)?;
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
+        http.plugins = self.plugins.chain();
         http.max_visitors = self.limits.max_visitors;
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);

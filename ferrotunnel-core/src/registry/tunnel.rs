@@ -259,6 +259,16 @@ impl Tunnel {
                 || presence.carriers.iter().any(|one| one.owner.client_id == owner.client_id))
     }
 
+    /// Whose it is.
+    pub fn principal_name(&self) -> &str {
+        self.principal.name()
+    }
+
+    /// A session it is registered over: the first of them, if there is one at present.
+    pub fn session(&self) -> Option<SessionId> {
+        self.presence.lock().carriers.first().map(|one| one.owner.session_id)
+    }
+
     pub(super) fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }

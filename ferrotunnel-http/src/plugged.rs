@@ -1,0 +1,153 @@
+//! A request that plugins are asked about. Without plugins nothing of this runs.
+
+use std::sync::Arc;
+
+use ferrotunnel_core::Tunnel;
+use ferrotunnel_plugin::{Answer, Chain, Dir, RequestContext, TunnelContext};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING, UPGRADE},
+};
+use hyper::body::Incoming;
+use tracing::debug;
+
+use crate::{
+    answer::{Form, answer},
+    body::Body,
+    forward::Forwarder,
+    host::Asked,
+    refusal::{Refusal, Rejected},
+    visitor::Visitor,
+};
+
+/// A request that has come as far as the plugins.
+pub(crate) struct Asking {
+    pub(crate) request: Request<Incoming>,
+    pub(crate) asked: Option<Asked>,
+    /// Whose it is, if anybody's: plugins see those too that are nobody's.
+    pub(crate) routed: Result<Arc<Tunnel>, Refusal>,
+}
+
+impl Forwarder {
+    /// Answers a request, with a response that the plugins have seen.
+    pub(crate) async fn ask_plugins(
+        self: Arc<Self>,
+        plugins: Chain,
+        visitor: Arc<Visitor>,
+        asking: Box<Asking>,
+        form: Form,
+    ) -> Result<Response<Body>, Refusal> {
+        let Asking { request, asked, routed } = *asking;
+        let tunnel = routed.as_ref().ok().map(|tunnel| about(tunnel));
+        let context = RequestContext::new(visitor.canonical(), visitor.ingress, tunnel);
+
+        let (head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
+        let framing = Framing::of(head.version, &head.headers);
+        let mut shown = Request::from_parts(head, ());
+        let (exchange, decided) = plugins.request(&mut shown, context).await;
+        let (mut head, ()) = shown.into_parts();
+        framing.restore(&mut head.version, &mut head.headers);
+
+        let response = match (decided, routed) {
+            (Some(decided), _) => Ok(said(decided, form)),
+            (None, Err(refusal)) => Err(refusal),
+            (None, Ok(_)) if head.method == Method::CONNECT => Err(Refusal::Connect),
+            (None, Ok(tunnel)) => {
+                let body = Body::passing(body).watched(exchange.watch(Dir::Request));
+                let request = Request::from_parts(head, body);
+                match self.forward_to(&tunnel, &visitor, asked.as_ref(), request) {
+                    Ok(sent) => self.finish(sent, &visitor).await,
+                    Err(refusal) => Err(refusal),
+                }
+            }
+        };
+        let response = response.unwrap_or_else(|refusal| {
+            debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
+            exchange.is_answered_by_server();
+            answer(&refusal, form)
+        });
+
+        let (head, mut body) = response.into_parts();
+        let was = head.status;
+        let mut framing = Framing::of(head.version, &head.headers);
+        let mut shown = Response::from_parts(head, ());
+        let replace = |decided| {
+            let (head, instead) = said(decided, form).into_parts();
+            body = instead;
+            framing = Framing::of(head.version, &head.headers);
+            Response::from_parts(head, ())
+        };
+        exchange.response(&mut shown, replace).await;
+        let (mut head, ()) = shown.into_parts();
+        framing.restore(&mut head.version, &mut head.headers);
+        if head.status != was {
+            if was == StatusCode::SWITCHING_PROTOCOLS {
+                // The local service has switched, and nobody follows.
+                drop(visitor.upgrade.lock().take());
+                head.headers.remove(CONNECTION);
+                head.headers.remove(UPGRADE);
+            } else if head.status.is_informational() {
+                head.status = StatusCode::INTERNAL_SERVER_ERROR;
+                tracing::error!(status = %was, "a plugin made an interim status of a final one");
+            }
+        }
+        let watch = exchange.watch(Dir::Response);
+        if is_head {
+            // It is not sent, whatever it is.
+            watch.end();
+        }
+        Ok(Response::from_parts(head, body.watched(watch)))
+    }
+}
+
+fn about(tunnel: &Tunnel) -> TunnelContext {
+    TunnelContext::new(tunnel.name(), tunnel.kind(), tunnel.session(), tunnel.principal_name())
+}
+
+/// What a plugin answers.
+fn said(decided: Answer, form: Form) -> Response<Body> {
+    match decided {
+        Answer::Reject { status, reason } => {
+            answer(&Refusal::Rejected(Box::new(Rejected { status, reason })), form)
+        }
+        Answer::Respond(mut response) => {
+            FRAMING.iter().for_each(|name| drop(response.headers_mut().remove(name)));
+            *response.version_mut() = Version::HTTP_11;
+            response.map(Body::from)
+        }
+        Answer::Redirect { status, location } => {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = status;
+            response.headers_mut().insert(LOCATION, location);
+            response
+        }
+        Answer::Failed => answer(&Refusal::PluginFailed, form),
+    }
+}
+
+/// What says where a message ends and what its connection becomes. Whoever could change it could make two
+/// requests of one.
+struct Framing {
+    version: Version,
+    headers: [Vec<HeaderValue>; 4],
+}
+
+impl Framing {
+    fn of(version: Version, headers: &HeaderMap) -> Self {
+        let headers = FRAMING.map(|name| headers.get_all(name).iter().cloned().collect());
+        Self { version, headers }
+    }
+
+    fn restore(self, version: &mut Version, headers: &mut HeaderMap) {
+        *version = self.version;
+        for (name, values) in FRAMING.into_iter().zip(self.headers) {
+            headers.remove(&name);
+            for value in values {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+}
+
+const FRAMING: [HeaderName; 4] = [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE];
