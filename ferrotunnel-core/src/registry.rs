@@ -32,6 +32,7 @@ use self::port::Port;
 use self::tunnel::{Member, Places};
 pub use self::tunnel::{Tunnel, TunnelUid};
 use crate::crowd::Crowd;
+use crate::hooks::ServerHooks;
 use crate::options::{CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
@@ -67,6 +68,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
+    /// Who sees the streams of visitors.
+    pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 /// All tunnels of a server. A cheap handle.
@@ -373,7 +376,7 @@ impl Registry {
     fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
-        let places = Places::new(most, self.0.meters.clone());
+        let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
         Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
     }
 

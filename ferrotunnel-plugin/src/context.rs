@@ -181,12 +181,12 @@ impl SessionContext {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RegistrationContext {
-    /// The session that asks.
-    pub session: SessionId,
+    /// The session that asks. At a client it is not known of a tunnel that has not stood yet.
+    pub session: Option<SessionId>,
     /// Whose session it is. Empty at a client.
     pub principal: String,
-    /// What the tunnel is to carry.
-    pub kind: TunnelKind,
+    /// What the tunnel is to carry. At a client it is not known of a tunnel that has not stood yet.
+    pub kind: Option<TunnelKind>,
     /// The name that is asked for; empty: the server picks one.
     pub name: String,
     /// Further host names.
@@ -198,9 +198,9 @@ pub struct RegistrationContext {
 impl RegistrationContext {
     /// A registration of that kind and name.
     pub fn new(
-        session: SessionId,
+        session: Option<SessionId>,
         principal: impl Into<String>,
-        kind: TunnelKind,
+        kind: Option<TunnelKind>,
         name: impl Into<String>,
     ) -> Self {
         let (principal, name) = (principal.into(), name.into());

@@ -42,15 +42,16 @@ pub trait Plugin: Send + Sync + 'static {
     }
 
     /// At a server: a client has proven its token, and its session is about to begin. [`PluginAction::Reject`] refuses
-    /// it, and the client is told the reason; it comes back as after any refusal, with growing pauses.
+    /// it, and the client is told the reason; it comes back as after any refusal, with growing pauses. What has not
+    /// decided after 10 s has refused, here and in [`on_registration`](Self::on_registration).
     ///
     /// At a client: a session has begun. There is nothing to refuse any more.
     async fn on_session(&self, _session: &SessionContext) -> Result<PluginAction> {
         Ok(PluginAction::Continue)
     }
 
-    /// A client asks for a tunnel that it may have. [`PluginAction::Reject`] refuses it. What the same session asks for
-    /// later waits meanwhile. Not at a client.
+    /// A client asks for a tunnel. [`PluginAction::Reject`] refuses it; what passes is still for the server to grant.
+    /// What the same session asks for later waits meanwhile. Not at a client.
     async fn on_registration(&self, _wanted: &RegistrationContext) -> Result<PluginAction> {
         Ok(PluginAction::Continue)
     }

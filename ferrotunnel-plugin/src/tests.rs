@@ -253,7 +253,8 @@ fn sessions_and_registrations_are_refused_with_a_reason() {
         plugin.decides = decides;
         let chain = chain(vec![plugin]);
         let session = SessionContext::new(SessionId(1), "peer");
-        let wanted = RegistrationContext::new(SessionId(1), "", TunnelKind::Http, "app");
+        let wanted =
+            RegistrationContext::new(Some(SessionId(1)), "", Some(TunnelKind::Http), "app");
         let session = chain.session(&session).now_or_never().unwrap();
         assert_eq!(session, chain.registration(&wanted).now_or_never().unwrap());
         session

@@ -10,8 +10,8 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerTls, Shards, TurnedAway,
-    check_principals,
+    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerHooks, ServerTls, Shards,
+    TurnedAway, check_principals,
 };
 use ferrotunnel_http::{HttpConfig, HttpIngress};
 use ferrotunnel_plugin::Plugin;
@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
-use crate::plugins::Plugins;
+use crate::plugins::{Hooks, Plugins};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -353,6 +353,7 @@ impl ServerBuilder {
         let visited = http_bind.as_ref().unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
         let transport = transport(self.plaintext, self.tls)?;
+        http.plugins = self.plugins.chain();
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -376,7 +377,6 @@ impl ServerBuilder {
         check_time("http_header_timeout", http.header_read_timeout)?;
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
-        http.plugins = self.plugins.chain();
         http.max_visitors = self.limits.max_visitors;
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
@@ -425,7 +425,9 @@ impl Server {
                 (Some((listener, addr)), lent)
             }
         };
-        let engine = ServerEngine::start(ServerConfig {
+        let hooks = settings.http.plugins.clone();
+        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
+        let config = ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
             token: settings.token,
@@ -438,7 +440,8 @@ impl Server {
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
             heartbeat: HEARTBEAT,
-        })?;
+        };
+        let engine = ServerEngine::start_with(config, hooks)?;
         // From here on nothing fails.
         [tunnel_lent, http_lent].into_iter().flatten().for_each(Lent::spend);
         let http = http.map(|(listener, addr)| {

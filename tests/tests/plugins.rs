@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrotunnel::plugin::http::{HeaderValue, Method, Request, Response, StatusCode};
-use ferrotunnel::plugin::{
-    AnsweredBy, Outcome, PluginAction, RequestContext, Result, async_trait,
-};
+use ferrotunnel::plugin::{AnsweredBy, Outcome, PluginAction, RequestContext, Result, async_trait};
 use ferrotunnel::{Plugin, ServerBuilder};
 use ferrotunnel_tests::{
     Answer, Carrier, Site, TestBed, collect, eventually, over_both, run, run_logged, send, soon,
@@ -45,7 +43,9 @@ impl Plugin for Doorman {
                 let tunnel = context.tunnel().ok_or("no tunnel")?.name.clone();
                 request.headers_mut().insert("x-tunnel", HeaderValue::try_from(tunnel)?);
                 request.headers_mut().insert("content-length", HeaderValue::from_static("99"));
-                request.headers_mut().insert("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
+                request
+                    .headers_mut()
+                    .insert("x-forwarded-for", HeaderValue::from_static("9.9.9.9"));
                 PluginAction::Continue
             }
             "/connect" => {
@@ -270,7 +270,8 @@ fn a_body_that_a_plugin_cuts_is_no_whole_one() {
 fn a_websocket_passes_the_plugins() {
     run(async {
         let clerk = Clerk::default();
-        let bed = TestBed::with(Carrier::Tls, |server| server.plugin(clerk.clone()).plugin(Doorman));
+        let bed =
+            TestBed::with(Carrier::Tls, |server| server.plugin(clerk.clone()).plugin(Doorman));
         let bed = bed.await;
         let local = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = bed.http("app", local.local_addr().unwrap()).await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::Contention;
-use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
+use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -23,6 +23,7 @@ use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
+use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{CarrierNumber, join, prefer};
 use crate::session::Session;
 use crate::tasks::Tasks;
@@ -49,6 +50,8 @@ pub(super) struct State {
     pub(super) alarms: watch::Sender<u32>,
     /// There was a session: the server took this token, and proved that it knows it.
     pub(super) token_was_right: AtomicBool,
+    /// Who sees streams.
+    hooks: Option<Arc<dyn StreamHooks>>,
 }
 
 #[derive(Default)]
@@ -225,7 +228,30 @@ impl State {
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
             token_was_right: AtomicBool::new(false),
+            hooks: None,
         }
+    }
+
+    /// The same with somebody who sees its streams.
+    pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
+    pub(super) fn opened(&self, spec: &TunnelSpec, open: &Open) -> Option<Box<dyn Send + Sync>> {
+        let hooks = self.hooks.as_ref()?;
+        let picked = || {
+            let tunnels = self.tunnels.lock();
+            tunnels.wanted.get(&open.tunnel).and_then(|it| it.picked.values().next().cloned())
+        };
+        let name = match (spec.name.as_str(), spec.port) {
+            ("", 0) => picked().unwrap_or_default(),
+            ("", port) => port.to_string(),
+            (name, _) => name.to_owned(),
+        };
+        let (kind, visitor) = (spec.kind, open.visitor);
+        let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
+        Some(hooks.opened(stream))
     }
 
     pub(super) fn add(

@@ -17,6 +17,7 @@ use super::health::Health;
 use crate::balance::{Balance, Turn};
 use crate::clock;
 use crate::direct::Streams;
+use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::seat::Seat;
@@ -62,11 +63,17 @@ pub(super) struct Places {
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
     meters: Meters,
+    /// Who sees the streams.
+    hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl Places {
-    pub(super) fn new(most: Arc<AtomicUsize>, meters: Meters) -> Self {
-        Self { taken: Arc::default(), most, meters }
+    pub(super) fn new(
+        most: Arc<AtomicUsize>,
+        meters: Meters,
+        hooks: Option<Arc<dyn ServerHooks>>,
+    ) -> Self {
+        Self { taken: Arc::default(), most, meters, hooks }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -167,7 +174,19 @@ impl Tunnel {
             return Err(OpenError::LimitReached);
         };
         let (stream, home) = self.open_anywhere(visitor, ingress)?;
-        Ok((stream.seated(place), home))
+        Ok((stream.seated(self.seen(place, visitor)), home))
+    }
+
+    /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
+    fn seen(&self, place: Seat, visitor: SocketAddr) -> Seat {
+        let Some(hooks) = &self.places.hooks else { return place };
+        place.keeping(hooks.opened(OpenedStream {
+            tunnel: &self.name,
+            kind: self.kind,
+            session: self.session(),
+            principal: self.principal.name(),
+            visitor: Some(visitor),
+        }))
     }
 
     /// Over the carrier whose turn it is.
@@ -245,6 +264,7 @@ impl Tunnel {
         });
         match found {
             Some((one, seat, pacing)) => {
+                let seat = self.seen(seat, visitor.addr);
                 one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
             }
             None => otherwise(visitor),
