@@ -8,6 +8,7 @@
 //! Not here: sockets, HTTP connections and how a visitor is told. Those who carry traffic call the chain.
 
 mod action;
+mod builtin;
 mod chain;
 mod contain;
 mod context;
@@ -20,6 +21,9 @@ mod tests;
 pub use action::{Answer, Error, PluginAction, Result};
 /// The attribute that [`Plugin`]s are written with.
 pub use async_trait::async_trait;
+pub use builtin::{
+    AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret, VisitorSecretError,
+};
 pub use bytes::Bytes;
 pub use chain::Chain;
 pub use context::{
