@@ -13,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use ferrotunnel::{Balance, Connections, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
+pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
@@ -20,6 +21,7 @@ use crate::tunnel::Sharing;
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
+mod plugins;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -129,6 +131,8 @@ pub(crate) struct TokenArg {
 pub(crate) enum TokenCommand {
     /// Make a token for one user, and the lines by which a server knows it
     New(TokenNewArgs),
+    /// Make a secret for the visitors of a server, and the lines by which it knows it
+    Visitor,
 }
 
 /// How it ends.
@@ -199,6 +203,8 @@ pub(crate) struct ServerArgs {
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
     pub(crate) timeouts: HttpTimeoutArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.

@@ -2,10 +2,12 @@
 
 mod certificates;
 mod changes;
+mod plugins;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
     Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
     Retry, Server, ServerBuilder, ServerMode,
@@ -23,6 +25,8 @@ use crate::value::{Secret, ServerAddr};
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::changes;
+use self::plugins::PluginSettings;
+pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -38,6 +42,7 @@ pub(crate) struct ServerSettings {
     visitor_grace: Option<Duration>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
+    plugins: PluginSettings,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -73,6 +78,7 @@ impl ServerSettings {
             visitor_grace: args.visitor_grace,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
+            plugins: PluginSettings::new(args.plugins)?,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -92,7 +98,8 @@ impl ServerSettings {
     /// settings say.
     pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
         self.encryption.check_files()?;
-        let mut builder = self.builder();
+        let log = self.plugins.open_log()?;
+        let mut builder = self.builder(log);
         if let Some(listener) = sockets.tunnel {
             builder = builder.tunnel_listener(listener);
         }
@@ -104,12 +111,12 @@ impl ServerSettings {
 
     /// Whether the library takes them. Reads no file.
     pub(crate) fn check(self) -> Result<(), Failure> {
-        self.builder().build()?;
+        self.builder(None).build()?;
         Ok(())
     }
 
-    /// Reads no file.
-    fn builder(self) -> ServerBuilder {
+    /// Opens no file.
+    fn builder(self, log: Option<AccessLog>) -> ServerBuilder {
         let mut builder = Server::builder()
             .principals(self.principals)
             .bind(self.bind)
@@ -138,7 +145,7 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
-        self.encryption.apply(builder)
+        self.encryption.apply(self.plugins.apply(builder, log))
     }
 }
 
@@ -301,9 +308,10 @@ impl ServerArgs {
         self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
     }
 
-    /// With a token, where only the rest of the settings is looked at.
+    /// With a token, and without halves of what may become whole, where only the rest of the settings is looked at.
     pub(crate) fn with_some_token(self) -> Self {
-        Self { token: self.token.or_some(), ..self }
+        let plugins = self.plugins.without_halves();
+        Self { token: self.token.or_some(), plugins, ..self }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ferrotunnel::plugin::LogFormat;
 use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
@@ -95,6 +96,11 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
 
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
+    text.parse()
+}
+
+/// What a line of the access log looks like.
+pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
     text.parse()
 }
 

@@ -88,6 +88,8 @@ fn every_server_flag_is_understood() {
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
+                --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                  --drain-timeout 2m";
     let server = server(line);
     assert_eq!(server.bind, "[::]:1".parse().ok());
@@ -113,6 +115,13 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(server.plugins.visitor_secret_hash.map(|hashes| hashes.len()), Some(2));
+    assert_eq!(server.plugins.max_requests_per_address, Some(1));
+    assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.circuit_breaker, Some(3));
+    assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
+    assert_eq!(server.plugins.access_log, Some("-".into()));
+    assert_eq!(server.plugins.access_log_format, Some(ferrotunnel::plugin::LogFormat::Common));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
 }
 
