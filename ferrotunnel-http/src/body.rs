@@ -13,6 +13,9 @@ use hyper::body::Incoming;
 
 use crate::in_flight::InFlight;
 
+/// Of either side, or a plugin's.
+type BoxError = Box<dyn Error + Send + Sync>;
+
 pub(crate) struct Body {
     source: Source,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
@@ -24,7 +27,7 @@ pub(crate) struct Body {
 enum Source {
     Passing(Incoming),
     /// Broke off; the error is told at the next turn.
-    Broken(Option<Box<dyn Error + Send + Sync>>),
+    Broken(Option<BoxError>),
     Ours(Option<Bytes>),
 }
 
@@ -56,9 +59,9 @@ impl Body {
 impl Body {
     fn breaks(
         &mut self,
-        error: Box<dyn Error + Send + Sync>,
+        error: BoxError,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         self.source = Source::Broken(Some(error));
         cx.waker().wake_by_ref();
         Poll::Pending
@@ -80,7 +83,7 @@ impl From<Bytes> for Body {
 /// first and on several nearly always.
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,

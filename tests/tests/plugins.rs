@@ -55,8 +55,8 @@ impl Plugin for Doorman {
             "/fail" => return Err("secret words".into()),
             "/panic" => {
                 tokio::task::yield_now().await;
-                let nothing: Option<()> = None;
-                nothing.unwrap();
+                // Not there, as the plugin believes it is.
+                request.headers_mut().remove("x-missing").unwrap();
                 PluginAction::Continue
             }
             _ => PluginAction::Continue,
