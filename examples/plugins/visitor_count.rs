@@ -30,7 +30,7 @@ impl Plugin for VisitorCount {
         match answer {
             RegistrationAnswer::Registered(url) => println!("{} is at {url}", wanted.name),
             RegistrationAnswer::Refused(reason) => {
-                println!("{} is not there: {reason}", wanted.name)
+                println!("{} is not there: {reason}", wanted.name);
             }
             _ => {}
         }
