@@ -3,6 +3,7 @@
 use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
+use ferrotunnel_plugin::BrokenOff;
 use http::StatusCode;
 
 use crate::host::BadHost;
@@ -56,6 +57,12 @@ impl Refusal {
         while let Some(error) = next {
             if let Some(open) = error.downcast_ref::<OpenError>() {
                 return Self::from(*open);
+            }
+            if error.is::<BrokenOff>() {
+                return Self::Rejected(Box::new(Rejected {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: "The body of the request was not let through to its end.".to_owned(),
+                }));
             }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
