@@ -138,3 +138,17 @@ const MARGIN: usize = 64;
 
 /// Some 100 bytes each, and a reason to look at what asks for so many.
 const MOST_WAITING: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hook_that_does_not_decide_has_refused() {
+        let began = tokio::time::Instant::now();
+        let decided = decide(Box::pin(std::future::pending())).await;
+        assert!(decided.unwrap_err().contains("in time"));
+        assert_eq!(began.elapsed(), DECIDE_WITHIN);
+        assert_eq!(decide(Box::pin(async { Ok(()) })).await, Ok(()));
+    }
+}

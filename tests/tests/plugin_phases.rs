@@ -2,11 +2,15 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
+use ferrotunnel::plugin::http::Request;
 use ferrotunnel::plugin::{
-    PluginAction, RegistrationAnswer, RegistrationContext, Result, SessionContext, StreamContext,
-    async_trait,
+    PluginAction, RegistrationAnswer, RegistrationContext, RequestContext, Result, SessionContext,
+    StreamContext, async_trait,
 };
 use ferrotunnel::{Client, ClientEvent, Plugin, Retry, Streams, Tunnel, TunnelKind};
 use ferrotunnel_tests::{
@@ -14,7 +18,9 @@ use ferrotunnel_tests::{
     soon,
 };
 use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 /// Writes down what it hears, and refuses names that say so.
 #[derive(Clone, Default)]
@@ -185,5 +191,135 @@ fn a_client_s_plugins_hear_of_tunnels_that_are_lost() {
             clerk.heard.lock().iter().any(|line| line.starts_with("has no app: "))
         })
         .await;
+    });
+}
+
+/// Takes its time.
+#[derive(Clone, Default)]
+struct Slow(Arc<Gate>);
+
+#[derive(Default)]
+struct Gate {
+    asked: AtomicUsize,
+    open: Notify,
+}
+
+#[async_trait]
+impl Plugin for Slow {
+    async fn on_registration(&self, wanted: &RegistrationContext) -> Result<PluginAction> {
+        if wanted.name == "slow" {
+            self.0.asked.fetch_add(1, Ordering::Relaxed);
+            self.0.open.notified().await;
+        }
+        Ok(PluginAction::Continue)
+    }
+
+    async fn on_request(
+        &self,
+        request: &mut Request<()>,
+        _: &RequestContext,
+    ) -> Result<PluginAction> {
+        if request.uri().path() == "/slow" {
+            self.0.asked.fetch_add(1, Ordering::Relaxed);
+            self.0.open.notified().await;
+        }
+        Ok(PluginAction::Continue)
+    }
+}
+
+impl Slow {
+    async fn is_asked(&self) {
+        eventually("the plugin to be asked", || self.0.asked.load(Ordering::Relaxed) > 0).await;
+    }
+}
+
+#[test]
+fn what_a_client_takes_back_while_a_plugin_decides_does_not_stay() {
+    over_both(async |carrier| {
+        let slow = Slow::default();
+        let bed = TestBed::with(carrier, |server| server.plugin(slow.clone())).await;
+        let client = bed.client().build().unwrap();
+        {
+            let mut listening = pin!(client.listen(Tunnel::http("slow")));
+            tokio::select! {
+                _ = &mut listening => unreachable!("nobody has decided"),
+                () = slow.is_asked() => {}
+            }
+        }
+        let mut other = pin!(client.listen(Tunnel::http("other")));
+        // What is asked for later waits, and so comes behind what was taken back.
+        tokio::select! {
+            biased;
+            _ = &mut other => unreachable!("it overtook the first"),
+            () = tokio::task::yield_now() => {}
+        }
+        slow.0.open.notify_one();
+        let other = soon("the other tunnel", other).await.unwrap();
+        assert_eq!(bed.server.tunnels(), 1);
+        drop(other);
+    });
+}
+
+#[test]
+fn a_slow_plugin_holds_up_its_own_request_only() {
+    over_both(async |carrier| {
+        let slow = Slow::default();
+        let bed = TestBed::with(carrier, |server| server.plugin(slow.clone())).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let mut held = pin!(bed.get("app", "/slow"));
+        tokio::select! {
+            _ = &mut held => unreachable!("nobody has decided"),
+            () = slow.is_asked() => {}
+        }
+        assert_eq!(soon("another answer", bed.get("app", "/hello")).await.body, "hello");
+        slow.0.open.notify_one();
+        assert_eq!(soon("the held answer", held).await.status, 200);
+    });
+}
+
+#[test]
+fn a_plugin_that_does_not_decide_holds_up_no_shutdown() {
+    run(async {
+        let slow = Slow::default();
+        let server = TestBed::server(Carrier::Tls).plugin(slow.clone());
+        let server = server.drain_grace(Duration::from_millis(100)).build().unwrap();
+        let server = server.spawn().await.unwrap();
+        let http = server.http_addr().unwrap();
+        let asking = tokio::spawn(async move {
+            let mut visitor = TcpStream::connect(http).await.unwrap();
+            visitor.write_all(b"GET /slow HTTP/1.1\r\nhost: app.localhost\r\n\r\n").await.unwrap();
+            let _ = visitor.read_to_end(&mut Vec::new()).await;
+        });
+        slow.is_asked().await;
+        soon("the end of the server", server.shutdown()).await.unwrap();
+        soon("the end of the connection", asking).await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_a_plugin_refuses_comes_back_more_and_more_slowly() {
+    run(async {
+        let clerk = Clerk { refuses_sessions: true, ..Clerk::default() };
+        let bed = TestBed::with(Carrier::Tls, |server| server.plugin(clerk)).await;
+        let tunnel = Tunnel::http("app").local_addr("1");
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        let mut events = client.events();
+        let starting = client.start();
+        let pauses = async {
+            let mut longest = Duration::ZERO;
+            while longest < Duration::from_millis(300) {
+                if let ClientEvent::Disconnected { retry_in, reason, .. } =
+                    events.recv().await.unwrap()
+                {
+                    assert!(reason.contains("come on Monday"), "{reason}");
+                    longest = longest.max(retry_in);
+                }
+            }
+        };
+        tokio::select! {
+            started = starting => unreachable!("{started:?}"),
+            () = soon("longer pauses", pauses) => {}
+        }
     });
 }
