@@ -64,6 +64,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         domain: "localhost".to_owned(),
         only_tunnel_answers: false,
         http_port: Some(80),
+        https_port: None,
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         limits,
         shards: Shards::inherit(),
@@ -93,6 +94,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
             port: 0,
             options: Vec::new(),
             target: "1".parse().unwrap(),
+            health: None,
         };
         tunnels.push(client.add(spec).await.unwrap().0);
     }

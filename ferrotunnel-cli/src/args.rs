@@ -10,17 +10,19 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Balance, Connections, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, HealthCheck, ServerMode, Streams};
 
 pub(crate) use self::certificates::ClientTlsArgs;
+pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
-use crate::tunnel::Sharing;
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod certificates;
+mod https;
 mod plugins;
 
 /// Expose a service behind NAT through a public server.
@@ -82,6 +84,9 @@ pub(crate) enum Command {
     /// Make tokens for the users of a server
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Make certificates for development
+    #[command(subcommand)]
+    Cert(CertCommand),
     /// Tell a running server to read its settings file again, and say what came of it
     Reload(ReloadArgs),
     /// Look through a settings file without starting anything
@@ -133,6 +138,22 @@ pub(crate) enum TokenCommand {
     New(TokenNewArgs),
     /// Make a secret for the visitors of a server, and the lines by which it knows it
     Visitor,
+}
+
+/// What can be done with certificates; one variant for each file in `commands/cert/`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertCommand {
+    /// Make a certificate for visitors of your own, who trust it once they are told
+    Dev(CertDevArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CertDevArgs {
+    /// Hosts that it is for, besides localhost and the loopback addresses, like app.localhost or *.tunnel.localhost
+    pub(crate) hosts: Vec<String>,
+    /// Where the files go; the directory is made if need be
+    #[arg(long, value_name = "DIR", default_value = "ferrotunnel-dev")]
+    pub(crate) dir: PathBuf,
 }
 
 /// How it ends.
@@ -191,6 +212,9 @@ pub(crate) struct ServerArgs {
     /// once [default: 3s]
     #[arg(long, env = "FERROTUNNEL_VISITOR_GRACE", value_name = "TIME", value_parser = value::time_or_none)]
     pub(crate) visitor_grace: Option<Duration>,
+    /// Pages for browsers when an answer is the server's own: 404.html and the like, and default.html
+    #[arg(long, env = "FERROTUNNEL_ERROR_PAGES", value_name = "DIR")]
+    pub(crate) error_pages: Option<PathBuf>,
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
@@ -203,6 +227,8 @@ pub(crate) struct ServerArgs {
     pub(crate) limits: LimitsArgs,
     #[command(flatten)]
     pub(crate) timeouts: HttpTimeoutArgs,
+    #[command(flatten)]
+    pub(crate) https: HttpsArgs,
     #[command(flatten)]
     pub(crate) plugins: PluginArgs,
 }
@@ -318,18 +344,20 @@ pub(crate) struct ClientArgs {
     pub(crate) config: ConfigArg,
     #[command(flatten)]
     pub(crate) connect: Given<ConnectArgs>,
-    /// The local service: host:port, a port, or unix:/path. Given, it makes the one tunnel there is; without it the
+    /// The local service: host:port, a port, unix:/path, or https://host:port. Given, it makes the one tunnel there is; without it the
     /// tunnels are those of the settings file
     #[arg(long, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) local_addr: Option<LocalTarget>,
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct HttpArgs {
-    /// The local service: a port, host:port, or unix:/path
+    /// The local service: a port, host:port, unix:/path, or https://host:port
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
@@ -347,6 +375,8 @@ pub(crate) struct HttpArgs {
     pub(crate) http2: bool,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 /// How several clients have one tunnel together.
@@ -360,17 +390,53 @@ pub(crate) struct SharingArgs {
     /// (least-streams), or in turn (round-robin) [default: least-streams]
     #[arg(long, env = "FERROTUNNEL_BALANCE", value_name = "HOW", value_parser = value::balance)]
     pub(crate) balance: Option<Balance>,
+    /// Look after the local service, and let the server send visitors to others of the group while it is down: tcp for a
+    /// connection, or the path of an HTTP request
+    #[arg(long, env = "FERROTUNNEL_HEALTH_CHECK", value_name = "HOW", value_parser = value::health_check)]
+    pub(crate) health_check: Option<HealthCheck>,
+    /// From one check to the next [default: 10s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_INTERVAL", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_interval: Option<Duration>,
+    /// How long a check may take [default: 5s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_TIMEOUT", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_timeout: Option<Duration>,
+    /// How many checks have to fail in a row [default: 3]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_THRESHOLD", value_name = "COUNT", value_parser = value::count::<u32>, requires = "health_check")]
+    pub(crate) health_threshold: Option<u32>,
+}
+
+/// How a local service is verified that speaks TLS.
+#[derive(Debug, Args)]
+pub(crate) struct LocalTlsArgs {
+    /// CAs, PEM: one of them must have issued the certificate of an https:// target [default: those that the system trusts]
+    #[arg(long, env = "FERROTUNNEL_LOCAL_CA", value_name = "FILE")]
+    pub(crate) local_ca: Option<PathBuf>,
+    /// Take any certificate of an https:// target: whoever can be at its address sees and changes what visitors send
+    #[arg(long, env = "FERROTUNNEL_LOCAL_INSECURE", conflicts_with = "local_ca", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) local_insecure: bool,
+}
+
+impl From<LocalTlsArgs> for LocalTlsSettings {
+    fn from(args: LocalTlsArgs) -> Self {
+        Self { ca: args.local_ca, insecure: args.local_insecure }
+    }
 }
 
 impl From<SharingArgs> for Sharing {
     fn from(args: SharingArgs) -> Self {
-        Self { group: args.group, balance: args.balance }
+        let rhythm = Rhythm {
+            interval: args.health_interval,
+            timeout: args.health_timeout,
+            threshold: args.health_threshold,
+        };
+        let health = args.health_check.map(|check| rhythm.set(check));
+        Self { group: args.group, balance: args.balance, health }
     }
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct TcpArgs {
-    /// The local service: a port, host:port, or unix:/path
+    /// The local service: a port, host:port, unix:/path, or https://host:port
     #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) target: LocalTarget,
     #[command(flatten)]
@@ -386,6 +452,8 @@ pub(crate) struct TcpArgs {
     pub(crate) streams: Streams,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
+    #[command(flatten)]
+    pub(crate) local_tls: LocalTlsArgs,
 }
 
 #[derive(Debug, Args)]

@@ -1,5 +1,6 @@
 //! One file for each command; each turns its arguments into settings and runs what the library builds from them.
 
+mod cert;
 mod check;
 mod client;
 mod completions;
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Tcp(args) => block_on(tcp::run(args, output)),
         Command::Demo(args) => block_on(demo::run(args, output)),
         Command::Token(command) => token::run(&command, output),
+        Command::Cert(command) => cert::run(command, output),
         Command::Reload(args) => block_on(reload::run(args, output)),
         Command::Check(args) => check::run(&args, output),
         Command::Version => version::run(output),

@@ -16,8 +16,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
 
 use crate::args::{
-    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, LimitsArgs, PluginArgs, ServerArgs,
-    TokenArg,
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, PluginArgs,
+    ServerArgs, TokenArg,
 };
 
 /// What one source says of something, which may be nothing.
@@ -114,12 +114,32 @@ impl Layer for ServerArgs {
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
+            error_pages: self.error_pages.or(below.error_pages),
             threads: self.threads.or(below.threads),
             control: self.control.or(below.control),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),
             plugins: self.plugins.over(below.plugins),
+            https: self.https.over(below.https),
+        }
+    }
+}
+
+impl Layer for HttpsArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            https_bind: self.https_bind.or(below.https_bind),
+            https_cert: self.https_cert.or(below.https_cert),
+            https_key: self.https_key.or(below.https_key),
+            https_cert_dir: self.https_cert_dir.or(below.https_cert_dir),
+            https_redirect: self.https_redirect.or(below.https_redirect),
+            https_tls13_only: self.https_tls13_only.or(below.https_tls13_only),
+            acme_dir: self.acme_dir.or(below.acme_dir),
+            acme_server: self.acme_server.or(below.acme_server),
+            acme_email: self.acme_email.or(below.acme_email),
+            acme_server_ca: self.acme_server_ca.or(below.acme_server_ca),
+            acme_dns_hook: self.acme_dns_hook.or(below.acme_dns_hook),
         }
     }
 }

@@ -2,15 +2,17 @@
 
 mod certificates;
 mod changes;
+mod https;
 mod plugins;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
-    Retry, Server, ServerBuilder, ServerMode,
+    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
+    PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -25,6 +27,7 @@ use crate::value::{Secret, ServerAddr};
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::changes;
+pub(crate) use self::https::HttpsSettings;
 use self::plugins::PluginSettings;
 pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
 
@@ -36,10 +39,12 @@ pub(crate) struct ServerSettings {
     principals: Vec<PrincipalConfig>,
     pub(crate) bind: SocketAddr,
     pub(crate) http_bind: SocketAddr,
+    pub(crate) https: Option<HttpsSettings>,
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     visitor_grace: Option<Duration>,
+    pub(crate) error_pages: Option<PathBuf>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     plugins: PluginSettings,
@@ -73,9 +78,11 @@ impl ServerSettings {
             principals,
             bind: args.bind.unwrap_or(DEFAULT_BIND),
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
+            https: HttpsSettings::new(args.https)?,
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
             visitor_grace: args.visitor_grace,
+            error_pages: args.error_pages,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             plugins: PluginSettings::new(args.plugins)?,
@@ -98,8 +105,19 @@ impl ServerSettings {
     /// settings say.
     pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
         self.encryption.check_files()?;
+        self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
+        if sockets.https.is_some() && self.https.is_none() {
+            return Err(Failure::usage(
+                "a socket for HTTPS was passed, and there is no HTTPS; say with --https-bind and its certificates what \
+                 visitors are shown",
+            ));
+        }
+        let pages = error_pages(self.error_pages.as_deref())?;
         let log = self.plugins.open_log()?;
-        let mut builder = self.builder(log);
+        let mut builder = self.builder(log).error_pages(pages);
+        if let Some(listener) = sockets.https {
+            builder = builder.https_listener(listener);
+        }
         if let Some(listener) = sockets.tunnel {
             builder = builder.tunnel_listener(listener);
         }
@@ -145,8 +163,17 @@ impl ServerSettings {
         if let Some(timeout) = self.timeouts.http_pool_idle_timeout {
             builder = builder.http_pool_idle_timeout(timeout);
         }
+        if let Some(https) = self.https {
+            builder = https.apply(builder);
+        }
         self.encryption.apply(self.plugins.apply(builder, log))
     }
+}
+
+/// The pages of a directory, and without one the built-in ones.
+pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
+    let pages = dir.map_or_else(|| Ok(ErrorPages::default()), ErrorPages::read);
+    pages.map_err(|error| Failure::failed(format!("--error-pages: {error}")))
 }
 
 /// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
@@ -157,6 +184,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,
+        https: layer.https.clone().completed(),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()

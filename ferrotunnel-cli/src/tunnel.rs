@@ -1,6 +1,9 @@
 //! A tunnel as it shall be asked for, from arguments or from a settings file.
 
-use ferrotunnel::{Balance, Streams, Tunnel, TunnelKind};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
 
 use crate::value::LocalTarget;
 
@@ -19,6 +22,8 @@ pub(crate) enum TunnelSettings {
         http2: bool,
         /// With whom.
         sharing: Sharing,
+        /// How the local service is verified.
+        local_tls: LocalTlsSettings,
     },
     /// Visitors come by port.
     Tcp {
@@ -30,6 +35,8 @@ pub(crate) enum TunnelSettings {
         streams: Streams,
         /// With whom.
         sharing: Sharing,
+        /// How the local service is verified.
+        local_tls: LocalTlsSettings,
     },
 }
 
@@ -40,6 +47,43 @@ pub(crate) struct Sharing {
     pub(crate) group: Option<String>,
     /// Over clients and connections.
     pub(crate) balance: Option<Balance>,
+    /// Whether the local service is looked after.
+    pub(crate) health: Option<HealthCheck>,
+}
+
+/// How often a check is made, for how long, and how many have to fail, as far as that is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rhythm {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) threshold: Option<u32>,
+}
+
+impl Rhythm {
+    pub(crate) fn set(self, check: HealthCheck) -> HealthCheck {
+        let check = self.interval.into_iter().fold(check, HealthCheck::interval);
+        let check = self.timeout.into_iter().fold(check, HealthCheck::timeout);
+        self.threshold.into_iter().fold(check, HealthCheck::threshold)
+    }
+}
+
+/// How a local service is verified that speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LocalTlsSettings {
+    /// CAs in place of those that the system trusts.
+    pub(crate) ca: Option<PathBuf>,
+    /// Not at all.
+    pub(crate) insecure: bool,
+}
+
+impl LocalTlsSettings {
+    fn apply(self, tunnel: Tunnel) -> Tunnel {
+        match self {
+            Self { insecure: true, .. } => tunnel.dangerous_accept_any_local_certificate(),
+            Self { ca: Some(ca), .. } => tunnel.local_ca_file(ca),
+            Self { .. } => tunnel,
+        }
+    }
 }
 
 impl Sharing {
@@ -48,8 +92,12 @@ impl Sharing {
             Some(group) => tunnel.group(group),
             None => tunnel,
         };
-        match self.balance {
+        let tunnel = match self.balance {
             Some(balance) => tunnel.balance(balance),
+            None => tunnel,
+        };
+        match self.health {
+            Some(check) => tunnel.health_check(check),
             None => tunnel,
         }
     }
@@ -76,16 +124,16 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, sharing, .. } => {
+            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, .. } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
-                sharing.apply(tunnel)
+                local_tls.apply(sharing.apply(tunnel))
             }
-            TunnelSettings::Tcp { remote_port, streams, sharing, .. } => {
+            TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
                 // Port 0 is none in particular.
-                sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default()))
+                local_tls.apply(sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default())))
             }
         }
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ferrotunnel::plugin::LogFormat;
-use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
+use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, HealthCheck, ServerMode, Streams};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +52,21 @@ impl FromStr for LocalTarget {
                 Ok(Self(text.to_owned()))
             };
         }
+        if let Some(rest) = text.strip_prefix("https://") {
+            let bare = rest.strip_suffix('/').unwrap_or(rest);
+            let is_host = !bare.is_empty() && !bare.contains(['/', '@', '?', '#', ' ']);
+            return if is_host {
+                Ok(Self(format!("https://{bare}")))
+            } else {
+                Err("give the host of the service after https://, with its port if it is not 443"
+                    .to_owned())
+            };
+        }
         if text.contains("://") {
             return Err(
-                "give a port or host:port without a scheme, like 3000 or 127.0.0.1:3000".to_owned()
+                "give a port or host:port without a scheme, like 3000 or 127.0.0.1:3000, or https://host:port for a \
+                 service that speaks TLS"
+                    .to_owned(),
             );
         }
         if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -94,6 +106,30 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Where an ACME server has its directory.
+pub(crate) fn https_url(text: &str) -> Result<String, String> {
+    match text.strip_prefix("https://") {
+        Some(rest) if !rest.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) => {
+            Ok(text.to_owned())
+        }
+        _ => Err("give a URL that begins with https://".to_owned()),
+    }
+}
+
+/// An address for mail, as far as that can be told.
+pub(crate) fn email(text: &str) -> Result<String, String> {
+    match text.split_once('@') {
+        Some((name, host))
+            if !name.is_empty()
+                && !host.is_empty()
+                && text.bytes().all(|b| b.is_ascii_graphic() && b != b',') =>
+        {
+            Ok(text.to_owned())
+        }
+        _ => Err("give an address for mail, like operator@example.com".to_owned()),
+    }
+}
+
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
     text.parse()
@@ -106,6 +142,11 @@ pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
 
 /// How visitors are spread.
 pub(crate) fn balance(text: &str) -> Result<Balance, String> {
+    text.parse()
+}
+
+/// How a local service is looked after.
+pub(crate) fn health_check(text: &str) -> Result<HealthCheck, String> {
     text.parse()
 }
 

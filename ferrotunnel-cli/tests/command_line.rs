@@ -3,25 +3,9 @@
 
 mod support;
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use support::command;
-
-/// Runs the program to its end.
-fn ferrotunnel(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-#[track_caller]
-fn assert_refused(output: &Output, code: i32, says: &[&str]) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{stderr}");
-    assert!(stderr.contains("error: "), "{stderr}");
-    for words in says {
-        assert!(stderr.contains(words), "{words:?} is not in: {stderr}");
-    }
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for data");
-}
+use support::{assert_refused, command, ferrotunnel};
 
 #[test]
 fn a_missing_token_is_refused_with_both_ways_to_set_it() {

@@ -320,6 +320,7 @@ fn check_says_what_a_file_would_run() {
         "server": {
             "bind": "0.0.0.0:7000",
             "http_bind": "0.0.0.0:8080",
+            "https_bind": null,
             "domain": null,
             "encryption": "self-signed",
         },

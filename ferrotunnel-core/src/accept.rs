@@ -33,7 +33,7 @@ pub(crate) async fn accept_from(
 
 /// The same with a place for every connection. While there is none the next ones wait in the
 /// kernel's queue, where they cost this process nothing; `on_full` hears of it each time.
-pub(crate) async fn accept_into_places(
+pub async fn accept_into_places(
     listener: TcpListener,
     places: Arc<Semaphore>,
     mut on_connection: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),

@@ -4,6 +4,8 @@ mod backoff;
 mod connect;
 mod direct;
 mod growth;
+mod health;
+mod https;
 mod life;
 mod local;
 mod parting;
@@ -12,9 +14,11 @@ mod state;
 mod target;
 mod vigil;
 
+pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
+pub use health::{Examine, Examining, HealthCheck, Pipe, Probe};
 pub use roster::ServerMode;
-pub use target::{Acceptor, Target, Visit};
+pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -121,6 +125,8 @@ pub struct TunnelSpec {
     pub options: TunnelOptions,
     /// The local service.
     pub target: Target,
+    /// Whether the client looks after it. Not for a [`Target::InProcess`], which is there when the client is.
+    pub health: Option<HealthCheck>,
 }
 
 /// A tunnel that the server has registered.
@@ -177,6 +183,19 @@ pub enum Event {
         reason: String,
         /// When the next attempt begins.
         retry_in: Duration,
+    },
+    /// The checks of a tunnel's local service have failed: the server sends visitors to others first who have the
+    /// same tunnel.
+    LocalServiceDown {
+        /// The tunnel's name; for `tcp` its port.
+        name: String,
+        /// What the last check found.
+        reason: String,
+    },
+    /// They have succeeded again.
+    LocalServiceUp {
+        /// The tunnel's name; for `tcp` its port.
+        name: String,
     },
     /// The client has ended for good.
     Ended {
@@ -255,7 +274,11 @@ impl ClientEngine {
             return Err(ConnectError::Refused(state::too_long()));
         }
         let (first, answer) = oneshot::channel();
+        let check = spec.health.clone();
         let number = self.state.add(spec, first);
+        if let Some(check) = check {
+            self.state.checks.spawn(health::watch(Arc::clone(&self.state), number, check));
+        }
         let handle = TunnelHandle { state: Arc::clone(&self.state), number };
         let mut end = self.state.end.subscribe();
         let registration = tokio::select! {

@@ -24,6 +24,7 @@ mod hooks;
 mod options;
 mod pace;
 mod principals;
+mod refusals;
 mod registry;
 mod seat;
 pub mod server;
@@ -49,6 +50,7 @@ pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};
+pub use ferrotunnel_common::SessionId;
 pub use ferrotunnel_protocol::frame::{
     GoAwayCode, Open, Refusal, RefusalCode, Register, Registered, ResetCode,
 };
@@ -56,12 +58,14 @@ pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
 pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
 pub use principals::{Principal, PrincipalConfig, check_principals};
-pub use registry::{Routes, Tunnel, TunnelUid};
+pub use registry::{Routes, Servant, Tunnel, TunnelUid};
+pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
 pub use stream::Stream;
 pub use tls::{
-    CertificateFault, CertificateProblem, ClientTls, IdentityFiles, Roots, ServerTls, Verification,
+    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,
+    RootSettings, Roots, ServerTls, TlsIdentity, Verification,
 };
 pub use turned_away::TurnedAway;

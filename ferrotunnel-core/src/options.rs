@@ -26,6 +26,10 @@ pub(crate) const GROUP: &str = "group";
 /// [`Balance`](crate::balance::Balance).
 pub(crate) const BALANCE: &str = "balance";
 
+/// Whether the client's own checks reach the local service. In a second Register for a tunnel it replaces what
+/// was said before.
+const HEALTH: &str = "health";
+
 const YES: &str = "true";
 
 /// The value of an option, if it is set.
@@ -42,6 +46,20 @@ pub(crate) fn is_preferred(wanted: &Register) -> bool {
 pub(crate) fn prefer(wanted: &mut Register) {
     wanted.options.push((PREFERRED.to_owned(), YES.to_owned()));
 }
+
+/// What the client says of the local service, if it says anything.
+pub(crate) fn is_down(wanted: &Register) -> Option<bool> {
+    value(&wanted.options, HEALTH).map(|health| health == DOWN)
+}
+
+/// Says whether the local service is down.
+pub(crate) fn tell_health(wanted: &mut Register, is_down: bool) {
+    let health = if is_down { DOWN } else { UP };
+    wanted.options.push((HEALTH.to_owned(), health.to_owned()));
+}
+
+const DOWN: &str = "down";
+const UP: &str = "up";
 
 /// Whether it is asked for only to join in.
 pub(crate) fn is_joining(wanted: &Register) -> bool {
@@ -79,7 +97,10 @@ impl CarrierNumber {
 
 /// What describes the tunnel itself, and not how it was asked for this time.
 pub(crate) fn lasting(options: TunnelOptions) -> TunnelOptions {
-    options.into_iter().filter(|(key, _)| ![PREFERRED, CARRIER, JOIN].contains(&&**key)).collect()
+    options
+        .into_iter()
+        .filter(|(key, _)| ![PREFERRED, CARRIER, JOIN, HEALTH].contains(&&**key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,6 +124,9 @@ mod tests {
         prefer(&mut wanted);
         join(&mut wanted);
         CarrierNumber(3).mark(&mut wanted);
+        assert_eq!(is_down(&wanted), None);
+        tell_health(&mut wanted, true);
+        assert_eq!(is_down(&wanted), Some(true));
         assert!(is_preferred(&wanted) && is_joining(&wanted));
         assert_eq!(CarrierNumber::of(&wanted), Some(CarrierNumber(3)));
         assert_eq!(lasting(wanted.options.clone()), options);

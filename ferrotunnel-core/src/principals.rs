@@ -97,6 +97,8 @@ pub struct Principal {
     sessions: Arc<AtomicUsize>,
     /// Changed by the registry only, which holds its lock meanwhile.
     tunnels: AtomicUsize,
+    /// Tunnels whose clients are away for a moment.
+    absences: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
     /// What all its sessions share. Streams keep the one that they began with.
     throttle: RwLock<Option<Arc<Throttle>>>,
@@ -111,6 +113,7 @@ impl Principal {
             policy: RwLock::new(Arc::new(policy)),
             sessions: Arc::default(),
             tunnels: AtomicUsize::new(0),
+            absences: Arc::default(),
             streams: Arc::default(),
         }
     }
@@ -171,6 +174,11 @@ impl Principal {
         let most = self.policy().max_tunnels;
         let kept = self.tunnels.load(Ordering::Relaxed).saturating_sub(freed);
         if kept < most.unwrap_or(usize::MAX) { Ok(()) } else { Err(self.full("tunnels", most)) }
+    }
+
+    /// A place for a tunnel whose client is away for a moment: there are as many as it may have tunnels.
+    pub(crate) fn take_absence(&self) -> Option<Seat> {
+        Seat::take_within(&self.absences, self.policy().max_tunnels.unwrap_or(usize::MAX))
     }
 
     pub(crate) fn tunnel_entered(&self) {

@@ -30,10 +30,10 @@ pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
-pub use self::tunnel::{Tunnel, TunnelUid};
+pub use self::tunnel::{Servant, Tunnel, TunnelUid};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
-use crate::options::{CarrierNumber, is_joining, is_preferred};
+use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
@@ -43,6 +43,9 @@ use crate::turned_away::Meters;
 pub trait Routes: Send + Sync + 'static {
     /// The HTTP tunnel for a host name without port, in any case.
     fn http(&self, host: &str) -> Option<Arc<Tunnel>>;
+
+    /// Whether a client has registered this very host, in any case; no other tunnel answers for it.
+    fn has_host(&self, host: &str) -> bool;
 
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
@@ -58,6 +61,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) domain: String,
     /// Port of the HTTP ingress, if there is one.
     pub(crate) http_port: Option<u16>,
+    /// Port of the HTTPS ingress, if there is one: public addresses say that one then.
+    pub(crate) https_port: Option<u16>,
     /// An unknown host that is no name under the domain goes to the only HTTP tunnel, if there is
     /// exactly one.
     pub(crate) only_tunnel_answers: bool,
@@ -70,6 +75,18 @@ pub(crate) struct RegistryConfig {
     pub(crate) grace: Duration,
     /// Who sees the streams of visitors.
     pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
+}
+
+impl RegistryConfig {
+    /// The scheme of public addresses, and what they say of the port.
+    fn public_http(&self) -> Option<(&'static str, String)> {
+        let (scheme, usual, port) = match (self.https_port, self.http_port) {
+            (Some(port), _) => ("https", 443, port),
+            (None, Some(port)) => ("http", 80, port),
+            (None, None) => return None,
+        };
+        Some((scheme, if port == usual { String::new() } else { format!(":{port}") }))
+    }
 }
 
 /// All tunnels of a server. A cheap handle.
@@ -166,7 +183,13 @@ impl Registry {
     ) -> Result<String, Denied> {
         {
             let tunnels = owner.tunnels.lock();
-            if tunnels.contains_key(&number) {
+            if let Some(registration) = tunnels.get(&number) {
+                if let Some(is_down) = options::is_down(&wanted) {
+                    let (uid, address) = (registration.uid, registration.address.clone());
+                    drop(tunnels);
+                    self.set_health(owner, uid, is_down);
+                    return Ok(address);
+                }
                 let reason = format!("number {number} is registered already");
                 return Err((RefusalCode::NameTaken, reason));
             }
@@ -188,7 +211,8 @@ impl Registry {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
         };
-        let member = Member { carrier, owner: Arc::clone(owner), number, health: Arc::default() };
+        let member = Member::new(carrier, Arc::clone(owner), number);
+        member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
             TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
             TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
@@ -205,6 +229,7 @@ impl Registry {
             session: owner.session_id,
             number,
             place: Some(place),
+            address: address.clone(),
             may_return: false,
         };
         owner.tunnels.lock().insert(number, registration);
@@ -221,6 +246,15 @@ impl Registry {
         Ok(address)
     }
 
+    fn set_health(&self, owner: &Owner, uid: TunnelUid, is_down: bool) {
+        let tunnel = self.0.maps.read().tunnels.get(&uid).cloned();
+        let members = tunnel.iter().flat_map(|tunnel| tunnel.members());
+        for member in members.filter(|member| member.owner.session_id == owner.session_id) {
+            tracing::debug!(session = %owner.session_id, number = member.number, is_down, "local service");
+            member.health.set_down(is_down);
+        }
+    }
+
     fn register_http(
         &self,
         maps: &mut Maps,
@@ -228,7 +262,7 @@ impl Registry {
         mut wanted: Register,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
-        let Some(http_port) = config.http_port else {
+        let Some((scheme, port)) = config.public_http() else {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
         let policy = member.owner.principal().policy();
@@ -251,7 +285,8 @@ impl Registry {
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
             let is_free_for_it = || {
                 let holder = maps.hosts.get(&host(&name));
-                holder.is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&wanted))
+                holder
+                    .is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
             };
             match policy.permit_host(&host(&name), &config.domain) {
                 Ok(()) if !may_pick || is_free_for_it() => name,
@@ -260,8 +295,7 @@ impl Registry {
             }
         };
         let mut hosts = vec![host(&name)];
-        let port = if http_port == 80 { String::new() } else { format!(":{http_port}") };
-        let address = format!("http://{name}.{}{port}/", config.domain);
+        let address = format!("{scheme}://{name}.{}{port}/", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
             let host = names::check_host(host)?;
@@ -276,7 +310,7 @@ impl Registry {
         }
         refuse_strangers(&replaced, &member.owner)?;
         let is_joining = is_joining(&wanted);
-        let in_group = replaced.iter().any(|old| old.is_in_group(&wanted));
+        let in_group = replaced.iter().any(|old| old.binds(&member, &wanted, &hosts));
         if !replaced.is_empty() && (is_joining || in_group) {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
@@ -315,12 +349,12 @@ impl Registry {
         }
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
-            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&wanted))
+            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
         {
             refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
-            let in_group = old.is_in_group(&wanted);
+            let in_group = old.binds(&member, &wanted, &[]);
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
                     true => {
@@ -513,8 +547,11 @@ impl Inner {
             return maps.vacate(uid, &place);
         }
         if let Some(tunnel) = maps.tunnels.get(&uid) {
-            // Its principal may want others meanwhile.
+            // Its principal may want others meanwhile, but not keep ever more places in this way.
             discount(tunnel);
+            if !tunnel.begin_absence() {
+                return maps.vacate(uid, &place);
+            }
         }
         drop(maps);
         let registry = Arc::downgrade(self);
@@ -625,6 +662,10 @@ impl Routes for Registry {
             if answers { maps.only_http() } else { None }
         });
         found.cloned()
+    }
+
+    fn has_host(&self, host: &str) -> bool {
+        self.0.maps.read().hosts.contains_key(host.to_ascii_lowercase().as_str())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {

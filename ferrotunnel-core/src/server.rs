@@ -1,6 +1,7 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
 use std::borrow::Cow;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -29,6 +30,7 @@ use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{PrincipalConfig, Roster};
+use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
@@ -37,7 +39,7 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
-use crate::tls::{CertificateProblem, Secured, ServerTls, TlsAcceptor};
+use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::TurnedAway;
 
 pub use crate::registry::parse_domain;
@@ -68,6 +70,8 @@ pub struct ServerConfig {
     pub only_tunnel_answers: bool,
     /// Port of the HTTP ingress, for public addresses; `None` without one.
     pub http_port: Option<u16>,
+    /// Port of the HTTPS ingress; with one, public addresses say https.
+    pub https_port: Option<u16>,
     /// Address on which TCP tunnels listen.
     pub tcp_ip: IpAddr,
     /// Limits.
@@ -84,7 +88,10 @@ pub struct ServerConfig {
 #[derive(Debug)]
 pub struct ServerEngine {
     addr: SocketAddr,
-    door: AbortHandle,
+    /// Where connections come in by themselves.
+    door: Option<AbortHandle>,
+    /// Connections at once that have not proven the token.
+    places: Arc<Semaphore>,
     hall: Arc<Hall>,
     connections: Tasks,
     visitors: Tasks,
@@ -110,10 +117,16 @@ impl ServerEngine {
         config: ServerConfig,
         hooks: Option<Arc<dyn ServerHooks>>,
     ) -> Result<Self, StartError> {
-        let listener = bind(config.bind, "bind")?;
-        let addr = listener
-            .local_addr()
-            .map_err(|source| StartError::Listener { setting: "bind", source })?;
+        let (listener, addr) = match config.bind {
+            Listen::Elsewhere(addr) => (None, addr),
+            listen => {
+                let listener = bind(listen, "bind")?;
+                let addr = listener.local_addr();
+                let addr =
+                    addr.map_err(|source| StartError::Listener { setting: "bind", source })?;
+                (Some(listener), addr)
+            }
+        };
         let tls = match config.transport {
             Transport::Plaintext => {
                 tracing::warn!(
@@ -132,6 +145,7 @@ impl ServerEngine {
             RegistryConfig {
                 domain: config.domain,
                 http_port: config.http_port,
+                https_port: config.https_port,
                 only_tunnel_answers: config.only_tunnel_answers,
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
@@ -148,6 +162,7 @@ impl ServerEngine {
             tls,
             authenticator,
             roster: Mutex::new(roster),
+            refusals: Refusals::new(Instant::now().into_std()),
             guesses: Guesses::new(
                 config.limits.max_failed_handshakes_per_address,
                 Instant::now().into_std(),
@@ -163,29 +178,31 @@ impl ServerEngine {
             closing: watch::Sender::new(false),
         });
         let connections = Tasks::default();
-        let door = {
+        let most = hall.limits.read().max_handshakes_in_flight;
+        let places = Arc::new(Semaphore::new(most));
+        let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            let most = hall.limits.read().max_handshakes_in_flight;
             let mut warning = Warning::default();
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
-            accept_into_places(listener, Arc::new(Semaphore::new(most)), on_connection, move || {
-                if warning.is_due(Instant::now()) {
-                    tracing::warn!(
-                        limit = most,
-                        "as many handshakes are under way as are allowed; others wait for them \
+            let door =
+                accept_into_places(listener, Arc::clone(&places), on_connection, move || {
+                    if warning.is_due(Instant::now()) {
+                        tracing::warn!(
+                            limit = most,
+                            "as many handshakes are under way as are allowed; others wait for them \
                          (max_handshakes_in_flight, --max-handshakes)"
-                    );
-                }
-            })
-        };
-        let door = listeners.spawn(door);
+                        );
+                    }
+                });
+            listeners.spawn(door)
+        });
         let watching = Tasks::default();
         if let Some(tls) = &hall.tls {
             watching.spawn(Arc::clone(tls).watch());
         }
-        Ok(Self { addr, door, hall, connections, visitors, listeners, _watching: watching })
+        Ok(Self { addr, door, places, hall, connections, visitors, listeners, _watching: watching })
     }
 
     /// Where clients connect.
@@ -200,6 +217,12 @@ impl ServerEngine {
     /// They cannot be used; those of before stay in use.
     pub fn reload_certificates(&self) -> Result<(), BuildError> {
         self.hall.tls.as_ref().map_or(Ok(()), |tls| tls.reload())
+    }
+
+    /// For whoever else hears clients dial in.
+    pub fn carrier_door(&self) -> CarrierDoor {
+        let (hall, connections) = (Arc::clone(&self.hall), self.connections.clone());
+        CarrierDoor { hall, connections, places: Arc::clone(&self.places) }
     }
 
     /// What the HTTP ingress routes by.
@@ -252,7 +275,9 @@ impl ServerEngine {
 
     /// Takes no new clients. Those that are there notice nothing, and their visitors are served.
     pub fn close_door(&self) {
-        self.door.abort();
+        if let Some(door) = &self.door {
+            door.abort();
+        }
     }
 
     /// Replaces the principals while sessions go on. What concerns nobody else happens at once:
@@ -349,7 +374,7 @@ impl ServerEngine {
 
 impl Drop for ServerEngine {
     fn drop(&mut self) {
-        self.door.abort();
+        self.close_door();
         self.hall.registry.close();
     }
 }
@@ -369,6 +394,10 @@ pub fn bind(listen: Listen, setting: &'static str) -> Result<TcpListener, StartE
         Listen::On(listener) => {
             socket::adopt(listener).map_err(|source| StartError::Listener { setting, source })
         }
+        Listen::Elsewhere(addr) => {
+            let source = io::Error::from(io::ErrorKind::AddrInUse);
+            Err(StartError::Bind { addr, setting, source })
+        }
     }
 }
 
@@ -381,6 +410,7 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
+    refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
     limits: RwLock<LimitsConfig>,
@@ -424,13 +454,20 @@ impl Hall {
         }
     }
 
-    /// Waits until the proof of whoever comes from there may be checked, and without a place meanwhile.
+    fn refused(&self, peer: SocketAddr, error: &dyn std::fmt::Display) {
+        self.refusals.tell(peer, error, Instant::now().into_std());
+    }
+
+    /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
+    /// place meanwhile.
     async fn turn(
         &self,
         peer: SocketAddr,
+        token_id: String,
         place: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Try<'_>, &'static str> {
-        match self.guesses.take(peer.ip(), Instant::now().into_std()) {
+        let known = Some(token_id).filter(|id| self.authenticator.knows(id));
+        match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
                 drop(place.take());
@@ -472,25 +509,66 @@ fn receive(
     let (hall, shards) = (Arc::clone(hall), hall.shards.clone());
     let deadline = Instant::now() + hall.limits.read().handshake_deadline;
     connections.serve(&shards, socket, move |socket| async move {
-        socket::tune_carrier(&socket);
-        let Some(tls) = &hall.tls else {
-            return serve(&hall, socket, Binding::Plaintext, place, deadline, peer).await;
-        };
-        // Its state is larger than that of the session behind it, and not to stay as long.
-        let accepting = Box::pin(tls.accept(socket));
-        let accepting = tokio::time::timeout_at(deadline, accepting);
-        match hall.unless_closing(accepting).await {
-            Some(Ok(Ok(Secured { stream, binding, .. }))) => {
-                serve(&hall, stream, binding, place, deadline, peer).await;
-            }
-            Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
-                Some(problem) => refused(peer, &problem),
-                None => refused(peer, &error),
-            },
-            Some(Err(_)) => refused(peer, &"TLS handshake deadline passed"),
-            None => turned_away(peer),
-        }
+        greet(&hall, socket, BytesMut::new(), peer, place, deadline).await;
     });
+}
+
+/// One connection, of which `input` was read already, from TLS to its end.
+async fn greet(
+    hall: &Arc<Hall>,
+    socket: TcpStream,
+    input: BytesMut,
+    peer: SocketAddr,
+    place: OwnedSemaphorePermit,
+    deadline: Instant,
+) {
+    socket::tune_carrier(&socket);
+    let Some(tls) = &hall.tls else {
+        return serve(hall, socket, Binding::Plaintext, place, deadline, peer).await;
+    };
+    // Its state is larger than that of the session behind it, and not to stay as long.
+    let accepting = Box::pin(tls.accept(socket, input));
+    let accepting = tokio::time::timeout_at(deadline, accepting);
+    match hall.unless_closing(accepting).await {
+        Some(Ok(Ok(Secured { stream, binding, .. }))) => {
+            serve(hall, stream, binding, place, deadline, peer).await;
+        }
+        Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
+            Some(problem) => hall.refused(peer, &problem),
+            None => hall.refused(peer, &error),
+        },
+        Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
+        None => turned_away(peer),
+    }
+}
+
+/// Where clients come in that dialled a port of somebody else's. A cheap handle.
+#[derive(Clone, Debug)]
+pub struct CarrierDoor {
+    hall: Arc<Hall>,
+    connections: Tasks,
+    places: Arc<Semaphore>,
+}
+
+impl CarrierDoor {
+    /// Takes a client in, on the thread of the caller. Returns once it has a place among those that have yet
+    /// to prove the token; without one for as long as a handshake may take it is let go.
+    pub async fn admit(&self, hello: Hello, peer: SocketAddr) {
+        let deadline = Instant::now() + self.hall.limits.read().handshake_deadline;
+        let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
+        let place = match self.hall.unless_closing(place).await {
+            Some(Ok(Ok(place))) => place,
+            Some(_) => {
+                return self.hall.refused(peer, &"as many handshakes are under way as are allowed");
+            }
+            None => return turned_away(peer),
+        };
+        let hall = Arc::clone(&self.hall);
+        self.connections.spawn(async move {
+            let (socket, input) = hello.into_parts();
+            greet(&hall, socket, input, peer, place, deadline).await;
+        });
+    }
 }
 
 /// Says the same thing once in a while only.
@@ -511,10 +589,6 @@ impl Warning {
 
 /// Whoever watches the log should see that it goes on, and the rest of it too.
 const WARN_EVERY: Duration = Duration::from_secs(60);
-
-fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
-    tracing::warn!(%peer, %error, "connection refused");
-}
 
 fn turned_away(peer: SocketAddr) {
     tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
@@ -550,7 +624,7 @@ async fn serve<C: Carrier>(
                     None => return turned_away(peer),
                     Some(Ok(())) => {}
                     Some(Err(reason)) => {
-                        refused(peer, &reason);
+                        hall.refused(peer, &reason);
                         owner.end(&reason);
                         let farewell = Driver::new(carrier, shared, input, |_| {});
                         // It waits for the client to hang up.
@@ -632,7 +706,11 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let turn = hall.turn(peer, &mut place);
+    let waiting = &mut place;
+    let turn = move |token_id| {
+        let place = waiting;
+        hall.turn(peer, token_id, place)
+    };
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -656,7 +734,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
-            refused(peer, &"wrong token");
+            hall.refused(peer, &"wrong token");
             return None;
         }
         // A session that is about to end is no reason to worry.
@@ -665,7 +743,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(error)) => {
-            refused(peer, &error);
+            hall.refused(peer, &error);
             return None;
         }
     };

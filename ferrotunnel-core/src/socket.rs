@@ -82,6 +82,8 @@ pub enum Listen {
     /// On a socket that listens already, and that others may hold too: what comes in while this
     /// process is not there waits in the kernel's queue for its successor.
     On(std::net::TcpListener),
+    /// Nowhere: somebody else listens at that address, and brings what is meant for us.
+    Elsewhere(SocketAddr),
 }
 
 impl From<SocketAddr> for Listen {

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use ferrotunnel_core::Servant;
 use ferrotunnel_plugin::Watch;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
@@ -20,6 +21,8 @@ pub(crate) struct Body {
     source: Source,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
+    /// Who sends it is busy with it until then.
+    _servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
     watch: Option<Box<Watch>>,
 }
@@ -33,16 +36,24 @@ enum Source {
 
 impl Body {
     pub(crate) fn passing(incoming: Incoming) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: None, watch: None }
+        Self::of(Source::Passing(incoming))
     }
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
-        let source = Source::Passing(incoming);
-        Self { source, _in_flight: Some(in_flight), watch: None }
+        Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ours(None), _in_flight: None, watch: None }
+        Self::of(Source::Ours(None))
+    }
+
+    /// The same, and its servant is busy with it.
+    pub(crate) fn served_by(self, servant: Servant) -> Self {
+        Self { _servant: Some(servant), ..self }
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, _in_flight: None, _servant: None, watch: None }
     }
 
     /// The same, seen by plugins while it passes.
@@ -70,7 +81,7 @@ impl Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { source: Source::Ours(Some(bytes)), _in_flight: None, watch: None }
+        Self::of(Source::Ours(Some(bytes)))
     }
 }
 

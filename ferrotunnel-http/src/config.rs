@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use ferrotunnel_plugin::Chain;
 
+use crate::error_pages::ErrorPages;
+
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
 #[derive(Clone, Debug)]
@@ -18,6 +20,9 @@ pub struct HttpConfig {
     /// waits as long as the visitor does: long polling is legitimate. Beyond it the visitor gets
     /// a 504.
     pub response_timeout: Option<Duration>,
+    /// The port of HTTPS to which visitors are sent who come without TLS. `None`, the default: they are served
+    /// like those who do.
+    pub redirect_to_https: Option<u16>,
     /// Visitors connected at once, over all listeners. More are answered with a 503 and closed; when
     /// many come at once, most are closed without an answer: what they cost then is one accept.
     pub max_visitors: usize,
@@ -33,6 +38,8 @@ pub struct HttpConfig {
     /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost. One
     /// that is shared over HTTP/2 goes between once and twice this time after the last request.
     pub pool_idle_timeout: Duration,
+    /// What browsers see when an answer is the ingress's own; the built-in pages by default.
+    pub error_pages: ErrorPages,
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
@@ -45,10 +52,12 @@ impl Default for HttpConfig {
         Self {
             header_read_timeout: Duration::from_secs(30),
             response_timeout: None,
+            redirect_to_https: None,
             max_visitors: 100_000,
             drain_grace: Duration::from_secs(10),
             settling: None,
             pool_idle_timeout: Duration::from_secs(4),
+            error_pages: ErrorPages::default(),
             pool_max_idle_per_tunnel: 256,
             plugins: None,
         }

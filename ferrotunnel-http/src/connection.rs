@@ -21,9 +21,10 @@ use tracing::debug;
 use crate::{
     config::{HttpConfig, MAX_BUFFERED},
     detect::{Version, detect},
+    error_pages::ErrorPages,
     executor::Executor,
     forward::Forwarder,
-    visitor::Visitor,
+    visitor::{Admission, Visitor},
     visitor_io::VisitorIo,
 };
 
@@ -43,6 +44,8 @@ impl Serving {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_read_timeout)
+            // Whether who has ended its side has left is for `VisitorIo` to find out.
+            .half_close(true)
             .max_buf_size(MAX_BUFFERED);
         let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
@@ -54,10 +57,32 @@ impl Serving {
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_send_buf_size(MAX_BUFFERED)
             .max_header_list_size(MAX_HTTP2_HEADERS)
+            .enable_connect_protocol()
             .keep_alive_interval(config.header_read_timeout)
             .keep_alive_timeout(config.header_read_timeout);
         let header_read_timeout = config.header_read_timeout;
         Self { http1, http2, header_read_timeout, forwarder: Arc::new(forwarder) }
+    }
+
+    /// Serves a connection to its end, or says that there is no place for it.
+    pub(crate) async fn attend<T>(
+        self: Arc<Self>,
+        io: T,
+        visitor: Visitor,
+        place: OwnedSemaphorePermit,
+        shutdown: watch::Receiver<bool>,
+    ) where
+        T: Socket + 'static,
+    {
+        match visitor.admission {
+            Admission::Inside => self.serve(io, visitor, place, shutdown).await,
+            _ => self.turn_away(io, visitor, place).await,
+        }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        self.forwarder.set_error_pages(pages);
     }
 
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is
@@ -65,7 +90,7 @@ impl Serving {
     ///
     /// A visitor who has not asked for anything yet has a moment for it: who has just been
     /// accepted is about to, and would take a closed connection for a broken server.
-    pub(crate) async fn serve<T>(
+    async fn serve<T>(
         self: Arc<Self>,
         mut io: T,
         visitor: Visitor,
@@ -107,12 +132,8 @@ impl Serving {
     }
 
     /// Says to a visitor for whom there is no place that there is none, and that for a short time only.
-    pub(crate) async fn turn_away<T>(
-        self: Arc<Self>,
-        io: T,
-        visitor: Visitor,
-        place: OwnedSemaphorePermit,
-    ) where
+    async fn turn_away<T>(self: Arc<Self>, io: T, visitor: Visitor, place: OwnedSemaphorePermit)
+    where
         T: Socket + 'static,
     {
         // As in a drain: one request, and the end.
@@ -176,7 +197,7 @@ pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
 
 /// What a drain leaves a visitor who was accepted just before it: a round trip, and some time to
 /// think.
-const FIRST_WORDS: Duration = Duration::from_millis(500);
+pub(crate) const FIRST_WORDS: Duration = Duration::from_millis(500);
 
 /// For somebody to be turned away: twice the time of a lost packet, and little for one who means harm.
 const TURN_AWAY_WITHIN: Duration = Duration::from_secs(2);

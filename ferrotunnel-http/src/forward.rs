@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     future::Future,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -16,21 +16,29 @@ use http::{
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    ext::{Protocol, on_informational},
+};
+use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    answer::{Form, answer},
+    answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
+    error_pages::ErrorPages,
     forwarded,
+    front::{Front, Look},
     grpc::is_grpc,
     headers,
     host::Asked,
+    https::Challenges,
     local::Local,
     plugged::Asking,
     refusal::Refusal,
+    request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     upgrade::Wish,
     visitor::{Admission, Visitor},
@@ -57,6 +65,8 @@ type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What became of a request so far.
 enum Begun {
     Already(Result<Exchange, Refusal>),
+    /// It is not for a tunnel.
+    Ours(Box<Response<Body>>),
     /// Boxed: few wait, and all would pay for it.
     InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
@@ -64,19 +74,35 @@ enum Begun {
 /// Takes requests to the tunnels that their hosts name.
 pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
+    front: Front,
     local: Local,
+    /// What outlives its request ends with the ingress.
+    tasks: Tasks,
     response_timeout: Option<Duration>,
+    pub(crate) pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
     plugins: Option<Chain>,
 }
 
 impl Forwarder {
-    pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
-        let local = Local::new(routes.clone(), config, tasks);
+    pub(crate) fn new(
+        routes: Arc<dyn Routes>,
+        config: &HttpConfig,
+        challenges: Option<Challenges>,
+        tasks: Tasks,
+    ) -> Self {
+        let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
+        let pages = RwLock::new(config.error_pages.clone());
         let (response_timeout, plugins) = (config.response_timeout, config.plugins.clone());
-        Self { routes, local, response_timeout, settled_at, plugins }
+        let front = Front { challenges, redirect: config.redirect_to_https };
+        Self { routes, front, local, tasks, response_timeout, pages, settled_at, plugins }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        *self.pages.write() = pages;
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -86,19 +112,25 @@ impl Forwarder {
     pub(crate) fn answer(
         self: &Arc<Self>,
         visitor: &Arc<Visitor>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let is_last =
-            visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
-        let begun = match self.forward(visitor, request) {
-            Forwarded::Done(result) => Begun::Already(result),
-            Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                self.clone().forward_later(visitor.clone(), request, moment, form),
-            )),
-            Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
-                self.clone().ask_plugins(plugins, visitor.clone(), asking, form),
-            )),
+        let asker = Asker { form, id: request_id::of(request.headers_mut()) };
+        let is_http1 = request.version() != Version::HTTP_2;
+        visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
+        let is_last = is_http1 && visitor.admission != Admission::Inside;
+        let begun = match self.front.look(visitor, &request) {
+            Look::Ours(response) => Begun::Ours(response),
+            Look::Refused(refusal) => Begun::Already(Err(refusal)),
+            Look::Passes => match self.forward(visitor, request) {
+                Forwarded::Done(result) => Begun::Already(result),
+                Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
+                    self.clone().forward_later(visitor.clone(), request, moment, asker.clone()),
+                )),
+                Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
+                    self.clone().ask_plugins(plugins, visitor.clone(), asking, asker.clone()),
+                )),
+            },
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
@@ -106,16 +138,23 @@ impl Forwarder {
                 Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
                 Begun::Already(Err(refusal)) => Err(refusal),
                 Begun::InAMoment(response) => response.await,
+                Begun::Ours(response) => return Ok(*response),
             };
-            Ok(response.unwrap_or_else(|refusal| {
-                debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                let mut response = answer(&refusal, form);
-                if is_last {
+            let mut response = response.unwrap_or_else(|refusal| {
+                let (visitor, request) = (visitor.address, &asker.id);
+                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                let mut response = answer(&refusal, &asker, &forwarder.pages.read());
+                if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
-            }))
+            });
+            // A local service may have a name of its own for it.
+            response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            visitor.asking.store(false, Ordering::Release);
+            visitor.answers.fetch_add(1, Ordering::Release);
+            Ok(response)
         }
     }
 
@@ -125,7 +164,8 @@ impl Forwarder {
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
             Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
         }
-        if *request.method() == Method::CONNECT {
+        let is_extended = request.extensions().get::<Protocol>().is_some();
+        if *request.method() == Method::CONNECT && !is_extended {
             return Forwarded::Done(Err(Refusal::Connect));
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
@@ -160,7 +200,7 @@ impl Forwarder {
         asked: Option<&Asked>,
         mut request: Request<Body>,
     ) -> Result<Exchange, Refusal> {
-        let wish = Wish::of(&mut request);
+        let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
@@ -174,9 +214,15 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let request = Request::from_parts(head, body);
-        let connections = self.local.connections(tunnel);
-        Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+        let mut request = Request::from_parts(head, body);
+        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+            let visitor = visitor.clone();
+            on_informational(&mut request, move |hint| {
+                visitor.interim.push(hint.status(), hint.headers());
+            });
+        }
+        let sending = Sending::new(&self.local, tunnel, via, visitor, request)?;
+        Ok(Exchange { sending, wish })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -189,7 +235,7 @@ impl Forwarder {
         visitor: Arc<Visitor>,
         mut request: Request<Incoming>,
         mut moment: Moment,
-        form: Form,
+        asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
         loop {
             moment.await;
@@ -197,7 +243,7 @@ impl Forwarder {
                 Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
                 Forwarded::Asking(asking, plugins) => {
-                    return Box::pin(self.ask_plugins(plugins, visitor, asking, form)).await;
+                    return Box::pin(self.ask_plugins(plugins, visitor, asking, asker)).await;
                 }
             }
         }
@@ -206,14 +252,44 @@ impl Forwarder {
     pub(crate) async fn finish(
         &self,
         exchange: Exchange,
-        visitor: &Visitor,
+        visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor));
+        let response = pin!(exchange.sending.response(visitor, &self.local));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        respond(visitor, exchange.wish, response)
+        self.respond(visitor, exchange.wish, response)
+    }
+
+    fn respond(
+        &self,
+        visitor: &Visitor,
+        wish: Option<Wish>,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        let protocol = head.headers.remove(UPGRADE);
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            if wish.is_some_and(|wish| !wish.can_be_declined_with(head.status)) {
+                return Err(Refusal::BadAnswer);
+            }
+            keep_required_upgrade(&mut head, protocol);
+            return Ok(Response::from_parts(head, body));
+        }
+        // A local service that switches without having been asked cannot be followed.
+        let wish = wish.ok_or(Refusal::BadAnswer)?;
+        let mut response = Response::from_parts(head, body);
+        let upgrade = wish.granted(&mut response, protocol)?;
+        if upgrade.is_stream {
+            self.tasks.spawn(upgrade.run());
+        } else {
+            *visitor.upgrade.lock() = Some(upgrade);
+            visitor.switched.store(true, Ordering::Release);
+        }
+        Ok(response.map(|_| Body::empty()))
     }
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
@@ -272,27 +348,6 @@ fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result
 /// Cheap to clone: it shares the visitor's bytes.
 fn path_of(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn respond(
-    visitor: &Visitor,
-    wish: Option<Wish>,
-    response: Response<Body>,
-) -> Result<Response<Body>, Refusal> {
-    let (mut head, body) = response.into_parts();
-    let protocol = head.headers.remove(UPGRADE);
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_11;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        keep_required_upgrade(&mut head, protocol);
-        return Ok(Response::from_parts(head, body));
-    }
-    // A local service that switches without having been asked cannot be followed.
-    let wish = wish.ok_or(Refusal::BadAnswer)?;
-    let mut response = Response::from_parts(head, body);
-    let upgrade = wish.granted(&mut response, protocol);
-    *visitor.upgrade.lock() = Some(upgrade);
-    Ok(response.map(|_| Body::empty()))
 }
 
 /// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost

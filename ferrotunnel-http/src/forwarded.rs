@@ -22,7 +22,7 @@ pub(crate) fn set(headers: &mut HeaderMap, visitor: &Visitor, asked: Option<&Ask
         }
     };
     headers.insert(X_FORWARDED_FOR, visitor.forwarded_for.clone());
-    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.scheme()));
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(forwarded)) {
         headers.insert(FORWARDED, value);
     }

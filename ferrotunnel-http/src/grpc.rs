@@ -20,12 +20,16 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // 200 would tell that the connection is open.
-        Refusal::Connect => None,
+        Refusal::Connect | Refusal::Protocol => None,
+        // Whoever sees the status opens another connection.
+        Refusal::Misdirected => None,
         Refusal::Timeout => Some("4"),
         Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
-        Refusal::BadHost(_) | Refusal::PluginFailed => Some("13"),
+        Refusal::BadHost(_) | Refusal::Unclear(_) | Refusal::BadBody | Refusal::PluginFailed => {
+            Some("13")
+        }
         Refusal::Rejected(rejected) => Some(of_http(rejected.status)),
         // Unavailable: callers may try again.
         Refusal::LocalUnreachable

@@ -11,7 +11,11 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Crowd, Routes, Shards, accept::accept_loop, tasks::Tasks};
+use ferrotunnel_core::{
+    Crowd, Routes, Shards,
+    accept::{accept_into_places, accept_loop},
+    tasks::Tasks,
+};
 use parking_lot::Mutex;
 use tokio::{
     net::TcpListener,
@@ -24,7 +28,9 @@ use tracing::debug;
 use crate::{
     config::HttpConfig,
     connection::{Serving, asked_to_stop},
+    error_pages::ErrorPages,
     forward::Forwarder,
+    https::Https,
     visitor::{Admission, Visitor},
 };
 
@@ -53,8 +59,19 @@ pub struct HttpIngress {
 impl HttpIngress {
     /// An ingress that looks tunnels up in `routes`, and serves its visitors on `shards`.
     pub fn new(routes: Arc<dyn Routes>, shards: Shards, config: &HttpConfig) -> Self {
+        Self::beside(None, routes, shards, config)
+    }
+
+    /// The same beside this HTTPS, whose certificates may ask for something over HTTP.
+    pub fn beside(
+        https: Option<&Https>,
+        routes: Arc<dyn Routes>,
+        shards: Shards,
+        config: &HttpConfig,
+    ) -> Self {
         let tasks = Tasks::default();
-        let forwarder = Forwarder::new(routes, config, tasks.clone());
+        let challenges = https.and_then(Https::challenges);
+        let forwarder = Forwarder::new(routes, config, challenges, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let most = AtomicUsize::new(config.max_visitors);
@@ -73,6 +90,11 @@ impl HttpIngress {
     /// So many visitors at once from now on; those inside stay.
     pub fn set_max_visitors(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Other pages of the operator's from now on.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        self.serving.set_error_pages(pages);
     }
 
     /// For a visitor who has just come, unless there are as many as there may be.
@@ -94,33 +116,76 @@ impl HttpIngress {
             biased;
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
-                let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
-                let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
-                if let Some(crowd) = &self.crowd {
-                    of_source = crowd.enter(peer.ip());
-                    if of_source.is_none() {
-                        refusal = Admission::OneOfTooMany;
-                    }
-                }
-                let place = match refusal {
-                    Admission::OneOfTooMany => None,
-                    _ => self.place(),
-                };
-                if let Some(place) = place {
-                    let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);
-                    let serve = move |io| serving.serve(io, visitor, place, shutdown);
+                if let Some((visitor, place)) = self.admit(peer, address) {
+                    let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
+                    let serve = move |io| serving.attend(io, visitor, place, shutdown);
                     self.shards.serve(&mut connections.lock(), io, serve);
-                } else if let Ok(place) = self.door_places.clone().try_acquire_owned() {
-                    let visitor = Visitor::new(peer, address, refusal);
-                    let serve = move |io| serving.turn_away(io, visitor, place);
-                    self.shards.serve(&mut connections.lock(), io, serve);
-                } else {
-                    debug!(visitor = %peer, "closed at once: the ingress is full");
                 }
             }) => {}
             () = forget_finished(&connections) => {}
         }
         drain(connections.into_inner(), self.drain_grace).await;
+    }
+
+    /// The same for visitors over TLS. Who dials a carrier at that port is brought to the engine, if that
+    /// is asked for.
+    pub async fn serve_https(
+        self: Arc<Self>,
+        https: Arc<Https>,
+        listener: TcpListener,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let address = listener.local_addr().unwrap_or(UNKNOWN);
+        let connections = Mutex::new(JoinSet::new());
+        let mut stop = shutdown.clone();
+        let on_connection = |io, peer, place| {
+            let (this, https) = (Arc::clone(&self), Arc::clone(&https));
+            let shutdown = shutdown.clone();
+            let serve = move |io| https.receive(this, io, (peer, address), place, shutdown);
+            self.shards.serve(&mut connections.lock(), io, serve);
+        };
+        let places = https.places();
+        let on_full = || debug!("as many handshakes of visitors are under way as are allowed");
+        tokio::select! {
+            biased;
+            () = asked_to_stop(&mut stop) => {}
+            () = accept_into_places(listener, places, on_connection, on_full) => {}
+            () = forget_finished(&connections) => {}
+        }
+        drain(connections.into_inner(), self.drain_grace).await;
+    }
+
+    /// A visitor with its place inside, or with one at the door to be told that there is none. `None`:
+    /// not even that.
+    pub(crate) fn admit(
+        &self,
+        peer: SocketAddr,
+        address: SocketAddr,
+    ) -> Option<(Visitor, OwnedSemaphorePermit)> {
+        let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
+        if let Some(crowd) = &self.crowd {
+            of_source = crowd.enter(peer.ip());
+            if of_source.is_none() {
+                refusal = Admission::OneOfTooMany;
+            }
+        }
+        let place = match refusal {
+            Admission::OneOfTooMany => None,
+            _ => self.place(),
+        };
+        if let Some(place) = place {
+            let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);
+            return Some((visitor, place));
+        }
+        let Ok(place) = self.door_places.clone().try_acquire_owned() else {
+            debug!(visitor = %peer, "closed at once: the ingress is full");
+            return None;
+        };
+        Some((Visitor::new(peer, address, refusal), place))
+    }
+
+    pub(crate) fn serving(&self) -> &Arc<Serving> {
+        &self.serving
     }
 }
 

@@ -1,6 +1,6 @@
 //! A request that plugins are asked about. Without plugins nothing of this runs.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use ferrotunnel_core::Tunnel;
 use ferrotunnel_plugin::{Answer, Chain, Dir, RequestContext, TunnelContext};
@@ -12,8 +12,9 @@ use hyper::body::Incoming;
 use tracing::debug;
 
 use crate::{
-    answer::{Form, answer},
+    answer::{Asker, answer},
     body::Body,
+    error_pages::ErrorPages,
     forward::Forwarder,
     host::Asked,
     refusal::{Refusal, Rejected},
@@ -35,24 +36,31 @@ impl Forwarder {
         plugins: Chain,
         visitor: Arc<Visitor>,
         asking: Box<Asking>,
-        form: Form,
+        asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
         let Asking { request, asked, routed } = *asking;
         let tunnel = routed.as_ref().ok().map(|tunnel| about(tunnel));
         let context = RequestContext::new(visitor.canonical(), visitor.ingress, tunnel);
 
-        let (head, body) = request.into_parts();
-        let is_head = head.method == Method::HEAD;
+        let (mut head, body) = request.into_parts();
+        let (is_head, is_http1) = (head.method == Method::HEAD, head.version != Version::HTTP_2);
+        let is_connect = head.method == Method::CONNECT;
         let framing = Framing::of(head.version, &head.headers);
+        // Among them the other end of an upgrade.
+        let extensions = std::mem::take(&mut head.extensions);
         let mut shown = Request::from_parts(head, ());
         let (exchange, decided) = plugins.request(&mut shown, context).await;
         let (mut head, ()) = shown.into_parts();
         framing.restore(&mut head.version, &mut head.headers);
+        head.extensions = extensions;
+        let pages = || self.pages.read().clone();
 
         let response = match (decided, routed) {
-            (Some(decided), _) => Ok(said(decided, form)),
+            (Some(decided), _) => Ok(said(decided, &asker, &pages())),
             (None, Err(refusal)) => Err(refusal),
-            (None, Ok(_)) if head.method == Method::CONNECT => Err(Refusal::Connect),
+            (None, Ok(_)) if (head.method == Method::CONNECT) != is_connect => {
+                Err(Refusal::Connect)
+            }
             (None, Ok(tunnel)) => {
                 let body = Body::passing(body).watched(exchange.watch(Dir::Request));
                 let request = Request::from_parts(head, body);
@@ -63,17 +71,23 @@ impl Forwarder {
             }
         };
         let response = response.unwrap_or_else(|refusal| {
-            debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
+            let (visitor, request) = (visitor.address, &asker.id);
+            debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
             exchange.is_answered_by_server();
-            answer(&refusal, form)
+            let mut response = answer(&refusal, &asker, &pages());
+            if is_http1 && refusal.is_doubt() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            response
         });
+        let by_local = exchange.context().answered_by().is_none();
 
         let (head, mut body) = response.into_parts();
         let was = head.status;
         let mut framing = Framing::of(head.version, &head.headers);
         let mut shown = Response::from_parts(head, ());
         let replace = |decided| {
-            let (head, instead) = said(decided, form).into_parts();
+            let (head, instead) = said(decided, &asker, &pages()).into_parts();
             body = instead;
             framing = Framing::of(head.version, &head.headers);
             Response::from_parts(head, ())
@@ -85,12 +99,18 @@ impl Forwarder {
             if was == StatusCode::SWITCHING_PROTOCOLS {
                 // The local service has switched, and nobody follows.
                 drop(visitor.upgrade.lock().take());
+                visitor.switched.store(false, Ordering::Release);
                 head.headers.remove(CONNECTION);
                 head.headers.remove(UPGRADE);
             } else if head.status.is_informational() {
                 head.status = StatusCode::INTERNAL_SERVER_ERROR;
                 tracing::error!(status = %was, "a plugin made an interim status of a final one");
             }
+        }
+        if is_connect && head.status.is_success() && !(by_local && was.is_success()) {
+            // It would tell the visitor that it is connected with something.
+            head.status = StatusCode::INTERNAL_SERVER_ERROR;
+            tracing::error!("a plugin answered a CONNECT as if it were granted");
         }
         let watch = exchange.watch(Dir::Response);
         if is_head {
@@ -106,10 +126,11 @@ fn about(tunnel: &Tunnel) -> TunnelContext {
 }
 
 /// What a plugin answers.
-fn said(decided: Answer, form: Form) -> Response<Body> {
+fn said(decided: Answer, asker: &Asker, pages: &ErrorPages) -> Response<Body> {
     match decided {
         Answer::Reject { status, reason } => {
-            answer(&Refusal::Rejected(Box::new(Rejected { status, reason })), form)
+            let rejected = Box::new(Rejected { status, reason });
+            answer(&Refusal::Rejected(rejected), asker, pages)
         }
         Answer::Respond(mut response) => {
             FRAMING.iter().for_each(|name| drop(response.headers_mut().remove(name)));
@@ -122,7 +143,7 @@ fn said(decided: Answer, form: Form) -> Response<Body> {
             response.headers_mut().insert(LOCATION, location);
             response
         }
-        Answer::Failed => answer(&Refusal::PluginFailed, form),
+        Answer::Failed => answer(&Refusal::PluginFailed, asker, pages),
     }
 }
 

@@ -2,14 +2,17 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::atomic::AtomicBool,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use ferrotunnel_core::CrowdSeat;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use crate::upgrade::Upgrade;
+use crate::{https::Certificate, interim::Interim, upgrade::Upgrade};
 
 pub(crate) struct Visitor {
     pub(crate) address: SocketAddr,
@@ -22,11 +25,27 @@ pub(crate) struct Visitor {
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
     /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
+    /// A request over HTTP/1.1 waits for the head of its answer.
+    pub(crate) asking: AtomicBool,
+    pub(crate) interim: Interim,
+    /// Answers whose head there is, over HTTP/1.
+    pub(crate) answers: AtomicUsize,
+    /// It has been agreed that the connection carries something else than HTTP/1.
+    pub(crate) switched: AtomicBool,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
+    /// How it came over TLS.
+    pub(crate) secured: Option<Secured>,
     /// Its place among those of its source, where that is limited.
     _place: Option<CrowdSeat>,
+}
+
+/// What a visitor over TLS asked for, and what it was shown.
+pub(crate) struct Secured {
+    /// The host that it said it wanted, if it said one.
+    pub(crate) asked: Option<Box<str>>,
+    pub(crate) shown: Arc<Certificate>,
 }
 
 /// Whether there was a place for a visitor.
@@ -57,8 +76,13 @@ impl Visitor {
             forwarded_for,
             forwarded_prefix,
             upgrade: Mutex::new(None),
+            asking: AtomicBool::new(false),
+            interim: Interim::default(),
+            answers: AtomicUsize::new(0),
+            switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             admission,
+            secured: None,
             _place: None,
         }
     }
@@ -66,6 +90,18 @@ impl Visitor {
     /// Its address, which for IPv4 is one on every listener.
     pub(crate) fn canonical(&self) -> SocketAddr {
         SocketAddr::new(self.address.ip().to_canonical(), self.address.port())
+    }
+
+    /// The same over TLS.
+    pub(crate) fn secured(mut self, secured: Secured) -> Self {
+        // It ends with `proto=http`.
+        self.forwarded_prefix.push('s');
+        Self { secured: Some(secured), ..self }
+    }
+
+    /// Value of `X-Forwarded-Proto`.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.secured.is_some() { "https" } else { "http" }
     }
 
     /// The same with its place among those of its source.

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use crate::refusal::Refusal;
+use crate::{framing::Unclear, refusal::Refusal};
 
 /// What is said about one [`Refusal`], in whatever form.
 pub(crate) struct Wording {
@@ -24,12 +24,44 @@ impl Wording {
                 "Bad request",
                 "Send exactly one Host header that names the tunnel you want.",
             ),
+            Refusal::Unclear(Unclear::TooLong) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "Request head too large",
+                "Send fewer or shorter headers; often it is cookies that have piled up.",
+            ),
+            Refusal::Unclear(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "Bad request",
+                "Send what HTTP/1.1 (RFC 9112) asks for, to the letter: what can be read in two ways is \
+                 not passed on.",
+            ),
+            Refusal::BadBody => (
+                StatusCode::BAD_REQUEST,
+                "bad-body",
+                "Bad request body",
+                "The body of the request broke off, or is not in the form that its head says. Send it again.",
+            ),
             Refusal::Connect => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "connect-refused",
                 "Not a forward proxy",
                 "This server publishes tunnels; it opens no connections to other places. Remove \
                  it from the proxy settings of your client.",
+            ),
+            Refusal::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                "misdirected",
+                "This connection is for another host",
+                "The certificate of this connection is not for the host that was asked for. Open \
+                 a connection of its own for that host.",
+            ),
+            Refusal::Protocol => (
+                StatusCode::NOT_IMPLEMENTED,
+                "protocol-refused",
+                "Protocol not supported",
+                "Over HTTP/2, the only protocol that a CONNECT can ask for here is \"websocket\".",
             ),
             Refusal::NoSuchTunnel(_) => (
                 StatusCode::NOT_FOUND,
@@ -111,7 +143,8 @@ impl Wording {
             ),
         };
         let detail = match refusal {
-            Refusal::BadHost(bad) => Some(bad.to_string()),
+            Refusal::BadHost(bad) => Some(format!("{bad}.")),
+            Refusal::Unclear(unclear) => Some(format!("{unclear}.")),
             Refusal::NoSuchTunnel(host) => Some(format!("No tunnel is registered for \"{host}\".")),
             Refusal::Rejected(rejected) => Some(rejected.reason.clone()),
             _ => None,

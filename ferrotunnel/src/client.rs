@@ -392,6 +392,11 @@ impl Client {
             return Ok(Arc::clone(&running.engine));
         }
         let settings = self.settings.clone();
+        for tunnel in &settings.tunnels {
+            if let Target::Https(https) = &tunnel.target {
+                https.prepare()?;
+            }
+        }
         let hooks = settings.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
         // Before anything can happen.

@@ -2,7 +2,9 @@
 
 mod certificates;
 mod client;
+mod dev_certificate;
 mod error;
+mod health;
 mod listener;
 mod place;
 mod plugins;
@@ -11,6 +13,7 @@ mod settings;
 mod tunnel;
 
 pub use client::{Client, ClientBuilder};
+pub use dev_certificate::{DevCertificate, dev_certificate};
 pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{
     DEFAULT_DOMAIN, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, SessionId, Token,
@@ -23,9 +26,11 @@ pub use ferrotunnel_core::{
     Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
     Verifier, VerifierError, check_principals, issue_token,
 };
+pub use ferrotunnel_http::{AcmeConfig, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;
+pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

@@ -10,10 +10,12 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, PrincipalConfig, ServerHooks, ServerTls, Shards,
-    TurnedAway, check_principals,
+    DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks, ServerTls,
+    Shards, TurnedAway, check_principals,
 };
-use ferrotunnel_http::{HttpConfig, HttpIngress};
+use ferrotunnel_http::{
+    AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+};
 use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -45,6 +47,7 @@ pub struct Server {
 struct Settings {
     bind: Place,
     http_bind: Option<Place>,
+    https: Option<HttpsSettings>,
     token: Option<Token>,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
@@ -55,6 +58,17 @@ struct Settings {
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
+}
+
+/// The HTTPS ingress.
+#[derive(Clone, Debug)]
+struct HttpsSettings {
+    bind: Place,
+    config: HttpsConfig,
+    /// Clients dial their carriers there too, and nowhere else.
+    is_shared: bool,
+    /// Who comes without TLS is sent there.
+    redirects: bool,
 }
 
 /// An address to listen on: a [`SocketAddr`] or its text.
@@ -112,6 +126,10 @@ impl Wanted {
 pub struct ServerBuilder {
     bind: Wanted,
     http_bind: Option<Wanted>,
+    https_bind: Option<Wanted>,
+    https: HttpsConfig,
+    clients_on_https_port: bool,
+    redirect_to_https: bool,
     token: TokenSetting,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
@@ -131,6 +149,10 @@ impl Default for ServerBuilder {
         Self {
             bind: Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_TUNNEL_PORT))),
             http_bind: Some(Wanted::at(SocketAddr::from(([0, 0, 0, 0], DEFAULT_HTTP_PORT)))),
+            https_bind: None,
+            https: HttpsConfig::default(),
+            clients_on_https_port: false,
+            redirect_to_https: false,
             token: TokenSetting::default(),
             principals: Vec::new(),
             domain: None,
@@ -185,6 +207,74 @@ impl ServerBuilder {
     #[must_use]
     pub fn no_http(mut self) -> Self {
         self.http_bind = None;
+        self
+    }
+
+    /// Where visitors of HTTP tunnels connect over TLS; by default nowhere. With the same address as
+    /// [`bind`](Self::bind), clients and visitors share the port. It needs certificates:
+    /// [`https_identity_files`](Self::https_identity_files) or one of the other ways.
+    #[must_use]
+    pub fn https_bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.https_bind = Some(Wanted::at(addr));
+        self
+    }
+
+    /// The socket on which visitors of HTTP tunnels connect over TLS, in place of
+    /// [`https_bind`](Self::https_bind), as by [`tunnel_listener`](Self::tunnel_listener).
+    #[must_use]
+    pub fn https_listener(mut self, listener: TcpListener) -> Self {
+        self.https_bind = Some(Wanted::On(HandedOver::new(listener)));
+        self
+    }
+
+    /// Clients connect on the port of [`https_bind`](Self::https_bind), and [`bind`](Self::bind) is not used.
+    /// They are told from visitors by the protocol that their first message offers (ALPN).
+    #[must_use]
+    pub fn clients_on_https_port(mut self) -> Self {
+        self.clients_on_https_port = true;
+        self
+    }
+
+    /// The certificate chain and private key that visitors are shown over TLS, in PEM files; also those who
+    /// ask for a host for which there is no other certificate. When the files change they are loaded anew.
+    #[must_use]
+    pub fn https_identity_files(
+        mut self,
+        cert: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Self {
+        self.https.identity = Some(IdentityFiles { cert: cert.into(), key: key.into() });
+        self
+    }
+
+    /// A directory with certificates for visitors: `NAME.pem` or `NAME.crt`, and `NAME.key` beside it. The names
+    /// in each say for which hosts it is. What changes in the directory is noticed.
+    #[must_use]
+    pub fn https_certificate_directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.https.directory = Some(directory.into());
+        self
+    }
+
+    /// Certificates for the hosts that clients register, from an ACME server such as Let's Encrypt. The first
+    /// visitor of a host waits for its certificate. The server has to reach this one on port 443 or, as
+    /// [`http_bind`](Self::http_bind), on port 80; or there is a program that publishes records in the DNS.
+    #[must_use]
+    pub fn acme(mut self, acme: AcmeConfig) -> Self {
+        self.https.acme = Some(acme);
+        self
+    }
+
+    /// Visitors who come without TLS are sent to [`https_bind`](Self::https_bind), by a 308 with the same path.
+    #[must_use]
+    pub fn redirect_to_https(mut self) -> Self {
+        self.redirect_to_https = true;
+        self
+    }
+
+    /// Visitors must speak TLS 1.3; by default 1.2 will do.
+    #[must_use]
+    pub fn https_tls13_only(mut self) -> Self {
+        self.https.oldest_tls = OldestTls::V1_3;
         self
     }
 
@@ -295,6 +385,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Pages of one's own for browsers when an answer is the server's and not a local service's, in place of
+    /// the built-in ones. They can be replaced while the server runs:
+    /// [`RunningServer::set_error_pages`].
+    #[must_use]
+    pub fn error_pages(mut self, pages: ErrorPages) -> Self {
+        self.http.error_pages = pages;
+        self
+    }
+
     /// Threads of the server's own; connections spread over them, and each session stays on one
     /// with all its visitors, which is cheaper than a work-stealing runtime. With 0, the default,
     /// everything runs on the caller's runtime.
@@ -350,14 +449,32 @@ impl ServerBuilder {
         };
         // Who waited for this server in the queue of its socket is not to be told that nobody is here.
         http.settling = matches!(http_bind, Some(Place::On(..))).then_some(SETTLING);
-        let visited = http_bind.as_ref().unwrap_or(&bind).addr();
+        let https = https_settings(
+            self.https_bind,
+            self.https,
+            &bind,
+            Wishes {
+                clients_on_https_port: self.clients_on_https_port,
+                redirect_to_https: self.redirect_to_https,
+                plaintext: self.plaintext,
+            },
+        )?;
+        let visited = http_bind.as_ref().or(https.as_ref().map(|https| &https.bind));
+        let visited = visited.unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
+        let https = https.map(|mut https| {
+            if let Some(acme) = &mut https.config.acme {
+                acme.domain = domain.clone();
+            }
+            https
+        });
         let transport = transport(self.plaintext, self.tls)?;
         http.plugins = self.plugins.chain();
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
             http_bind,
+            https,
             token,
             principals: self.principals,
             domain,
@@ -415,15 +532,20 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
-        let (tunnel_place, tunnel_lent) = settings.bind.lend("tunnel_listener")?;
-        let (http, http_lent) = match settings.http_bind {
+        let (http, http_lent) = open(settings.http_bind, ["http_listener", "http_bind"])?;
+        let mut redirect_to_https = false;
+        let (https_bind, https) = match settings.https {
             None => (None, None),
-            Some(place) => {
-                let (listen, lent) = place.lend("http_listener")?;
-                let listener = server::bind(listen, "http_bind")?;
-                let addr = listener.local_addr()?;
-                (Some((listener, addr)), lent)
+            Some(HttpsSettings { bind, config, is_shared, redirects }) => {
+                redirect_to_https = redirects;
+                (Some(bind), Some((Https::new(config)?, is_shared)))
             }
+        };
+        let (secure, secure_lent) = open(https_bind, ["https_listener", "https_bind"])?;
+        let shared = https.as_ref().filter(|(_, is_shared)| *is_shared).and(secure.as_ref());
+        let (tunnel_place, tunnel_lent) = match shared {
+            Some(secure) => (Listen::Elsewhere(secure.addr), None),
+            None => settings.bind.lend("tunnel_listener")?,
         };
         let hooks = settings.http.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
@@ -434,7 +556,8 @@ impl Server {
             principals: settings.principals,
             only_tunnel_answers: settings.domain.is_none(),
             domain: settings.domain.unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
-            http_port: http.as_ref().map(|(_, addr)| addr.port()),
+            http_port: http.as_ref().map(|http| http.addr.port()),
+            https_port: secure.as_ref().map(|secure| secure.addr.port()),
             tcp_ip: settings.tcp_ip,
             limits: settings.limits,
             shards: shards.clone(),
@@ -443,18 +566,131 @@ impl Server {
         };
         let engine = ServerEngine::start_with(config, hooks)?;
         // From here on nothing fails.
-        [tunnel_lent, http_lent].into_iter().flatten().for_each(Lent::spend);
-        let http = http.map(|(listener, addr)| {
-            let ingress = HttpIngress::new(engine.routes(), shards, &settings.http);
+        [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
+        let https = https.map(|(https, is_shared)| {
+            let https = https.with_routes(engine.routes());
+            match is_shared {
+                true => Arc::new(https.with_carriers(engine.carrier_door())),
+                false => Arc::new(https),
+            }
+        });
+        let (http_addr, https_addr) =
+            (http.as_ref().map(|http| http.addr), secure.as_ref().map(|secure| secure.addr));
+        let http = (http.is_some() || secure.is_some()).then(|| {
+            let mut config = settings.http;
+            config.redirect_to_https =
+                https_addr.filter(|_| redirect_to_https).map(|addr| addr.port());
+            let ingress = HttpIngress::beside(https.as_deref(), engine.routes(), shards, &config);
             let ingress = Arc::new(ingress.limited_by(engine.crowd()));
             let of = Arc::downgrade(&ingress);
             let stop = watch::Sender::new(false);
-            let task = tokio::spawn(ingress.serve(listener, stop.subscribe()));
-            RunningHttp { addr, of, stop, task }
+            let doors = serve(ingress, http, https.clone().zip(secure), &stop);
+            RunningHttp {
+                http: http_addr,
+                https: https_addr,
+                of,
+                tls: https,
+                stop,
+                task: tokio::spawn(doors),
+            }
         });
-        tracing::info!(tunnel = %engine.addr(), http = ?http.as_ref().map(|http| http.addr), "server started");
+        tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
+}
+
+/// A listener of visitors.
+struct Opened {
+    listener: tokio::net::TcpListener,
+    addr: SocketAddr,
+}
+
+/// The names are those of the settings: of a socket that was handed over, and of an address.
+fn open(
+    place: Option<Place>,
+    [handed_over, bound]: [&'static str; 2],
+) -> Result<(Option<Opened>, Option<Lent>), Error> {
+    let Some(place) = place else { return Ok((None, None)) };
+    let (listen, lent) = place.lend(handed_over)?;
+    let listener = server::bind(listen, bound)?;
+    let addr = listener.local_addr()?;
+    Ok((Some(Opened { listener, addr }), lent))
+}
+
+/// Both doors of the visitors of HTTP tunnels, until they have been told to stop and have drained.
+fn serve(
+    ingress: Arc<HttpIngress>,
+    http: Option<Opened>,
+    https: Option<(Arc<Https>, Opened)>,
+    stop: &watch::Sender<bool>,
+) -> impl Future<Output = ()> + Send + 'static {
+    let (stop, stop_secure) = (stop.subscribe(), stop.subscribe());
+    let secure = Arc::clone(&ingress);
+    let plain = async move {
+        if let Some(http) = http {
+            ingress.serve(http.listener, stop).await;
+        }
+    };
+    let secure = async move {
+        let Some((https, Opened { listener, .. })) = https else { return };
+        let looking = async {
+            Arc::clone(&https).watch().await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = secure.serve_https(Arc::clone(&https), listener, stop_secure) => {}
+            () = looking => {}
+        }
+    };
+    async move {
+        tokio::join!(plain, secure);
+    }
+}
+
+/// What else was said that has to do with HTTPS.
+struct Wishes {
+    clients_on_https_port: bool,
+    redirect_to_https: bool,
+    plaintext: bool,
+}
+
+fn https_settings(
+    bind: Option<Wanted>,
+    config: HttpsConfig,
+    tunnel: &Place,
+    wishes: Wishes,
+) -> Result<Option<HttpsSettings>, Error> {
+    let is_without =
+        config.identity.is_none() && config.directory.is_none() && config.acme.is_none();
+    let Some(bind) = bind else {
+        let unused = match config {
+            _ if wishes.clients_on_https_port => "clients_on_https_port",
+            _ if wishes.redirect_to_https => "redirect_to_https",
+            HttpsConfig { identity: Some(_), .. } => "https_identity_files",
+            HttpsConfig { directory: Some(_), .. } => "https_certificate_directory",
+            HttpsConfig { acme: Some(_), .. } => "acme",
+            HttpsConfig { oldest_tls: OldestTls::V1_3, .. } => "https_tls13_only",
+            _ => return Ok(None),
+        };
+        return Err(Error::config(format!(
+            "{unused} is of no use without https_bind; set that too"
+        )));
+    };
+    let bind = bind.resolve("https_bind", "https_listener")?;
+    let same = matches!((&bind, tunnel), (Place::At(one), Place::At(other)) if one == other && one.port() != 0);
+    let is_shared = wishes.clients_on_https_port || same;
+    if is_shared && wishes.plaintext {
+        return Err(Error::config(
+            "plaintext: carriers on the port of HTTPS are encrypted; drop it, or give clients a port of their own",
+        ));
+    }
+    if is_without {
+        return Err(Error::config(
+            "https_bind needs certificates: give https_identity_files, https_certificate_directory or acme",
+        ));
+    }
+    let redirects = wishes.redirect_to_https;
+    Ok(Some(HttpsSettings { bind, config, is_shared, redirects }))
 }
 
 fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
@@ -509,9 +745,11 @@ pub struct RunningServer {
 
 #[derive(Debug)]
 struct RunningHttp {
-    addr: SocketAddr,
+    http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
     /// Its task has it, and it ends with that.
     of: Weak<HttpIngress>,
+    tls: Option<Arc<Https>>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -530,16 +768,31 @@ impl RunningServer {
 
     /// Where visitors of HTTP tunnels connect.
     pub fn http_addr(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(|http| http.addr)
+        self.http.as_ref()?.http
     }
 
-    /// Loads the certificate, its key and the CAs of clients from their files now, for connections from
+    /// Where visitors of HTTP tunnels connect over TLS.
+    pub fn https_addr(&self) -> Option<SocketAddr> {
+        self.http.as_ref()?.https
+    }
+
+    /// Until when each certificate is good that visitors are shown.
+    pub fn certificate_expiries(&self) -> Vec<Expiry> {
+        let https = self.http.as_ref().and_then(|http| http.tls.as_ref());
+        https.map(|https| https.expiries()).unwrap_or_default()
+    }
+
+    /// Loads the certificates, their keys and the CAs of clients from their files now, for connections from
     /// now on. Without this call that happens some seconds after the files have changed.
     ///
     /// # Errors
     /// They cannot be used; the error names the file. Those of before stay in use.
     pub fn reload_certificates(&self) -> Result<(), Error> {
-        Ok(self.engine.reload_certificates()?)
+        let carriers = self.engine.reload_certificates();
+        if let Some(https) = self.http.as_ref().and_then(|http| http.tls.as_ref()) {
+            https.reload()?;
+        }
+        Ok(carriers?)
     }
 
     /// Clients connected at present.
@@ -598,6 +851,14 @@ impl RunningServer {
             ingress.set_max_visitors(limits.max_visitors);
         }
         Ok(())
+    }
+
+    /// Replaces the pages that browsers see when an answer is the server's own, for answers from now on.
+    /// The default is the built-in ones.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_error_pages(pages);
+        }
     }
 
     /// Tunnels registered at present, over all clients.

@@ -1,10 +1,14 @@
 //! What a client asks the server for.
 
+use std::path::PathBuf;
+
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::client::{Target, TunnelSpec};
-use ferrotunnel_core::{Balance, Streams};
+use ferrotunnel_core::client::{LocalTrust, Target, TunnelSpec};
+use ferrotunnel_core::{Balance, Roots, Streams};
+use ferrotunnel_http::Speaks;
 
 use crate::error::Error;
+use crate::health::HealthCheck;
 
 /// A tunnel that a client wants.
 ///
@@ -24,7 +28,9 @@ pub struct Tunnel {
     streams: Option<Streams>,
     group: Option<String>,
     balance: Option<Balance>,
+    health: Option<HealthCheck>,
     local_addr: Option<String>,
+    local_trust: Option<LocalTrust>,
 }
 
 impl Tunnel {
@@ -50,7 +56,9 @@ impl Tunnel {
             streams: None,
             group: None,
             balance: None,
+            health: None,
             local_addr: None,
+            local_trust: None,
         }
     }
 
@@ -102,10 +110,37 @@ impl Tunnel {
         self
     }
 
-    /// The local service: `host:port`, a bare port, or `unix:/path`.
+    /// Looks after the local service. While it is down the server sends visitors to the other members of the
+    /// [group](Self::group) first, before one of them has found out; by itself it finds out from visitors who came
+    /// to nothing. Not for tunnels that this process serves itself.
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health = Some(check);
+        self
+    }
+
+    /// The local service: `host:port`, a bare port, `unix:/path`, or `https://host:port` for one that speaks
+    /// TLS. The certificate of such a one is verified: one of the CAs that the system trusts must have issued
+    /// it for that host, unless [`local_ca_file`](Self::local_ca_file) names others.
     #[must_use]
     pub fn local_addr(mut self, addr: impl Into<String>) -> Self {
         self.local_addr = Some(addr.into());
+        self
+    }
+
+    /// A PEM file of CAs: one of them must have issued the certificate of an `https://` local service, in place
+    /// of those that the system trusts. It is read at the start of the client.
+    #[must_use]
+    pub fn local_ca_file(mut self, ca: impl Into<PathBuf>) -> Self {
+        self.local_trust = Some(LocalTrust::IssuedBy(Roots::File(ca.into())));
+        self
+    }
+
+    /// Takes whatever certificate an `https://` local service shows. Whoever can be at its address, or on the
+    /// way there, then reads and changes what visitors and service say: for a service on this very machine, say.
+    #[must_use]
+    pub fn dangerous_accept_any_local_certificate(mut self) -> Self {
+        self.local_trust = Some(LocalTrust::Anybody);
         self
     }
 
@@ -118,7 +153,16 @@ impl Tunnel {
     /// The tunnel to its own local service.
     pub(crate) fn into_local(self) -> Result<TunnelSpec, Error> {
         let target = match &self.local_addr {
-            Some(addr) => addr.parse()?,
+            Some(addr) => match (addr.parse()?, self.local_trust.clone()) {
+                (Target::Https(https), Some(trust)) => Target::Https(https.trusting(trust)),
+                (_, Some(_)) => {
+                    return Err(Error::config(
+                        "local_ca_file, dangerous_accept_any_local_certificate: the local service has no \
+                         certificate; give local_addr as https://host:port, or drop it",
+                    ));
+                }
+                (target, None) => target,
+            },
             None => {
                 let text = "local_addr is not set: where should the tunnel's visitors go?";
                 return Err(Error::config(text));
@@ -139,6 +183,21 @@ impl Tunnel {
                 return Err(Error::config(text));
             }
         };
+        let speaks = if self.http2 { Speaks::Http2 } else { Speaks::Http1 };
+        let health = match self.health {
+            Some(_) if matches!(target, Target::InProcess(_)) => {
+                let text = "health_check: a tunnel that this process serves itself has no local address to check";
+                return Err(Error::config(text));
+            }
+            check => {
+                // Services that tell sites apart are asked as by somebody on the same machine.
+                let addr = self.local_addr.as_deref();
+                let addr = addr.map(|addr| addr.strip_prefix("https://").unwrap_or(addr));
+                let host = addr.filter(|addr| addr.contains(':'));
+                let host = host.filter(|addr| !addr.starts_with("unix:")).unwrap_or("localhost");
+                check.map(|check| check.build(host, speaks)).transpose()?
+            }
+        };
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
         let group = self.group.map(|group| ("group".to_owned(), group));
         if group.as_ref().is_some_and(|(_, group)| group.is_empty()) {
@@ -154,6 +213,7 @@ impl Tunnel {
             port: self.port,
             options,
             target,
+            health,
         })
     }
 }

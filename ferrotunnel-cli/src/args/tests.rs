@@ -90,8 +90,12 @@ fn every_server_flag_is_understood() {
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
                 --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
                 --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
-                 --drain-timeout 2m";
+                --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
+                --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
+                --acme-dns-hook h \
+                 --error-pages e --drain-timeout 2m";
     let server = server(line);
+    assert_eq!(server.error_pages, Some("e".into()));
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
@@ -123,6 +127,22 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.plugins.access_log, Some("-".into()));
     assert_eq!(server.plugins.access_log_format, Some(ferrotunnel::plugin::LogFormat::Common));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
+    let https = HttpsArgs {
+        https_bind: "0.0.0.0:443".parse().ok(),
+        https_cert: Some("c".into()),
+        https_key: Some("k".into()),
+        https_cert_dir: Some("d".into()),
+        https_redirect: Some(true),
+        https_tls13_only: Some(true),
+        acme_dir: Some("d".into()),
+        acme_server: Some("https://a.example/dir".to_owned()),
+        acme_email: Some("o@a.example".to_owned()),
+        acme_server_ca: Some("a".into()),
+        acme_dns_hook: Some("h".into()),
+    };
+    assert_eq!(server.https, https);
+    assert!(complaint("server --acme-server http://a.example").contains("https://"));
+    assert!(complaint("server --acme-email nobody").contains("operator@example.com"));
 }
 
 #[test]

@@ -97,7 +97,11 @@ fn in_words(file: &SettingsFile, server: Option<&ServerSettings>) -> String {
     let mut parts = Vec::new();
     if let Some(server) = server {
         let (bind, http_bind) = (server.bind, server.http_bind);
-        parts.push(format!("a server for clients on {bind} and HTTP visitors on {http_bind}"));
+        let https = server.https.as_ref().map(|https| format!(" and, over TLS, {}", https.bind));
+        let https = https.unwrap_or_default();
+        parts.push(format!(
+            "a server for clients on {bind} and HTTP visitors on {http_bind}{https}"
+        ));
     }
     if let Some(client) = &file.client {
         let servers = servers(client);
@@ -153,6 +157,7 @@ fn as_json(file: &SettingsFile, server: Option<&ServerSettings>) -> Value {
         "server": server.map(|server| json!({
             "bind": server.bind,
             "http_bind": server.http_bind,
+            "https_bind": server.https.as_ref().map(|https| https.bind),
             "domain": server.domain,
             "encryption": match server.encryption {
                 ServerEncryption::Tls { identity: None, .. } => "self-signed",

@@ -6,12 +6,12 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::settings::ClientSettings;
 use crate::settings_file::SettingsFile;
-use crate::tunnel::{Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 use crate::value::LocalTarget;
 
 pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure> {
     let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
-    let tunnels = tunnels(args.local_addr, args.name, file.tunnels)?;
+    let tunnels = tunnels(args.local_addr, args.name, args.local_tls.into(), file.tunnels)?;
     let settings = ClientSettings::resolve(args.connect.over_file(file.connect), tunnels)?;
     forward(settings, output).await
 }
@@ -20,13 +20,18 @@ pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure
 fn tunnels(
     local_addr: Option<LocalTarget>,
     name: Option<String>,
+    local_tls: LocalTlsSettings,
     file: Vec<TunnelSettings>,
 ) -> Result<Vec<TunnelSettings>, Failure> {
     match (local_addr, name) {
         (Some(local_addr), name) => {
             let (hosts, http2, sharing) = (Vec::new(), false, Sharing::default());
-            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing }])
+            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls }])
         }
+        (None, _) if local_tls != LocalTlsSettings::default() => Err(Failure::usage(
+            "--local-ca and --local-insecure are for the tunnel of --local-addr, which is missing; the tunnels of a \
+             settings file have them there",
+        )),
         (None, None) if !file.is_empty() => Ok(file),
         (None, None) => Err(Failure::usage(
             "no tunnel; give --local-addr of the local service, or a settings file (--config) with [[client.tunnels]]",
@@ -50,20 +55,23 @@ mod tests {
             hosts: Vec::new(),
             http2: false,
             sharing: Sharing::default(),
+            local_tls: LocalTlsSettings::default(),
         }
     }
 
     #[test]
     fn a_tunnel_that_was_given_stands_for_those_of_the_file() {
         let file = || vec![tunnel("1", Some("a")), tunnel("2", Some("b"))];
-        assert_eq!(tunnels(None, None, file()).unwrap(), file());
-        let given = tunnels("3".parse().ok(), Some("c".to_owned()), file()).unwrap();
+        assert_eq!(tunnels(None, None, LocalTlsSettings::default(), file()).unwrap(), file());
+        let given =
+            tunnels("3".parse().ok(), Some("c".to_owned()), LocalTlsSettings::default(), file())
+                .unwrap();
         assert_eq!(given, [tunnel("3", Some("c"))]);
     }
 
     #[test]
     fn without_any_tunnel_both_ways_to_have_one_are_said() {
-        let failure = tunnels(None, None, Vec::new()).unwrap_err();
+        let failure = tunnels(None, None, LocalTlsSettings::default(), Vec::new()).unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert!(failure.to_string().contains("--local-addr"));
         assert!(failure.to_string().contains("[[client.tunnels]]"));
@@ -71,7 +79,13 @@ mod tests {
 
     #[test]
     fn a_name_alone_renames_no_tunnel_of_the_file() {
-        let failure = tunnels(None, Some("c".to_owned()), vec![tunnel("1", None)]).unwrap_err();
+        let failure = tunnels(
+            None,
+            Some("c".to_owned()),
+            LocalTlsSettings::default(),
+            vec![tunnel("1", None)],
+        )
+        .unwrap_err();
         assert_eq!(failure.exit(), Exit::Usage);
         assert!(failure.to_string().contains("--local-addr, which is missing"));
     }

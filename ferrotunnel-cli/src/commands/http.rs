@@ -16,6 +16,7 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         hosts: args.hosts,
         http2: args.http2,
         sharing: args.sharing.into(),
+        local_tls: args.local_tls.into(),
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

@@ -1,7 +1,7 @@
 //! `ferrotunnel server`: the public side.
 
 use std::future::pending;
-use std::net::SocketAddr;
+use std::path::Path;
 
 use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::reload::Reload;
-use crate::settings::ServerSettings;
+use crate::settings::{ServerSettings, error_pages};
 use crate::settings_file::SettingsFile;
 use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
@@ -44,8 +44,9 @@ pub(super) async fn run(
         reload.runs_with(running, settings.token().cloned());
     }
     let drain_timeout = settings.drain_timeout();
+    let pages = settings.error_pages.clone();
     let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
-    announce(server.tunnel_addr(), server.http_addr(), output);
+    announce(&server, output);
     let mut manager = Manager::from_env();
     manager.ready(&status(&server));
     loop {
@@ -55,15 +56,7 @@ pub(super) async fn run(
                 manager.beat();
                 manager.status(&status(&server));
             }
-            () = next(&mut hang_ups) => match server.reload_certificates() {
-                Ok(()) => {
-                    output.event(&json!({ "event": "certificates_reloaded" }));
-                    output.talk("certificates are read again; there is no settings file to read");
-                }
-                Err(error) => {
-                    output::warning(format_args!("{error}; the certificates of before stay in use"));
-                }
-            },
+            () = next(&mut hang_ups) => read_files_again(&server, pages.as_deref(), output),
             reload = due(&mut reload) => {
                 manager.reloading();
                 // Its file may lie on a disk that does not answer.
@@ -79,6 +72,27 @@ pub(super) async fn run(
     drop(reload);
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// All that there is to read where there is no settings file.
+fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Output) {
+    match server.reload_certificates() {
+        Ok(()) => {
+            output.event(&json!({ "event": "certificates_reloaded" }));
+            output.talk("certificates are read again; there is no settings file to read");
+        }
+        Err(error) => {
+            output::warning(format_args!("{error}; the certificates of before stay in use"));
+        }
+    }
+    match error_pages(pages) {
+        Ok(pages) => server.set_error_pages(pages),
+        Err(failure) => {
+            for message in failure.messages() {
+                output::warning(format_args!("{message}; the pages of before stay in use"));
+            }
+        }
+    }
 }
 
 /// Resolves at the next SIGHUP, if nobody else listens for them.
@@ -109,17 +123,26 @@ fn status(server: &RunningServer) -> String {
 /// The library names its own setting; who types has flags.
 fn cannot_start(error: ferrotunnel::Error) -> Failure {
     match error.kind() {
-        ErrorKind::AddrInUse => {
-            Failure::failed(format!("{error}; choose another with --bind or --http-bind"))
-        }
+        ErrorKind::AddrInUse => Failure::failed(format!(
+            "{error}; choose another with --bind, --http-bind or --https-bind"
+        )),
         _ => error.into(),
     }
 }
 
-fn announce(tunnel: SocketAddr, http: Option<SocketAddr>, output: &Output) {
-    output.event(&json!({ "event": "listening", "tunnel_addr": tunnel, "http_addr": http }));
+fn announce(server: &RunningServer, output: &Output) {
+    let (tunnel, http, https) = (server.tunnel_addr(), server.http_addr(), server.https_addr());
+    output.event(&json!({
+        "event": "listening",
+        "tunnel_addr": tunnel,
+        "http_addr": http,
+        "https_addr": https,
+    }));
     output.talk(format_args!("clients dial {tunnel}"));
     if let Some(http) = http {
         output.talk(format_args!("visitors of HTTP tunnels come in on {http}"));
+    }
+    if let Some(https) = https {
+        output.talk(format_args!("visitors of HTTP tunnels come in over TLS on {https}"));
     }
 }

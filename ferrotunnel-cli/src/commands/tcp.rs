@@ -15,6 +15,7 @@ pub(super) async fn run(args: TcpArgs, output: &Output) -> Result<(), Failure> {
         remote_port: args.remote_port,
         streams: args.streams,
         sharing: args.sharing.into(),
+        local_tls: args.local_tls.into(),
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

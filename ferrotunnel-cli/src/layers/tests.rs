@@ -67,6 +67,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.visitor_grace: times;
+        ServerArgs.error_pages: paths();
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.drain.drain_timeout: times;
         ServerArgs.limits.max_sessions: [1, 2, 3];
@@ -92,6 +93,17 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.plugins.circuit_breaker_pause: times;
         ServerArgs.plugins.access_log: paths();
         ServerArgs.plugins.access_log_format: ferrotunnel::plugin::LogFormat::ALL;
+        ServerArgs.https.https_bind: addrs;
+        ServerArgs.https.https_cert: paths();
+        ServerArgs.https.https_key: paths();
+        ServerArgs.https.https_cert_dir: paths();
+        ServerArgs.https.https_redirect: [true, false, true];
+        ServerArgs.https.https_tls13_only: [false, true, false];
+        ServerArgs.https.acme_dir: paths();
+        ServerArgs.https.acme_server: texts;
+        ServerArgs.https.acme_email: texts;
+        ServerArgs.https.acme_server_ca: paths();
+        ServerArgs.https.acme_dns_hook: paths();
         ConnectArgs.servers: servers;
         ConnectArgs.server_mode: [ServerMode::All, ServerMode::Failover, ServerMode::All];
         ConnectArgs.connect_timeout: times;

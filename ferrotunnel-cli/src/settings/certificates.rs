@@ -30,8 +30,9 @@ pub(super) enum ClientEncryption {
 /// A certificate chain and its private key.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
-    cert: PathBuf,
-    key: PathBuf,
+    flags: [&'static str; 2],
+    pub(super) cert: PathBuf,
+    pub(super) key: PathBuf,
 }
 
 /// How a client verifies the server's certificate; by one of the two ways at least.
@@ -57,7 +58,7 @@ impl ServerEncryption {
         if plaintext {
             return no_certificates(&given).map(|()| Self::Plaintext);
         }
-        Ok(Self::Tls { identity: Identity::new(cert, key)?, client_ca })
+        Ok(Self::Tls { identity: Identity::new(FLAGS, cert, key)?, client_ca })
     }
 
     /// Whether the files can be read.
@@ -72,7 +73,7 @@ impl ServerEncryption {
     /// Reads no file.
     pub(super) fn apply(self, mut builder: ServerBuilder) -> ServerBuilder {
         let Self::Tls { identity, client_ca } = self else { return builder.plaintext() };
-        if let Some(Identity { cert, key }) = identity {
+        if let Some(Identity { cert, key, .. }) = identity {
             builder = builder.tls_identity_files(cert, key);
         }
         if let Some(ca) = client_ca {
@@ -106,7 +107,7 @@ impl ClientEncryption {
             }
             (ca, system, name) => Some(Verification { ca, system, name }),
         };
-        Ok(Self::Tls { identity: Identity::new(tls_cert, tls_key)?, verification })
+        Ok(Self::Tls { identity: Identity::new(FLAGS, tls_cert, tls_key)?, verification })
     }
 
     /// Whether the files can be read.
@@ -122,7 +123,7 @@ impl ClientEncryption {
     /// Reads no file.
     pub(super) fn apply(self, mut builder: ClientBuilder) -> ClientBuilder {
         let Self::Tls { identity, verification } = self else { return builder.plaintext() };
-        if let Some(Identity { cert, key }) = identity {
+        if let Some(Identity { cert, key, .. }) = identity {
             builder = builder.tls_identity_files(cert, key);
         }
         if let Some(Verification { ca, system, name }) = verification {
@@ -141,24 +142,34 @@ impl ClientEncryption {
 }
 
 impl Identity {
-    fn check_files(&self) -> Result<(), Failure> {
-        check_readable("--tls-cert", &self.cert)?;
-        check_readable("--tls-key", &self.key)
+    pub(super) fn check_files(&self) -> Result<(), Failure> {
+        let [cert, key] = self.flags;
+        check_readable(cert, &self.cert)?;
+        check_readable(key, &self.key)
     }
 
-    fn new(cert: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<Self>, Failure> {
+    /// The flags are those that certificate and key are given by.
+    pub(super) fn new(
+        flags: [&'static str; 2],
+        cert: Option<PathBuf>,
+        key: Option<PathBuf>,
+    ) -> Result<Option<Self>, Failure> {
+        let [of_cert, of_key] = flags;
         match (cert, key) {
             (None, None) => Ok(None),
-            (Some(cert), Some(key)) => Ok(Some(Self { cert, key })),
-            (Some(_), None) => Err(Failure::usage(
-                "--tls-cert needs --tls-key, the private key of the certificate",
-            )),
+            (Some(cert), Some(key)) => Ok(Some(Self { flags, cert, key })),
+            (Some(_), None) => Err(Failure::usage(format!(
+                "{of_cert} needs {of_key}, the private key of the certificate"
+            ))),
             (None, Some(_)) => {
-                Err(Failure::usage("--tls-key needs --tls-cert, the certificate of the key"))
+                Err(Failure::usage(format!("{of_key} needs {of_cert}, the certificate of the key")))
             }
         }
     }
 }
+
+/// Of carriers.
+const FLAGS: [&str; 2] = ["--tls-cert", "--tls-key"];
 
 /// Without encryption there is nothing to show certificates in.
 fn no_certificates(given: &[(&str, bool)]) -> Result<(), Failure> {

@@ -1,7 +1,7 @@
 //! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
 
 use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
-use crate::args::{DrainArg, HttpTimeoutArgs, PluginArgs, ServerArgs};
+use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs};
 
 /// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
 pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static str> {
@@ -17,12 +17,28 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_client_ca,
         tcp_bind_ip,
         visitor_grace,
+        // Read again with the file.
+        error_pages: _,
         threads,
         control,
         drain: DrainArg { drain_timeout },
         limits: limits_args,
         timeouts:
             HttpTimeoutArgs { http_header_timeout, http_response_timeout, http_pool_idle_timeout },
+        https:
+            HttpsArgs {
+                https_bind,
+                https_cert,
+                https_key,
+                https_cert_dir,
+                https_redirect,
+                https_tls13_only,
+                acme_dir,
+                acme_server,
+                acme_email,
+                acme_server_ca,
+                acme_dns_hook,
+            },
         plugins:
             PluginArgs {
                 visitor_secret_hash,
@@ -35,6 +51,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             },
     } = running;
     let (was, is) = (limits(limits_args), limits(&said.limits));
+    let https = &said.https;
+    let is_on = |switch: Option<bool>| switch.unwrap_or(false);
     let pause = |pause: Option<_>| pause.unwrap_or(DEFAULT_PAUSE);
     let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
     [
@@ -65,6 +83,17 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             "timeouts.http-pool-idle-timeout",
             *http_pool_idle_timeout == said.timeouts.http_pool_idle_timeout,
         ),
+        ("https.https-bind", *https_bind == https.https_bind),
+        ("https.https-cert", *https_cert == https.https_cert),
+        ("https.https-key", *https_key == https.https_key),
+        ("https.https-cert-dir", *https_cert_dir == https.https_cert_dir),
+        ("https.https-redirect", is_on(*https_redirect) == is_on(https.https_redirect)),
+        ("https.https-tls13-only", is_on(*https_tls13_only) == is_on(https.https_tls13_only)),
+        ("https.acme-dir", *acme_dir == https.acme_dir),
+        ("https.acme-server", *acme_server == https.acme_server),
+        ("https.acme-email", *acme_email == https.acme_email),
+        ("https.acme-server-ca", *acme_server_ca == https.acme_server_ca),
+        ("https.acme-dns-hook", *acme_dns_hook == https.acme_dns_hook),
         ("plugins.visitor-secret-hash", *visitor_secret_hash == said.plugins.visitor_secret_hash),
         (
             "plugins.max-requests-per-address",

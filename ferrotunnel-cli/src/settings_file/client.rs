@@ -2,13 +2,13 @@
 
 use std::collections::HashSet;
 
-use ferrotunnel::{Streams, TunnelKind};
+use ferrotunnel::{HealthCheck, Streams, TunnelKind};
 
 use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
-use crate::tunnel::{Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing, TunnelSettings};
 use crate::value;
 
 /// What a file says of a client.
@@ -88,7 +88,17 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let sharing = Sharing {
         group: section.text("group", value::not_empty),
         balance: section.text("balance", value::balance),
+        health: health(section),
     };
+    let place = section.place("local-ca");
+    let local_tls = LocalTlsSettings {
+        ca: section.path("local-ca"),
+        insecure: section.switch("local-insecure").unwrap_or(false),
+    };
+    if local_tls.ca.is_some() && local_tls.insecure {
+        let why = "\"local-ca\" has no use with \"local-insecure\"; drop one of them";
+        section.complain_about(place, why.to_owned());
+    }
 
     let kind = kind?;
     for (key, of, place) in unfit {
@@ -101,9 +111,31 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     }
     let local_addr = local_addr?;
     Some(match kind {
-        TunnelKind::Tcp => TunnelSettings::Tcp { local_addr, remote_port, streams, sharing },
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing },
+        TunnelKind::Tcp => {
+            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls }
+        }
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls },
     })
+}
+
+/// How the local service of a tunnel is looked after.
+fn health(section: &mut Section<'_, '_>) -> Option<HealthCheck> {
+    let keys = ["health-interval", "health-timeout", "health-threshold"];
+    let idle = keys.map(|key| (key, section.has(key).then(|| section.place(key))));
+    let is_checked = section.has("health-check");
+    let check = section.text("health-check", value::health_check);
+    let rhythm = Rhythm {
+        interval: section.text("health-interval", value::duration),
+        timeout: section.text("health-timeout", value::duration),
+        threshold: section.number("health-threshold", value::count),
+    };
+    for (key, place) in idle {
+        if let Some(place) = place.filter(|_| !is_checked) {
+            let message = format!("\"{key}\" is of no use without \"health-check\"");
+            section.complain_about(place, message);
+        }
+    }
+    check.map(|check| rhythm.set(check))
 }
 
 /// What no two tunnels can share.

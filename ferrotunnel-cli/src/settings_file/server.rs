@@ -3,7 +3,7 @@
 
 use super::plugins;
 use super::section::Section;
-use crate::args::{DrainArg, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::settings::accept_server;
 use crate::value::{self, Secret};
 
@@ -21,11 +21,13 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
+        error_pages: section.path("error-pages"),
         threads: section.number("threads", value::threads),
         control: section.new_path("control"),
         drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
+        https: section.table("https", https),
         plugins: section.table("plugins", plugins::read),
     };
     if server.plaintext == Some(true) && server.has_certificates() {
@@ -92,6 +94,22 @@ fn timeouts(section: &mut Section<'_, '_>) -> HttpTimeoutArgs {
         http_header_timeout: section.value("http-header-timeout", value::duration),
         http_response_timeout: section.value("http-response-timeout", value::duration),
         http_pool_idle_timeout: section.value("http-pool-idle-timeout", value::duration),
+    }
+}
+
+fn https(section: &mut Section<'_, '_>) -> HttpsArgs {
+    HttpsArgs {
+        https_bind: section.value("https-bind", value::listen_addr),
+        https_cert: section.path("https-cert"),
+        https_key: section.path("https-key"),
+        https_cert_dir: section.new_path("https-cert-dir"),
+        https_redirect: section.switch("https-redirect"),
+        https_tls13_only: section.switch("https-tls13-only"),
+        acme_dir: section.new_path("acme-dir"),
+        acme_server: section.text("acme-server", value::https_url),
+        acme_email: section.text("acme-email", value::email),
+        acme_server_ca: section.path("acme-server-ca"),
+        acme_dns_hook: section.new_path("acme-dns-hook"),
     }
 }
 

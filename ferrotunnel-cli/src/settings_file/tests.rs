@@ -1,10 +1,10 @@
 use std::time::Duration;
 
-use ferrotunnel::{Connections, Streams, TunnelKind};
+use ferrotunnel::{Balance, Connections, HealthCheck, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
-use crate::tunnel::{Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
     SettingsFile::parse(text.as_bytes(), Path::new("/etc/ferrotunnel"))
@@ -21,6 +21,25 @@ fn problems(text: &str) -> Vec<String> {
 #[track_caller]
 fn assert_problems(text: &str, expected: &[&str]) {
     assert_eq!(problems(text), expected, "{text}");
+}
+
+#[test]
+fn a_health_check_makes_sense_or_is_refused() {
+    let tunnel = |lines: &str| {
+        format!(
+            "[client]\nserver = \"a:1\"\ntoken = \"s\"\n[[client.tunnels]]\nkind = \"http\"\nlocal-addr = \"1\"\n{lines}"
+        )
+    };
+    assert!(parse(&tunnel("health-check = \"/healthz?deep=1\"\nhealth-threshold = 1")).is_ok());
+    for (lines, expected) in [
+        ("health-check = \"http\"", "neither tcp nor a path"),
+        ("health-interval = \"2s\"", "of no use without \"health-check\""),
+        ("health-check = \"tcp\"\nhealth-threshold = 0", "health-threshold"),
+        ("health-check = \"tcp\"\nhealth-timeout = \"soon\"", "health-timeout"),
+    ] {
+        let problems = problems(&tunnel(lines));
+        assert!(problems.len() == 1 && problems[0].contains(expected), "{problems:?}");
+    }
 }
 
 #[test]
@@ -44,6 +63,7 @@ fn every_key_of_a_server_is_taken() {
         tls-cert = "cert.pem"
         tls-key = "/keys/key.pem"
         tls-client-ca = "ca.pem"
+        error-pages = "pages"
         tcp-bind-ip = "127.0.0.1"
         threads = 3
         control = "run/control"
@@ -84,6 +104,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.plaintext, Some(false));
     assert_eq!(server.tls_cert, Some("/etc/ferrotunnel/cert.pem".into()));
     assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
+    assert_eq!(server.error_pages, Some("/etc/ferrotunnel/pages".into()));
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     assert_eq!(server.threads, Some(3));
@@ -136,6 +157,12 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         local-addr = "unix:/run/db.sock"
         remote-port = 15_432
         streams = "direct"
+        group = "db"
+        balance = "round-robin"
+        health-check = "tcp"
+        health-interval = "2s"
+        health-timeout = "500ms"
+        health-threshold = 5
         "#,
     );
     let ClientSection { connect, tunnels } = client.unwrap().client.unwrap();
@@ -151,12 +178,23 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
             http2: true,
             sharing: Sharing::default(),
+            local_tls: LocalTlsSettings::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
             remote_port: Some(15432),
             streams: Streams::Direct,
-            sharing: Sharing::default(),
+            sharing: Sharing {
+                group: Some("db".to_owned()),
+                balance: Some(Balance::RoundRobin),
+                health: Some(
+                    HealthCheck::connect()
+                        .interval(Duration::from_secs(2))
+                        .timeout(Duration::from_millis(500))
+                        .threshold(5),
+                ),
+            },
+            local_tls: LocalTlsSettings::default(),
         },
     ];
     assert_eq!(tunnels, expected);

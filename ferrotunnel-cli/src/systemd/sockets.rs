@@ -7,11 +7,12 @@ use listenfd::ListenFd;
 
 use crate::failure::Failure;
 
-/// What was passed on; the rest is bound as `--bind` and `--http-bind` say.
+/// What was passed on; the rest is bound as `--bind`, `--http-bind` and `--https-bind` say.
 #[derive(Debug, Default)]
 pub(crate) struct Sockets {
     pub(crate) tunnel: Option<TcpListener>,
     pub(crate) http: Option<TcpListener>,
+    pub(crate) https: Option<TcpListener>,
 }
 
 impl Sockets {
@@ -33,6 +34,7 @@ impl Sockets {
             *match purpose {
                 Purpose::Tunnel => &mut sockets.tunnel,
                 Purpose::Http => &mut sockets.http,
+                Purpose::Https => &mut sockets.https,
             } = listener;
         }
         Ok(sockets)
@@ -43,6 +45,7 @@ impl Sockets {
 enum Purpose {
     Tunnel,
     Http,
+    Https,
 }
 
 impl Purpose {
@@ -50,6 +53,7 @@ impl Purpose {
         match name {
             "tunnel" => Some(Self::Tunnel),
             "http" => Some(Self::Http),
+            "https" => Some(Self::Https),
             _ => None,
         }
     }
@@ -59,9 +63,9 @@ impl Purpose {
 fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, Failure> {
     let names: Vec<&str> = names.split(':').collect();
     if names.iter().all(|name| Purpose::of(name).is_none()) {
-        let by_order = [Purpose::Tunnel, Purpose::Http];
+        let by_order = [Purpose::Tunnel, Purpose::Http, Purpose::Https];
         return by_order.get(..count).map(<[_]>::to_vec).ok_or_else(|| {
-            unusable(format_args!("{count} sockets were passed, and a server has two"))
+            unusable(format_args!("{count} sockets were passed, and a server has three"))
         });
     }
     if names.len() != count {
@@ -70,7 +74,7 @@ fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, Failure> {
     let mut purposes = Vec::new();
     for name in names {
         let purpose = Purpose::of(name).ok_or_else(|| {
-            unusable(format_args!("a socket is named {name:?}, neither tunnel nor http"))
+            unusable(format_args!("a socket is named {name:?}, neither tunnel nor http nor https"))
         })?;
         if purposes.contains(&purpose) {
             return Err(unusable(format_args!("two sockets are named {name:?}")));
@@ -83,7 +87,7 @@ fn purposes(count: usize, names: &str) -> Result<Vec<Purpose>, Failure> {
 fn unusable(what: impl Display) -> Failure {
     Failure::usage(format!(
         "LISTEN_FDS: {what}; pass listening TCP sockets, the one for clients first or named tunnel, \
-         and the one for visitors of HTTP tunnels second or named http"
+         the one for visitors of HTTP tunnels second or named http, and the one for those over TLS third or named https"
     ))
 }
 
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn sockets_go_by_name_and_without_names_by_order() {
-        use Purpose::{Http, Tunnel};
+        use Purpose::{Http, Https, Tunnel};
         for (count, names, expected) in [
             (0, "", vec![]),
             (1, "", vec![Tunnel]),
@@ -105,6 +109,8 @@ mod tests {
             (2, "ferrotunnel-server.socket:ferrotunnel-server.socket", vec![Tunnel, Http]),
             (2, "http:tunnel", vec![Http, Tunnel]),
             (1, "http", vec![Http]),
+            (3, "", vec![Tunnel, Http, Https]),
+            (2, "https:tunnel", vec![Https, Tunnel]),
         ] {
             assert_eq!(purposes(count, names).unwrap(), expected, "{names}");
         }
@@ -112,7 +118,7 @@ mod tests {
 
     #[test]
     fn sockets_that_nobody_knows_a_use_for_are_refused() {
-        assert!(complaint(3, "").contains("3 sockets were passed"));
+        assert!(complaint(4, "").contains("4 sockets were passed"));
         assert!(complaint(3, "tunnel:http:http").contains("two sockets are named \"http\""));
         assert!(complaint(2, "tunnel:metrics").contains("\"metrics\""));
         assert!(complaint(2, "tunnel").contains("2 sockets have 1 names"));

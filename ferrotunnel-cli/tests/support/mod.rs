@@ -11,7 +11,7 @@ pub mod files;
 pub mod server;
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -28,6 +28,23 @@ pub fn command(args: &[&str]) -> Command {
     }
     command.env_remove("RUST_LOG").args(args).stdin(Stdio::null());
     command
+}
+
+/// Runs the program to its end.
+pub fn ferrotunnel(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// It ended with that code, and said these words and nothing on stdout.
+#[track_caller]
+pub fn assert_refused(output: &Output, code: i32, says: &[&str]) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{stderr}");
+    assert!(stderr.contains("error: "), "{stderr}");
+    for words in says {
+        assert!(stderr.contains(words), "{words:?} is not in: {stderr}");
+    }
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "", "stdout is for data");
 }
 
 /// A program that goes on running; killed when dropped.

@@ -8,17 +8,27 @@ use ferrotunnel_protocol::frame::ResetCode;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
+use super::health::Pipe;
+use super::https;
 use super::target::Target;
 use crate::dial;
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
+use crate::tls::LocalTls;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
     let id = stream.id();
-    match dial(spec).await {
+    match dial(&spec.target).await {
+        Ok(Local::Https(socket, tls)) => {
+            // Its state is larger than that of other splices.
+            if let Err((stream, error)) = Box::pin(https::forward(stream, socket, &tls)).await {
+                tracing::warn!(stream = %id, %error, "no TLS with the local service");
+                stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
+            }
+        }
         Ok(local) => {
             if let Err(error) = splice_with(stream, local).await {
                 tracing::debug!(stream = %id, %error, "connection broke");
@@ -33,7 +43,14 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
 pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
-    match dial(spec).await {
+    match dial(&spec.target).await {
+        Ok(Local::Https(socket, tls)) => {
+            if let Err((mut carrier, error)) = Box::pin(https::forward(carrier, socket, &tls)).await
+            {
+                tracing::warn!(%error, "no TLS with the local service");
+                carrier.abort();
+            }
+        }
         Ok(local) => {
             if let Err(error) = splice_with(carrier, local).await {
                 tracing::debug!(%error, "direct connection broke");
@@ -46,16 +63,27 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
     }
 }
 
-async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
-    match &spec.target {
-        Target::Addrs(addrs) => {
-            let addrs = addrs.iter().copied();
-            dial::connect(addrs, CONNECT_TIMEOUT).await.map(Local::Tcp)
+/// Dials the local service.
+pub(super) async fn dial(target: &Target) -> io::Result<Local> {
+    match target {
+        Target::Https(https) => {
+            let socket = dial_tcp(&https.at).await?;
+            Ok(Local::Https(socket, https.tls.clone()))
         }
-        Target::Name(name) => timed(dial::dial(name, CONNECT_TIMEOUT)).await.map(Local::Tcp),
         #[cfg(unix)]
         Target::Unix(path) => timed(tokio::net::UnixStream::connect(path)).await.map(Local::Unix),
-        Target::InProcess(_) => Err(io::ErrorKind::Unsupported.into()),
+        target => dial_tcp(target).await.map(Local::Tcp),
+    }
+}
+
+async fn dial_tcp(target: &Target) -> io::Result<TcpStream> {
+    match target {
+        Target::Addrs(addrs) => {
+            let addrs = addrs.iter().copied();
+            dial::connect(addrs, CONNECT_TIMEOUT).await
+        }
+        Target::Name(name) => timed(dial::dial(name, CONNECT_TIMEOUT)).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
     }
 }
 
@@ -67,13 +95,28 @@ async fn splice_with(pipe: impl End, local: Local) -> Result<Outcome, SpliceErro
         }
         #[cfg(unix)]
         Local::Unix(local) => splice(pipe, SocketEnd::new(local), None).await,
+        Local::Https(..) => Ok(Outcome::default()),
     }
 }
 
-enum Local {
+/// A connection to the local service.
+pub(super) enum Local {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
+    Https(TcpStream, LocalTls),
+}
+
+impl Local {
+    /// As somebody talks to it who knows nothing of how it is reached.
+    pub(super) async fn into_pipe(self, is_http2: bool) -> io::Result<Box<dyn Pipe>> {
+        Ok(match self {
+            Self::Tcp(local) => Box::new(local),
+            #[cfg(unix)]
+            Self::Unix(local) => Box::new(local),
+            Self::Https(socket, tls) => Box::new(https::connect(socket, &tls, is_http2).await?),
+        })
+    }
 }
 
 async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T> {

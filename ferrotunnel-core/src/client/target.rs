@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use ferrotunnel_protocol::frame::{Open, ResetCode};
+use rustls_pki_types::ServerName;
 use tokio::sync::mpsc;
 
 use crate::error::BuildError;
 use crate::stream::Stream;
+use crate::tls::{LocalTls, LocalTrust};
 
 /// The local service of a tunnel.
 #[derive(Clone, Debug)]
@@ -20,17 +22,61 @@ pub enum Target {
     /// A Unix socket.
     #[cfg(unix)]
     Unix(std::path::PathBuf),
+    /// `https://host:port`: a service that speaks TLS.
+    Https(HttpsTarget),
     /// This very process.
     InProcess(Acceptor),
+}
+
+/// A local service that speaks TLS. Its certificate is verified, unless somebody says otherwise.
+#[derive(Clone, Debug)]
+pub struct HttpsTarget {
+    /// Where it is.
+    pub(super) at: Box<Target>,
+    pub(super) tls: LocalTls,
+}
+
+impl HttpsTarget {
+    /// `host` or `host:port`, by default 443.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.strip_suffix('/').unwrap_or(text);
+        let has_port = text.rsplit_once(':').is_some_and(|(host, port)| {
+            !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())
+        });
+        let text = if has_port { text.to_owned() } else { format!("{text}:443") };
+        let (host, _) = text.rsplit_once(':')?;
+        let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(bare.to_owned()).ok()?;
+        let at: Target = text.parse().ok()?;
+        let is_tcp = matches!(at, Target::Addrs(_) | Target::Name(_));
+        is_tcp.then(|| Self { at: Box::new(at), tls: LocalTls::new(name) })
+    }
+
+    /// The same with other certificates that are taken; without it those of CAs that the system trusts.
+    #[must_use]
+    pub fn trusting(self, trust: LocalTrust) -> Self {
+        Self { tls: self.tls.trusting(trust), ..self }
+    }
+
+    /// Reads the CAs.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn prepare(&self) -> Result<(), BuildError> {
+        self.tls.config(false).map(drop)
+    }
 }
 
 impl FromStr for Target {
     type Err = BuildError;
 
-    /// `host:port`, a bare port, or `unix:/path`. A bare port and `localhost` mean the loopback
-    /// addresses of both families.
+    /// `host:port`, a bare port, `unix:/path`, or `https://host:port`. A bare port and `localhost` mean
+    /// the loopback addresses of both families.
     fn from_str(text: &str) -> Result<Self, BuildError> {
         let wrong = || BuildError::Target(text.to_owned());
+        if let Some(rest) = text.strip_prefix("https://") {
+            return HttpsTarget::parse(rest).map(Self::Https).ok_or_else(wrong);
+        }
         #[cfg(unix)]
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.is_empty() { Err(wrong()) } else { Ok(Self::Unix(path.into())) };
@@ -99,6 +145,36 @@ mod tests {
         assert!(matches!(parse("localhost:3000"), Some(Target::Addrs(list)) if list.len() == 2));
         assert!(matches!(parse("db.lan:5432"), Some(Target::Name(name)) if name == "db.lan:5432"));
         assert!(matches!(parse("unix:/run/app.sock"), Some(Target::Unix(_))));
+    }
+
+    #[test]
+    fn a_service_that_speaks_tls_is_known_by_its_host() {
+        for (text, name, port) in [
+            ("https://localhost:8443", "localhost", 8443),
+            ("https://127.0.0.1:1/", "127.0.0.1", 1),
+            ("https://[::1]:2", "::1", 2),
+            ("https://nas.lan", "nas.lan", 443),
+            ("https://[::1]", "::1", 443),
+        ] {
+            let Some(Target::Https(https)) = parse(text) else { panic!("{text}") };
+            assert_eq!(https.tls.name.to_str(), name);
+            let is_at = match &*https.at {
+                Target::Addrs(addrs) => addrs[0].port() == port,
+                Target::Name(name) => name.ends_with(&format!(":{port}")),
+                _ => false,
+            };
+            assert!(is_at, "{text}");
+        }
+        for bad in [
+            "https://",
+            "https://a:0",
+            "https://a b",
+            "https://unix:/x",
+            "https://a/b",
+            "https://3000",
+        ] {
+            assert!(parse(bad).is_none(), "{bad:?}");
+        }
     }
 
     #[test]

@@ -120,6 +120,7 @@ impl World {
             domain: "localhost".to_owned(),
             only_tunnel_answers: false,
             http_port: Some(80),
+            https_port: None,
             tcp_ip: Ipv4Addr::LOCALHOST.into(),
             limits: LimitsConfig::default(),
             shards: Shards::inherit(),
@@ -166,6 +167,7 @@ impl World {
                 port: 0,
                 options: Vec::new(),
                 target: Target::InProcess(acceptor),
+                health: None,
             };
             let mut guests = JoinSet::new();
             let adding = held.add(spec);

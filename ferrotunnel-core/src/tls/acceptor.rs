@@ -3,21 +3,20 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::BytesMut;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::net::TcpStream;
-use tokio::time::MissedTickBehavior;
 
 use super::config;
 use super::handshake::{self, Secured};
-use super::identity::{IdentityFiles, TlsIdentity};
+use super::identity::{IdentityFiles, SETTINGS, TlsIdentity};
 use super::issuers::Clients;
 use super::pem::PemFile;
 use super::tickets::Tickets;
-use super::watch::FromFiles;
+use super::watch::{Files, FromFiles};
 use crate::error::BuildError;
 
 /// What a server shows to clients over TLS, and what it wants to see of them.
@@ -31,7 +30,7 @@ pub struct ServerTls {
 
 /// Takes TLS connections with the certificates that the files hold now.
 pub(crate) struct TlsAcceptor {
-    generations: FromFiles<Generation>,
+    generations: Arc<FromFiles<Generation>>,
 }
 
 /// What one generation of the files came to.
@@ -50,11 +49,10 @@ impl TlsAcceptor {
         };
         let (files, ca) = (identity.clone(), client_ca.clone());
         let generations = FromFiles::load(
-            files,
-            ca,
-            Box::new(move |old: Option<&Generation>| {
+            move || Files::of(files.clone(), ca.clone()),
+            move |old: Option<&Generation>| {
                 let shown = match (&identity, &made) {
-                    (Some(files), _) => files.load()?,
+                    (Some(files), _) => files.load(SETTINGS)?,
                     (None, Some(made)) => made.clone(),
                     (None, None) => TlsIdentity::self_signed()?,
                 };
@@ -62,15 +60,15 @@ impl TlsAcceptor {
                     .as_deref()
                     .map(|path| client_verifier(PemFile { path, setting: CLIENT_CA_SETTING }));
                 Generation::new(shown, clients.transpose()?, old)
-            }),
+            },
         )?;
-        Ok(Self { generations })
+        Ok(Self { generations: Arc::new(generations) })
     }
 
-    /// One connection. How long it may take is the caller's business.
-    pub(crate) async fn accept(&self, socket: TcpStream) -> io::Result<Secured> {
+    /// One connection, of which `input` was read already. How long it may take is the caller's business.
+    pub(crate) async fn accept(&self, socket: TcpStream, input: BytesMut) -> io::Result<Secured> {
         let generation = self.generations.current();
-        let mut secured = handshake::accept(&generation.config, socket).await?;
+        let mut secured = handshake::accept(&generation.config, socket, input).await?;
         // A ticket stands for the signature of the client's key. Whether the certificate is still good,
         // and whether there is one at all, is looked at each time: it may have expired since.
         let shown = std::mem::take(&mut secured.certificates);
@@ -91,17 +89,7 @@ impl TlsAcceptor {
 
     /// Loads the files whenever they change. Ends at once if there are none.
     pub(crate) async fn watch(self: Arc<Self>) {
-        if !self.generations.has_files() {
-            return;
-        }
-        let mut looks = tokio::time::interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
-            looks.tick().await;
-            let this = Arc::clone(&self);
-            // Files may lie on a disk that is far away.
-            let _ = tokio::task::spawn_blocking(move || this.generations.look()).await;
-        }
+        Arc::clone(&self.generations).watch().await;
     }
 }
 
@@ -136,9 +124,6 @@ fn check(
 }
 
 const CLIENT_CA_SETTING: &str = "tls_client_ca_file, --tls-client-ca";
-
-/// How soon a certificate that was renewed is shown. A look costs three calls of the system.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests;

@@ -166,7 +166,8 @@ impl ServerCertVerifier for TokenBound {
     }
 }
 
-const ALPN: &[u8] = b"ferrotunnel/1";
+/// What clients of ours offer, and nobody else.
+pub(super) const ALPN: &[u8] = b"ferrotunnel/1";
 
 /// Servers whose tickets a client remembers: there is one, under one name.
 const SERVERS_REMEMBERED: usize = 1;

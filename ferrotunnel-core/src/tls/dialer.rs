@@ -13,11 +13,11 @@ use tokio::net::TcpStream;
 
 use super::config;
 use super::handshake::{self, Secured};
-use super::identity::IdentityFiles;
+use super::identity::{IdentityFiles, SETTINGS};
 use super::issuers::Servers;
 use super::pem::PemFile;
 use super::system_roots;
-use super::watch::FromFiles;
+use super::watch::{Files, FromFiles};
 use crate::error::BuildError;
 
 /// What a client wants to see of its server over TLS, and what it shows.
@@ -75,20 +75,38 @@ impl Verification {
     }
 
     fn verifier(&self) -> Result<Arc<dyn ServerCertVerifier>, BuildError> {
-        let mut roots = RootCertStore::empty();
-        if let Some(path) = self.roots.file() {
-            PemFile { path, setting: CA_SETTING }.add_to(&mut roots)?;
-        }
-        if matches!(self.roots, Roots::System | Roots::FileAndSystem(_)) {
-            system_roots::add_to(&mut roots)?;
-        }
+        let roots = self.roots.load(ROOT_SETTINGS)?;
         let servers =
             Servers::issued_by(roots).map_err(|error| BuildError::Tls(error.to_string()))?;
         Ok(Arc::new(servers))
     }
 }
 
+/// What people know CAs by, to be told which setting is wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct RootSettings {
+    /// The setting that names a file of them.
+    pub file: &'static str,
+    /// The setting that asks for those of the system.
+    pub system: &'static str,
+}
+
 impl Roots {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the system has none; the error names the setting.
+    pub fn load(&self, settings: RootSettings) -> Result<RootCertStore, BuildError> {
+        let mut roots = RootCertStore::empty();
+        if let Some(path) = self.file() {
+            PemFile { path, setting: settings.file }.add_to(&mut roots)?;
+        }
+        if matches!(self, Self::System | Self::FileAndSystem(_)) {
+            system_roots::add_to(&mut roots, settings)?;
+        }
+        Ok(roots)
+    }
+
     fn file(&self) -> Option<&PathBuf> {
         match self {
             Self::File(path) | Self::FileAndSystem(path) => Some(path),
@@ -115,17 +133,16 @@ impl TlsDialer {
         let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
         let files = identity.clone();
         let make = move |_: Option<&Generation>| {
-            let identity = identity.as_ref().map(IdentityFiles::load).transpose()?;
+            let identity = identity.as_ref().map(|files| files.load(SETTINGS)).transpose()?;
             let config = match &verification {
                 Some(verification) => config::verifying(verification.verifier()?, identity)?,
                 None => config::bound_to_the_token(identity)?,
             };
             Ok(Generation::new(config))
         };
-        Ok(Self {
-            verification: known,
-            generations: Arc::new(FromFiles::load(files, ca, Box::new(make))?),
-        })
+        let list = move || Files::of(files.clone(), ca.clone());
+        let generations = Arc::new(FromFiles::load(list, make)?);
+        Ok(Self { verification: known, generations })
     }
 
     /// One connection to the server that is known by that `host:port`. How long it may take is the caller's business.
@@ -180,7 +197,8 @@ pub(super) fn nobody() -> ServerName<'static> {
     ServerName::IpAddress(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED).into())
 }
 
-const CA_SETTING: &str = "tls_ca_file, --tls-ca";
+const ROOT_SETTINGS: RootSettings =
+    RootSettings { file: "tls_ca_file, --tls-ca", system: "tls_verify, --tls-verify" };
 
 #[cfg(test)]
 mod tests {

@@ -53,14 +53,18 @@ pub(super) async fn connect(
     Ok(secured)
 }
 
-/// The server's end. Its ticket leaves with whatever is written first.
-pub(super) async fn accept(config: &ServerConfig, socket: TcpStream) -> io::Result<Secured> {
+/// The server's end. Its ticket leaves with whatever is written first. `input` was read already.
+pub(super) async fn accept(
+    config: &ServerConfig,
+    socket: TcpStream,
+    input: BytesMut,
+) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
     let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
     let most = [MOST_FROM_STRANGER, MOST_IN_FLIGHT];
-    Handshake::new(greeter, socket, most).run(&exporter).await
+    Handshake { input, ..Handshake::new(greeter, socket, most) }.run(&exporter).await
 }
 
 /// A connection of rustls' that is not established yet.
@@ -305,13 +309,13 @@ pub(super) fn invalid(error: rustls::Error) -> io::Error {
 }
 
 /// A client's first message has half a KiB, with a post-quantum key share less than two.
-const READ_BYTES: usize = 2 << 10;
+pub(super) const READ_BYTES: usize = 2 << 10;
 
 /// Body of a record that rustls does not refuse for its length alone.
 const MOST_BODY: usize = (16 << 10) + (2 << 10);
 
 /// What a stranger makes a server hold: one record.
-const MOST_FROM_STRANGER: usize = HEADER_LEN + MOST_BODY;
+pub(super) const MOST_FROM_STRANGER: usize = HEADER_LEN + MOST_BODY;
 
 /// Certificate chains are larger, also those of clients; as much as rustls itself takes.
 const MOST_IN_FLIGHT: usize = 64 << 10;

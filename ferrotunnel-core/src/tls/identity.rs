@@ -9,9 +9,11 @@ use super::pem::PemFile;
 use crate::error::BuildError;
 
 /// A certificate chain and its private key.
-pub(crate) struct TlsIdentity {
-    pub(super) chain: Vec<CertificateDer<'static>>,
-    pub(super) key: PrivateKeyDer<'static>,
+pub struct TlsIdentity {
+    /// The certificate first, then whoever issued it.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The private key.
+    pub key: PrivateKeyDer<'static>,
 }
 
 impl std::fmt::Debug for TlsIdentity {
@@ -54,13 +56,13 @@ impl IdentityFiles {
         [self.cert.clone(), self.key.clone()]
     }
 
-    /// Reads them.
+    /// Reads them. The settings are what people know the two files by.
     ///
     /// # Errors
     /// A file is missing or holds no certificate or key; the error names it and its setting.
-    pub(super) fn load(&self) -> Result<TlsIdentity, BuildError> {
-        let chain = PemFile { path: &self.cert, setting: CERT_SETTING }.certificates()?;
-        let file = PemFile { path: &self.key, setting: KEY_SETTING };
+    pub fn load(&self, [cert, key]: [&'static str; 2]) -> Result<TlsIdentity, BuildError> {
+        let chain = PemFile { path: &self.cert, setting: cert }.certificates()?;
+        let file = PemFile { path: &self.key, setting: key };
         let key = PrivateKeyDer::from_pem_slice(&file.read()?).map_err(|error| {
             file.broken(format_args!("the file holds no private key in PEM form: {error}"))
         })?;
@@ -87,6 +89,6 @@ fn is_open_to_others(_: &Path) -> bool {
     false
 }
 
-/// What people know the files by: the builder's method and the option of the command line.
-const CERT_SETTING: &str = "tls_identity_files, --tls-cert";
-const KEY_SETTING: &str = "tls_identity_files, --tls-key";
+/// What people know the files of carriers by: the builder's method and the options of the command line.
+pub(super) const SETTINGS: [&str; 2] =
+    ["tls_identity_files, --tls-cert", "tls_identity_files, --tls-key"];

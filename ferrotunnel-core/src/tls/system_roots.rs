@@ -10,10 +10,11 @@ use rustls::RootCertStore;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::dialer::RootSettings;
 use crate::error::BuildError;
 
 /// Adds them. Systems have some that cannot be used; they are left out.
-pub(super) fn add_to(roots: &mut RootCertStore) -> Result<(), BuildError> {
+pub(super) fn add_to(roots: &mut RootCertStore, settings: RootSettings) -> Result<(), BuildError> {
     let place = Place::of_the_system();
     let reason = match place.certificates() {
         Ok(certificates) => {
@@ -25,9 +26,10 @@ pub(super) fn add_to(roots: &mut RootCertStore) -> Result<(), BuildError> {
         }
         Err((path, error)) => format!("{}: {error}", path.display()),
     };
+    let RootSettings { file, system } = settings;
     Err(BuildError::Tls(format!(
-        "tls_verify (--tls-verify) finds no CAs of the system: {reason}; \
-         name a file of CAs with tls_ca_file (--tls-ca) or in SSL_CERT_FILE"
+        "no CAs of the system are found ({system}): {reason}; name a file of CAs ({file}), or in \
+         SSL_CERT_FILE"
     )))
 }
 

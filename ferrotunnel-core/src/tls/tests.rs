@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use bytes::BytesMut;
 use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::ServerName;
@@ -48,8 +49,10 @@ async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Se
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
     let (dialled, accepted) = sockets().await;
-    let (client, server) =
-        soon(async { tokio::join!(connect(client, dialled), accept(server, accepted)) }).await;
+    let (client, server) = soon(async {
+        tokio::join!(connect(client, dialled), accept(server, accepted, BytesMut::new()))
+    })
+    .await;
     (client.unwrap(), server.unwrap())
 }
 
@@ -71,7 +74,10 @@ async fn with_stock_client(client: &Arc<ClientConfig>, server: &ServerConfig) ->
     let (dialled, accepted) = sockets().await;
     let connector = TlsConnector::from(Arc::clone(client));
     let (client, server) = soon(async {
-        tokio::join!(connector.connect(stock_name(), dialled), accept(server, accepted))
+        tokio::join!(
+            connector.connect(stock_name(), dialled),
+            accept(server, accepted, BytesMut::new())
+        )
     })
     .await;
     (Stock::Client(client.unwrap()), server.unwrap())
@@ -310,7 +316,7 @@ async fn the_first_words_may_come_with_the_last_of_the_handshake() {
         tokio::join!(forth, back);
     };
     let server_side = async {
-        let mut far = Box::pin(accept(&server, accepted)).await.unwrap().stream;
+        let mut far = Box::pin(accept(&server, accepted, BytesMut::new())).await.unwrap().stream;
         let mut heard = Vec::new();
         far.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"first words");
@@ -386,7 +392,7 @@ async fn a_stranger_learns_why_and_costs_little() {
         dialled.write_all(says).await.unwrap();
         let accepting = tokio::spawn({
             let server = Arc::clone(&server);
-            async move { accept(&server, accepted).await.map(drop) }
+            async move { accept(&server, accepted, BytesMut::new()).await.map(drop) }
         });
         if alert.is_none() {
             // It goes on for ever.
@@ -403,7 +409,7 @@ async fn a_stranger_learns_why_and_costs_little() {
     }
     let (mut dialled, accepted) = sockets().await;
     dialled.shutdown().await.unwrap();
-    let refused = accept(&server, accepted).await.map(drop).unwrap_err();
+    let refused = accept(&server, accepted, BytesMut::new()).await.map(drop).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::UnexpectedEof);
 }
 
@@ -435,7 +441,7 @@ async fn a_quiet_stream_holds_no_buffers() {
     let mut size = ReadSize::default();
     let mut heard = 0;
     while heard < record {
-        let take = |piece: bytes::BytesMut| drop(piece);
+        let take = |piece: BytesMut| drop(piece);
         let pieces = std::future::poll_fn(|cx| {
             near.poll_pieces(cx, &mut size, usize::MAX, usize::MAX, take)
         });

@@ -5,67 +5,109 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::time::MissedTickBehavior;
 
 use super::identity::IdentityFiles;
 use crate::error::BuildError;
 use crate::file_look::FileLook;
 
 /// Something made of files. Who uses it keeps what it got; who comes later gets the newest.
-pub(super) struct FromFiles<T> {
-    files: Vec<PathBuf>,
-    identity: Option<IdentityFiles>,
+pub struct FromFiles<T> {
+    list: List,
     make: Make<T>,
     current: RwLock<Arc<T>>,
     watch: Mutex<Watch>,
 }
 
+impl<T> std::fmt::Debug for FromFiles<T> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FromFiles").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
+
+/// What it is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Certificates with their keys.
+    pub identities: Vec<IdentityFiles>,
+    /// Anything else; a directory, so that what comes into it and goes is noticed.
+    pub others: Vec<PathBuf>,
+}
+
+impl Files {
+    /// An identity and a file of CAs, as far as there are any.
+    pub(super) fn of(identity: Option<IdentityFiles>, ca: Option<PathBuf>) -> Self {
+        Self { identities: identity.into_iter().collect(), others: ca.into_iter().collect() }
+    }
+
+    fn looks(&self) -> Vec<FileLook> {
+        let identities = self.identities.iter().flat_map(IdentityFiles::paths);
+        self.others.iter().cloned().chain(identities).map(|path| FileLook::of(&path)).collect()
+    }
+
+    fn warn_of_open_keys(&self) {
+        self.identities.iter().for_each(IdentityFiles::warn_of_open_key);
+    }
+}
+
+/// Says which files there are at present.
+type List = Box<dyn Fn() -> Files + Send + Sync>;
+
 /// Reads the files and makes it; from the second time on it is shown what is there already.
 type Make<T> = Box<dyn Fn(Option<&T>) -> Result<T, BuildError> + Send + Sync>;
 
 impl<T> FromFiles<T> {
-    /// Makes it of an identity and a file of CAs, as far as there are any.
-    pub(super) fn load(
-        identity: Option<IdentityFiles>,
-        ca: Option<PathBuf>,
-        make: Make<T>,
+    /// Makes it of the files that `list` names; it is asked again at every look.
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn load(
+        list: impl Fn() -> Files + Send + Sync + 'static,
+        make: impl Fn(Option<&T>) -> Result<T, BuildError> + Send + Sync + 'static,
     ) -> Result<Self, BuildError> {
-        let files: Vec<_> = identity.iter().flat_map(IdentityFiles::paths).chain(ca).collect();
+        let files = list();
         // Before they are read: a change in between is seen at the next look.
-        let seen = looks_of(&files);
+        let seen = files.looks();
         let current = RwLock::new(Arc::new(make(None)?));
         let watch = Mutex::new(Watch::new(seen, SystemTime::now()));
-        let this = Self { files, identity, make, current, watch };
-        this.warn_of_open_key();
-        Ok(this)
-    }
-
-    pub(super) fn current(&self) -> Arc<T> {
-        Arc::clone(&self.current.read())
+        files.warn_of_open_keys();
+        Ok(Self { list: Box::new(list), make: Box::new(make), current, watch })
     }
 
     /// Whether it could ever change.
     pub(super) fn has_files(&self) -> bool {
-        !self.files.is_empty()
+        (self.list)() != Files::default()
+    }
+
+    /// What the files came to when they were read last.
+    pub fn current(&self) -> Arc<T> {
+        Arc::clone(&self.current.read())
     }
 
     /// Makes it anew now. After an error what was there stays.
-    pub(super) fn reload(&self) -> Result<(), BuildError> {
+    ///
+    /// # Errors
+    /// They cannot be used.
+    pub fn reload(&self) -> Result<(), BuildError> {
         let mut watch = self.watch.lock();
-        self.make_anew(&mut watch, looks_of(&self.files))
+        let files = (self.list)();
+        let seen = files.looks();
+        self.make_anew(&mut watch, &files, seen)
     }
 
     /// Makes it anew if the files have changed; says so, and says once what is wrong with them.
-    pub(super) fn look(&self) {
+    pub fn look(&self) {
         let mut watch = self.watch.lock();
-        let seen = looks_of(&self.files);
+        let files = (self.list)();
+        let seen = files.looks();
         if !watch.is_worth_loading(&seen) {
             return;
         }
         let have_changed = watch.have_changed(&seen);
-        match self.make_anew(&mut watch, seen) {
+        match self.make_anew(&mut watch, &files, seen) {
             Ok(()) if have_changed => tracing::info!("certificates have changed; new ones in use"),
             Ok(()) => {}
             Err(error) => {
@@ -76,11 +118,16 @@ impl<T> FromFiles<T> {
         }
     }
 
-    fn make_anew(&self, watch: &mut Watch, seen: Vec<FileLook>) -> Result<(), BuildError> {
+    fn make_anew(
+        &self,
+        watch: &mut Watch,
+        files: &Files,
+        seen: Vec<FileLook>,
+    ) -> Result<(), BuildError> {
         let old = self.current();
         let made = (self.make)(Some(&old))?;
         if watch.have_changed(&seen) {
-            self.warn_of_open_key();
+            files.warn_of_open_keys();
         }
         *watch = Watch::new(seen, SystemTime::now());
         *self.current.write() = Arc::new(made);
@@ -88,10 +135,19 @@ impl<T> FromFiles<T> {
     }
 }
 
-impl<T> FromFiles<T> {
-    fn warn_of_open_key(&self) {
-        if let Some(identity) = &self.identity {
-            identity.warn_of_open_key();
+impl<T: Send + Sync + 'static> FromFiles<T> {
+    /// Loads the files whenever they change. Ends at once if there are none.
+    pub async fn watch(self: Arc<Self>) {
+        if !self.has_files() {
+            return;
+        }
+        let mut looks = tokio::time::interval(LOOK_EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            looks.tick().await;
+            let this = Arc::clone(&self);
+            // Files may lie on a disk that is far away.
+            let _ = tokio::task::spawn_blocking(move || this.look()).await;
         }
     }
 }
@@ -132,9 +188,8 @@ impl Watch {
     }
 }
 
-fn looks_of(files: &[PathBuf]) -> Vec<FileLook> {
-    files.iter().map(|path| FileLook::of(path)).collect()
-}
+/// How soon a certificate that was renewed is shown. A look costs a call of the system for each file.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

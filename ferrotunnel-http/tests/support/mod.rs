@@ -66,6 +66,7 @@ impl Public {
             domain: "localhost".into(),
             only_tunnel_answers: false,
             http_port: Some(80),
+            https_port: None,
             tcp_ip: ANY_PORT.ip(),
             limits: settings.limits,
             shards: Shards::inherit(),
@@ -94,6 +95,7 @@ impl Public {
             port: 0,
             options: options.into_iter().collect(),
             target: Target::Addrs(vec![local]),
+            health: None,
         };
         let (tunnel, _) = client.add(spec).await.unwrap();
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();

@@ -116,7 +116,7 @@ fn the_example_shows_the_defaults() {
         TunnelSettings::Http { http2, .. } => !http2,
         TunnelSettings::Tcp { streams, .. } => *streams == Streams::Auto,
     };
-    assert!(client.tunnels.len() == 2 && client.tunnels.iter().all(has_defaults));
+    assert!(client.tunnels.len() == 3 && client.tunnels.iter().all(has_defaults));
 }
 
 /// Flags that no file can say, and why.
@@ -136,7 +136,10 @@ fn every_flag_has_its_key() {
     let mut cli = Cli::command();
     cli.build();
     for (command, sections) in [
-        ("server", &["server", "server.limits", "server.timeouts", "server.plugins"][..]),
+        (
+            "server",
+            &["server", "server.limits", "server.timeouts", "server.https", "server.plugins"][..],
+        ),
         ("client", &["client", "[client.tunnels]"]),
         ("http", &["client", "[client.tunnels]"]),
         ("tcp", &["client", "[client.tunnels]"]),

@@ -94,7 +94,7 @@ impl Made {
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
             .with_root_certificates(self.roots());
-        let mut made = match identity.map(|files| files.load().unwrap()) {
+        let mut made = match identity.map(|files| files.load(SETTINGS).unwrap()) {
             Some(TlsIdentity { chain, key }) => builder.with_client_auth_cert(chain, key).unwrap(),
             None => builder.with_no_client_auth(),
         };
@@ -104,7 +104,7 @@ impl Made {
 
     /// A stock server's settings, which wants certificates.
     fn stock_server(&self, more: usize) -> ServerConfig {
-        let TlsIdentity { chain, key } = self.identity(more).load().unwrap();
+        let TlsIdentity { chain, key } = self.identity(more).load(SETTINGS).unwrap();
         let clients = WebPkiClientVerifier::builder_with_provider(self.roots(), config::provider());
         let mut made = ServerConfig::builder_with_provider(config::provider())
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -129,7 +129,7 @@ async fn stock_to(
     let name = ServerName::try_from("localhost").unwrap();
     let near = async { connector.connect(name, dialled).await.map(Stock::Client) };
     // What the client is told needs somebody who listens, so each goes on by itself.
-    let far = async { Box::pin(acceptor.accept(accepted)).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -150,7 +150,7 @@ async fn ours(
 ) -> (io::Result<Secured>, io::Result<Secured>) {
     let (dialled, accepted) = sockets().await;
     let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
-    let far = async { Box::pin(acceptor.accept(accepted)).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -204,7 +204,8 @@ async fn a_refused_client_is_waited_for_until_it_hangs_up() {
     let made = Made::new();
     let (dialled, accepted) = sockets().await;
     let acceptor = made.acceptor(0);
-    let accepting = tokio::spawn(async move { acceptor.accept(accepted).await.map(drop) });
+    let accepting =
+        tokio::spawn(async move { acceptor.accept(accepted, BytesMut::new()).await.map(drop) });
     let connector = TlsConnector::from(Arc::new(made.stock_client(None)));
     let name = ServerName::try_from("localhost").unwrap();
     let mut near = soon(connector.connect(name, dialled)).await.unwrap();
@@ -271,7 +272,7 @@ async fn is_resumed(dialer: &TlsDialer, acceptor: &TlsAcceptor) -> bool {
 
 /// Two looks at files that were just written could look the same, and the second begins anew.
 fn set_age(files: &[&Path]) {
-    let written = std::time::SystemTime::now() - Duration::from_secs(3_600);
+    let written = std::time::SystemTime::now() - std::time::Duration::from_secs(3_600);
     for file in files {
         std::fs::File::options().write(true).open(file).unwrap().set_modified(written).unwrap();
     }
@@ -316,7 +317,7 @@ async fn a_client_config_without_tickets_does_not_resume_and_its_copies_do() {
             near.is_resumed
         };
         let far = async {
-            let mut far = Box::pin(acceptor.accept(accepted)).await.unwrap();
+            let mut far = Box::pin(acceptor.accept(accepted, BytesMut::new())).await.unwrap();
             far.stream.write_all(b"x").await.unwrap();
             far
         };
@@ -340,7 +341,7 @@ async fn a_chain_that_is_too_long_for_a_ticket_is_shown_each_time() {
 
 /// An acceptor whose tickets stay good from one generation to the next, which is given these CAs.
 fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
-    let identity = made.identity(0).load().unwrap();
+    let identity = made.identity(0).load(SETTINGS).unwrap();
     let tickets = Tickets::new().unwrap();
     let make = move |old: Option<&Generation>| {
         let ca = cas[usize::from(old.is_some())].as_deref();
@@ -348,7 +349,8 @@ fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
         let config = config::server_config(identity.clone(), clients.clone(), tickets.clone())?;
         Ok(Generation { config, clients, tickets: tickets.clone() })
     };
-    TlsAcceptor { generations: FromFiles::load(None, None, Box::new(make)).unwrap() }
+    let generations = FromFiles::load(Files::default, make).unwrap();
+    TlsAcceptor { generations: Arc::new(generations) }
 }
 
 #[tokio::test]

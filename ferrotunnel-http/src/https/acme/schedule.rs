@@ -1,0 +1,146 @@
+//! When to ask the ACME server for something, and when to leave it alone. Pure: the time is an argument.
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+
+use super::super::validity::Validity;
+
+/// When a certificate is renewed: after two thirds of its life, and earlier by up to a twelfth, so that those
+/// that were issued together do not all come back together.
+///
+/// `spread` says where in that twelfth, from 0 to `u16::MAX`.
+pub(super) fn renewal(valid: Validity, spread: u16) -> SystemTime {
+    let life = valid.not_after.duration_since(valid.not_before).unwrap_or_default();
+    let early = (life / 12).mul_f64(f64::from(spread) / f64::from(u16::MAX));
+    valid.not_before + (life / 3 * 2).saturating_sub(early)
+}
+
+/// What was tried, so that a server is not asked too often.
+#[derive(Debug)]
+pub(super) struct Attempts {
+    failed: HashMap<String, Failed>,
+    /// Orders that may be made now, as a bucket that fills up again.
+    left: f64,
+    filled_at: Instant,
+    /// The server said that it was enough.
+    quiet_until: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    times: u32,
+    again_at: Instant,
+}
+
+impl Attempts {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { failed: HashMap::new(), left: BURST, filled_at: now, quiet_until: None }
+    }
+
+    /// Takes an order, if one may be made for that name.
+    pub(super) fn take(&mut self, name: &str, now: Instant) -> bool {
+        let is_quiet = self.quiet_until.is_some_and(|until| now < until);
+        let is_early = self.failed.get(name).is_some_and(|failed| now < failed.again_at);
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.left = (self.left + passed * ORDERS_PER_HOUR / 3_600.0).min(BURST);
+        self.filled_at = now;
+        if is_quiet || is_early || self.left < 1.0 {
+            return false;
+        }
+        self.left -= 1.0;
+        true
+    }
+
+    /// An order came to nothing. Returns how long its name has to wait.
+    pub(super) fn failed(&mut self, name: &str, now: Instant, is_rate_limit: bool) -> Duration {
+        if is_rate_limit {
+            self.quiet_until = Some(now + QUIET);
+        }
+        if self.failed.len() >= MOST_REMEMBERED {
+            self.failed.retain(|_, failed| now < failed.again_at);
+        }
+        let times = self.failed.get(name).map_or(0, |failed| failed.times);
+        let pause = FIRST_PAUSE.saturating_mul(1 << times.min(16)).min(LONGEST_PAUSE);
+        let failed = Failed { times: times + 1, again_at: now + pause };
+        self.failed.insert(name.to_owned(), failed);
+        pause
+    }
+
+    pub(super) fn succeeded(&mut self, name: &str) {
+        self.failed.remove(name);
+    }
+}
+
+/// Let's Encrypt takes five failed validations of a name in an hour. An order may cost two, and with this pause,
+/// doubled each time, an hour has two to three orders.
+const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
+
+/// Let's Encrypt takes 300 orders in three hours; whoever registers hosts by the dozen shall not use them up.
+const ORDERS_PER_HOUR: f64 = 50.0;
+const BURST: f64 = 50.0;
+
+/// When a server says that it has had enough, all names are left alone for that long.
+const QUIET: Duration = Duration::from_secs(3_600);
+
+/// Names whose failures are remembered, at about 100 bytes each.
+const MOST_REMEMBERED: usize = 10_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_certificate_is_renewed_well_before_its_end_and_not_at_one_time_with_others() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let day = Duration::from_secs(86_400);
+        let valid = Validity { not_before: start, not_after: start + 90 * day };
+        assert_eq!(renewal(valid, 0), start + 60 * day);
+        let earliest = renewal(valid, u16::MAX);
+        assert!(earliest > start + 52 * day && earliest < start + 53 * day);
+        let backwards = Validity { not_before: start, not_after: start - day };
+        assert_eq!(renewal(backwards, u16::MAX), start);
+    }
+
+    #[test]
+    fn a_name_that_fails_waits_longer_each_time_and_others_do_not() {
+        let start = Instant::now();
+        let mut attempts = Attempts::new(start);
+        assert!(attempts.take("a", start));
+        assert_eq!(attempts.failed("a", start, false), FIRST_PAUSE);
+        assert!(!attempts.take("a", start + FIRST_PAUSE - MINUTE));
+        assert!(attempts.take("b", start) && attempts.take("a", start + FIRST_PAUSE));
+        assert_eq!(attempts.failed("a", start + FIRST_PAUSE, false), 2 * FIRST_PAUSE);
+        for _ in 0..40 {
+            attempts.failed("a", start, false);
+        }
+        assert_eq!(attempts.failed("a", start, false), LONGEST_PAUSE);
+        attempts.succeeded("a");
+        assert!(attempts.take("a", start + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn there_are_so_many_orders_an_hour_and_no_more() {
+        let start = Instant::now();
+        let mut attempts = Attempts::new(start);
+        let take = |attempts: &mut Attempts, now| {
+            (0..1_000).filter(|number| attempts.take(&number.to_string(), now)).count()
+        };
+        assert_eq!(take(&mut attempts, start), 50);
+        assert_eq!(take(&mut attempts, start + 30 * MINUTE), 25);
+        assert_eq!(take(&mut attempts, start + 6_000 * MINUTE), 50);
+    }
+
+    #[test]
+    fn a_server_that_has_had_enough_is_left_alone_by_all_names() {
+        let start = Instant::now();
+        let mut attempts = Attempts::new(start);
+        attempts.failed("a", start, true);
+        assert!(!attempts.take("b", start + QUIET - MINUTE));
+        assert!(attempts.take("b", start + QUIET));
+    }
+}

@@ -1,0 +1,317 @@
+//! Certificates from a real ACME server, by each way to prove a host. A test says so when it has to skip.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+#![allow(clippy::print_stdout, reason = "a test that is skipped says so")]
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::SystemTime;
+
+use ferrotunnel::{AcmeConfig, Client, ServerBuilder};
+use ferrotunnel_tests::{
+    Authority, Carrier, LocalService, SecureVisitor, Site, TestBed, eventually, get, run, soon,
+};
+use hyper::StatusCode;
+use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use tokio::net::TcpStream;
+use tokio::process::{Child, Command};
+
+/// Where a program is, if it is.
+fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let found = std::env::split_paths(&path).map(|dir| dir.join(program)).find(|at| at.exists());
+    if found.is_none() {
+        println!("skipped: {program} is not installed; tools/install.sh gets it");
+    }
+    found
+}
+
+/// Pebble, with a DNS in which every host is at one address.
+struct Pebble {
+    address: SocketAddr,
+    management: SocketAddr,
+    dns_management: SocketAddr,
+    ca: Authority,
+    folder: tempfile::TempDir,
+    programs: [PathBuf; 2],
+    running: Vec<Child>,
+}
+
+impl Pebble {
+    /// Its addresses; it does not run yet, since it has to know the server's ports.
+    async fn new() -> Option<Self> {
+        let programs = [installed("pebble")?, installed("pebble-challtestsrv")?];
+        let [address, management, dns_management] = [
+            LocalService::nobody().await,
+            LocalService::nobody().await,
+            LocalService::nobody().await,
+        ];
+        let (ca, folder) = (Authority::new("ca of the ACME server"), tempfile::tempdir().unwrap());
+        let running = Vec::new();
+        Some(Self { address, management, dns_management, ca, folder, programs, running })
+    }
+
+    fn config(&self, state: &Path) -> AcmeConfig {
+        let mut config = AcmeConfig::new(state);
+        config.server = format!("https://{}/dir", self.address);
+        config.server_ca = Some(self.ca.file());
+        config.email = Some("operator@example.test".to_owned());
+        config
+    }
+
+    /// Runs it. It looks for challenges at these ports of `server`, and issues certificates for so many seconds.
+    async fn run(&mut self, server: &TestBed, ports: [u16; 2], seconds: u32) {
+        let dns = LocalService::nobody().await;
+        let (name, other) = (self.address.ip().to_string(), self.management.ip());
+        let identity = self.ca.issue(&name, ExtendedKeyUsagePurpose::ServerAuth, |params| {
+            params.subject_alt_names.push(SanType::IpAddress(other));
+        });
+        let config = format!(
+            r#"{{ "pebble": {{ "listenAddress": "{}", "managementListenAddress": "{}", "certificate": "{}",
+                "privateKey": "{}", "httpPort": {}, "tlsPort": {}, "ocspResponderURL": "",
+                "externalAccountBindingRequired": false, "certificateValidityPeriod": {seconds} }} }}"#,
+            self.address,
+            self.management,
+            identity.cert.display(),
+            identity.key.display(),
+            ports[0],
+            ports[1],
+        );
+        let path = self.folder.path().join("pebble.json");
+        std::fs::write(&path, config).unwrap();
+        let (dns, management) = (dns.to_string(), self.dns_management.to_string());
+        let host = server.server.https_addr().unwrap().ip().to_string();
+        let mut names = Command::new(&self.programs[1]);
+        names.args(["-http01", "", "-https01", "", "-tlsalpn01", "", "-defaultIPv6", ""]);
+        names.args(["-dns01", &dns, "-management", &management, "-defaultIPv4", &host]);
+        let mut pebble = Command::new(&self.programs[0]);
+        pebble.arg("-config").arg(&path).args(["-dnsserver", &dns]);
+        pebble.env("PEBBLE_VA_NOSLEEP", "1").env("PEBBLE_AUTHZREUSE", "0");
+        for command in [&mut names, &mut pebble] {
+            let command = command.kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+            self.running.push(command.stderr(Stdio::null()).spawn().unwrap());
+        }
+        for addr in [self.dns_management, self.address, self.management] {
+            soon("the ACME server to listen", async {
+                while TcpStream::connect(addr).await.is_err() {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            })
+            .await;
+        }
+    }
+
+    /// A visitor that trusts what it issues.
+    async fn visitor(&self, alpn: &[&str]) -> SecureVisitor {
+        let asking = SecureVisitor::trusting(&self.ca.file(), &["http/1.1"]);
+        let name = self.management.ip().to_string();
+        let root = asking.get_for(self.management, &name, &name, "/roots/0").await;
+        assert_eq!(root.status, StatusCode::OK);
+        let path = self.folder.path().join("root.pem");
+        std::fs::write(&path, root.body).unwrap();
+        SecureVisitor::trusting(&path, alpn)
+    }
+}
+
+const DOMAIN: &str = "tunnels.example.test";
+
+/// A server with an address of its own, and HTTP on a port of it.
+async fn bed(acme: AcmeConfig, change: fn(ServerBuilder) -> ServerBuilder) -> TestBed {
+    let addr = SocketAddr::new(ferrotunnel_tests::own_ip(), 0);
+    TestBed::with(Carrier::Tls, |server| {
+        change(server.bind(addr).http_bind(addr).https_bind(addr).domain(DOMAIN).acme(acme))
+    })
+    .await
+}
+
+async fn tunnel(bed: &TestBed, name: &str, site: &Site) -> Client {
+    bed.http(name, site.addr()).await
+}
+
+fn https(bed: &TestBed) -> SocketAddr {
+    bed.server.https_addr().unwrap()
+}
+
+fn host(name: &str) -> String {
+    format!("{name}.{DOMAIN}")
+}
+
+/// Where nothing is looked for.
+const NOWHERE: u16 = 1;
+
+#[test]
+fn the_first_visitor_of_a_registered_host_finds_a_certificate_and_a_stranger_does_not() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let bed = bed(pebble.config(state.path()), |server| server).await;
+        pebble.run(&bed, [NOWHERE, https(&bed).port()], 86_400).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        // Nobody has registered it: nothing is ordered, and there is nothing else to show.
+        let refused = visitor.shown(https(&bed), &host("app")).await.unwrap_err();
+        assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+        assert!(bed.server.certificate_expiries().is_empty());
+
+        let _client = tunnel(&bed, "app", &site).await;
+        // Many come at once: there is one order for all of them.
+        let app = host("app");
+        let shown = || visitor.shown(https(&bed), &app);
+        let (one, two, three) =
+            soon("certificates", async { tokio::join!(shown(), shown(), shown()) }).await;
+        let one = one.unwrap();
+        assert!(one == two.unwrap() && one == three.unwrap());
+        assert_eq!(visitor.get(https(&bed), &app, "/hello").await.body, "hello");
+        let [expiry] = &bed.server.certificate_expiries()[..] else { panic!("one certificate") };
+        assert_eq!(expiry.names, [app.as_str()]);
+        let seconds = expiry.not_after.duration_since(SystemTime::now()).unwrap().as_secs();
+        assert!((80_000..=86_400).contains(&seconds), "{seconds}");
+    });
+}
+
+#[test]
+fn over_http_a_host_is_proven_too_and_a_tenants_paths_stay_its_own() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let bed = bed(pebble.config(state.path()), |server| server.redirect_to_https()).await;
+        pebble.run(&bed, [bed.http_addr().port(), NOWHERE], 86_400).await;
+        let _client = tunnel(&bed, "app", &site).await;
+        let visitor = pebble.visitor(&["http/1.1"]).await;
+        let path = "/.well-known/acme-challenge/somebody-elses";
+        let answer = soon("a certificate", visitor.get(https(&bed), &host("app"), path)).await;
+        assert_eq!(answer.body, format!("GET {path}"));
+    });
+}
+
+#[test]
+fn what_was_issued_is_used_again_after_a_restart_and_nobody_else_may_read_it() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let first = bed(pebble.config(state.path()), |server| server).await;
+        pebble.run(&first, [NOWHERE, https(&first).port()], 86_400).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let client = tunnel(&first, "app", &site).await;
+        let shown =
+            soon("a certificate", visitor.shown(https(&first), &host("app"))).await.unwrap();
+        let mut seen = 0;
+        let mut folders = vec![state.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                let mode = path.metadata().unwrap().permissions().mode() & 0o777;
+                if path.is_dir() {
+                    assert_eq!(mode, 0o700, "{path:?}");
+                    folders.push(path);
+                } else {
+                    assert_eq!(mode, 0o600, "{path:?}");
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 2);
+        client.shutdown().await.unwrap();
+        first.server.shutdown().await.unwrap();
+
+        // There is nobody to ask any more.
+        let config = pebble.config(state.path());
+        pebble.running.clear();
+        let second = bed(config, |server| server).await;
+        let _client = tunnel(&second, "app", &site).await;
+        assert_eq!(visitor.shown(https(&second), &host("app")).await.unwrap(), shown);
+    });
+}
+
+#[test]
+fn a_certificate_is_renewed_before_its_end() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let bed = bed(pebble.config(state.path()), |server| server).await;
+        pebble.run(&bed, [NOWHERE, https(&bed).port()], 20).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let _client = tunnel(&bed, "app", &site).await;
+        let first = soon("a certificate", visitor.shown(https(&bed), &host("app"))).await.unwrap();
+        let end = || bed.server.certificate_expiries()[0].not_after;
+        let ends = end();
+        eventually("the next certificate", || end() > ends).await;
+        assert!(SystemTime::now() < ends, "visitors saw one that had ended");
+        let second = visitor.shown(https(&bed), &host("app")).await.unwrap();
+        assert!(first != second);
+    });
+}
+
+#[test]
+fn a_program_that_writes_to_the_dns_gets_one_certificate_for_all_names_of_the_domain() {
+    run(async {
+        let (Some(mut pebble), Some(curl)) = (Pebble::new().await, installed("curl")) else {
+            return;
+        };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let hook = state.path().join("hook");
+        let seen = state.path().join("seen");
+        let script = format!(
+            r#"#!/bin/sh -e
+echo "$1 $2" >> {seen}
+case $1 in
+add) deed=set-txt ;;
+remove) deed=clear-txt ;;
+esac
+{curl} -sf -d "{{\"host\":\"$2.\",\"value\":\"$3\"}}" http://{management}/$deed
+"#,
+            seen = seen.display(),
+            curl = curl.display(),
+            management = pebble.dns_management
+        );
+        std::fs::write(&hook, script).unwrap();
+        std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o700)).unwrap();
+        // It runs before the order at the start.
+        let mut config = pebble.config(&state.path().join("acme"));
+        config.dns_hook = Some(hook);
+        let waiting = LocalService::nobody().await;
+        let placeholder = TestBed::with(Carrier::Tls, |server| {
+            let ca = pebble.ca.server("x.test");
+            server.https_bind(waiting).https_identity_files(&ca.cert, &ca.key)
+        });
+        let placeholder = placeholder.await;
+        pebble.run(&placeholder, [NOWHERE, NOWHERE], 86_400).await;
+        let bed = bed(config, |server| server).await;
+        eventually("the certificate", || !bed.server.certificate_expiries().is_empty()).await;
+        assert_eq!(bed.server.certificate_expiries()[0].names, [format!("*.{DOMAIN}")]);
+        let visitor = pebble.visitor(&["h2"]).await;
+        for name in ["one", "two"] {
+            let _client = tunnel(&bed, name, &site).await;
+            assert_eq!(visitor.get(https(&bed), &host(name), "/hello").await.body, "hello");
+        }
+        eventually("the record to be taken back", || {
+            std::fs::read_to_string(&seen).unwrap().lines().count() == 2
+        })
+        .await;
+        let record = format!("_acme-challenge.{DOMAIN}");
+        let deeds = std::fs::read_to_string(&seen).unwrap();
+        assert_eq!(deeds, format!("add {record}\nremove {record}\n"));
+    });
+}
+
+#[test]
+fn while_there_is_no_certificate_others_are_served_and_the_server_is_not_asked_again_and_again() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let bed = bed(pebble.config(state.path()), |server| server).await;
+        // It looks where nobody is.
+        pebble.run(&bed, [NOWHERE, NOWHERE], 86_400).await;
+        let _client = tunnel(&bed, "app", &site).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let refused = soon("an alert", visitor.shown(https(&bed), &host("app"))).await.unwrap_err();
+        assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+        // The second one is told at once, though the ACME server is gone.
+        pebble.running.clear();
+        let refused = soon("an alert", visitor.shown(https(&bed), &host("app"))).await.unwrap_err();
+        assert!(refused.to_string().contains("UnrecognisedName"), "{refused}");
+        let plain = get(bed.http_addr(), &host("app"), "/hello").await;
+        assert_eq!(plain.body, "hello");
+    });
+}

@@ -1,0 +1,289 @@
+//! Visitors over TLS: certificates out of files and directories, what local services are told, the way from HTTP,
+//! and one port for visitors and clients.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use ferrotunnel::{Client, ServerBuilder, Tunnel};
+use ferrotunnel_tests::{
+    Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, read_head, run,
+    says_and_hears, soon,
+};
+use http_body_util::BodyExt as _;
+use hyper::StatusCode;
+use rcgen::{ExtendedKeyUsagePurpose, SanType};
+use rustls::version::{TLS12, TLS13};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+fn secured(server: ServerBuilder, identity: &Identity) -> ServerBuilder {
+    server.https_bind("127.0.0.1:0").https_identity_files(&identity.cert, &identity.key)
+}
+
+/// A certificate for all these names.
+fn identity_for(ca: &Authority, names: &[&str]) -> Identity {
+    ca.issue(names[0], ExtendedKeyUsagePurpose::ServerAuth, |params| {
+        let name = |name: &&str| SanType::DnsName((*name).try_into().unwrap());
+        params.subject_alt_names = names.iter().map(name).collect();
+    })
+}
+
+fn https(bed: &TestBed) -> SocketAddr {
+    bed.server.https_addr().unwrap()
+}
+
+async fn tunnel(bed: &TestBed, name: &str, site: &Site) -> (Client, String) {
+    let tunnel = Tunnel::http(name).local_addr(site.addr().to_string());
+    let client = bed.client().tunnel(tunnel).build().unwrap();
+    let info = client.start().await.unwrap();
+    (client, info.public_url)
+}
+
+#[test]
+fn visitors_speak_both_versions_of_http_over_both_versions_of_tls() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| secured(server, &identity)).await;
+        let (_client, url) = tunnel(&bed, "app", &site).await;
+        assert_eq!(url, format!("https://app.localhost:{}/", https(&bed).port()));
+        for version in [&TLS12, &TLS13] {
+            for (alpn, spoken) in [("h2", "HTTP/2.0"), ("http/1.1", "HTTP/1.1")] {
+                let visitor = SecureVisitor::speaking(&ca.file(), &[alpn], &[version]);
+                let io = visitor.connect(https(&bed), "app.localhost").await.unwrap();
+                assert_eq!(io.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()), "{spoken}");
+                let head = visitor.get(https(&bed), "app.localhost", "/head").await;
+                assert_eq!(head.status, StatusCode::OK, "{head:?}");
+                assert!(head.body.contains("x-forwarded-proto: https\n"), "{}", head.body);
+                assert!(head.body.contains("forwarded: for=127.0.0.1;proto=https;host="));
+            }
+        }
+        // Those without TLS are served as before, and told apart.
+        let head = bed.get("app", "/head").await;
+        assert!(head.body.contains("x-forwarded-proto: http\n"), "{}", head.body);
+    });
+}
+
+#[test]
+fn tls_1_2_can_be_turned_off() {
+    run(async {
+        let ca = Authority::new("ca");
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed =
+            TestBed::with(Carrier::Tls, |server| secured(server, &identity).https_tls13_only());
+        let bed = bed.await;
+        let old = SecureVisitor::speaking(&ca.file(), &["h2"], &[&TLS12]);
+        let refused = old.connect(https(&bed), "app.localhost").await.unwrap_err();
+        assert!(refused.to_string().contains("ProtocolVersion"), "{refused}");
+        let new = SecureVisitor::speaking(&ca.file(), &["h2"], &[&TLS13]);
+        new.connect(https(&bed), "app.localhost").await.unwrap();
+    });
+}
+
+#[test]
+fn a_large_body_and_an_upgrade_pass_over_tls() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| secured(server, &identity)).await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        for alpn in ["h2", "http/1.1"] {
+            let visitor = SecureVisitor::trusting(&ca.file(), &[alpn]);
+            let host = "app.localhost";
+            let answer = visitor.ask(https(&bed), host, host, "/bytes/1000000").await;
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            assert!(body == Site::pattern().slice(..1_000_000), "{alpn}");
+        }
+        let echo = LocalService::each(|mut socket| async move {
+            read_head(&mut socket).await;
+            let switching =
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+            socket.write_all(switching).await.unwrap();
+            let (mut reading, mut writing) = socket.split();
+            let _ = tokio::io::copy(&mut reading, &mut writing).await;
+        })
+        .await;
+        let tunnel = Tunnel::http("ws").local_addr(echo.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        let visitor = SecureVisitor::trusting(&ca.file(), &["http/1.1"]);
+        let mut io = visitor.connect(https(&bed), "ws.localhost").await.unwrap();
+        let ask =
+            b"GET / HTTP/1.1\r\nhost: ws.localhost\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+        io.write_all(ask).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(io.read_u8().await.unwrap());
+        }
+        assert!(seen.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&seen));
+        io.write_all(b"over tls").await.unwrap();
+        let mut heard = [0; 8];
+        soon("the echo", io.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"over tls");
+    });
+}
+
+#[test]
+fn a_silent_stranger_does_not_hold_up_visitors() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| secured(server, &identity)).await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let _silent = TcpStream::connect(https(&bed)).await.unwrap();
+        let mut half = TcpStream::connect(https(&bed)).await.unwrap();
+        half.write_all(&[22, 3, 1, 1, 0, 1]).await.unwrap();
+        let mut plain = TcpStream::connect(https(&bed)).await.unwrap();
+        plain.write_all(b"GET / HTTP/1.1\r\nhost: app.localhost\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = soon("an alert", plain.read_to_end(&mut answer)).await;
+        assert_eq!(answer.first(), Some(&21), "{answer:?}");
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        let answer = visitor.get(https(&bed), "app.localhost", "/hello").await;
+        assert_eq!(answer.body, "hello");
+    });
+}
+
+fn put(identity: &Identity, directory: &Path, name: &str) {
+    for (file, kind) in [(&identity.key, "key"), (&identity.cert, "pem")] {
+        let new = directory.join(format!("{name}.{kind}.new"));
+        std::fs::copy(file, &new).unwrap();
+        std::fs::rename(new, directory.join(format!("{name}.{kind}"))).unwrap();
+    }
+}
+
+#[test]
+fn the_name_that_is_asked_for_chooses_the_certificate_and_a_directory_is_watched() {
+    run(async {
+        let ca = Authority::new("ca");
+        let [one, two, star] = [&["a.example"][..], &["b.example"], &["*.c.example"]]
+            .map(|names| identity_for(&ca, names));
+        let directory = tempfile::tempdir().unwrap();
+        put(&one, directory.path(), "one");
+        put(&star, directory.path(), "star");
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            server.https_bind("127.0.0.1:0").https_certificate_directory(directory.path())
+        });
+        let bed = bed.await;
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        assert_eq!(visitor.shown(https(&bed), "a.example").await.unwrap(), one.der);
+        assert_eq!(visitor.shown(https(&bed), "x.c.example").await.unwrap(), star.der);
+        // Nobody has it: the first certificate is shown, which is not for it.
+        let refused = visitor.shown(https(&bed), "b.example").await.unwrap_err();
+        assert!(refused.to_string().contains("certificate"), "{refused}");
+        // One comes in, and another one is renewed.
+        let renewed = identity_for(&ca, &["a.example"]);
+        put(&two, directory.path(), "two");
+        put(&renewed, directory.path(), "one");
+        soon("the new certificates", async {
+            loop {
+                let shown = visitor.shown(https(&bed), "b.example").await;
+                let other = visitor.shown(https(&bed), "a.example").await.unwrap();
+                if shown.is_ok_and(|shown| shown == two.der) && other == renewed.der {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_host_that_the_certificate_is_not_for_is_misdirected() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let both = identity_for(&ca, &["a.localhost", "b.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| secured(server, &both)).await;
+        let mut clients = Vec::new();
+        for name in ["a", "b", "c"] {
+            clients.push(tunnel(&bed, name, &site).await);
+        }
+        for alpn in ["h2", "http/1.1"] {
+            let visitor = SecureVisitor::trusting(&ca.file(), &[alpn]);
+            let get = async |host: &str| {
+                visitor.get_for(https(&bed), "a.localhost", host, "/hello").await
+            };
+            assert_eq!(get("a.localhost").await.body, "hello");
+            assert_eq!(get("B.localhost:1").await.body, "hello");
+            let misdirected = get("c.localhost").await;
+            assert_eq!(misdirected.status, StatusCode::MISDIRECTED_REQUEST);
+            assert_eq!(misdirected.ferrotunnel_error(), Some("misdirected"));
+        }
+    });
+}
+
+#[test]
+fn who_comes_without_tls_is_redirected_if_that_is_asked_for() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed =
+            TestBed::with(Carrier::Tls, |server| secured(server, &identity).redirect_to_https());
+        let bed = bed.await;
+        let (_client, url) = tunnel(&bed, "app", &site).await;
+        let answer = bed.get("app", "/hello?a=b").await;
+        assert_eq!(answer.status, StatusCode::PERMANENT_REDIRECT);
+        assert_eq!(answer.headers["location"], format!("{url}hello?a=b"));
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        assert_eq!(visitor.get(https(&bed), "app.localhost", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
+fn clients_and_visitors_share_one_port() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            secured(server, &identity).clients_on_https_port().no_http()
+        });
+        let bed = bed.await;
+        assert_eq!(bed.server.tunnel_addr(), https(&bed));
+        assert_eq!(bed.server.http_addr(), None);
+        let (client, _) = tunnel(&bed, "app", &site).await;
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2", "http/1.1"]);
+        assert_eq!(visitor.get(https(&bed), "app.localhost", "/hello").await.body, "hello");
+        // Everything that a carrier is for, direct carriers too.
+        let echo = LocalService::echo().await;
+        let (_other, public) = bed.direct(echo.addr()).await;
+        let mut visit = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visit).await;
+        client.shutdown().await.unwrap();
+        bed.server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn what_is_of_no_use_without_https_is_refused() {
+    let refused = |change: fn(ServerBuilder) -> ServerBuilder| {
+        change(TestBed::server(Carrier::Tls)).build().unwrap_err().to_string()
+    };
+    for (change, word) in [
+        ((|server| server.https_bind("127.0.0.1:0")) as fn(ServerBuilder) -> _, "certificates"),
+        (|server| server.redirect_to_https(), "redirect_to_https"),
+        (|server| server.clients_on_https_port(), "clients_on_https_port"),
+        (|server| server.https_identity_files("a", "b"), "https_identity_files"),
+        (|server| server.https_tls13_only(), "https_tls13_only"),
+    ] {
+        let text = refused(change);
+        assert!(text.contains(word) && text.contains("https_bind"), "{text}");
+    }
+    let shared = TestBed::server(Carrier::Plaintext)
+        .https_bind("127.0.0.1:0")
+        .https_identity_files("a", "b")
+        .clients_on_https_port();
+    assert!(shared.build().unwrap_err().to_string().contains("plaintext"));
+}
+
+#[test]
+fn a_missing_certificate_ends_the_start_with_its_setting() {
+    run(async {
+        let server = TestBed::server(Carrier::Tls)
+            .https_bind("127.0.0.1:0")
+            .https_identity_files("/nowhere/cert.pem", "/nowhere/key.pem");
+        let error = server.build().unwrap().spawn().await.unwrap_err().to_string();
+        assert!(error.contains("/nowhere/cert.pem") && error.contains("--https-cert"), "{error}");
+    });
+}
