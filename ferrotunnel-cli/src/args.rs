@@ -15,6 +15,7 @@ use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
 pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
 pub(crate) use self::https::HttpsArgs;
+pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
@@ -24,6 +25,7 @@ use crate::value::{self, LocalTarget, Secret, ServerAddr};
 mod access;
 mod certificates;
 mod https;
+mod plugins;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -138,6 +140,8 @@ pub(crate) struct TokenArg {
 pub(crate) enum TokenCommand {
     /// Make a token for one user, and the lines by which a server knows it
     New(TokenNewArgs),
+    /// Make a secret for the visitors of a server, and the lines by which it knows it
+    Visitor,
 }
 
 /// What can be done with certificates; one variant for each file in `commands/cert/`.
@@ -242,6 +246,8 @@ pub(crate) struct ServerArgs {
     pub(crate) timeouts: HttpTimeoutArgs,
     #[command(flatten)]
     pub(crate) https: HttpsArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.

@@ -3,11 +3,13 @@
 mod certificates;
 mod changes;
 mod https;
+mod plugins;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
     Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
     PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
@@ -26,6 +28,8 @@ use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::changes;
 pub(crate) use self::https::HttpsSettings;
+use self::plugins::PluginSettings;
+pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -45,6 +49,7 @@ pub(crate) struct ServerSettings {
     pub(crate) error_pages: Option<PathBuf>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
+    plugins: PluginSettings,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -84,6 +89,7 @@ impl ServerSettings {
             error_pages: args.error_pages,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
+            plugins: PluginSettings::new(args.plugins)?,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -111,7 +117,8 @@ impl ServerSettings {
             ));
         }
         let pages = error_pages(self.error_pages.as_deref())?;
-        let mut builder = self.builder().error_pages(pages);
+        let log = self.plugins.open_log()?;
+        let mut builder = self.builder(log).error_pages(pages);
         if let Some(listener) = sockets.https {
             builder = builder.https_listener(listener);
         }
@@ -126,12 +133,12 @@ impl ServerSettings {
 
     /// Whether the library takes them. Reads no file.
     pub(crate) fn check(self) -> Result<(), Failure> {
-        self.builder().build()?;
+        self.builder(None).build()?;
         Ok(())
     }
 
-    /// Reads no file.
-    fn builder(self) -> ServerBuilder {
+    /// Opens no file.
+    fn builder(self, log: Option<AccessLog>) -> ServerBuilder {
         let mut builder = Server::builder()
             .principals(self.principals)
             .bind(self.bind)
@@ -167,7 +174,7 @@ impl ServerSettings {
         if let Some(https) = self.https {
             builder = https.apply(builder);
         }
-        self.encryption.apply(builder)
+        self.encryption.apply(self.plugins.apply(builder, log))
     }
 }
 
@@ -339,9 +346,10 @@ impl ServerArgs {
         self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
     }
 
-    /// With a token, where only the rest of the settings is looked at.
+    /// With a token, and without halves of what may become whole, where only the rest of the settings is looked at.
     pub(crate) fn with_some_token(self) -> Self {
-        Self { token: self.token.or_some(), ..self }
+        let plugins = self.plugins.without_halves();
+        Self { token: self.token.or_some(), plugins, ..self }
     }
 }
 

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
+use ferrotunnel::plugin::LogFormat;
 use ferrotunnel::{
     Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
     HealthCheck, ProxyProtocol, ServerMode, Streams, VisitorRate,
@@ -134,6 +135,11 @@ pub(crate) fn email(text: &str) -> Result<String, String> {
 
 /// How visitors travel.
 pub(crate) fn streams(text: &str) -> Result<Streams, String> {
+    text.parse()
+}
+
+/// What a line of the access log looks like.
+pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
     text.parse()
 }
 

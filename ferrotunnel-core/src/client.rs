@@ -35,6 +35,7 @@ use crate::auth;
 use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
+use crate::hooks::StreamHooks;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
 
@@ -224,12 +225,25 @@ impl ClientEngine {
         config: ClientConfig,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
-        Self::start_with(config, events, Connector::new)
+        Self::start_with(config, events, None, Connector::new)
+    }
+
+    /// The same with somebody who sees its streams.
+    ///
+    /// # Errors
+    /// The settings cannot be used.
+    pub fn start_seen_by(
+        hooks: Option<Arc<dyn StreamHooks>>,
+        config: ClientConfig,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self, BuildError> {
+        Self::start_with(config, events, hooks, Connector::new)
     }
 
     fn start_with(
         config: ClientConfig,
         events: broadcast::Sender<Event>,
+        hooks: Option<Arc<dyn StreamHooks>>,
         connector: impl FnOnce(ClientConfig, ClientId) -> Result<Connector, BuildError>,
     ) -> Result<Self, BuildError> {
         let client_id: ClientId =
@@ -245,7 +259,8 @@ impl ClientEngine {
         };
         let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
         let connector = connector(config, client_id)?;
-        let state = Arc::new(State::new(connector, retry, roster, events));
+        let state = State::new(connector, retry, roster, events).seen_by(hooks);
+        let state = Arc::new(state);
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })
     }
@@ -349,7 +364,9 @@ impl ClientEngine {
         config: ClientConfig,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
-        Self::start_with(config, events, |config, id| Ok(Connector::new(config, id)?.over(plug)))
+        Self::start_with(config, events, None, |config, id| {
+            Ok(Connector::new(config, id)?.over(plug))
+        })
     }
 
     /// As if its machine had slept.

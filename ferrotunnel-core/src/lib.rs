@@ -21,6 +21,7 @@ mod error;
 mod file_look;
 mod guesses;
 mod handshake;
+mod hooks;
 mod options;
 mod pace;
 mod principals;
@@ -54,9 +55,12 @@ pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};
 pub use ferrotunnel_common::SessionId;
-pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
+pub use ferrotunnel_protocol::frame::{
+    GoAwayCode, Open, Refusal, RefusalCode, Register, Registered, ResetCode,
+};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
+pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
 pub use options::{packed as pack_option, values as option_values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};

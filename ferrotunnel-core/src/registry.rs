@@ -33,6 +33,7 @@ use self::tunnel::{Member, Places};
 pub use self::tunnel::{Servant, Tunnel, TunnelUid};
 use crate::access::{Access, AccessConfig};
 use crate::crowd::Crowd;
+use crate::hooks::ServerHooks;
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
@@ -75,6 +76,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) grace: Duration,
     /// How visitors are let in.
     pub(crate) access: AccessConfig,
+    /// Who sees the streams of visitors.
+    pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl RegistryConfig {
@@ -421,7 +424,7 @@ impl Registry {
     ) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
-        let places = Places::new(most, self.0.meters.clone());
+        let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
         Arc::new(Tunnel::new(uid, member, wanted, hosts, places, access))
     }
 

@@ -29,6 +29,7 @@ use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
+use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{PrincipalConfig, Roster};
 use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
@@ -108,6 +109,17 @@ impl ServerEngine {
     /// # Errors
     /// The port cannot be bound, or the certificate cannot be used.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same with somebody who has a say.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(
+        config: ServerConfig,
+        hooks: Option<Arc<dyn ServerHooks>>,
+    ) -> Result<Self, StartError> {
         let (listener, addr) = match config.bind {
             Listen::Elsewhere(addr) => (None, addr),
             listen => {
@@ -144,6 +156,7 @@ impl ServerEngine {
                 max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
                 access: config.access,
+                hooks: hooks.clone(),
             },
             visitors.clone(),
             listeners.clone(),
@@ -161,6 +174,7 @@ impl ServerEngine {
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
+            hooks,
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
@@ -405,6 +419,7 @@ struct Hall {
     /// Those that sessions begin with.
     limits: RwLock<LimitsConfig>,
     heartbeat: Duration,
+    hooks: Option<Arc<dyn ServerHooks>>,
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
@@ -602,8 +617,26 @@ async fn serve<C: Carrier>(
                 tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
             }
         }
-        Some(Entered::Session { owner, shared, input, seats }) => {
+        Some(Entered::Session { owner, shared, input, seats, software }) => {
             let session_id = owner.session_id;
+            let about = hall.hooks.as_ref().map(|hooks| {
+                let (client_id, principal) = (owner.client_id, owner.principal().name().to_owned());
+                (hooks, Box::new(NewSession { session_id, client_id, principal, peer, software }))
+            });
+            if let Some((hooks, session)) = &about {
+                match hall.unless_closing(hooks::decide(hooks.session(session))).await {
+                    None => return turned_away(peer),
+                    Some(Ok(())) => {}
+                    Some(Err(reason)) => {
+                        hall.refused(peer, &reason);
+                        owner.end(&reason);
+                        let farewell = Driver::new(carrier, shared, input, |_| {});
+                        // It waits for the client to hang up.
+                        let _ = tokio::time::timeout(FAREWELL, Box::pin(farewell)).await;
+                        return;
+                    }
+                }
+            }
             hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
             let presence = Presence { hall, owner: Arc::clone(&owner) };
             // What was decided while it was not yet among them.
@@ -612,7 +645,26 @@ async fn serve<C: Carrier>(
                 owner.drain();
             }
             let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
-            let end = Driver::new(carrier, shared, input, on_incoming).await;
+            let end = match about {
+                None => Driver::new(carrier, shared, input, on_incoming).await,
+                Some((hooks, session)) => {
+                    let max_tunnels = hall.limits.read().max_tunnels_per_session;
+                    let (desk, waiting) = Desk::new(Arc::clone(&owner), max_tunnels);
+                    let (hooks, registry) = (hooks.as_ref(), &hall.registry);
+                    let attending =
+                        hooks::attend(waiting, hooks, &session, registry, &owner, on_incoming);
+                    let driver =
+                        Driver::new(carrier, shared, input, |incoming| desk.take(incoming));
+                    // Only sessions with hooks have room for both.
+                    Box::pin(async {
+                        tokio::select! {
+                            end = driver => end,
+                            () = attending => End::Closed,
+                        }
+                    })
+                    .await
+                }
+            };
             drop(presence);
             drop(seats);
             tell_end(session_id, end);
@@ -625,7 +677,13 @@ enum Entered {
     /// One more carrier of a session, for visitors of their own.
     Direct { session_id: SessionId, input: BytesMut, seat: Seat, pool: Arc<direct::Pool> },
     /// A session, with its places at the server and among those of its principal.
-    Session { owner: Arc<Owner>, shared: Arc<Shared>, input: BytesMut, seats: (Seat, Seat) },
+    Session {
+        owner: Arc<Owner>,
+        shared: Arc<Shared>,
+        input: BytesMut,
+        seats: (Seat, Seat),
+        software: String,
+    },
 }
 
 /// The handshake. What goes wrong has been logged.
@@ -715,7 +773,8 @@ async fn enter<C: Carrier>(
         },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
-    Some(Entered::Session { owner, shared, input, seats })
+    let software = guest.software;
+    Some(Entered::Session { owner, shared, input, seats, software })
 }
 
 fn tell_end(session_id: SessionId, end: End) {

@@ -66,6 +66,7 @@ fn weighed(range: &str) -> (&str, u16) {
 }
 
 /// Whom an answer is for.
+#[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) form: Form,
     pub(crate) id: HeaderValue,

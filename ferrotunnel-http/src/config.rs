@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use ferrotunnel_plugin::Chain;
+
 use crate::error_pages::ErrorPages;
 use ferrotunnel_core::TrustedProxies;
 
@@ -44,6 +46,8 @@ pub struct HttpConfig {
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
+    /// Who has a say in each request. Without any, as by default, a request passes one branch for it.
+    pub plugins: Option<Chain>,
 }
 
 impl Default for HttpConfig {
@@ -59,6 +63,7 @@ impl Default for HttpConfig {
             error_pages: ErrorPages::default(),
             proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,
+            plugins: None,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
+use ferrotunnel_plugin::Chain;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
@@ -37,6 +38,7 @@ use crate::{
     host::Asked,
     https::Challenges,
     local::Local,
+    plugged::Asking,
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
@@ -45,7 +47,7 @@ use crate::{
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
-struct Exchange {
+pub(crate) struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
     /// For whom a proxy asks.
@@ -57,6 +59,8 @@ enum Forwarded {
     Done(Result<Exchange, Refusal>),
     /// Its tunnel may be there in a moment.
     NotYet(Request<Incoming>, Moment),
+    /// The plugins are to be asked first.
+    Asking(Box<Asking>, Chain),
 }
 
 /// Done when it is worth to look again, or when that is in vain.
@@ -65,7 +69,7 @@ type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 /// Why a request goes no further for now.
 enum Stop {
     Refused(Refusal),
-    Checking(Moment),
+    Waiting(Moment),
 }
 
 fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
@@ -81,7 +85,7 @@ enum Begun {
     /// It is not for a tunnel.
     Ours(Box<Response<Body>>),
     /// Boxed: few wait, and all would pay for it.
-    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+    InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
 /// Takes requests to the tunnels that their hosts name.
@@ -94,9 +98,10 @@ pub(crate) struct Forwarder {
     checks: Checks,
     proxies: TrustedProxies,
     response_timeout: Option<Duration>,
-    pages: RwLock<ErrorPages>,
+    pub(crate) pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
+    plugins: Option<Chain>,
 }
 
 impl Forwarder {
@@ -109,10 +114,21 @@ impl Forwarder {
         let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
         let pages = RwLock::new(config.error_pages.clone());
-        let response_timeout = config.response_timeout;
+        let (response_timeout, plugins) = (config.response_timeout, config.plugins.clone());
         let front = Front { challenges, redirect: config.redirect_to_https };
         let (checks, proxies) = (Checks::new(), config.proxies.clone());
-        Self { routes, front, local, tasks, checks, proxies, response_timeout, pages, settled_at }
+        Self {
+            routes,
+            front,
+            local,
+            tasks,
+            checks,
+            proxies,
+            response_timeout,
+            pages,
+            settled_at,
+            plugins,
+        }
     }
 
     /// Other pages from now on.
@@ -140,21 +156,20 @@ impl Forwarder {
             Look::Passes => match self.forward(visitor, request) {
                 Forwarded::Done(result) => Begun::Already(result),
                 Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                    self.clone().forward_later(visitor.clone(), request, moment),
+                    self.clone().forward_later(visitor.clone(), request, moment, asker.clone()),
+                )),
+                Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
+                    self.clone().ask_plugins(plugins, visitor.clone(), asking, asker.clone()),
                 )),
             },
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
-            let begun = match begun {
-                Begun::Already(begun) => begun.map(Ok),
-                Begun::InAMoment(begun) => begun.await.map(Ok),
-                Begun::Ours(response) => Ok(Err(response)),
-            };
             let response = match begun {
-                Ok(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
-                Ok(Err(ours)) => Ok(*ours),
-                Err(refusal) => Err(refusal),
+                Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
+                Begun::Already(Err(refusal)) => Err(refusal),
+                Begun::InAMoment(response) => response.await,
+                Begun::Ours(response) => return Ok(*response),
             };
             let mut response = response.unwrap_or_else(|refusal| {
                 let (visitor, request) = (visitor.address, &asker.id);
@@ -188,38 +203,49 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let tunnel = match self.route(asked.as_ref()) {
-            Ok(tunnel) => tunnel,
-            Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
-            }
-            Err(refusal) => return Forwarded::Done(Err(refusal)),
-        };
+        let mut routed = self.route(asked.as_ref());
+        if matches!(routed, Err(Refusal::NoSuchTunnel(_))) && self.is_settling() {
+            return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
+        }
         let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
-        let from = behind.as_ref().unwrap_or(visitor).address.ip();
-        let rules = match self.guard(&tunnel, from, request.headers()) {
-            Ok(rules) => rules,
-            Err(Stop::Refused(refusal)) if behind.is_some() => {
-                // What is logged of the answer knows the proxy only.
-                debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
-                return Forwarded::Done(Err(refusal));
+        if let Ok(tunnel) = &routed {
+            let from = behind.as_ref().unwrap_or(visitor).address.ip();
+            match self.enter(tunnel, from, request.headers_mut()) {
+                Ok(()) => {}
+                Err(Stop::Waiting(moment)) => return Forwarded::NotYet(request, moment),
+                Err(Stop::Refused(refusal)) => {
+                    if behind.is_some() {
+                        // What is logged of the answer knows the proxy only.
+                        debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                    }
+                    routed = Err(refusal);
+                }
             }
-            Err(Stop::Refused(refusal)) => return Forwarded::Done(Err(refusal)),
-            Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
-        };
+        }
+        if let Some(plugins) = &self.plugins {
+            let asking = Box::new(Asking { request, asked, routed, behind });
+            return Forwarded::Asking(asking, plugins.clone());
+        }
+        Forwarded::Done(routed.and_then(|tunnel| {
+            let request = request.map(Body::passing);
+            self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request)
+        }))
+    }
+
+    /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
+    fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        let rules = self.guard(tunnel, from, headers)?;
         if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, done_after(away));
+            return Err(Stop::Waiting(done_after(away)));
         }
         if let Some(rules) = rules {
             // Last, so that a request is counted once.
-            if let Err(refusal) = rules.pace(from) {
-                return Forwarded::Done(Err(refusal));
-            }
+            rules.pace(from).map_err(Stop::Refused)?;
             if rules.asks_who() {
-                request.headers_mut().remove(AUTHORIZATION);
+                headers.remove(AUTHORIZATION);
             }
         }
-        Forwarded::Done(self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request))
+        Ok(())
     }
 
     /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
@@ -238,17 +264,17 @@ impl Forwarder {
         match rules.judge(headers, from, tunnel.name(), &self.checks) {
             Judgement::Pass => Ok(Some(rules)),
             Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
-            Judgement::Checking(moment) => Err(Stop::Checking(moment)),
+            Judgement::Checking(moment) => Err(Stop::Waiting(moment)),
         }
     }
 
-    fn forward_to(
+    pub(crate) fn forward_to(
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
         behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
-        mut request: Request<Incoming>,
+        mut request: Request<Body>,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request)?;
         let via = match &wish {
@@ -266,7 +292,7 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let mut request = Request::from_parts(head, Body::passing(body));
+        let mut request = Request::from_parts(head, body);
         if visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart) {
             let visitor = visitor.clone();
             on_informational(&mut request, move |hint| {
@@ -288,17 +314,21 @@ impl Forwarder {
         visitor: Arc<Visitor>,
         mut request: Request<Incoming>,
         mut moment: Moment,
-    ) -> Result<Exchange, Refusal> {
+        asker: Asker,
+    ) -> Result<Response<Body>, Refusal> {
         loop {
             moment.await?;
             match self.forward(&visitor, request) {
-                Forwarded::Done(result) => return result,
+                Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
+                Forwarded::Asking(asking, plugins) => {
+                    return Box::pin(self.ask_plugins(plugins, visitor, asking, asker)).await;
+                }
             }
         }
     }
 
-    async fn finish(
+    pub(crate) async fn finish(
         &self,
         exchange: Exchange,
         visitor: &Arc<Visitor>,

@@ -1,11 +1,13 @@
 //! The HTTP ingress of a FerroTunnel server.
 //!
 //! A request walks: [`HttpIngress`] accepts -> `connection` detects HTTP/1.1 or HTTP/2 -> `host`
-//! says whom it is for -> `forward` cleans its headers -> `sending` takes a connection from `local`,
+//! says whom it is for -> `plugged` asks the
+//! plugins, if there are any -> `forward` cleans its headers -> `sending` takes a connection from `local`,
 //! which runs through a stream of the tunnel -> the response comes back the same way. Bodies and
 //! trailers pass as they arrive; nothing is ever collected.
 //!
-//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), plugins. Visitors over TLS come by way of `https`.
+//! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), what plugins do. Visitors over TLS come by
+//! way of `https`.
 
 mod access;
 mod answer;
@@ -32,6 +34,7 @@ mod leaving;
 mod local;
 mod multiplexed;
 mod page;
+mod plugged;
 mod problem;
 mod refusal;
 mod request_id;

@@ -3,6 +3,8 @@
 use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
+use ferrotunnel_plugin::BrokenOff;
+use http::StatusCode;
 
 use crate::{framing::Unclear, host::BadHost};
 
@@ -51,6 +53,19 @@ pub(crate) enum Refusal {
     TunnelClosed,
     /// The local service took too long.
     Timeout,
+    /// A plugin says no.
+    Rejected(Box<Rejected>),
+    /// A plugin did not work.
+    PluginFailed,
+}
+
+/// How a plugin says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// From 400 to 599.
+    pub(crate) status: StatusCode,
+    /// For the visitor.
+    pub(crate) reason: String,
 }
 
 /// How a visitor may show who it is.
@@ -69,11 +84,22 @@ impl Refusal {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
+            if error.is::<BrokenOff>() {
+                return Self::Rejected(Box::new(Rejected {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: "The body of the request was not let through to its end.".to_owned(),
+                }));
+            }
             if let Some(open) = error.downcast_ref::<OpenError>() {
                 return Self::from(*open);
             }
             if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
-                return Self::BadBody;
+                // Unless a plugin broke it off.
+                return error
+                    .source()
+                    .map(Self::of)
+                    .filter(Self::is_rejected)
+                    .unwrap_or(Self::BadBody);
             }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
@@ -86,6 +112,10 @@ impl Refusal {
 }
 
 impl Refusal {
+    fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected(_))
+    }
+
     /// Whether it is not clear what the visitor has said, so that nothing behind it can be taken for
     /// a request.
     pub(crate) fn is_doubt(&self) -> bool {

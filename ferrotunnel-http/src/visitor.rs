@@ -90,6 +90,11 @@ impl Visitor {
         }
     }
 
+    /// Its address, which for IPv4 is one on every listener.
+    pub(crate) fn canonical(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip().to_canonical(), self.address.port())
+    }
+
     /// The same over TLS.
     pub(crate) fn secured(mut self, secured: Secured) -> Self {
         // It ends with `proto=http`.

@@ -171,11 +171,24 @@ impl Wording {
                 "The local service is too slow",
                 "The service behind this tunnel did not answer in time. Try again later.",
             ),
+            Refusal::Rejected(rejected) => (
+                rejected.status,
+                "rejected",
+                rejected.status.canonical_reason().unwrap_or("Rejected"),
+                "This server has rules for its visitors. If they seem wrong to you, ask its operator.",
+            ),
+            Refusal::PluginFailed => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "plugin-failed",
+                "The server made a mistake",
+                "A plugin of this server did not work. If the server is yours, look at its log.",
+            ),
         };
         let detail = match refusal {
             Refusal::BadHost(bad) => Some(format!("{bad}.")),
             Refusal::Unclear(unclear) => Some(format!("{unclear}.")),
             Refusal::NoSuchTunnel(host) => Some(format!("No tunnel is registered for \"{host}\".")),
+            Refusal::Rejected(rejected) => Some(rejected.reason.clone()),
             _ => None,
         };
         Self { status, kind, title, detail, advice }

@@ -8,6 +8,7 @@ mod error;
 mod health;
 mod listener;
 mod place;
+mod plugins;
 mod server;
 mod settings;
 mod tunnel;
@@ -30,6 +31,9 @@ pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT,
     PasswordError, VisitorRate, hash_password,
 };
+/// Plugins, and those that come along.
+pub use ferrotunnel_plugin as plugin;
+pub use ferrotunnel_plugin::Plugin;
 pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -10,13 +10,14 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerTls,
-    Shards, TrustedProxies, TurnedAway, check_principals,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks,
+    ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate,
 };
+use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -24,6 +25,7 @@ use tokio::time::timeout;
 use crate::doors::{HttpsSettings, Wishes, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
+use crate::plugins::{Hooks, Plugins};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -132,6 +134,7 @@ pub struct ServerBuilder {
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
+    plugins: Plugins,
 }
 
 impl Default for ServerBuilder {
@@ -156,6 +159,7 @@ impl Default for ServerBuilder {
             threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: VISITOR_GRACE,
+            plugins: Plugins::default(),
         }
     }
 }
@@ -418,6 +422,14 @@ impl ServerBuilder {
         self
     }
 
+    /// A plugin, which has a say in each session, registration and request, and sees streams come and go; may
+    /// be called several times. They are asked in the order in which they are given.
+    #[must_use]
+    pub fn plugin(mut self, plugin: impl Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
     /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
     /// they are turned away at once.
@@ -476,6 +488,7 @@ impl ServerBuilder {
             https
         });
         let transport = transport(self.plaintext, self.tls)?;
+        http.plugins = self.plugins.chain();
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -563,7 +576,9 @@ impl Server {
             None => settings.bind.lend("tunnel_listener")?,
         };
         let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
-        let engine = ServerEngine::start(ServerConfig {
+        let hooks = settings.http.plugins.clone();
+        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
+        let config = ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
             token: settings.token,
@@ -578,7 +593,8 @@ impl Server {
             visitor_grace: settings.visitor_grace,
             access,
             heartbeat: HEARTBEAT,
-        })?;
+        };
+        let engine = ServerEngine::start_with(config, hooks)?;
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
         let https = https.map(|(https, is_shared)| {

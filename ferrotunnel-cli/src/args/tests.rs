@@ -88,6 +88,8 @@ fn every_server_flag_is_understood() {
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
+                --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
                 --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
                 --acme-dns-hook h \
@@ -117,6 +119,13 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(server.plugins.visitor_secret_hash.map(|hashes| hashes.len()), Some(2));
+    assert_eq!(server.plugins.max_requests_per_address, Some(1));
+    assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.circuit_breaker, Some(3));
+    assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
+    assert_eq!(server.plugins.access_log, Some("-".into()));
+    assert_eq!(server.plugins.access_log_format, Some(ferrotunnel::plugin::LogFormat::Common));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
     let https = HttpsArgs {
         https_bind: "0.0.0.0:443".parse().ok(),

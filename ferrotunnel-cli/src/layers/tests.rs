@@ -88,6 +88,13 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.timeouts.http_header_timeout: times;
         ServerArgs.timeouts.http_response_timeout: times;
         ServerArgs.timeouts.http_pool_idle_timeout: times;
+        ServerArgs.plugins.visitor_secret_hash: secrets().map(|secret| vec![secret]);
+        ServerArgs.plugins.max_requests_per_address: [1, 2, 3];
+        ServerArgs.plugins.max_requests_per_tunnel: [1, 2, 3];
+        ServerArgs.plugins.circuit_breaker: [1, 2, 3];
+        ServerArgs.plugins.circuit_breaker_pause: times;
+        ServerArgs.plugins.access_log: paths();
+        ServerArgs.plugins.access_log_format: ferrotunnel::plugin::LogFormat::ALL;
         ServerArgs.https.https_bind: addrs;
         ServerArgs.https.https_cert: paths();
         ServerArgs.https.https_key: paths();

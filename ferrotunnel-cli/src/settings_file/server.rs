@@ -1,6 +1,7 @@
 //! `[server]`: every flag of `ferrotunnel server`, under its name. What `--help` lists under a heading of its own is in
 //! a section of its own.
 
+use super::plugins;
 use super::section::Section;
 use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::settings::accept_server;
@@ -31,6 +32,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
         https: section.table("https", https),
+        plugins: section.table("plugins", plugins::read),
     };
     if server.plaintext == Some(true) && server.has_certificates() {
         section.complain_about(certificates, NO_CERTIFICATES.to_owned());

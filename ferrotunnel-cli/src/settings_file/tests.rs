@@ -89,6 +89,14 @@ fn every_key_of_a_server_is_taken() {
         http-header-timeout = "6s"
         http-response-timeout = 7
         http-pool-idle-timeout = "8m"
+        [server.plugins]
+        visitor-secret-hash = ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
+        max-requests-per-address = 1
+        max-requests-per-tunnel = 2
+        circuit-breaker = 3
+        circuit-breaker-pause = "4s"
+        access-log = "access.log"
+        access-log-format = "json"
         "#,
     );
     let server = server.unwrap().server.unwrap();
@@ -124,6 +132,13 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(480)));
+    assert_eq!(server.plugins.visitor_secret_hash.unwrap().len(), 1);
+    assert_eq!(server.plugins.max_requests_per_address, Some(1));
+    assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.circuit_breaker, Some(3));
+    assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
+    assert_eq!(server.plugins.access_log, Some("/etc/ferrotunnel/access.log".into()));
+    assert_eq!(server.plugins.access_log_format, Some(ferrotunnel::plugin::LogFormat::Json));
 }
 
 #[test]
@@ -742,3 +757,22 @@ proptest! {
 
 mod example;
 use example::example_in_force;
+
+#[test]
+fn the_plugins_of_a_server_are_looked_at() {
+    let access_log = parse("[server.plugins]\naccess-log = \"-\"").unwrap().server.unwrap();
+    assert_eq!(access_log.plugins.access_log, Some("-".into()), "it is no file");
+    for (line, says) in [
+        ("visitor-secret-hash = [\"a secret\"]", "sha256:"),
+        ("visitor-secret-hash = []", "nobody could come in"),
+        ("access-log-format = \"html\"", "none of common, combined and json"),
+        ("max-requests-per-tunnel = 0", "at least 1"),
+    ] {
+        let problems = parse(&format!("[server.plugins]\n{line}")).unwrap_err();
+        let said = problems.iter().map(ToString::to_string).collect::<String>();
+        assert!(problems.len() == 1 && said.contains(says), "{said}");
+        assert!(!said.contains("a secret"), "{said}");
+    }
+    // The rest of it may still come.
+    assert!(parse("[server.plugins]\naccess-log-format = \"json\"").is_ok());
+}

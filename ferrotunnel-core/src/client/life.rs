@@ -24,6 +24,7 @@ use super::{Connections, Event, Retry};
 use crate::clock;
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
+use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::stream::Stream;
@@ -444,6 +445,10 @@ impl Talk {
 fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
     let Some(spec) = state.target(open.tunnel) else {
         return stream.reset(ResetCode::UnknownTunnel, "no such tunnel");
+    };
+    let stream = match state.opened(&spec, open) {
+        None => stream,
+        Some(kept) => stream.seated(Seat::with_only(kept)),
     };
     match &spec.target {
         Target::InProcess(acceptor) => acceptor.give(stream, open),

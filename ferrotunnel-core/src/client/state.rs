@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::Contention;
-use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
+use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -22,6 +22,7 @@ use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
+use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{CarrierNumber, join, prefer, tell_health};
 use crate::session::Session;
 use crate::tasks::Tasks;
@@ -48,6 +49,8 @@ pub(super) struct State {
     pub(super) roster: watch::Sender<Roster>,
     /// How often sessions may have died without a sign.
     pub(super) alarms: watch::Sender<u32>,
+    /// Who sees streams.
+    hooks: Option<Arc<dyn StreamHooks>>,
 }
 
 #[derive(Default)]
@@ -248,7 +251,30 @@ impl State {
             tunnels_changed: watch::Sender::new(()),
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
+            hooks: None,
         }
+    }
+
+    /// The same with somebody who sees its streams.
+    pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
+    pub(super) fn opened(&self, spec: &TunnelSpec, open: &Open) -> Option<Box<dyn Send + Sync>> {
+        let hooks = self.hooks.as_ref()?;
+        let picked = || {
+            let tunnels = self.tunnels.lock();
+            tunnels.wanted.get(&open.tunnel).and_then(|it| it.picked.values().next().cloned())
+        };
+        let name = match (spec.name.as_str(), spec.port) {
+            ("", 0) => picked().unwrap_or_default(),
+            ("", port) => port.to_string(),
+            (name, _) => name.to_owned(),
+        };
+        let (kind, visitor) = (spec.kind, open.visitor);
+        let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
+        Some(hooks.opened(stream))
     }
 
     pub(super) fn add(

@@ -29,6 +29,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_address: None,
         grace,
         access: AccessConfig::default(),
+        hooks: None,
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }

@@ -18,6 +18,7 @@ use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
 use crate::direct::Streams;
+use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::seat::Seat;
@@ -65,11 +66,17 @@ pub(super) struct Places {
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
     meters: Meters,
+    /// Who sees the streams.
+    hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl Places {
-    pub(super) fn new(most: Arc<AtomicUsize>, meters: Meters) -> Self {
-        Self { taken: Arc::default(), most, meters }
+    pub(super) fn new(
+        most: Arc<AtomicUsize>,
+        meters: Meters,
+        hooks: Option<Arc<dyn ServerHooks>>,
+    ) -> Self {
+        Self { taken: Arc::default(), most, meters, hooks }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -203,7 +210,19 @@ impl Tunnel {
             return Err(OpenError::LimitReached);
         };
         let (stream, home) = open()?;
-        Ok((stream.seated(place), home))
+        Ok((stream.seated(self.seen(place, visitor)), home))
+    }
+
+    /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
+    fn seen(&self, place: Seat, visitor: SocketAddr) -> Seat {
+        let Some(hooks) = &self.places.hooks else { return place };
+        place.keeping(hooks.opened(OpenedStream {
+            tunnel: &self.name,
+            kind: self.kind,
+            session: self.session(),
+            principal: self.principal.name(),
+            visitor: Some(visitor),
+        }))
     }
 
     /// Whose turn it is to answer a request: for those who keep connections, and open streams with
@@ -338,6 +357,7 @@ impl Tunnel {
         });
         match found {
             Some((one, seat, pacing)) => {
+                let seat = self.seen(seat, visitor.addr);
                 one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
             }
             None => otherwise(visitor),
@@ -350,6 +370,16 @@ impl Tunnel {
         self.principal == *owner.principal()
             && (presence.last == Some(owner.client_id)
                 || presence.carriers.iter().any(|one| one.owner.client_id == owner.client_id))
+    }
+
+    /// Whose it is.
+    pub fn principal_name(&self) -> &str {
+        self.principal.name()
+    }
+
+    /// A session it is registered over: the first of them, if there is one at present.
+    pub fn session(&self) -> Option<SessionId> {
+        self.presence.lock().carriers.first().map(|one| one.owner.session_id)
     }
 
     pub(super) fn principal(&self) -> &Arc<Principal> {

@@ -137,7 +137,10 @@ fn every_flag_has_its_key() {
     let mut cli = Cli::command();
     cli.build();
     for (command, sections) in [
-        ("server", &["server", "server.limits", "server.timeouts", "server.https"][..]),
+        (
+            "server",
+            &["server", "server.limits", "server.timeouts", "server.https", "server.plugins"][..],
+        ),
         ("client", &["client", "[client.tunnels]"]),
         ("http", &["client", "[client.tunnels]"]),
         ("tcp", &["client", "[client.tunnels]"]),
