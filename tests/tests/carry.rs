@@ -1,6 +1,7 @@
 //! What HTTP can carry beyond a page: WebSockets over either version, bodies larger than memory, ranges, hours of
 //! silence, and the tools that people have at hand as visitors.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+#![allow(clippy::print_stdout, reason = "what is skipped has to be seen")]
 
 use std::process::Stdio;
 use std::sync::Arc;
