@@ -534,7 +534,7 @@ fn curl_is_served_as_it_expects() {
         let _ranges = bed.http("ranges", service.addr()).await;
         let url = |name: &str, path: &str| format!("http://{}{path}", bed.host(name));
         let to = format!("::127.0.0.1:{}", bed.http_addr().port());
-        for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for version in ["--http1.1", "--http2", "--http2-prior-knowledge"] {
             let ask = async |args: &[&str], url: &str| {
                 let usual = ["--noproxy", "*", "--silent", "--show-error", "--connect-to", &to];
                 tool("curl", &[&usual[..], &[version], args, &[url]].concat()).await
