@@ -2,19 +2,21 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::in_flight::InFlight;
+use crate::{in_flight::InFlight, leave::Gate};
 
 pub(crate) struct Body {
     source: Source,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
+    /// Boxed: few wait, and all would pay for it.
+    gate: Option<Box<Gate>>,
 }
 
 enum Source {
@@ -26,21 +28,26 @@ enum Source {
 
 impl Body {
     pub(crate) fn passing(incoming: Incoming) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: None }
+        Self { source: Source::Passing(incoming), _in_flight: None, gate: None }
     }
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: Some(in_flight) }
+        Self { source: Source::Passing(incoming), _in_flight: Some(in_flight), gate: None }
+    }
+
+    /// The same, asked for when the gate is open.
+    pub(crate) fn behind(self, gate: Gate) -> Self {
+        Self { gate: Some(Box::new(gate)), ..self }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ours(None), _in_flight: None }
+        Self { source: Source::Ours(None), _in_flight: None, gate: None }
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { source: Source::Ours(Some(bytes)), _in_flight: None }
+        Self { source: Source::Ours(Some(bytes)), _in_flight: None, gate: None }
     }
 }
 
@@ -59,6 +66,10 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
         match &mut self.source {
             Source::Passing(incoming) => match Pin::new(incoming).poll_frame(cx) {
                 Poll::Ready(Some(Err(error))) => {

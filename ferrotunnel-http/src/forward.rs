@@ -32,6 +32,7 @@ use crate::{
     grpc::is_grpc,
     headers,
     host::Asked,
+    leave::Leave,
     local::Local,
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
@@ -185,11 +186,18 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let mut request = Request::from_parts(head, Body::passing(body));
-        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+        let mut body = Body::passing(body);
+        let hears_interim = visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed;
+        let leave = (hears_interim && Leave::is_expected(&head.headers)).then(Leave::default);
+        if let Some(leave) = &leave {
+            body = body.behind(leave.gate());
+        }
+        let mut request = Request::from_parts(head, body);
+        if hears_interim {
             let visitor = visitor.clone();
-            on_informational(&mut request, move |hint| {
-                visitor.interim.push(hint.status(), hint.headers());
+            on_informational(&mut request, move |interim| match (interim.status(), &leave) {
+                (StatusCode::CONTINUE, Some(leave)) => leave.give(),
+                (status, _) => visitor.interim.push(status, interim.headers()),
             });
         }
         let connections = self.local.connections(tunnel);

@@ -24,6 +24,7 @@ mod host;
 mod in_flight;
 mod ingress;
 mod interim;
+mod leave;
 mod leaving;
 mod local;
 mod multiplexed;
