@@ -238,6 +238,58 @@ fn limits_hold_for_whoever_comes_after_the_reload() {
     });
 }
 
+/// What a browser sees at a name that nobody has.
+async fn lost_page(server: &Server) -> String {
+    let asking =
+        "GET / HTTP/1.1\r\nhost: lost.localhost\r\naccept: text/html\r\nconnection: close\r\n\r\n";
+    let answer = soon("a page", ferrotunnel_tests::raw(server.http, asking.as_bytes())).await;
+    String::from_utf8(answer.unwrap()).unwrap()
+}
+
+#[test]
+fn pages_are_read_again_with_the_settings() {
+    run(async {
+        let web = User::new("web");
+        let files = Files::new();
+        let pages = tempfile::tempdir().unwrap();
+        let page = pages.path().join("404.html");
+        std::fs::write(&page, "first {{status}}").unwrap();
+        let line = format!("error-pages = '{}'", pages.path().display());
+        let server = server(&settings(&files, &[&web], &line), &[]);
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nfirst 404"));
+        std::fs::write(&page, "second {{status}}").unwrap();
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nfirst 404"));
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
+        std::fs::write(&page, "third {{nonsense}}").unwrap();
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        let said = server.process.talk_with("the pages of before stay in use");
+        assert!(said.contains("404.html has {{nonsense}} in it"), "{said}");
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
+        settings(&files, &[&web], "");
+        server.process.signal("HUP");
+        assert_eq!(event(&server), reloaded(1, &[]));
+        assert!(lost_page(&server).await.contains("<!doctype html>"));
+    });
+}
+
+#[test]
+fn pages_are_read_again_where_there_is_no_settings_file() {
+    run(async {
+        let pages = tempfile::tempdir().unwrap();
+        let page = pages.path().join("default.html");
+        std::fs::write(&page, "first").unwrap();
+        let server = Server::with(&["--error-pages", pages.path().to_str().unwrap()]);
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nfirst"));
+        std::fs::write(&page, "second").unwrap();
+        server.process.signal("HUP");
+        assert_eq!(event(&server), json!({ "event": "certificates_reloaded" }));
+        assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond"));
+    });
+}
+
 #[test]
 fn a_file_that_lets_nobody_in_is_taken_at_its_word() {
     let web = User::new("web");

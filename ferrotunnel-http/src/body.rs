@@ -12,7 +12,7 @@ use ferrotunnel_plugin::Watch;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::in_flight::InFlight;
+use crate::{in_flight::InFlight, leave::Gate};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -25,6 +25,8 @@ pub(crate) struct Body {
     _servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
     watch: Option<Box<Watch>>,
+    /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
+    gate: Option<Box<Gate>>,
 }
 
 enum Source {
@@ -52,8 +54,13 @@ impl Body {
         Self { _servant: Some(servant), ..self }
     }
 
+    /// The same, asked for when the gate is open.
+    pub(crate) fn behind(self, gate: Gate) -> Self {
+        Self { gate: Some(Box::new(gate)), ..self }
+    }
+
     fn of(source: Source) -> Self {
-        Self { source, _in_flight: None, _servant: None, watch: None }
+        Self { source, _in_flight: None, _servant: None, watch: None, gate: None }
     }
 
     /// The same, seen by plugins while it passes.
@@ -100,6 +107,10 @@ impl http_body::Body for Body {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.poll(cx));
+            self.gate = None;
+        }
         let frame = match &mut self.source {
             Source::Passing(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
                 Some(Err(error)) => return self.breaks(error.into(), cx),

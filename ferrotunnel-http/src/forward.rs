@@ -37,6 +37,7 @@ use crate::{
     headers,
     host::Asked,
     https::Challenges,
+    leave::Leave,
     local::Local,
     plugged::Asking,
     refusal::Refusal,
@@ -285,18 +286,25 @@ impl Forwarder {
             None => Via::Pooled,
         };
 
-        let (mut head, body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
         rewrite_headers(&mut head, visitor, asked);
         if let Some(wish) = &wish {
             wish.repeat(&mut head.headers);
         }
         address(&mut head, via, asked)?;
 
+        let hears_interim =
+            visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart);
+        let leave = (hears_interim && Leave::is_expected(&head.headers)).then(Leave::default);
+        if let Some(leave) = &leave {
+            body = body.behind(leave.gate());
+        }
         let mut request = Request::from_parts(head, body);
-        if visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart) {
+        if hears_interim {
             let visitor = visitor.clone();
-            on_informational(&mut request, move |hint| {
-                visitor.interim.push(hint.status(), hint.headers());
+            on_informational(&mut request, move |interim| match (interim.status(), &leave) {
+                (StatusCode::CONTINUE, Some(leave)) => leave.give(),
+                (status, _) => visitor.interim.push(status, interim.headers()),
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);

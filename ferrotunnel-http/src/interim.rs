@@ -26,7 +26,7 @@ struct Slot {
 impl Interim {
     /// Adds one, if it is for the visitor and there is room for it.
     pub(crate) fn push(&self, status: StatusCode, headers: &HeaderMap) {
-        // Leave to go on has been given by then, and of other protocols the answer is to say.
+        // Leave to go on is given where the body is asked for, and of other protocols the answer is to say.
         if matches!(status, StatusCode::CONTINUE | StatusCode::SWITCHING_PROTOCOLS) {
             return;
         }

@@ -30,6 +30,7 @@ mod https;
 mod in_flight;
 mod ingress;
 mod interim;
+mod leave;
 mod leaving;
 mod local;
 mod multiplexed;

@@ -1,6 +1,7 @@
 //! What HTTP can carry beyond a page: WebSockets over either version, bodies larger than memory, ranges, hours of
 //! silence, and the tools that people have at hand as visitors.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+#![allow(clippy::print_stdout, reason = "what is skipped has to be seen")]
 
 use std::process::Stdio;
 use std::sync::Arc;
@@ -533,7 +534,7 @@ fn curl_is_served_as_it_expects() {
         let _ranges = bed.http("ranges", service.addr()).await;
         let url = |name: &str, path: &str| format!("http://{}{path}", bed.host(name));
         let to = format!("::127.0.0.1:{}", bed.http_addr().port());
-        for version in ["--http1.1", "--http2-prior-knowledge"] {
+        for version in ["--http1.1", "--http2", "--http2-prior-knowledge"] {
             let ask = async |args: &[&str], url: &str| {
                 let usual = ["--noproxy", "*", "--silent", "--show-error", "--connect-to", &to];
                 tool("curl", &[&usual[..], &[version], args, &[url]].concat()).await
@@ -785,5 +786,48 @@ fn early_hints_reach_visitors_over_http1_before_the_answer() {
         let asking = Request::get(format!("http://{host}/quick")).body(Empty::new()).unwrap();
         let answer = open_http2(&bed).await.send_request(asking).await.unwrap();
         assert_eq!(collect(answer).await.body, "hello");
+    });
+}
+
+#[test]
+fn a_refusal_of_the_local_service_comes_before_the_upload() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let service = LocalService::each(|mut socket| async move {
+            let head = read_head(&mut socket).await;
+            assert!(head.contains("\r\nexpect: 100-continue\r\n"), "{head}");
+            if head.starts_with("POST /too-much ") {
+                let answer = b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 8\r\n\r\ntoo much";
+                socket.write_all(answer).await.unwrap();
+                // Not a byte of the body comes.
+                assert!(!matches!(socket.read(&mut [0]).await, Ok(1..)));
+                return;
+            }
+            socket.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+            let mut body = [0; 4];
+            socket.read_exact(&mut body).await.unwrap();
+            socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n").await.unwrap();
+            socket.write_all(&body).await.unwrap();
+        })
+        .await;
+        let _client = bed.http("app", service.addr()).await;
+        let head = |path: &str| {
+            let host = bed.host("app");
+            format!(
+                "POST {path} HTTP/1.1\r\nhost: {host}\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n"
+            )
+        };
+        let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+        visitor.write_all(head("/too-much").as_bytes()).await.unwrap();
+        let refusal = soon("the refusal", read_head(&mut visitor)).await;
+        assert!(refusal.starts_with("HTTP/1.1 413 "), "{refusal}");
+
+        let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+        visitor.write_all(head("/").as_bytes()).await.unwrap();
+        let leave = soon("leave to go on", read_head(&mut visitor)).await;
+        assert_eq!(leave, "HTTP/1.1 100 Continue\r\n\r\n");
+        visitor.write_all(b"body").await.unwrap();
+        let answer = soon("the answer", read_head(&mut visitor)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     });
 }

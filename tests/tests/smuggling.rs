@@ -326,8 +326,10 @@ fn what_is_forwarded_has_one_reading() {
     });
 }
 
+type Pair = (&'static str, &'static str);
+
 /// Requests over HTTP/2, header by header, with the data behind them.
-const FRAMES: &[(&str, &[(&str, &str)], &str)] = &[
+const FRAMES: &[(&str, &[Pair], &str)] = &[
     ("another host", &[GET, SCHEME, PATH, AUTHORITY, ("host", "other.localhost")], ""),
     ("another port", &[GET, SCHEME, PATH, AUTHORITY, ("host", "app.localhost:1")], ""),
     ("two hosts", &[GET, SCHEME, PATH, ("host", "app.localhost"), ("host", "other")], ""),

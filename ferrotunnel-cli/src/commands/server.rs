@@ -76,6 +76,14 @@ pub(super) async fn run(
 
 /// All that there is to read where there is no settings file.
 fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Output) {
+    match error_pages(pages) {
+        Ok(pages) => server.set_error_pages(pages),
+        Err(failure) => {
+            for message in failure.messages() {
+                output::warning(format_args!("{message}; the pages of before stay in use"));
+            }
+        }
+    }
     match server.reload_certificates() {
         Ok(()) => {
             output.event(&json!({ "event": "certificates_reloaded" }));
@@ -83,14 +91,6 @@ fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Outpu
         }
         Err(error) => {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
-        }
-    }
-    match error_pages(pages) {
-        Ok(pages) => server.set_error_pages(pages),
-        Err(failure) => {
-            for message in failure.messages() {
-                output::warning(format_args!("{message}; the pages of before stay in use"));
-            }
         }
     }
 }
