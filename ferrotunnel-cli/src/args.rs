@@ -10,8 +10,9 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Balance, Connections, HealthCheck, ServerMode, Streams};
+use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
 
+pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
 pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
@@ -21,6 +22,7 @@ use crate::output::Format;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
+mod access;
 mod certificates;
 mod https;
 mod plugins;
@@ -87,6 +89,8 @@ pub(crate) enum Command {
     /// Make certificates for development
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Hash a password or a bearer token, for --basic-auth and --bearer-token
+    Password(PasswordArgs),
     /// Tell a running server to read its settings file again, and say what came of it
     Reload(ReloadArgs),
     /// Look through a settings file without starting anything
@@ -208,6 +212,19 @@ pub(crate) struct ServerArgs {
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
+    /// A proxy in front of this server, as a network or address: what it says of visitors (X-Forwarded-*, Forwarded) is
+    /// believed; may be repeated
+    #[arg(
+        long,
+        env = "FERROTUNNEL_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    pub(crate) trusted_proxies: Option<Vec<Cidr>>,
+    /// Connections from --trusted-proxies, and no others, begin with a header of the PROXY protocol, v1 or v2, on the
+    /// HTTP listener and the ports of TCP tunnels
+    #[arg(long, env = "FERROTUNNEL_ACCEPT_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) accept_proxy: Option<bool>,
     /// How long a tunnel whose client was lost keeps its name or port for it while visitors wait; 0s turns them away at
     /// once [default: 3s]
     #[arg(long, env = "FERROTUNNEL_VISITOR_GRACE", value_name = "TIME", value_parser = value::time_or_none)]
@@ -377,6 +394,10 @@ pub(crate) struct HttpArgs {
     pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) http_access: HttpAccessArgs,
 }
 
 /// How several clients have one tunnel together.
@@ -454,6 +475,8 @@ pub(crate) struct TcpArgs {
     pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }
 
 #[derive(Debug, Args)]
@@ -461,6 +484,16 @@ pub(crate) struct DemoArgs {
     /// The port of the public side on loopback; without one 8080, or a free one when that is taken
     #[arg(long, env = "FERROTUNNEL_DEMO_PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// Whose password it is; printed before its hash
+    #[arg(value_name = "USER", conflicts_with = "bearer")]
+    pub(crate) user: Option<String>,
+    /// It is a bearer token
+    #[arg(long)]
+    pub(crate) bearer: bool,
 }
 
 #[derive(Debug, Args)]

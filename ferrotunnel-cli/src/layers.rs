@@ -113,6 +113,8 @@ impl Layer for ServerArgs {
             tls_key: self.tls_key.or(below.tls_key),
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
+            trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            accept_proxy: self.accept_proxy.or(below.accept_proxy),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
             error_pages: self.error_pages.or(below.error_pages),
             threads: self.threads.or(below.threads),

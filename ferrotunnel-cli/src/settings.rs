@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
+    Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
     PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
@@ -43,6 +43,8 @@ pub(crate) struct ServerSettings {
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
+    trusted_proxies: Vec<Cidr>,
+    accept_proxy: bool,
     visitor_grace: Option<Duration>,
     pub(crate) error_pages: Option<PathBuf>,
     limits: LimitsConfig,
@@ -81,6 +83,8 @@ impl ServerSettings {
             https: HttpsSettings::new(args.https)?,
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
+            trusted_proxies: args.trusted_proxies.unwrap_or_default(),
+            accept_proxy: args.accept_proxy.unwrap_or(false),
             visitor_grace: args.visitor_grace,
             error_pages: args.error_pages,
             limits: limits(&args.limits),
@@ -148,6 +152,10 @@ impl ServerSettings {
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
+        builder = builder.trusted_proxies(self.trusted_proxies.iter().map(Cidr::to_string));
+        if self.accept_proxy {
+            builder = builder.accept_proxy();
+        }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
         }
@@ -185,6 +193,8 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_key: None,
         tls_client_ca: None,
         https: layer.https.clone().completed(),
+        // Those who send it may be named elsewhere.
+        accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
 
+use crate::access::AccessSettings;
 use crate::value::LocalTarget;
 
 /// One tunnel of a client. Each kind has only what it can use.
@@ -24,6 +25,8 @@ pub(crate) enum TunnelSettings {
         sharing: Sharing,
         /// How the local service is verified.
         local_tls: LocalTlsSettings,
+        /// For whom.
+        access: AccessSettings,
     },
     /// Visitors come by port.
     Tcp {
@@ -37,6 +40,8 @@ pub(crate) enum TunnelSettings {
         sharing: Sharing,
         /// How the local service is verified.
         local_tls: LocalTlsSettings,
+        /// For whom.
+        access: AccessSettings,
     },
 }
 
@@ -124,16 +129,17 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, .. } => {
+            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, access, .. } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
-                local_tls.apply(sharing.apply(tunnel))
+                access.apply(local_tls.apply(sharing.apply(tunnel)))
             }
-            TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, .. } => {
+            TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, access, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
                 // Port 0 is none in particular.
-                local_tls.apply(sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default())))
+                let tunnel = tunnel.remote_port(remote_port.unwrap_or_default());
+                access.apply(local_tls.apply(sharing.apply(tunnel)))
             }
         }
     }

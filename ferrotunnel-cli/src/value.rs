@@ -7,7 +7,10 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ferrotunnel::plugin::LogFormat;
-use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, HealthCheck, ServerMode, Streams};
+use ferrotunnel::{
+    Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
+    HealthCheck, ProxyProtocol, ServerMode, Streams, VisitorRate,
+};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,6 +151,31 @@ pub(crate) fn balance(text: &str) -> Result<Balance, String> {
 /// How a local service is looked after.
 pub(crate) fn health_check(text: &str) -> Result<HealthCheck, String> {
     text.parse()
+}
+
+/// Who is told of visitors, and how.
+pub(crate) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    text.parse()
+}
+
+/// A network, or a single address.
+pub(crate) fn network(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|error: CidrError| error.to_string())
+}
+
+/// How often visitors may come.
+pub(crate) fn visitor_rate(text: &str) -> Result<VisitorRate, String> {
+    text.parse()
+}
+
+/// A user, who may have been given with the password itself.
+pub(crate) fn basic_user(text: Secret) -> Result<BasicUser, String> {
+    text.reveal().parse()
+}
+
+/// The hash of a bearer token, or by mistake the token.
+pub(crate) fn bearer(text: Secret) -> Result<BearerToken, String> {
+    text.reveal().parse()
 }
 
 /// A name of any form, which the server judges.

@@ -36,6 +36,7 @@ use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
 use crate::hooks::StreamHooks;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
 
 /// Settings of a client's engine.
@@ -123,6 +124,8 @@ pub struct TunnelSpec {
     pub port: u16,
     /// Settings of the tunnel.
     pub options: TunnelOptions,
+    /// How the local service is told who a visitor is; not at all by default.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The local service.
     pub target: Target,
     /// Whether the client looks after it. Not for a [`Target::InProcess`], which is there when the client is.

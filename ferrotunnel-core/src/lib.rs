@@ -5,6 +5,7 @@
 //! `ferrotunnel` crate, which builds on this one.
 
 pub mod accept;
+mod access;
 mod auth;
 mod balance;
 mod buffer;
@@ -24,6 +25,8 @@ mod hooks;
 mod options;
 mod pace;
 mod principals;
+mod proxies;
+mod proxy_protocol;
 mod refusals;
 mod registry;
 mod seat;
@@ -44,6 +47,7 @@ mod tls;
 mod turned_away;
 mod yielding;
 
+pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use crowd::{Crowd, CrowdSeat};
@@ -57,12 +61,16 @@ pub use ferrotunnel_protocol::frame::{
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
 pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use options::{packed as pack_option, values as option_values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
+pub use proxies::{TrustedProxies, receive_announced};
+pub use proxy_protocol::ProxyProtocol;
 pub use registry::{Routes, Servant, Tunnel, TunnelUid};
 pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
+pub use source::Source;
 pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,

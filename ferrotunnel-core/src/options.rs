@@ -29,6 +29,15 @@ pub(crate) const BALANCE: &str = "balance";
 /// Whether the client's own checks reach the local service. In a second Register for a tunnel it replaces what
 /// was said before.
 const HEALTH: &str = "health";
+/// What the keys of options begin with that keep visitors out: a server that does not know one refuses the
+/// tunnel.
+pub(crate) const ACCESS: &str = "access-";
+
+/// The addresses that visitors may come from.
+pub(crate) const ALLOW: &str = "access-allow";
+
+/// Those that they may not come from.
+pub(crate) const DENY: &str = "access-deny";
 
 const YES: &str = "true";
 
@@ -36,6 +45,34 @@ const YES: &str = "true";
 pub(crate) fn value<'a>(options: &'a [(String, String)], key: &str) -> Option<&'a str> {
     options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
+
+/// What a list says that may be spread over several options.
+pub fn values<'a>(options: &'a [(String, String)], key: &str) -> impl Iterator<Item = &'a str> {
+    let key = key.to_owned();
+    options
+        .iter()
+        .filter(move |(name, _)| *name == key)
+        .flat_map(|(_, value)| value.split_whitespace())
+}
+
+/// A list, spread over as few options as will do. Nothing in it contains white space.
+pub fn packed(key: &str, items: impl IntoIterator<Item = impl ToString>) -> TunnelOptions {
+    let mut packed: TunnelOptions = Vec::new();
+    for item in items {
+        let item = item.to_string();
+        match packed.last_mut() {
+            Some((_, value)) if value.len() + 1 + item.len() <= LONGEST_VALUE => {
+                value.push(' ');
+                value.push_str(&item);
+            }
+            _ => packed.push((key.to_owned(), item)),
+        }
+    }
+    packed
+}
+
+/// Bytes of a value, by the protocol.
+const LONGEST_VALUE: usize = 1_024;
 
 /// Whether another name or port will do.
 pub(crate) fn is_preferred(wanted: &Register) -> bool {

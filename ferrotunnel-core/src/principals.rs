@@ -46,6 +46,9 @@ pub struct PrincipalConfig {
     /// The public ports that its tunnels may have; `None`: all. One that asks for no port gets one of
     /// these.
     pub ports: Option<Vec<RangeInclusive<u16>>>,
+    /// Each of its tunnels must keep strangers out: by a list of addresses that are allowed, or over HTTP by a
+    /// password or a bearer token.
+    pub access_required: bool,
     /// Sessions at once. Each connection of a client is one, and one that was lost counts until the server
     /// has noticed, within 15 s. `None`: as many as the server has.
     pub max_sessions: Option<usize>,
@@ -73,6 +76,7 @@ impl PrincipalConfig {
             kinds: None,
             hosts: None,
             ports: None,
+            access_required: false,
             max_sessions: None,
             max_tunnels: None,
             max_streams: None,

@@ -31,6 +31,7 @@ use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
 pub use self::tunnel::{Servant, Tunnel, TunnelUid};
+use crate::access::{Access, AccessConfig};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
@@ -75,6 +76,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) grace: Duration,
     /// Who sees the streams of visitors.
     pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
+    /// How visitors are let in.
+    pub(crate) access: AccessConfig,
 }
 
 impl RegistryConfig {
@@ -198,6 +201,7 @@ impl Registry {
                 return Err((RefusalCode::LimitExceeded, reason));
             }
         }
+        let access = Access::of(&wanted, &self.0.config.access)?;
         // Held until the owner knows of it: a takeover finds it in both places or in none.
         let mut maps = self.0.maps.write();
         if maps.closed {
@@ -207,6 +211,7 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, REVOKED.to_owned()));
         }
         owner.principal().policy().permit_kind(wanted.kind)?;
+        owner.principal().policy().permit_access(access.as_deref())?;
         let Some(carrier) = CarrierNumber::of(&wanted) else {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
@@ -214,8 +219,8 @@ impl Registry {
         let member = Member::new(carrier, Arc::clone(owner), number);
         member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
-            TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
-            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
+            TunnelKind::Http => self.register_http(&mut maps, member, wanted, access)?,
+            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted, access)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
                 return Err((RefusalCode::UnsupportedKind, reason));
@@ -260,6 +265,7 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
+        access: Option<Box<Access>>,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
         let Some((scheme, port)) = config.public_http() else {
@@ -325,7 +331,7 @@ impl Registry {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
-        let tunnel = self.tunnel(member, wanted, hosts.clone());
+        let tunnel = self.tunnel(member, wanted, hosts.clone(), access);
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
@@ -337,6 +343,7 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
+        access: Option<Box<Access>>,
     ) -> Result<Entered, Denied> {
         let joining = is_joining(&wanted);
         // Who has it already would not know another port for it.
@@ -366,7 +373,7 @@ impl Registry {
                 };
             }
             check_limit(&member.owner, usize::from(old.is_counted()))?;
-            let tunnel = self.tunnel(member, wanted, Vec::new());
+            let tunnel = self.tunnel(member, wanted, Vec::new(), access);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
@@ -391,7 +398,7 @@ impl Registry {
         })?;
         let port = bound.port();
         wanted.name = port.to_string();
-        let tunnel = self.tunnel(member, wanted, Vec::new());
+        let tunnel = self.tunnel(member, wanted, Vec::new(), access);
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(
             port,
@@ -401,17 +408,24 @@ impl Registry {
                 visitors,
                 listeners,
                 Arc::clone(&self.0.ceilings.crowd),
+                self.0.config.access.proxies.clone(),
             ),
         );
         let (place, address) = (Place::Port(port), format!(":{port}"));
         Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
-    fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
+    fn tunnel(
+        &self,
+        member: Member,
+        wanted: Register,
+        hosts: Vec<String>,
+        access: Option<Box<Access>>,
+    ) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
         let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
-        Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
+        Arc::new(Tunnel::new(uid, member, wanted, hosts, places, access))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::accept::accept_into_places;
+use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::crowd::Crowd;
@@ -80,6 +81,8 @@ pub struct ServerConfig {
     pub shards: Shards,
     /// How long a tunnel whose client was lost keeps its name or port for it, and visitors wait.
     pub visitor_grace: Duration,
+    /// How visitors are let in.
+    pub access: AccessConfig,
     /// After this much silence a client is asked for a sign of life; after three, it is gone.
     pub heartbeat: Duration,
 }
@@ -153,6 +156,7 @@ impl ServerEngine {
                 max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
                 hooks: hooks.clone(),
+                access: config.access,
             },
             visitors.clone(),
             listeners.clone(),

@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
+    header::{
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER,
+        WWW_AUTHENTICATE,
+    },
 };
 
 use crate::{
@@ -13,7 +16,7 @@ use crate::{
     grpc::{self, is_grpc},
     page::{self, page},
     problem::{self, problem},
-    refusal::Refusal,
+    refusal::{Challenge, Refusal},
     request_id,
     wording::Wording,
 };
@@ -117,7 +120,10 @@ fn readable(refusal: &Refusal, wording: &Wording, text: String) -> Response<Body
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
     }
     if let Some(seconds) = retry_after(refusal) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Refusal::Unauthorized(challenge) = refusal {
+        challenge_with(headers, challenge);
     }
     response
 }
@@ -129,16 +135,31 @@ fn ours(status: StatusCode, wording: &Wording, body: Body) -> Response<Body> {
     response
 }
 
-fn retry_after(refusal: &Refusal) -> Option<&'static str> {
+/// Both ways where there are two: a client takes the one that it knows (RFC 9110, section 11.6.1).
+fn challenge_with(headers: &mut HeaderMap, challenge: &Challenge) {
+    // Names of tunnels need no quoting.
+    let Challenge { realm, basic, bearer } = challenge;
+    let basic = basic.then(|| format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
+    let bearer = bearer.then(|| format!("Bearer realm=\"{realm}\""));
+    for text in basic.into_iter().chain(bearer) {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    }
+}
+
+fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
+        Refusal::TooManyGuesses(seconds) | Refusal::TooManyRequests(seconds) => Some(*seconds),
         // Room is made as soon as any other visitor is done, and a client that lost its
         // session is back in about a second.
         Refusal::OverLimit
         | Refusal::Full
         | Refusal::OneOfTooMany
         | Refusal::TunnelClosed
-        | Refusal::SessionLost => Some("1"),
-        Refusal::Draining => Some("5"),
+        | Refusal::ChecksBusy
+        | Refusal::SessionLost => Some(1),
+        Refusal::Draining => Some(5),
         _ => None,
     }
 }
@@ -159,7 +180,7 @@ mod tests {
     use crate::{framing::Unclear, host::BadHost};
     use http_body::Body as _;
 
-    const ALL: [Refusal; 16] = [
+    const ALL: [Refusal; 20] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Misdirected,
         Refusal::Unclear(Unclear::Lengths),
@@ -167,6 +188,10 @@ mod tests {
         Refusal::BadBody,
         Refusal::Connect,
         Refusal::Protocol,
+        Refusal::AddressNotAllowed,
+        Refusal::TooManyGuesses(1),
+        Refusal::ChecksBusy,
+        Refusal::TooManyRequests(1),
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,
         Refusal::SessionLost,
@@ -206,6 +231,12 @@ mod tests {
             (Refusal::NoSuchTunnel("ä%.example".into()), "12"),
             (Refusal::OverLimit, "8"),
             (Refusal::Timeout, "4"),
+            (Refusal::AddressNotAllowed, "7"),
+            (Refusal::TooManyRequests(7), "8"),
+            (
+                Refusal::Unauthorized(Challenge { realm: "app".into(), basic: true, bearer: true }),
+                "16",
+            ),
         ];
         for (refusal, code) in cases {
             let response = answer(&refusal, Form::Grpc);
@@ -221,6 +252,28 @@ mod tests {
                 assert!(message.contains("\"%C3%A4%25.example\""), "{message}");
             }
         }
+    }
+
+    #[test]
+    fn who_is_to_come_again_is_told_when_and_who_is_asked_is_told_how() {
+        for seconds in [1, 1_200] {
+            for refusal in [Refusal::TooManyGuesses(seconds), Refusal::TooManyRequests(seconds)] {
+                let response = answer(&refusal, Form::Text);
+                assert_eq!(response.status(), 429);
+                assert_eq!(response.headers()["retry-after"], seconds.to_string());
+            }
+        }
+        let challenge = |basic, bearer| {
+            let challenge = Challenge { realm: "app".into(), basic, bearer };
+            let response = answer(&Refusal::Unauthorized(challenge), Form::Html);
+            assert_eq!(response.status(), 401);
+            let all = response.headers().get_all("www-authenticate").iter();
+            all.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (basic, bearer) = ("Basic realm=\"app\", charset=\"UTF-8\"", "Bearer realm=\"app\"");
+        assert_eq!(challenge(true, false), [basic]);
+        assert_eq!(challenge(false, true), [bearer]);
+        assert_eq!(challenge(true, true), [basic, bearer]);
     }
 
     #[test]

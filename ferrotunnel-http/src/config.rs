@@ -6,6 +6,7 @@ use std::time::Duration;
 use ferrotunnel_plugin::Chain;
 
 use crate::error_pages::ErrorPages;
+use ferrotunnel_core::TrustedProxies;
 
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
@@ -40,6 +41,8 @@ pub struct HttpConfig {
     pub pool_idle_timeout: Duration,
     /// What browsers see when an answer is the ingress's own; the built-in pages by default.
     pub error_pages: ErrorPages,
+    /// Proxies in front of the ingress, whose word is taken for who a visitor is.
+    pub proxies: TrustedProxies,
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
@@ -58,6 +61,7 @@ impl Default for HttpConfig {
             settling: None,
             pool_idle_timeout: Duration::from_secs(4),
             error_pages: ErrorPages::default(),
+            proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,
             plugins: None,
         }

@@ -3,16 +3,17 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
 use ferrotunnel_plugin::Chain;
 use http::{
-    Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, HOST, UPGRADE},
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -25,6 +26,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
+    access::{Checks, Judgement, Rules},
     answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
@@ -48,6 +50,8 @@ use crate::{
 pub(crate) struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
+    /// For whom a proxy asks.
+    behind: Option<Arc<Visitor>>,
 }
 
 /// What came of the attempt to forward a request.
@@ -59,8 +63,21 @@ enum Forwarded {
     Asking(Box<Asking>, Chain),
 }
 
-/// Done when it is worth to look again.
-type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Done when it is worth to look again, or when that is in vain.
+type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a request goes no further for now.
+enum Stop {
+    Refused(Refusal),
+    Checking(Moment),
+}
+
+fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
+    Box::pin(async {
+        moment.await;
+        Ok(())
+    })
+}
 
 /// What became of a request so far.
 enum Begun {
@@ -78,6 +95,8 @@ pub(crate) struct Forwarder {
     local: Local,
     /// What outlives its request ends with the ingress.
     tasks: Tasks,
+    checks: Checks,
+    proxies: TrustedProxies,
     response_timeout: Option<Duration>,
     pub(crate) pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
@@ -97,7 +116,19 @@ impl Forwarder {
         let pages = RwLock::new(config.error_pages.clone());
         let (response_timeout, plugins) = (config.response_timeout, config.plugins.clone());
         let front = Front { challenges, redirect: config.redirect_to_https };
-        Self { routes, front, local, tasks, response_timeout, pages, settled_at, plugins }
+        let (checks, proxies) = (Checks::new(), config.proxies.clone());
+        Self {
+            routes,
+            front,
+            local,
+            tasks,
+            checks,
+            proxies,
+            response_timeout,
+            pages,
+            settled_at,
+            plugins,
+        }
     }
 
     /// Other pages from now on.
@@ -138,7 +169,7 @@ impl Forwarder {
                 Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
                 Begun::Already(Err(refusal)) => Err(refusal),
                 Begun::InAMoment(response) => response.await,
-                Begun::Ours(response) => return Ok(*response),
+                Begun::Ours(response) => Ok(*response),
             };
             let mut response = response.unwrap_or_else(|refusal| {
                 let (visitor, request) = (visitor.address, &asker.id);
@@ -158,7 +189,7 @@ impl Forwarder {
         }
     }
 
-    fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
+    fn forward(&self, visitor: &Arc<Visitor>, mut request: Request<Incoming>) -> Forwarded {
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
@@ -172,38 +203,100 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let routed = self.route(asked.as_ref());
-        match &routed {
-            Ok(tunnel) => {
-                if let Some(away) = tunnel.away() {
-                    return Forwarded::NotYet(request, Box::pin(away));
-                }
-            }
+        let tunnel = match self.route(asked.as_ref()) {
+            Ok(tunnel) => tunnel,
             Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
+                return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
             }
-            Err(_) => {}
+            Err(refusal) => return self.refuse(request, asked, None, None, refusal),
+        };
+        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        let from = behind.as_ref().unwrap_or(visitor).address.ip();
+        let rules = match self.guard(&tunnel, from, request.headers()) {
+            Ok(rules) => rules,
+            Err(Stop::Refused(refusal)) => {
+                if behind.is_some() {
+                    // What is logged of the answer knows the proxy only.
+                    debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                }
+                return self.refuse(request, asked, Some(tunnel), behind, refusal);
+            }
+            Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
+        };
+        if let Some(away) = tunnel.away() {
+            return Forwarded::NotYet(request, done_after(away));
+        }
+        if let Some(rules) = rules {
+            // Last, so that a request is counted once.
+            if let Err(refusal) = rules.pace(from) {
+                return self.refuse(request, asked, Some(tunnel), behind, refusal);
+            }
+            if rules.asks_who() {
+                request.headers_mut().remove(AUTHORIZATION);
+            }
         }
         if let Some(plugins) = &self.plugins {
-            let asking = Box::new(Asking { request, asked, routed });
-            return Forwarded::Asking(asking, plugins.clone());
+            let tunnel = Some(tunnel);
+            let asking = Asking { request, asked, tunnel, behind, refusal: None };
+            return Forwarded::Asking(Box::new(asking), plugins.clone());
         }
-        Forwarded::Done(routed.and_then(|tunnel| {
-            self.forward_to(&tunnel, visitor, asked.as_ref(), request.map(Body::passing))
-        }))
+        let request = request.map(Body::passing);
+        Forwarded::Done(self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request))
+    }
+
+    /// A request that goes nowhere; the plugins see it too.
+    fn refuse(
+        &self,
+        request: Request<Incoming>,
+        asked: Option<Asked>,
+        tunnel: Option<Arc<Tunnel>>,
+        behind: Option<Arc<Visitor>>,
+        refusal: Refusal,
+    ) -> Forwarded {
+        match &self.plugins {
+            None => Forwarded::Done(Err(refusal)),
+            Some(plugins) => {
+                let refusal = Some(refusal);
+                let asking = Asking { request, asked, tunnel, behind, refusal };
+                Forwarded::Asking(Box::new(asking), plugins.clone())
+            }
+        }
+    }
+
+    /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
+    fn guard<'a>(
+        &self,
+        tunnel: &'a Tunnel,
+        from: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<&'a Rules>, Stop> {
+        let Some(access) = tunnel.access() else { return Ok(None) };
+        if !access.admits(from) {
+            return Err(Stop::Refused(Refusal::AddressNotAllowed));
+        }
+        let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
+        let Some(rules) = rules else { return Ok(None) };
+        match rules.judge(headers, from, tunnel.name(), &self.checks) {
+            Judgement::Pass => Ok(Some(rules)),
+            Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
+            Judgement::Checking(moment) => Err(Stop::Checking(moment)),
+        }
     }
 
     pub(crate) fn forward_to(
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
+        behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
         mut request: Request<Body>,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
+            None if speaks_http2(tunnel, &request) && is_told_once(tunnel) => Via::Apart,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
+            None if is_told_once(tunnel) => Via::Once,
             None => Via::Pooled,
         };
 
@@ -215,14 +308,15 @@ impl Forwarder {
         address(&mut head, via, asked)?;
 
         let mut request = Request::from_parts(head, body);
-        if visitor.asking.load(Ordering::Acquire) && via != Via::Multiplexed {
+        if visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart) {
             let visitor = visitor.clone();
             on_informational(&mut request, move |hint| {
                 visitor.interim.push(hint.status(), hint.headers());
             });
         }
-        let sending = Sending::new(&self.local, tunnel, via, visitor, request)?;
-        Ok(Exchange { sending, wish })
+        let whose = behind.as_ref().unwrap_or(visitor);
+        let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
+        Ok(Exchange { sending, wish, behind })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -238,7 +332,7 @@ impl Forwarder {
         asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
         loop {
-            moment.await;
+            moment.await?;
             match self.forward(&visitor, request) {
                 Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
@@ -254,7 +348,8 @@ impl Forwarder {
         exchange: Exchange,
         visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor, &self.local));
+        let whose = exchange.behind.as_ref().unwrap_or(visitor);
+        let response = pin!(exchange.sending.response(whose, &self.local));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
@@ -311,6 +406,11 @@ fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
         || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 
+/// The local service hears at the beginning of a connection who the visitor is, so nobody else's requests may follow.
+fn is_told_once(tunnel: &Tunnel) -> bool {
+    tunnel.option("proxy-protocol").is_some()
+}
+
 fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
     headers::strip_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -323,13 +423,13 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
-        Via::Pooled | Via::Fresh => {
+        Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
             // The pool wants one; HTTP/1.1 does not send it.
             Some(Authority::from_static("tunnel"))
         }
-        Via::Multiplexed => {
+        Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());

@@ -24,7 +24,13 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         // Whoever sees the status opens another connection.
         Refusal::Misdirected => None,
         Refusal::Timeout => Some("4"),
-        Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
+        Refusal::OverLimit
+        | Refusal::Full
+        | Refusal::OneOfTooMany
+        | Refusal::TooManyGuesses(_)
+        | Refusal::TooManyRequests(_) => Some("8"),
+        Refusal::Unauthorized(_) => Some("16"),
+        Refusal::AddressNotAllowed => Some("7"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
         Refusal::BadHost(_) | Refusal::Unclear(_) | Refusal::BadBody | Refusal::PluginFailed => {
@@ -36,6 +42,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         | Refusal::BadAnswer
         | Refusal::SessionLost
         | Refusal::Draining
+        | Refusal::ChecksBusy
         | Refusal::TunnelClosed => Some("14"),
     }
 }

@@ -9,6 +9,7 @@
 //! Not here: which tunnel has which host ([`ferrotunnel_core::Routes`] knows), what plugins do. Visitors over TLS come by
 //! way of `https`.
 
+mod access;
 mod answer;
 mod body;
 mod config;
@@ -47,6 +48,9 @@ mod wording;
 #[cfg(test)]
 mod arbitrary_heads;
 
+pub use access::{
+    BasicUser, BearerToken, HttpAccess, PasswordError, VisitorRate, hash_password, make_gate,
+};
 pub use config::HttpConfig;
 pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use health::{Speaks, asks_for};

@@ -62,6 +62,17 @@ impl Multiplexed {
         Self { connector, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
     }
 
+    /// The same tunnel with connections of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            connections: Arc::default(),
+            builder: self.builder.clone(),
+            idle: self.idle,
+            tasks: self.tasks.clone(),
+        }
+    }
+
     pub(crate) async fn send(
         &self,
         visitor: &Visitor,

@@ -26,7 +26,11 @@ pub(crate) struct Asking {
     pub(crate) request: Request<Incoming>,
     pub(crate) asked: Option<Asked>,
     /// Whose it is, if anybody's: plugins see those too that are nobody's.
-    pub(crate) routed: Result<Arc<Tunnel>, Refusal>,
+    pub(crate) tunnel: Option<Arc<Tunnel>>,
+    /// Whom the visitor speaks for.
+    pub(crate) behind: Option<Arc<Visitor>>,
+    /// Why it goes no further than the plugins.
+    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Forwarder {
@@ -38,9 +42,10 @@ impl Forwarder {
         asking: Box<Asking>,
         asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
-        let Asking { request, asked, routed } = *asking;
-        let tunnel = routed.as_ref().ok().map(|tunnel| about(tunnel));
-        let context = RequestContext::new(visitor.canonical(), visitor.ingress, tunnel);
+        let Asking { request, asked, tunnel, behind, refusal } = *asking;
+        let whose = behind.as_ref().unwrap_or(&visitor);
+        let about = tunnel.as_deref().map(about);
+        let context = RequestContext::new(whose.canonical(), whose.ingress, about);
 
         let (mut head, body) = request.into_parts();
         let (is_head, is_http1) = (head.method == Method::HEAD, head.version != Version::HTTP_2);
@@ -55,16 +60,18 @@ impl Forwarder {
         head.extensions = extensions;
         let pages = || self.pages.read().clone();
 
-        let response = match (decided, routed) {
-            (Some(decided), _) => Ok(said(decided, &asker, &pages())),
-            (None, Err(refusal)) => Err(refusal),
-            (None, Ok(_)) if (head.method == Method::CONNECT) != is_connect => {
+        let response = match (decided, refusal, tunnel) {
+            (Some(decided), ..) => Ok(said(decided, &asker, &pages())),
+            (None, Some(refusal), _) => Err(refusal),
+            // What has neither is refused before.
+            (None, None, None) => Err(Refusal::NoSuchTunnel("".into())),
+            (None, None, Some(_)) if (head.method == Method::CONNECT) != is_connect => {
                 Err(Refusal::Connect)
             }
-            (None, Ok(tunnel)) => {
+            (None, None, Some(tunnel)) => {
                 let body = Body::passing(body).watched(exchange.watch(Dir::Request));
                 let request = Request::from_parts(head, body);
-                match self.forward_to(&tunnel, &visitor, asked.as_ref(), request) {
+                match self.forward_to(&tunnel, &visitor, behind, asked.as_ref(), request) {
                     Ok(sent) => self.finish(sent, &visitor).await,
                     Err(refusal) => Err(refusal),
                 }

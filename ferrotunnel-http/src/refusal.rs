@@ -25,6 +25,16 @@ pub(crate) enum Refusal {
     Protocol,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
+    /// The tunnel does not let in visitors from this address.
+    AddressNotAllowed,
+    /// The visitor has not shown who it is, or not rightly.
+    Unauthorized(Challenge),
+    /// Too many wrong passwords came from its source; it may try again after so many seconds.
+    TooManyGuesses(u64),
+    /// The passwords of too many others are being checked.
+    ChecksBusy,
+    /// More requests of its source than the tunnel takes; it may come again after so many seconds.
+    TooManyRequests(u64),
     /// The local service refused the connection.
     LocalUnreachable,
     /// The local service broke off, or what it said is no HTTP.
@@ -56,6 +66,17 @@ pub(crate) struct Rejected {
     pub(crate) status: StatusCode,
     /// For the visitor.
     pub(crate) reason: String,
+}
+
+/// How a visitor may show who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    /// What for: the name of the tunnel.
+    pub(crate) realm: Box<str>,
+    /// By a user name and a password.
+    pub(crate) basic: bool,
+    /// By a bearer token.
+    pub(crate) bearer: bool,
 }
 
 impl Refusal {

@@ -26,8 +26,12 @@ pub(crate) enum Via {
     Pooled,
     /// A new HTTP/1.1 connection that is not kept.
     Fresh,
+    /// The same for a request that may be sent again: its local service is told of one visitor only.
+    Once,
     /// A shared HTTP/2 connection.
     Multiplexed,
+    /// A new HTTP/2 connection for that request alone.
+    Apart,
 }
 
 /// A request that waits for its response. Small, because every visitor's connection keeps room
@@ -113,8 +117,8 @@ impl Spare {
         local: &Local,
     ) -> Result<Response<Body>, Refusal> {
         let fresh = match self.via {
-            Via::Pooled | Via::Fresh => Via::Fresh,
-            Via::Multiplexed => Via::Multiplexed,
+            Via::Pooled | Via::Fresh | Via::Once => Via::Fresh,
+            via @ (Via::Multiplexed | Via::Apart) => via,
         };
         // One that was stale may be followed by members that do not reach their service.
         for _ in 0..MOST_REPEATS {
@@ -142,7 +146,13 @@ impl Call {
     ) -> Self {
         match via {
             Via::Pooled => Self::Pooled(connections.pooled.request(request)),
-            Via::Fresh => Self::Fresh(connections.fresh.request(request)),
+            Via::Fresh | Via::Once => Self::Fresh(connections.fresh.request(request)),
+            Via::Apart => {
+                let visitor = visitor.clone();
+                Self::Multiplexed(Box::pin(async move {
+                    connections.multiplexed.apart().send(&visitor, request).await
+                }))
+            }
             Via::Multiplexed => {
                 let visitor = visitor.clone();
                 Self::Multiplexed(Box::pin(async move {

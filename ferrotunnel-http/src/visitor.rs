@@ -37,6 +37,8 @@ pub(crate) struct Visitor {
     pub(crate) admission: Admission,
     /// How it came over TLS.
     pub(crate) secured: Option<Secured>,
+    /// It is a proxy that says for whom it asks, and is believed.
+    pub(crate) speaks_for_others: bool,
     /// Its place among those of its source, where that is limited.
     _place: Option<CrowdSeat>,
 }
@@ -83,6 +85,7 @@ impl Visitor {
             timed_out: AtomicBool::new(false),
             admission,
             secured: None,
+            speaks_for_others: false,
             _place: None,
         }
     }
@@ -102,6 +105,11 @@ impl Visitor {
     /// Value of `X-Forwarded-Proto`.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// The same as a proxy that is believed, or not.
+    pub(crate) fn speaking_for_others(self, speaks_for_others: bool) -> Self {
+        Self { speaks_for_others, ..self }
     }
 
     /// The same with its place among those of its source.

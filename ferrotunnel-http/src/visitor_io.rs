@@ -54,10 +54,8 @@ struct Http1 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Open,
-    /// It has ended, and hyper has not asked since: if it does, it is done with all that there was.
+    /// It has ended, and hyper has not asked since.
     Ended,
-    /// It has ended, and the visitor waits for its answer.
-    HalfClosed,
     /// hyper knows.
     Closed,
 }
@@ -108,6 +106,9 @@ impl<T: Socket> VisitorIo<T> {
         while !http1.between.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, &http1.between))?;
             http1.between.advance(written);
+            if let Some(leaving) = &mut http1.leaving {
+                leaving.sent();
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -119,10 +120,6 @@ impl<T: Socket> VisitorIo<T> {
         if http1.visitor.switched.load(Ordering::Relaxed) || http1.refused.is_some() {
             return Ok(());
         }
-        if http1.side == Side::Ended {
-            // In the middle of an answer, and then nobody can tell; most have left.
-            return Err(io::ErrorKind::ConnectionAborted.into());
-        }
         if !reads && http1.side == Side::Open && self.read_ahead.is_empty() {
             let mut next = [0; READ_AHEAD];
             let mut next = ReadBuf::new(&mut next);
@@ -130,15 +127,13 @@ impl<T: Socket> VisitorIo<T> {
                 Poll::Ready(Ok(())) if !next.filled().is_empty() => {
                     self.read_ahead = Bytes::copy_from_slice(next.filled());
                 }
-                Poll::Ready(Ok(()))
-                    if http1.visitor.asking.load(Ordering::Acquire) && self.io.tcp().is_some() =>
-                {
-                    http1.side = Side::HalfClosed;
-                    http1.leaving = Some(Leaving::watch());
-                    http1.between = [&http1.between, PROCESSING].concat().into();
-                }
                 Poll::Ready(Ok(())) => {
                     http1.side = Side::Ended;
+                    http1.leaving = Some(Leaving::watch());
+                    if http1.visitor.asking.load(Ordering::Acquire) {
+                        http1.between = [&http1.between, PROCESSING].concat().into();
+                    }
+                    // hyper may be about to ask, and then there is nothing to find out.
                     cx.waker().wake_by_ref();
                 }
                 Poll::Ready(Err(error)) => return Err(error),
@@ -164,6 +159,9 @@ impl<T: Socket> VisitorIo<T> {
         size: usize,
     ) -> Option<Poll<io::Result<usize>>> {
         let http1 = self.http1.as_mut()?;
+        if let Some(leaving) = &mut http1.leaving {
+            leaving.sent();
+        }
         let begins = mem::take(&mut http1.is_flushed);
         if let (Some(why), true) = (http1.refused, begins && http1.last_words.is_none()) {
             // It may still be at an earlier answer; then its own word about the spoiler will do.
@@ -249,7 +247,7 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
             must_wait = http1.must_wait();
             http1.reads = false;
             if http1.side != Side::Open && this.read_ahead.is_empty() {
-                http1.side = Side::Closed;
+                (http1.side, http1.leaving) = (Side::Closed, None);
                 return Poll::Ready(Ok(()));
             }
         }

@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 
-use crate::{framing::Unclear, refusal::Refusal};
+use crate::{
+    framing::Unclear,
+    refusal::{Challenge, Refusal},
+};
 
 /// What is said about one [`Refusal`], in whatever form.
 pub(crate) struct Wording {
@@ -69,6 +72,45 @@ impl Wording {
                 "No such tunnel",
                 "Check the address. If the tunnel is yours, check that its client is running and \
                  connected.",
+            ),
+            Refusal::AddressNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "address-not-allowed",
+                "Not open to your address",
+                "This tunnel lets in visitors from certain addresses only. If it is yours, look at what its \
+                 client allows and denies.",
+            ),
+            Refusal::Unauthorized(Challenge { basic: true, .. }) => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Who are you?",
+                "This tunnel lets in those who have a password for it. Give yours, or ask its owner for one.",
+            ),
+            Refusal::Unauthorized(_) => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Who are you?",
+                "This tunnel lets in those who have a token for it. Send yours as \"Authorization: Bearer\", or ask \
+                 its owner for one.",
+            ),
+            Refusal::TooManyGuesses(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-passwords",
+                "Too many wrong passwords",
+                "They came from your address, or from one that shares it. Wait for as long as Retry-After says, and \
+                 try again with the right one.",
+            ),
+            Refusal::ChecksBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "checks-busy",
+                "Too many passwords to check",
+                "Those of many visitors are being checked at the moment. Try again in a moment.",
+            ),
+            Refusal::TooManyRequests(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "Too many requests from your address",
+                "This tunnel takes only so many from one address. Wait for as long as Retry-After says.",
             ),
             Refusal::LocalUnreachable => (
                 StatusCode::BAD_GATEWAY,

@@ -10,17 +10,19 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks, ServerTls,
-    Shards, TurnedAway, check_principals,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks,
+    ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+    make_gate,
 };
 use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::doors::{HttpsSettings, Wishes, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
 use crate::plugins::{Hooks, Plugins};
@@ -60,17 +62,6 @@ struct Settings {
     visitor_grace: Duration,
 }
 
-/// The HTTPS ingress.
-#[derive(Clone, Debug)]
-struct HttpsSettings {
-    bind: Place,
-    config: HttpsConfig,
-    /// Clients dial their carriers there too, and nowhere else.
-    is_shared: bool,
-    /// Who comes without TLS is sent there.
-    redirects: bool,
-}
-
 /// An address to listen on: a [`SocketAddr`] or its text.
 #[derive(Clone, Debug)]
 pub struct BindAddr(Result<SocketAddr, String>);
@@ -103,7 +94,7 @@ impl BindAddr {
 
 /// Where to listen, as the builder was told last.
 #[derive(Clone, Debug)]
-enum Wanted {
+pub(crate) enum Wanted {
     At(BindAddr),
     On(HandedOver),
 }
@@ -113,7 +104,7 @@ impl Wanted {
         Self::At(addr.into())
     }
 
-    fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
+    pub(crate) fn resolve(self, bind: &str, listener: &str) -> Result<Place, Error> {
         match self {
             Self::At(addr) => addr.resolve(bind).map(Place::At),
             Self::On(handed) => handed.resolve(listener),
@@ -138,6 +129,8 @@ pub struct ServerBuilder {
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
+    trusted_proxies: Vec<String>,
+    proxy_protocol: bool,
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
@@ -161,6 +154,8 @@ impl Default for ServerBuilder {
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: VISITOR_GRACE,
@@ -354,6 +349,30 @@ impl ServerBuilder {
         self
     }
 
+    /// Proxies in front of the server, as networks like `10.0.0.0/8` or addresses: what they say of a visitor
+    /// (`X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `Forwarded`) is believed, and passed on with the proxy
+    /// added. From anybody else such headers are replaced, since anybody can write them.
+    ///
+    /// The visitor is then the last in `X-Forwarded-For` that is no such proxy, or in `Forwarded` where there is
+    /// no `X-Forwarded-For`; so a proxy should set both, or drop the one that it does not set.
+    #[must_use]
+    pub fn trusted_proxies<N: Into<String>>(
+        mut self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Connections from [trusted proxies](Self::trusted_proxies) begin with a header of the PROXY protocol, of
+    /// version 1 or 2, on the HTTP listener and on the ports of TCP tunnels: all of them must, and nobody else may.
+    /// The visitor in it is who counts for every rule and limit, and whom local services are told of.
+    #[must_use]
+    pub fn accept_proxy(mut self) -> Self {
+        self.proxy_protocol = true;
+        self
+    }
+
     /// What the server refuses to go beyond.
     #[must_use]
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
@@ -495,6 +514,15 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
+        let networks = self.trusted_proxies.iter().map(|text| {
+            text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
+        });
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
+            return Err(Error::config(text));
+        }
+        http.proxies =
+            TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
@@ -549,6 +577,7 @@ impl Server {
         };
         let hooks = settings.http.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
+        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
         let config = ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
@@ -562,6 +591,7 @@ impl Server {
             limits: settings.limits,
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
+            access,
             heartbeat: HEARTBEAT,
         };
         let engine = ServerEngine::start_with(config, hooks)?;
@@ -597,100 +627,6 @@ impl Server {
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
         Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
     }
-}
-
-/// A listener of visitors.
-struct Opened {
-    listener: tokio::net::TcpListener,
-    addr: SocketAddr,
-}
-
-/// The names are those of the settings: of a socket that was handed over, and of an address.
-fn open(
-    place: Option<Place>,
-    [handed_over, bound]: [&'static str; 2],
-) -> Result<(Option<Opened>, Option<Lent>), Error> {
-    let Some(place) = place else { return Ok((None, None)) };
-    let (listen, lent) = place.lend(handed_over)?;
-    let listener = server::bind(listen, bound)?;
-    let addr = listener.local_addr()?;
-    Ok((Some(Opened { listener, addr }), lent))
-}
-
-/// Both doors of the visitors of HTTP tunnels, until they have been told to stop and have drained.
-fn serve(
-    ingress: Arc<HttpIngress>,
-    http: Option<Opened>,
-    https: Option<(Arc<Https>, Opened)>,
-    stop: &watch::Sender<bool>,
-) -> impl Future<Output = ()> + Send + 'static {
-    let (stop, stop_secure) = (stop.subscribe(), stop.subscribe());
-    let secure = Arc::clone(&ingress);
-    let plain = async move {
-        if let Some(http) = http {
-            ingress.serve(http.listener, stop).await;
-        }
-    };
-    let secure = async move {
-        let Some((https, Opened { listener, .. })) = https else { return };
-        let looking = async {
-            Arc::clone(&https).watch().await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            () = secure.serve_https(Arc::clone(&https), listener, stop_secure) => {}
-            () = looking => {}
-        }
-    };
-    async move {
-        tokio::join!(plain, secure);
-    }
-}
-
-/// What else was said that has to do with HTTPS.
-struct Wishes {
-    clients_on_https_port: bool,
-    redirect_to_https: bool,
-    plaintext: bool,
-}
-
-fn https_settings(
-    bind: Option<Wanted>,
-    config: HttpsConfig,
-    tunnel: &Place,
-    wishes: Wishes,
-) -> Result<Option<HttpsSettings>, Error> {
-    let is_without =
-        config.identity.is_none() && config.directory.is_none() && config.acme.is_none();
-    let Some(bind) = bind else {
-        let unused = match config {
-            _ if wishes.clients_on_https_port => "clients_on_https_port",
-            _ if wishes.redirect_to_https => "redirect_to_https",
-            HttpsConfig { identity: Some(_), .. } => "https_identity_files",
-            HttpsConfig { directory: Some(_), .. } => "https_certificate_directory",
-            HttpsConfig { acme: Some(_), .. } => "acme",
-            HttpsConfig { oldest_tls: OldestTls::V1_3, .. } => "https_tls13_only",
-            _ => return Ok(None),
-        };
-        return Err(Error::config(format!(
-            "{unused} is of no use without https_bind; set that too"
-        )));
-    };
-    let bind = bind.resolve("https_bind", "https_listener")?;
-    let same = matches!((&bind, tunnel), (Place::At(one), Place::At(other)) if one == other && one.port() != 0);
-    let is_shared = wishes.clients_on_https_port || same;
-    if is_shared && wishes.plaintext {
-        return Err(Error::config(
-            "plaintext: carriers on the port of HTTPS are encrypted; drop it, or give clients a port of their own",
-        ));
-    }
-    if is_without {
-        return Err(Error::config(
-            "https_bind needs certificates: give https_identity_files, https_certificate_directory or acme",
-        ));
-    }
-    let redirects = wishes.redirect_to_https;
-    Ok(Some(HttpsSettings { bind, config, is_shared, redirects }))
 }
 
 fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {

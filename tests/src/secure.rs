@@ -108,7 +108,7 @@ impl SecureVisitor {
 
     /// The same with the whole answer.
     pub async fn get_for(&self, server: SocketAddr, name: &str, host: &str, path: &str) -> Answer {
-        collect(self.ask(server, name, host, path).await).await
+        collect(Box::pin(self.ask(server, name, host, path)).await).await
     }
 
     /// One GET of a host at that port.

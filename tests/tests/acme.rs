@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ferrotunnel::{AcmeConfig, Client, ServerBuilder};
 use ferrotunnel_tests::{
@@ -96,7 +96,7 @@ impl Pebble {
         for addr in [self.dns_management, self.address, self.management] {
             soon("the ACME server to listen", async {
                 while TcpStream::connect(addr).await.is_err() {
-                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                    tokio::time::sleep(Duration::from_millis(20)).await;
                 }
             })
             .await;
@@ -314,4 +314,69 @@ fn while_there_is_no_certificate_others_are_served_and_the_server_is_not_asked_a
         let plain = get(bed.http_addr(), &host("app"), "/hello").await;
         assert_eq!(plain.body, "hello");
     });
+}
+
+#[test]
+fn an_account_that_the_server_has_forgotten_makes_way_for_another_one() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let first = bed(pebble.config(state.path()), |server| server).await;
+        pebble.run(&first, [NOWHERE, https(&first).port()], 86_400).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let _client = tunnel(&first, "app", &site).await;
+        soon("a certificate", visitor.shown(https(&first), &host("app"))).await.unwrap();
+        let account = find(state.path(), "account.json");
+        let before = std::fs::read(&account).unwrap();
+        // Pebble keeps everything in memory: this one knows nobody.
+        for mut child in pebble.running.drain(..) {
+            child.kill().await.unwrap();
+        }
+        pebble.run(&first, [NOWHERE, https(&first).port()], 86_400).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let _other = tunnel(&first, "other", &site).await;
+        let refused = soon("an alert", visitor.shown(https(&first), &host("other"))).await;
+        assert!(refused.unwrap_err().to_string().contains("UnrecognisedName"));
+        assert!(!account.exists());
+        let _third = tunnel(&first, "third", &site).await;
+        soon("a certificate", visitor.shown(https(&first), &host("third"))).await.unwrap();
+        assert!(std::fs::read(&account).unwrap() != before);
+    });
+}
+
+#[test]
+fn what_has_ended_and_nobody_wants_is_forgotten() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let bed = bed(pebble.config(state.path()), |server| server.visitor_grace(Duration::ZERO));
+        let bed = bed.await;
+        pebble.run(&bed, [NOWHERE, https(&bed).port()], 6).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        for name in ["gone", "here"] {
+            let client = tunnel(&bed, name, &site).await;
+            soon("a certificate", visitor.shown(https(&bed), &host(name))).await.unwrap();
+            if name == "gone" {
+                client.shutdown().await.unwrap();
+            } else {
+                // The one that is renewed has the other one looked at.
+                eventually("the end of the other", || {
+                    let expiries = bed.server.certificate_expiries();
+                    expiries.iter().all(|expiry| expiry.names != [host("gone")])
+                })
+                .await;
+                eventually("its file to go", || {
+                    !find(state.path(), "certificates").join(host("gone") + ".pem").exists()
+                })
+                .await;
+                assert!(find(state.path(), "certificates").join(host("here") + ".pem").exists());
+            }
+        }
+    });
+}
+
+/// Somewhere below a folder.
+fn find(folder: &Path, name: &str) -> PathBuf {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| path.join(name)).find(|path| path.exists()).unwrap()
 }

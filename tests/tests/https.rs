@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ferrotunnel::{Client, ServerBuilder, Tunnel};
+use ferrotunnel::{Client, LimitsConfig, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
     Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, read_head, run,
     says_and_hears, soon,
@@ -250,8 +250,121 @@ fn clients_and_visitors_share_one_port() {
         let (_other, public) = bed.direct(echo.addr()).await;
         let mut visit = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visit).await;
+        drop(visit);
         client.shutdown().await.unwrap();
         bed.server.shutdown().await.unwrap();
+    });
+}
+
+#[test]
+fn a_first_message_in_pieces_is_understood_whoever_it_comes_from() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            secured(server, &identity).clients_on_https_port()
+        });
+        let bed = bed.await;
+        // Each byte is a segment of its own.
+        let link = LocalService::each({
+            let to = https(&bed);
+            move |from| async move {
+                let to = TcpStream::connect(to).await.unwrap();
+                to.set_nodelay(true).unwrap();
+                let (mut from, mut to) = (from, to);
+                let mut pieces = 0;
+                let mut byte = [0];
+                while pieces < 100 && from.read(&mut byte).await.unwrap_or(0) == 1 {
+                    to.write_all(&byte).await.unwrap();
+                    tokio::task::yield_now().await;
+                    pieces += 1;
+                }
+                let (mut from_read, mut from_write) = from.split();
+                let (mut to_read, mut to_write) = to.split();
+                let _ = tokio::join!(
+                    tokio::io::copy(&mut from_read, &mut to_write),
+                    tokio::io::copy(&mut to_read, &mut from_write),
+                );
+            }
+        })
+        .await;
+        let client = ferrotunnel_tests::client_of(link.addr(), Carrier::Tls);
+        let client = client.tunnel(Tunnel::http("app").local_addr(site.addr().to_string()));
+        let client = client.build().unwrap();
+        soon("a start", client.start()).await.unwrap();
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        let answer = visitor.get(link.addr(), "app.localhost", "/hello").await;
+        assert_eq!(answer.body, "hello");
+    });
+}
+
+#[test]
+fn visitors_over_tls_count_like_others_and_are_told_when_there_is_no_place() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let mut limits = LimitsConfig::default();
+            limits.max_visitors = 1;
+            secured(server, &identity).clients_on_https_port().limits(limits)
+        });
+        let bed = bed.await;
+        // Clients have no places of visitors.
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let (_other, _) = tunnel(&bed, "ws", &site).await;
+        let visitor = SecureVisitor::trusting(&ca.file(), &["http/1.1"]);
+        let mut first = visitor.connect(https(&bed), "app.localhost").await.unwrap();
+        first.write_all(b"GET /hello HTTP/1.1\r\nhost: app.localhost\r\n\r\n").await.unwrap();
+        first.read_u8().await.unwrap();
+        let second = visitor.get(https(&bed), "app.localhost", "/hello").await;
+        assert_eq!(second.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(second.ferrotunnel_error(), Some("server-full"));
+        drop(first);
+        soon("a place", async {
+            loop {
+                let answer = visitor.get(https(&bed), "app.localhost", "/hello").await;
+                if answer.status == StatusCode::OK {
+                    return;
+                }
+            }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_drain_answers_what_visitors_over_tls_have_asked_and_leaves_the_port_free() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let addr = SocketAddr::new(ferrotunnel_tests::own_ip(), 0);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let server = server.bind(addr).http_bind(addr).https_bind(addr);
+            server.https_identity_files(&identity.cert, &identity.key).clients_on_https_port()
+        });
+        let bed = bed.await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let addr = https(&bed);
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        // Half a first message holds up no drain.
+        let mut half = TcpStream::connect(addr).await.unwrap();
+        half.write_all(&[22, 3, 1, 1, 0, 1]).await.unwrap();
+        let asking = tokio::spawn({
+            let visitor = visitor.clone();
+            async move { visitor.get(addr, "app.localhost", "/held").await }
+        });
+        site.held(1).await;
+        let ending = tokio::spawn(bed.server.shutdown());
+        soon("the port to be free", async {
+            while TcpStream::connect(addr).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        site.release();
+        assert_eq!(soon("the answer", asking).await.unwrap().body, "released");
+        let drained = soon("the end", ending).await.unwrap().unwrap();
+        assert_eq!(drained.cut, 0);
     });
 }
 

@@ -179,6 +179,33 @@ fn a_tcp_tunnel_takes_a_public_port() {
 }
 
 #[test]
+fn every_flag_about_visitors_is_understood() {
+    let line = "http 1 --server h --allow 192.0.2.0/24,::1 --allow 192.0.2.7 --deny 127.0.0.1 --basic-auth a:b \
+                --bearer-token c --rate-limit 10/s --proxy-protocol v1";
+    let Command::Http(http) = command(line) else { panic!("another command") };
+    assert_eq!((http.access.allow.len(), http.access.deny.len()), (3, 1));
+    assert_eq!(http.access.proxy_protocol.unwrap().to_string(), "v1");
+    assert_eq!(http.http_access.rate_limit.unwrap().to_string(), "10/s");
+    let failure = http.access.with_http(http.http_access).unwrap_err().to_string();
+    assert!(failure.starts_with("--basic-auth: "), "{failure}");
+    let Command::Tcp(tcp) = command("tcp 1 --server h --deny ::1 --proxy-protocol v2") else {
+        panic!("another command")
+    };
+    assert_eq!(tcp.access.deny[0].to_string(), "::1");
+    assert!(parse("tcp 1 --server h --rate-limit 10/s").is_err());
+    for (line, flag) in [
+        ("http 1 --server h --allow 1.2.3.4/33", "--allow"),
+        ("http 1 --server h --proxy-protocol v3", "--proxy-protocol"),
+        ("tcp 1 --server h --deny nobody", "--deny"),
+    ] {
+        assert!(complaint(line).contains(flag), "{line}");
+    }
+    let server = server("server --trusted-proxies 10.0.0.0/8,::1 --accept-proxy");
+    assert_eq!(server.trusted_proxies.unwrap().len(), 2);
+    assert_eq!(server.accept_proxy, Some(true));
+}
+
+#[test]
 fn every_flag_about_certificates_of_a_client_is_understood() {
     let line =
         "tcp 1 --server h --tls-ca a --tls-verify --tls-server-name n --tls-cert c --tls-key k";

@@ -6,7 +6,7 @@ use crate::args::CertCommand;
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub(super) fn run(command: CertCommand, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(command: &CertCommand, output: &Output) -> Result<(), Failure> {
     match command {
         CertCommand::Dev(args) => dev::run(args, output),
     }

@@ -66,6 +66,8 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_key: paths();
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
+        ServerArgs.trusted_proxies: ips.map(|ip| vec![ip.into()]);
+        ServerArgs.accept_proxy: [true, false, true];
         ServerArgs.visitor_grace: times;
         ServerArgs.error_pages: paths();
         ServerArgs.threads: [1, 2, 3];

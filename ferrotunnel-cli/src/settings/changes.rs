@@ -16,6 +16,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_key,
         tls_client_ca,
         tcp_bind_ip,
+        trusted_proxies,
+        accept_proxy,
         visitor_grace,
         // Read again with the file.
         error_pages: _,
@@ -67,6 +69,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
         ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
+        ("trusted-proxies", *trusted_proxies == said.trusted_proxies),
+        ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
         ("visitor-grace", *visitor_grace == said.visitor_grace),
         ("threads", *threads == said.threads),
         ("control", *control == said.control),

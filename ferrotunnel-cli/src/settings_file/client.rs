@@ -6,6 +6,7 @@ use ferrotunnel::{HealthCheck, Streams, TunnelKind};
 
 use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
+use crate::access::AccessSettings;
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing, TunnelSettings};
@@ -74,6 +75,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         ("http2", TunnelKind::Http),
         ("remote-port", TunnelKind::Tcp),
         ("streams", TunnelKind::Tcp),
+        ("basic-auth", TunnelKind::Http),
+        ("bearer-token", TunnelKind::Http),
+        ("rate-limit", TunnelKind::Http),
     ]
     .map(|(key, kind)| (key, kind, section.has(key).then(|| section.place(key))));
 
@@ -100,6 +104,15 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         section.complain_about(place, why.to_owned());
     }
 
+    let access = AccessSettings {
+        allow: section.one_or_more("allow", value::network),
+        deny: section.one_or_more("deny", value::network),
+        users: section.secrets("basic-auth", value::basic_user),
+        tokens: section.secrets("bearer-token", value::bearer),
+        rate: section.text("rate-limit", value::visitor_rate),
+        proxy_protocol: section.text("proxy-protocol", value::proxy_protocol),
+    };
+
     let kind = kind?;
     for (key, of, place) in unfit {
         if let Some(place) = place
@@ -112,9 +125,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let local_addr = local_addr?;
     Some(match kind {
         TunnelKind::Tcp => {
-            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls }
+            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls, access }
         }
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls },
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls, access },
     })
 }
 

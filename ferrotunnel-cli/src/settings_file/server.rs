@@ -20,6 +20,10 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_key: section.path("tls-key"),
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
+        trusted_proxies: section
+            .has("trusted-proxies")
+            .then_some(section.one_or_more("trusted-proxies", value::network)),
+        accept_proxy: section.switch("accept-proxy"),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
         error_pages: section.path("error-pages"),
         threads: section.number("threads", value::threads),

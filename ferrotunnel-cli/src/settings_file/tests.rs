@@ -4,6 +4,7 @@ use ferrotunnel::{Balance, Connections, HealthCheck, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
+use crate::access::AccessSettings;
 use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
@@ -65,6 +66,8 @@ fn every_key_of_a_server_is_taken() {
         tls-client-ca = "ca.pem"
         error-pages = "pages"
         tcp-bind-ip = "127.0.0.1"
+        trusted-proxies = ["10.0.0.0/8", "::1"]
+        accept-proxy = true
         threads = 3
         control = "run/control"
         drain-timeout = "2m"
@@ -107,6 +110,9 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.error_pages, Some("/etc/ferrotunnel/pages".into()));
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
+    let proxies = ["10.0.0.0/8", "::1"].map(|text| text.parse().unwrap());
+    assert_eq!(server.trusted_proxies, Some(proxies.into()));
+    assert_eq!(server.accept_proxy, Some(true));
     assert_eq!(server.threads, Some(3));
     assert_eq!(server.control, Some("/etc/ferrotunnel/run/control".into()));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
@@ -179,6 +185,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             http2: true,
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),
+            access: AccessSettings::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
@@ -195,9 +202,89 @@ fn a_client_has_as_many_tunnels_as_are_written() {
                 ),
             },
             local_tls: LocalTlsSettings::default(),
+            access: AccessSettings::default(),
         },
     ];
     assert_eq!(tunnels, expected);
+}
+
+/// Of `open sesame`.
+const ALICE: &str = "alice:$argon2id$v=19$m=19456,t=2,p=1$DU5O5D4oJPfPV02Bi3kosg$yyA/Ab88EkowZvofsYB1ynseeDQ9CvMLkLSvxixuKZY";
+
+#[test]
+fn every_key_about_visitors_is_taken() {
+    let text = format!(
+        r#"
+        [client]
+        [[client.tunnels]]
+        kind = "http"
+        local-addr = 1
+        allow = ["192.0.2.0/24", "::1"]
+        deny = "192.0.2.7"
+        basic-auth = ["{ALICE}"]
+        bearer-token = ["sha256:{}"]
+        rate-limit = "10/m"
+        [[client.tunnels]]
+        kind = "tcp"
+        local-addr = 1
+        allow = "::1"
+        proxy-protocol = "v2"
+        [principals.web]
+        disabled = true
+        access = "required"
+        "#,
+        "0".repeat(64)
+    );
+    let file = parse(&text).unwrap();
+    assert!(file.principals[0].access_required);
+    let tunnels = file.client.unwrap().tunnels;
+    let [TunnelSettings::Http { access: http, .. }, TunnelSettings::Tcp { access: tcp, .. }] =
+        &*tunnels
+    else {
+        panic!("{tunnels:?}")
+    };
+    let networks = ["192.0.2.0/24", "::1"].map(|text| text.parse().unwrap());
+    assert_eq!(http.allow, networks);
+    assert_eq!(http.deny, ["192.0.2.7".parse().unwrap()]);
+    assert_eq!((http.users[0].to_string(), http.tokens.len()), (ALICE.to_owned(), 1));
+    assert_eq!(http.rate.unwrap().to_string(), "10/m");
+    assert_eq!((&*tcp.allow, http.proxy_protocol), (&networks[1..], None));
+    assert_eq!(tcp.proxy_protocol.unwrap().to_string(), "v2");
+}
+
+#[test]
+fn a_password_in_a_file_is_refused_and_not_repeated() {
+    let problems = problems(
+        r#"
+[[client.tunnels]]
+kind = "http"
+local-addr = 1
+basic-auth = ["alice:open-sesame"]
+bearer-token = ["open-sesame"]
+allow = ["anywhere"]
+rate-limit = "often"
+[[client.tunnels]]
+kind = "tcp"
+local-addr = 1
+basic-auth = []
+[principals.web]
+disabled = true
+access = "never"
+"#,
+    );
+    let said = problems.join("\n");
+    for (line, words) in [
+        ("5:", "basic-auth"),
+        ("6:", "ferrotunnel password --bearer"),
+        ("7:", "anywhere"),
+        ("8:", "10/s"),
+        ("12:", "is for tunnels of kind \"http\""),
+        ("15:", "optional or required"),
+    ] {
+        let is_told = |problem: &String| problem.starts_with(line) && problem.contains(words);
+        assert!(problems.iter().any(is_told), "{line} {words}: {said}");
+    }
+    assert!(!said.contains("sesame"), "{said}");
 }
 
 #[test]

@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
 
-use super::local;
+use super::TunnelSpec;
+use super::local::{self, Visit};
 use super::state::State;
-use super::target::Target;
 
 /// How a client finds out whether a tunnel's local service is well.
 ///
@@ -88,7 +88,7 @@ pub(super) async fn watch(state: Arc<State>, number: u32, check: HealthCheck) {
     loop {
         ticks.tick().await;
         let Some(spec) = state.target(number) else { return };
-        let found = tokio::time::timeout(check.timeout, check.once(&spec.target)).await;
+        let found = tokio::time::timeout(check.timeout, check.once(&spec)).await;
         let found = found.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
         if verdict.changes(found.is_ok(), check.threshold) {
             state.set_health(number, found.err());
@@ -97,8 +97,8 @@ pub(super) async fn watch(state: Arc<State>, number: u32, check: HealthCheck) {
 }
 
 impl HealthCheck {
-    async fn once(&self, target: &Target) -> Result<(), String> {
-        let local = local::dial(target).await.map_err(|error| words(&error))?;
+    async fn once(&self, spec: &TunnelSpec) -> Result<(), String> {
+        let local = local::reach(spec, &Visit::of_ours()).await.map_err(|error| words(&error))?;
         match &self.probe {
             Probe::Connect => Ok(()),
             Probe::Examine { examine, is_http2 } => {

@@ -1,10 +1,12 @@
 //! A stream's way to the local service.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel_protocol::frame::ResetCode;
+use ferrotunnel_protocol::frame::{Open, ResetCode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
@@ -19,9 +21,9 @@ use crate::tls::LocalTls;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
-pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
+pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match dial(&spec.target).await {
+    match reach(&spec, &visit).await {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
             if let Err((stream, error)) = Box::pin(https::forward(stream, socket, &tls)).await {
@@ -42,8 +44,8 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
 }
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
-pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
-    match dial(&spec.target).await {
+pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>, visit: Visit) {
+    match reach(&spec, &visit).await {
         Ok(Local::Https(socket, tls)) => {
             if let Err((mut carrier, error)) = Box::pin(https::forward(carrier, socket, &tls)).await
             {
@@ -63,8 +65,43 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
     }
 }
 
+/// Who comes, and where to.
+pub(super) struct Visit {
+    visitor: Option<SocketAddr>,
+    ingress: Option<SocketAddr>,
+}
+
+impl Visit {
+    /// Nobody: the client asks by itself.
+    pub(super) fn of_ours() -> Self {
+        Self { visitor: None, ingress: None }
+    }
+}
+
+impl From<&Open> for Visit {
+    fn from(open: &Open) -> Self {
+        Self { visitor: open.visitor, ingress: open.ingress }
+    }
+}
+
+/// A connection to the local service, which has been told who comes if it wants to know.
+pub(super) async fn reach(spec: &TunnelSpec, visit: &Visit) -> io::Result<Local> {
+    let mut local = dial(&spec.target).await?;
+    if let Some(version) = spec.proxy_protocol {
+        let header = version.header(visit.visitor, visit.ingress)?;
+        match &mut local {
+            Local::Tcp(local) => local.write_all(&header).await?,
+            #[cfg(unix)]
+            Local::Unix(local) => local.write_all(&header).await?,
+            // Before TLS begins, as proxies do it.
+            Local::Https(local, _) => local.write_all(&header).await?,
+        }
+    }
+    Ok(local)
+}
+
 /// Dials the local service.
-pub(super) async fn dial(target: &Target) -> io::Result<Local> {
+async fn dial(target: &Target) -> io::Result<Local> {
     match target {
         Target::Https(https) => {
             let socket = dial_tcp(&https.at).await?;

@@ -38,6 +38,7 @@ fn server_at(addr: SocketAddr) -> ServerEngine {
         limits: LimitsConfig::default(),
         shards: Shards::inherit(),
         visitor_grace: Duration::ZERO,
+        access: crate::access::AccessConfig::default(),
         heartbeat: Duration::from_secs(5),
     })
     .unwrap()
@@ -85,6 +86,7 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         hosts: Vec::new(),
         port: 0,
         options: Vec::new(),
+        proxy_protocol: None,
         target: Target::InProcess(acceptor),
         health: None,
     };
@@ -135,6 +137,7 @@ async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_go
         options: Vec::new(),
         target: Target::InProcess(Acceptor::channel().0),
         health: None,
+        proxy_protocol: None,
     };
     let add = client.add(spec);
     tokio::pin!(add);

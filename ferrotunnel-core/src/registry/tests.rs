@@ -29,6 +29,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_address: None,
         grace,
         hooks: None,
+        access: AccessConfig::default(),
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }

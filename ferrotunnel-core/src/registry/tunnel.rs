@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::Owner;
 use super::health::Health;
+use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
 use crate::direct::Streams;
@@ -46,6 +47,8 @@ pub struct Tunnel {
     /// Where it stands, if it is routed by host.
     hosts: Vec<String>,
     options: TunnelOptions,
+    /// `None`: everybody may visit it.
+    access: Option<Box<Access>>,
     streams: Streams,
     balance: Balance,
     turn: Turn,
@@ -133,12 +136,14 @@ impl Tunnel {
         wanted: Register,
         hosts: Vec<String>,
         places: Places,
+        access: Option<Box<Access>>,
     ) -> Self {
         Self {
             uid,
             kind: wanted.kind,
             name: wanted.name,
             hosts,
+            access,
             streams: Streams::of(&wanted.options),
             balance: Balance::of(&wanted.options),
             turn: Turn::default(),
@@ -168,6 +173,11 @@ impl Tunnel {
     /// The value of a setting given at registration.
     pub fn option(&self, key: &str) -> Option<&str> {
         options::value(&self.options, key)
+    }
+
+    /// Who may visit it; `None`: everybody.
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
     }
 
     /// Opens a stream to the tunnel's local service: no round trip, never waits. Of several
@@ -379,6 +389,7 @@ impl Tunnel {
     /// Whether a policy lets it stand as it is.
     pub(super) fn is_permitted(&self, policy: &Policy, domain: &str) -> Result<(), Denied> {
         policy.permit_kind(self.kind)?;
+        policy.permit_access(self.access())?;
         self.port().map_or(Ok(()), |port| policy.permit_port(port))?;
         self.hosts.iter().try_for_each(|host| policy.permit_host(host, domain))
     }

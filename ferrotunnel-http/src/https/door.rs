@@ -56,7 +56,7 @@ pub struct Expiry {
 enum Greeted {
     /// Nothing more is to be done.
     Gone,
-    Visitor(Box<TlsVisitor>, Secured),
+    Visitor(TlsVisitor, Secured),
 }
 
 impl Https {
@@ -139,14 +139,20 @@ impl Https {
     pub(crate) async fn receive(
         self: Arc<Self>,
         ingress: Arc<HttpIngress>,
-        socket: TcpStream,
+        mut socket: TcpStream,
         (peer, address): (SocketAddr, SocketAddr),
         place: OwnedSemaphorePermit,
         mut shutdown: watch::Receiver<bool>,
     ) {
         // The state of a handshake is not to stay for as long as the visitor does.
-        let greeting = Box::pin(self.greet(socket, peer, place));
-        let greeted = match until_stopped(greeting, &mut shutdown).await {
+        let greeting = Box::pin(async {
+            let Some((peer, address)) = ingress.announced(&mut socket, peer, address).await else {
+                return Ok((Greeted::Gone, peer, address));
+            };
+            let greeted = self.greet(socket, peer, place).await;
+            greeted.map(|greeted| (greeted, peer, address))
+        });
+        let (greeted, peer, address) = match until_stopped(greeting, &mut shutdown).await {
             Some(Ok(greeted)) => greeted,
             Some(Err(error)) => return debug!(visitor = %peer, %error, "no TLS with a visitor"),
             None => return,
@@ -155,7 +161,7 @@ impl Https {
         if let Some((visitor, place)) = ingress.admit(peer, address) {
             let serving = Arc::clone(ingress.serving());
             drop((self, ingress));
-            serving.attend(*io, visitor.secured(secured), place, shutdown).await;
+            serving.attend(io, visitor.secured(secured), place, shutdown).await;
         }
     }
 
@@ -206,7 +212,7 @@ impl Https {
         let handshake = StartHandshake::from_parts(accepted, socket).into_stream(config);
         let io = timeout_at(deadline, handshake).await??;
         drop(place);
-        Ok(Greeted::Visitor(Box::new(TlsVisitor(io)), Secured { asked, shown }))
+        Ok(Greeted::Visitor(TlsVisitor(Box::new(io)), Secured { asked, shown }))
     }
 
     /// For a visitor that asks for that host.

@@ -78,6 +78,7 @@ impl ResolvesServerCert for Always {
 /// What an ACME server offers that looks for its challenge.
 pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
 
+#[allow(clippy::needless_pass_by_value, reason = "the form of map_err")]
 pub(super) fn tls(error: rustls::Error) -> BuildError {
     BuildError::Tls(error.to_string())
 }

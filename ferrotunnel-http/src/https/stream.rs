@@ -10,8 +10,10 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 /// What is served like any other socket.
+///
+/// Boxed: a connection of rustls' has more than a KiB, and the futures that serve it have room for it several times.
 #[derive(Debug)]
-pub(crate) struct TlsVisitor(pub(super) TlsStream<TcpStream>);
+pub(crate) struct TlsVisitor(pub(super) Box<TlsStream<TcpStream>>);
 
 impl TlsVisitor {
     fn socket(&self) -> &TcpStream {
@@ -47,7 +49,7 @@ impl AsyncRead for TlsVisitor {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut *self.0).poll_read(cx, buf)
     }
 }
 
@@ -57,7 +59,7 @@ impl AsyncWrite for TlsVisitor {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        Pin::new(&mut *self.0).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -65,7 +67,7 @@ impl AsyncWrite for TlsVisitor {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        Pin::new(&mut *self.0).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -73,10 +75,10 @@ impl AsyncWrite for TlsVisitor {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut *self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut *self.0).poll_shutdown(cx)
     }
 }

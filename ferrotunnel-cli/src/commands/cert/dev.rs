@@ -9,7 +9,7 @@ use crate::args::CertDevArgs;
 use crate::failure::Failure;
 use crate::output::Output;
 
-pub(super) fn run(args: CertDevArgs, output: &Output) -> Result<(), Failure> {
+pub(super) fn run(args: &CertDevArgs, output: &Output) -> Result<(), Failure> {
     let made = dev_certificate(&args.dir, &args.hosts)?;
     let (ca, cert, key) = (made.ca.display(), made.cert.display(), made.key.display());
     output.event(&json!({

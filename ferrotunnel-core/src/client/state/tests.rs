@@ -110,6 +110,7 @@ fn spec() -> TunnelSpec {
         hosts: Vec::new(),
         port: 0,
         options: Vec::new(),
+        proxy_protocol: None,
         target: "127.0.0.1:1".parse::<Target>().unwrap(),
         health: None,
     }

@@ -49,6 +49,14 @@ impl Disk {
         write(&self.file_of(name), format!("{key}{chain}").as_bytes())
     }
 
+    pub(super) fn forget_account(&self) -> io::Result<()> {
+        remove(&self.0.join("account.json"))
+    }
+
+    pub(super) fn forget_certificate(&self, name: &str) -> io::Result<()> {
+        remove(&self.file_of(name))
+    }
+
     /// All certificates, with their files.
     pub(super) fn load(&self) -> io::Result<Vec<(PathBuf, Result<TlsIdentity, BuildError>)>> {
         let mut all = Vec::new();
@@ -94,6 +102,13 @@ fn make(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Beside it first, then in its place: who reads sees the one or the other, after a crash too.

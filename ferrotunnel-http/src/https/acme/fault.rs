@@ -24,8 +24,17 @@ pub(super) enum Fault {
 impl Fault {
     /// Whether the server asks us to leave it alone for a while.
     pub(super) fn is_rate_limit(&self) -> bool {
+        self.is("urn:ietf:params:acme:error:rateLimited")
+    }
+
+    /// Whether the server has forgotten about our account.
+    pub(super) fn is_without_account(&self) -> bool {
+        self.is("urn:ietf:params:acme:error:accountDoesNotExist")
+    }
+
+    fn is(&self, kind: &str) -> bool {
         let Self::Server(instant_acme::Error::Api(problem)) = self else { return false };
-        problem.r#type.as_deref() == Some("urn:ietf:params:acme:error:rateLimited")
+        problem.r#type.as_deref() == Some(kind)
     }
 }
 

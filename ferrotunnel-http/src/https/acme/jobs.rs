@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -39,8 +39,8 @@ pub(in crate::https) struct Acme {
     attempts: Mutex<Attempts>,
     /// Names whose orders are under way; who waits for one waits for its sender to go.
     running: Mutex<HashMap<String, watch::Receiver<()>>>,
-    wanted: mpsc::UnboundedSender<Wanted>,
-    orders: Mutex<Option<mpsc::UnboundedReceiver<Wanted>>>,
+    wanted: mpsc::Sender<Wanted>,
+    orders: Mutex<Option<mpsc::Receiver<Wanted>>>,
     at_once: Semaphore,
     waiting: Semaphore,
     /// The way that has worked last.
@@ -71,7 +71,7 @@ impl Acme {
     pub(in crate::https) fn new(config: AcmeConfig, manner: &Manner) -> Result<Self, BuildError> {
         let client = Client::new(&config)?;
         let disk = Arc::new(Disk::open(&config.state, &config.server)?);
-        let (wanted, orders) = mpsc::unbounded_channel();
+        let (wanted, orders) = mpsc::channel(MOST_ORDERS);
         let this = Self {
             client,
             manner: manner.clone(),
@@ -95,12 +95,12 @@ impl Acme {
             reason: error.to_string(),
         })?;
         for (path, identity) in kept {
-            this.take_from_disk(path, identity);
+            this.take_from_disk(&path, identity);
         }
         Ok(this)
     }
 
-    fn take_from_disk(&self, path: PathBuf, identity: Result<TlsIdentity, BuildError>) {
+    fn take_from_disk(&self, path: &Path, identity: Result<TlsIdentity, BuildError>) {
         let certificate = identity
             .map_err(|error| error.to_string())
             .and_then(|identity| Certificate::new(identity, &self.manner).map_err(|why| why.0));
@@ -169,9 +169,9 @@ impl Acme {
             return None;
         }
         let (decided, receiver) = watch::channel(());
+        // There is room for as many as may run.
+        self.wanted.try_send(Wanted { name: name.to_owned(), decided }).ok()?;
         running.insert(name.to_owned(), receiver.clone());
-        drop(running);
-        let _ = self.wanted.send(Wanted { name: name.to_owned(), decided });
         Some(receiver)
     }
 
@@ -181,6 +181,7 @@ impl Acme {
         let Some(mut wanted) = self.orders.lock().take() else { return };
         let mut orders = JoinSet::new();
         loop {
+            self.forget(&*routes, SystemTime::now()).await;
             for name in self.due(&*routes, SystemTime::now()) {
                 self.begin(&name);
             }
@@ -209,12 +210,32 @@ impl Acme {
         due
     }
 
+    /// Certificates that have ended and that nobody misses, so that hosts that come and go leave nothing behind.
+    async fn forget(&self, routes: &dyn Routes, now: SystemTime) {
+        let mut gone = Vec::new();
+        self.held.write().retain(|name, held| {
+            let is_kept = now < held.certificate.valid.not_after
+                || name.starts_with("*.")
+                || routes.has_host(name);
+            if !is_kept {
+                gone.push(name.clone());
+            }
+            is_kept
+        });
+        for name in gone {
+            let what = name.clone();
+            if let Err(error) = off(&self.disk, move |disk| disk.forget_certificate(&what)).await {
+                tracing::warn!(%name, %error, "a certificate that has ended stays on disk");
+            }
+        }
+    }
+
     /// Until something may be due.
     fn pause(&self, now: SystemTime) -> Duration {
         let held = self.held.read();
-        let next = held.values().map(|held| held.renew_at).min();
-        let until = next.map_or(LOOK_EVERY, |next| next.duration_since(now).unwrap_or_default());
-        until.clamp(LOOK_AGAIN, LOOK_EVERY)
+        // What is due already has been tried, or nobody wants it at present.
+        let ahead = held.values().filter_map(|held| held.renew_at.duration_since(now).ok());
+        ahead.min().unwrap_or(LOOK_EVERY).clamp(LOOK_AGAIN, LOOK_EVERY)
     }
 
     async fn carry_out(self: Arc<Self>, wanted: Wanted) {
@@ -230,10 +251,21 @@ impl Acme {
                 tracing::info!(%name, days, "the ACME server issued a certificate");
             }
             Err(fault) => {
+                if fault.is_without_account() {
+                    self.forget_account().await;
+                }
                 let is_limit = fault.is_rate_limit();
                 let again = self.attempts.lock().failed(&name, Instant::now(), is_limit);
                 tracing::warn!(%name, error = %fault, "no certificate from the ACME server; tried again in {again:?} at the earliest");
             }
+        }
+    }
+
+    /// The server does not know it any more: the next order begins with another one.
+    async fn forget_account(&self) {
+        *self.account.lock().await = None;
+        if let Err(error) = off(&self.disk, |disk| disk.forget_account()).await {
+            tracing::warn!(%error, "the account of the ACME server stays on disk, though it is gone");
         }
     }
 
