@@ -74,10 +74,10 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
-    /// Who sees the streams of visitors.
-    pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
     /// How visitors are let in.
     pub(crate) access: AccessConfig,
+    /// Who sees the streams of visitors.
+    pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl RegistryConfig {

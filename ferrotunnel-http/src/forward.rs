@@ -69,7 +69,7 @@ type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
 /// Why a request goes no further for now.
 enum Stop {
     Refused(Refusal),
-    Checking(Moment),
+    Waiting(Moment),
 }
 
 fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
@@ -203,64 +203,50 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let tunnel = match self.route(asked.as_ref()) {
-            Ok(tunnel) => tunnel,
-            Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
-            }
-            Err(refusal) => return self.refuse(request, asked, None, None, refusal),
-        };
-        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
-        let from = behind.as_ref().unwrap_or(visitor).address.ip();
-        let rules = match self.guard(&tunnel, from, request.headers()) {
-            Ok(rules) => rules,
-            Err(Stop::Refused(refusal)) => {
-                if behind.is_some() {
-                    // What is logged of the answer knows the proxy only.
-                    debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
-                }
-                return self.refuse(request, asked, Some(tunnel), behind, refusal);
-            }
-            Err(Stop::Checking(moment)) => return Forwarded::NotYet(request, moment),
-        };
-        if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, done_after(away));
+        let mut routed = self.route(asked.as_ref()).map_err(|refusal| (refusal, None));
+        if matches!(routed, Err((Refusal::NoSuchTunnel(_), _))) && self.is_settling() {
+            return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
         }
-        if let Some(rules) = rules {
-            // Last, so that a request is counted once.
-            if let Err(refusal) = rules.pace(from) {
-                return self.refuse(request, asked, Some(tunnel), behind, refusal);
-            }
-            if rules.asks_who() {
-                request.headers_mut().remove(AUTHORIZATION);
+        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        if let Ok(tunnel) = &routed {
+            let from = behind.as_ref().unwrap_or(visitor).address.ip();
+            match self.enter(tunnel, from, request.headers_mut()) {
+                Ok(()) => {}
+                Err(Stop::Waiting(moment)) => return Forwarded::NotYet(request, moment),
+                Err(Stop::Refused(refusal)) => {
+                    if behind.is_some() {
+                        // What is logged of the answer knows the proxy only.
+                        debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                    }
+                    let tunnel = Some(Arc::clone(tunnel));
+                    routed = Err((refusal, tunnel));
+                }
             }
         }
         if let Some(plugins) = &self.plugins {
-            let tunnel = Some(tunnel);
-            let asking = Asking { request, asked, tunnel, behind, refusal: None };
-            return Forwarded::Asking(Box::new(asking), plugins.clone());
+            let asking = Box::new(Asking { request, asked, routed, behind });
+            return Forwarded::Asking(asking, plugins.clone());
         }
-        let request = request.map(Body::passing);
-        Forwarded::Done(self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request))
+        Forwarded::Done(routed.map_err(|(refusal, _)| refusal).and_then(|tunnel| {
+            let request = request.map(Body::passing);
+            self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request)
+        }))
     }
 
-    /// A request that goes nowhere; the plugins see it too.
-    fn refuse(
-        &self,
-        request: Request<Incoming>,
-        asked: Option<Asked>,
-        tunnel: Option<Arc<Tunnel>>,
-        behind: Option<Arc<Visitor>>,
-        refusal: Refusal,
-    ) -> Forwarded {
-        match &self.plugins {
-            None => Forwarded::Done(Err(refusal)),
-            Some(plugins) => {
-                let refusal = Some(refusal);
-                let asking = Asking { request, asked, tunnel, behind, refusal };
-                Forwarded::Asking(Box::new(asking), plugins.clone())
+    /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
+    fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        let rules = self.guard(tunnel, from, headers)?;
+        if let Some(away) = tunnel.away() {
+            return Err(Stop::Waiting(done_after(away)));
+        }
+        if let Some(rules) = rules {
+            // Last, so that a request is counted once.
+            rules.pace(from).map_err(Stop::Refused)?;
+            if rules.asks_who() {
+                headers.remove(AUTHORIZATION);
             }
         }
+        Ok(())
     }
 
     /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
@@ -279,7 +265,7 @@ impl Forwarder {
         match rules.judge(headers, from, tunnel.name(), &self.checks) {
             Judgement::Pass => Ok(Some(rules)),
             Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
-            Judgement::Checking(moment) => Err(Stop::Checking(moment)),
+            Judgement::Checking(moment) => Err(Stop::Waiting(moment)),
         }
     }
 

@@ -26,11 +26,10 @@ pub(crate) struct Asking {
     pub(crate) request: Request<Incoming>,
     pub(crate) asked: Option<Asked>,
     /// Whose it is, if anybody's: plugins see those too that are nobody's.
-    pub(crate) tunnel: Option<Arc<Tunnel>>,
-    /// Whom the visitor speaks for.
+    /// The tunnel of a refusal is the one that keeps the visitor out.
+    pub(crate) routed: Result<Arc<Tunnel>, (Refusal, Option<Arc<Tunnel>>)>,
+    /// For whom a proxy asks.
     pub(crate) behind: Option<Arc<Visitor>>,
-    /// Why it goes no further than the plugins.
-    pub(crate) refusal: Option<Refusal>,
 }
 
 impl Forwarder {
@@ -42,9 +41,13 @@ impl Forwarder {
         asking: Box<Asking>,
         asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
-        let Asking { request, asked, tunnel, behind, refusal } = *asking;
+        let Asking { request, asked, routed, behind } = *asking;
+        let tunnel = match &routed {
+            Ok(tunnel) => Some(tunnel),
+            Err((_, tunnel)) => tunnel.as_ref(),
+        };
         let whose = behind.as_ref().unwrap_or(&visitor);
-        let about = tunnel.as_deref().map(about);
+        let about = tunnel.map(|tunnel| about(tunnel));
         let context = RequestContext::new(whose.canonical(), whose.ingress, about);
 
         let (mut head, body) = request.into_parts();
@@ -60,15 +63,13 @@ impl Forwarder {
         head.extensions = extensions;
         let pages = || self.pages.read().clone();
 
-        let response = match (decided, refusal, tunnel) {
-            (Some(decided), ..) => Ok(said(decided, &asker, &pages())),
-            (None, Some(refusal), _) => Err(refusal),
-            // What has neither is refused before.
-            (None, None, None) => Err(Refusal::NoSuchTunnel("".into())),
-            (None, None, Some(_)) if (head.method == Method::CONNECT) != is_connect => {
+        let response = match (decided, routed) {
+            (Some(decided), _) => Ok(said(decided, &asker, &pages())),
+            (None, Err((refusal, _))) => Err(refusal),
+            (None, Ok(_)) if (head.method == Method::CONNECT) != is_connect => {
                 Err(Refusal::Connect)
             }
-            (None, None, Some(tunnel)) => {
+            (None, Ok(tunnel)) => {
                 let body = Body::passing(body).watched(exchange.watch(Dir::Request));
                 let request = Request::from_parts(head, body);
                 match self.forward_to(&tunnel, &visitor, behind, asked.as_ref(), request) {

@@ -575,9 +575,9 @@ impl Server {
             Some(secure) => (Listen::Elsewhere(secure.addr), None),
             None => settings.bind.lend("tunnel_listener")?,
         };
+        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
         let hooks = settings.http.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
-        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
         let config = ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,

@@ -28,8 +28,8 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_tunnel: None,
         max_visitors_per_address: None,
         grace,
-        hooks: None,
         access: AccessConfig::default(),
+        hooks: None,
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }
