@@ -170,7 +170,7 @@ impl Forwarder {
                 Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
                 Begun::Already(Err(refusal)) => Err(refusal),
                 Begun::InAMoment(response) => response.await,
-                Begun::Ours(response) => return Ok(*response),
+                Begun::Ours(response) => Ok(*response),
             };
             let mut response = response.unwrap_or_else(|refusal| {
                 let (visitor, request) = (visitor.address, &asker.id);
@@ -204,8 +204,8 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let mut routed = self.route(asked.as_ref());
-        if matches!(routed, Err(Refusal::NoSuchTunnel(_))) && self.is_settling() {
+        let mut routed = self.route(asked.as_ref()).map_err(|refusal| (refusal, None));
+        if matches!(routed, Err((Refusal::NoSuchTunnel(_), _))) && self.is_settling() {
             return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
         }
         let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
@@ -219,7 +219,8 @@ impl Forwarder {
                         // What is logged of the answer knows the proxy only.
                         debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
                     }
-                    routed = Err(refusal);
+                    let tunnel = Some(Arc::clone(tunnel));
+                    routed = Err((refusal, tunnel));
                 }
             }
         }
@@ -227,7 +228,7 @@ impl Forwarder {
             let asking = Box::new(Asking { request, asked, routed, behind });
             return Forwarded::Asking(asking, plugins.clone());
         }
-        Forwarded::Done(routed.and_then(|tunnel| {
+        Forwarded::Done(routed.map_err(|(refusal, _)| refusal).and_then(|tunnel| {
             let request = request.map(Body::passing);
             self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request)
         }))

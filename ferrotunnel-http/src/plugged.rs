@@ -26,7 +26,8 @@ pub(crate) struct Asking {
     pub(crate) request: Request<Incoming>,
     pub(crate) asked: Option<Asked>,
     /// Whose it is, if anybody's: plugins see those too that are nobody's.
-    pub(crate) routed: Result<Arc<Tunnel>, Refusal>,
+    /// The tunnel of a refusal is the one that keeps the visitor out.
+    pub(crate) routed: Result<Arc<Tunnel>, (Refusal, Option<Arc<Tunnel>>)>,
     /// For whom a proxy asks.
     pub(crate) behind: Option<Arc<Visitor>>,
 }
@@ -41,9 +42,13 @@ impl Forwarder {
         asker: Asker,
     ) -> Result<Response<Body>, Refusal> {
         let Asking { request, asked, routed, behind } = *asking;
-        let tunnel = routed.as_ref().ok().map(|tunnel| about(tunnel));
+        let tunnel = match &routed {
+            Ok(tunnel) => Some(tunnel),
+            Err((_, tunnel)) => tunnel.as_ref(),
+        };
         let whose = behind.as_ref().unwrap_or(&visitor);
-        let context = RequestContext::new(whose.canonical(), whose.ingress, tunnel);
+        let about = tunnel.map(|tunnel| about(tunnel));
+        let context = RequestContext::new(whose.canonical(), whose.ingress, about);
 
         let (mut head, body) = request.into_parts();
         let (is_head, is_http1) = (head.method == Method::HEAD, head.version != Version::HTTP_2);
@@ -60,7 +65,7 @@ impl Forwarder {
 
         let response = match (decided, routed) {
             (Some(decided), _) => Ok(said(decided, &asker, &pages())),
-            (None, Err(refusal)) => Err(refusal),
+            (None, Err((refusal, _))) => Err(refusal),
             (None, Ok(_)) if (head.method == Method::CONNECT) != is_connect => {
                 Err(Refusal::Connect)
             }

@@ -75,7 +75,8 @@ impl RequestContext {
         }
     }
 
-    /// Where the visitor's connection comes from. IPv4 addresses are written as such, on every listener.
+    /// Where the visitor's connection comes from, or whom a trusted proxy speaks for. IPv4 addresses are written as such,
+    /// on every listener.
     pub fn visitor(&self) -> SocketAddr {
         self.visitor
     }
@@ -85,7 +86,7 @@ impl RequestContext {
         self.ingress
     }
 
-    /// The tunnel that has the host which was asked for; `None` if none has, which will be answered with a 404.
+    /// The tunnel that has the host which was asked for; `None` if none has, which the server will answer with a 404.
     pub fn tunnel(&self) -> Option<&TunnelContext> {
         self.tunnel.as_ref()
     }

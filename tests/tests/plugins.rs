@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrotunnel::plugin::http::{HeaderValue, Method, Request, Response, StatusCode};
 use ferrotunnel::plugin::{AnsweredBy, Outcome, PluginAction, RequestContext, Result, async_trait};
-use ferrotunnel::{Plugin, ServerBuilder};
+use ferrotunnel::{Plugin, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
 };
@@ -81,6 +81,7 @@ struct Clerk(Arc<Mutex<Vec<Entry>>>);
 
 #[derive(Clone, Debug)]
 struct Entry {
+    visitor: std::net::IpAddr,
     by: Option<AnsweredBy>,
     principal: Option<String>,
     outcome: Outcome,
@@ -107,6 +108,7 @@ impl Plugin for Clerk {
 
     fn on_finished(&self, context: &RequestContext, outcome: &Outcome) {
         self.0.lock().push(Entry {
+            visitor: context.visitor().ip(),
             by: context.answered_by(),
             principal: context.principal().map(str::to_owned),
             outcome: *outcome,
@@ -337,5 +339,32 @@ fn a_websocket_passes_the_plugins() {
         let echo = soon("an echo", visitor.next()).await.unwrap().unwrap();
         assert_eq!(echo.into_text().unwrap().as_str(), "hello");
         serving.await.unwrap();
+    });
+}
+
+#[test]
+fn plugins_see_what_a_tunnel_s_own_rules_refuse_and_who_is_behind_a_proxy() {
+    over_both(async |carrier| {
+        let clerk = Clerk::default();
+        let bed = TestBed::with(carrier, |server| {
+            server.plugin(clerk.clone()).trusted_proxies(["127.0.0.1"])
+        });
+        let bed = bed.await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string()).deny("9.9.9.9");
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        for (from, status) in [("8.8.8.8", 200), ("9.9.9.9", 403)] {
+            let request = Request::get("/hello").header(HOST, bed.host("app"));
+            let request = request.header("x-forwarded-for", from).body(Empty::<Bytes>::new());
+            let answer = collect(send(bed.http_addr(), request.unwrap()).await.unwrap()).await;
+            assert_eq!(answer.status, status);
+        }
+        let entries = clerk.wrote(2).await;
+        let seen: Vec<_> =
+            entries.iter().map(|entry| (entry.visitor.to_string(), entry.by.clone())).collect();
+        assert_eq!(seen[0], ("8.8.8.8".to_owned(), Some(AnsweredBy::LocalService)));
+        assert_eq!(seen[1], ("9.9.9.9".to_owned(), Some(AnsweredBy::Server)));
+        assert!(entries[1].principal.is_some(), "it was for a tunnel");
     });
 }
