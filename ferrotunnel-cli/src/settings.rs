@@ -153,6 +153,10 @@ impl ServerSettings {
             builder = builder.http_pool_idle_timeout(timeout);
         }
         if let Some(https) = self.https {
+            if https.bind == self.bind && self.bind.port() != 0 {
+                // Also where one of the two is a socket that was passed on.
+                builder = builder.clients_on_https_port();
+            }
             builder = https.apply(builder);
         }
         self.encryption.apply(builder)

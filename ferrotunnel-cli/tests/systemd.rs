@@ -312,7 +312,9 @@ fn sockets_of_another_kind_are_refused_with_what_to_do() {
         }
     };
     refused(vec![tcp(), unix()], "", 2, &["socket 2", "tcp socket", "pass listening TCP sockets"]);
-    refused(vec![tcp(), tcp(), tcp()], "", 2, &["3 sockets were passed, and a server has two"]);
+    let four = vec![tcp(), tcp(), tcp(), tcp()];
+    refused(four, "", 2, &["4 sockets were passed, and a server has three"]);
+    refused(vec![tcp(), tcp(), tcp()], "", 2, &["there is no HTTPS", "--https-bind"]);
     refused(vec![tcp(), tcp()], "http:http", 2, &["two sockets are named \"http\""]);
     refused(vec![tcp(), tcp()], "http:web", 2, &["\"web\", neither tunnel nor http"]);
     let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
