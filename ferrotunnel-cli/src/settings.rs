@@ -167,7 +167,10 @@ impl ServerSettings {
 /// What another layer may still bring is not missed.
 pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
     // Half an identity is none yet; the files are looked at when they are used.
+    let needs_domain = layer.domain.is_none() && layer.https.acme_dns_hook.is_some();
+    let domain = if needs_domain { Some("example.com".to_owned()) } else { layer.domain.clone() };
     let layer = ServerArgs {
+        domain,
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,

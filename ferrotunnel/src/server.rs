@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::doors::{HttpsSettings, Wishes, https_settings, open, serve};
+use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
@@ -431,12 +431,13 @@ impl ServerBuilder {
         let visited = http_bind.as_ref().or(https.as_ref().map(|https| &https.bind));
         let visited = visited.unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
-        let https = https.map(|mut https| {
-            if let Some(acme) = &mut https.config.acme {
-                acme.domain = domain.clone();
+        let mut https = https;
+        if let Some(acme) = https.as_mut().and_then(|https| https.config.acme.as_mut()) {
+            if acme.domain.is_none() {
+                acme.domain.clone_from(&domain);
             }
-            https
-        });
+            check_acme(acme)?;
+        }
         let transport = transport(self.plaintext, self.tls)?;
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ferrotunnel::{Client, LimitsConfig, ServerBuilder, Tunnel};
+use ferrotunnel::{AcmeConfig, Client, LimitsConfig, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
     Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, read_head, run,
     says_and_hears, soon,
@@ -382,6 +382,16 @@ fn what_is_of_no_use_without_https_is_refused() {
     ] {
         let text = refused(change);
         assert!(text.contains(word) && text.contains("https_bind"), "{text}");
+    }
+    for (change, word) in [
+        ((|acme| acme.dns_hook = Some("hook".into())) as fn(&mut AcmeConfig), "domain"),
+        (|acme| acme.server = "http://acme.test".to_owned(), "https://"),
+    ] {
+        let mut acme = AcmeConfig::new("state");
+        change(&mut acme);
+        let server = TestBed::server(Carrier::Tls).https_bind("127.0.0.1:0").acme(acme);
+        let text = server.build().unwrap_err().to_string();
+        assert!(text.contains("acme") && text.contains(word), "{text}");
     }
     let shared = TestBed::server(Carrier::Plaintext)
         .https_bind("127.0.0.1:0")
