@@ -432,6 +432,11 @@ impl ServerBuilder {
         let visited = visited.unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
         let mut https = https;
+        if let Some(https) = &mut https {
+            // Visitors' handshakes are counted apart from those of clients, with the same limits.
+            https.config.max_handshakes = self.limits.max_handshakes_in_flight;
+            https.config.handshake_timeout = self.limits.handshake_deadline;
+        }
         if let Some(acme) = https.as_mut().and_then(|https| https.config.acme.as_mut()) {
             if acme.domain.is_none() {
                 acme.domain.clone_from(&domain);

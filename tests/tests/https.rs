@@ -333,6 +333,30 @@ fn visitors_over_tls_count_like_others_and_are_told_when_there_is_no_place() {
 }
 
 #[test]
+fn a_visitor_that_does_not_get_on_with_its_handshake_makes_room_for_others() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let mut limits = LimitsConfig::default();
+            limits.max_handshakes_in_flight = 1;
+            limits.handshake_deadline = std::time::Duration::from_secs(1);
+            secured(server, &identity).limits(limits)
+        });
+        let bed = bed.await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let mut silent = TcpStream::connect(https(&bed)).await.unwrap();
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        let (answer, ended) = tokio::join!(
+            soon("a place", visitor.get(https(&bed), "app.localhost", "/hello")),
+            soon("the end of the silent one", silent.read(&mut [0])),
+        );
+        assert_eq!(answer.body, "hello");
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_drain_answers_what_visitors_over_tls_have_asked_and_leaves_the_port_free() {
     run(async {
         let (ca, site) = (Authority::new("ca"), Site::start().await);
