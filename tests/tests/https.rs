@@ -347,9 +347,10 @@ fn a_visitor_that_does_not_get_on_with_its_handshake_makes_room_for_others() {
         let (_client, _) = tunnel(&bed, "app", &site).await;
         let mut silent = TcpStream::connect(https(&bed)).await.unwrap();
         let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        let mut byte = [0];
         let (answer, ended) = tokio::join!(
             soon("a place", visitor.get(https(&bed), "app.localhost", "/hello")),
-            soon("the end of the silent one", silent.read(&mut [0])),
+            soon("the end of the silent one", silent.read(&mut byte)),
         );
         assert_eq!(answer.body, "hello");
         assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
