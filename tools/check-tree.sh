@@ -47,8 +47,9 @@ engine="tokio mio hyper rustls tokio-rustls"
 may_use ferrotunnel-common
 may_use ferrotunnel-protocol ferrotunnel-common
 may_use ferrotunnel-core ferrotunnel-common ferrotunnel-protocol
-may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-core
-may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-http
+may_use ferrotunnel-plugin ferrotunnel-common
+may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
+may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http
 
 # The pure crates: no runtime, no sockets, no cryptography, no serialisation format.
 # shellcheck disable=SC2086 # a list of words
@@ -56,6 +57,8 @@ must_not_know ferrotunnel-common $engine serde aws-lc-rs parking_lot socket2
 # shellcheck disable=SC2086
 must_not_know ferrotunnel-protocol $engine serde aws-lc-rs parking_lot socket2
 must_not_know ferrotunnel-core hyper http axum clap prometheus
+# Plugins are asked by those who have sockets and runtimes, and have none themselves.
+must_not_know ferrotunnel-plugin tokio mio hyper rustls tokio-rustls socket2 clap prometheus
 must_not_know ferrotunnel-http clap prometheus
 must_not_know ferrotunnel clap mimalloc
 

@@ -23,13 +23,14 @@ install_crate() {
 install_crate just just "$just_version"
 install_crate cargo-deny cargo-deny "$cargo_deny_version"
 
-# Real peers for the end-to-end tests of TCP tunnels, an ACME server, what the load tool is compared with, a C++ compiler for
+# Real peers for the end-to-end tests, an ACME server, what the load tool is compared with, a C++ compiler for
 # libFuzzer, and what counts instructions.
 wanted=()
 command -v redis-server >/dev/null 2>&1 || wanted+=(redis-server)
 command -v redis-cli >/dev/null 2>&1 || wanted+=(redis-tools)
 command -v psql >/dev/null 2>&1 || wanted+=(postgresql-client)
 command -v curl >/dev/null 2>&1 || wanted+=(curl)
+command -v h2load >/dev/null 2>&1 || wanted+=(nghttp2-client)
 command -v wrk >/dev/null 2>&1 || wanted+=(wrk)
 command -v c++ >/dev/null 2>&1 || wanted+=(g++)
 command -v valgrind >/dev/null 2>&1 || wanted+=(valgrind)

@@ -69,6 +69,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         limits,
         shards: Shards::inherit(),
         visitor_grace: Duration::ZERO,
+        access: ferrotunnel_core::AccessConfig::default(),
         heartbeat: Duration::from_secs(20),
     })
     .unwrap();
@@ -93,7 +94,9 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
             hosts: hosts.to_vec(),
             port: 0,
             options: Vec::new(),
+            proxy_protocol: None,
             target: "1".parse().unwrap(),
+            health: None,
         };
         tunnels.push(client.add(spec).await.unwrap().0);
     }

@@ -10,18 +10,22 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Balance, Connections, ServerMode, Streams};
+use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
 
+pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
 pub(crate) use self::https::HttpsArgs;
+pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
-use crate::tunnel::{LocalTlsSettings, Sharing};
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
 use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
+mod access;
 mod certificates;
 mod https;
+mod plugins;
 
 /// Expose a service behind NAT through a public server.
 #[derive(Debug, Parser)]
@@ -85,6 +89,8 @@ pub(crate) enum Command {
     /// Make certificates for development
     #[command(subcommand)]
     Cert(CertCommand),
+    /// Hash a password or a bearer token, for --basic-auth and --bearer-token
+    Password(PasswordArgs),
     /// Tell a running server to read its settings file again, and say what came of it
     Reload(ReloadArgs),
     /// Look through a settings file without starting anything
@@ -134,6 +140,8 @@ pub(crate) struct TokenArg {
 pub(crate) enum TokenCommand {
     /// Make a token for one user, and the lines by which a server knows it
     New(TokenNewArgs),
+    /// Make a secret for the visitors of a server, and the lines by which it knows it
+    Visitor,
 }
 
 /// What can be done with certificates; one variant for each file in `commands/cert/`.
@@ -204,10 +212,26 @@ pub(crate) struct ServerArgs {
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,
+    /// A proxy in front of this server, as a network or address: what it says of visitors (X-Forwarded-*, Forwarded) is
+    /// believed; may be repeated
+    #[arg(
+        long,
+        env = "FERROTUNNEL_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    pub(crate) trusted_proxies: Option<Vec<Cidr>>,
+    /// Connections from --trusted-proxies, and no others, begin with a header of the PROXY protocol, v1 or v2, on the
+    /// HTTP listener and the ports of TCP tunnels
+    #[arg(long, env = "FERROTUNNEL_ACCEPT_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) accept_proxy: Option<bool>,
     /// How long a tunnel whose client was lost keeps its name or port for it while visitors wait; 0s turns them away at
     /// once [default: 3s]
     #[arg(long, env = "FERROTUNNEL_VISITOR_GRACE", value_name = "TIME", value_parser = value::time_or_none)]
     pub(crate) visitor_grace: Option<Duration>,
+    /// Pages for browsers when an answer is the server's own: 404.html and the like, and default.html
+    #[arg(long, env = "FERROTUNNEL_ERROR_PAGES", value_name = "DIR")]
+    pub(crate) error_pages: Option<PathBuf>,
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
@@ -222,6 +246,8 @@ pub(crate) struct ServerArgs {
     pub(crate) timeouts: HttpTimeoutArgs,
     #[command(flatten)]
     pub(crate) https: HttpsArgs,
+    #[command(flatten)]
+    pub(crate) plugins: PluginArgs,
 }
 
 /// What the server refuses to go beyond; unset ones keep the library's defaults.
@@ -368,6 +394,10 @@ pub(crate) struct HttpArgs {
     pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    #[command(flatten)]
+    pub(crate) http_access: HttpAccessArgs,
 }
 
 /// How several clients have one tunnel together.
@@ -381,6 +411,19 @@ pub(crate) struct SharingArgs {
     /// (least-streams), or in turn (round-robin) [default: least-streams]
     #[arg(long, env = "FERROTUNNEL_BALANCE", value_name = "HOW", value_parser = value::balance)]
     pub(crate) balance: Option<Balance>,
+    /// Look after the local service, and let the server send visitors to others of the group while it is down: tcp for a
+    /// connection, or the path of an HTTP request
+    #[arg(long, env = "FERROTUNNEL_HEALTH_CHECK", value_name = "HOW", value_parser = value::health_check)]
+    pub(crate) health_check: Option<HealthCheck>,
+    /// From one check to the next [default: 10s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_INTERVAL", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_interval: Option<Duration>,
+    /// How long a check may take [default: 5s]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_TIMEOUT", value_name = "TIME", value_parser = value::duration, requires = "health_check")]
+    pub(crate) health_timeout: Option<Duration>,
+    /// How many checks have to fail in a row [default: 3]
+    #[arg(long, env = "FERROTUNNEL_HEALTH_THRESHOLD", value_name = "COUNT", value_parser = value::count::<u32>, requires = "health_check")]
+    pub(crate) health_threshold: Option<u32>,
 }
 
 /// How a local service is verified that speaks TLS.
@@ -402,7 +445,13 @@ impl From<LocalTlsArgs> for LocalTlsSettings {
 
 impl From<SharingArgs> for Sharing {
     fn from(args: SharingArgs) -> Self {
-        Self { group: args.group, balance: args.balance }
+        let rhythm = Rhythm {
+            interval: args.health_interval,
+            timeout: args.health_timeout,
+            threshold: args.health_threshold,
+        };
+        let health = args.health_check.map(|check| rhythm.set(check));
+        Self { group: args.group, balance: args.balance, health }
     }
 }
 
@@ -426,6 +475,8 @@ pub(crate) struct TcpArgs {
     pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
 }
 
 #[derive(Debug, Args)]
@@ -433,6 +484,16 @@ pub(crate) struct DemoArgs {
     /// The port of the public side on loopback; without one 8080, or a free one when that is taken
     #[arg(long, env = "FERROTUNNEL_DEMO_PORT", value_name = "PORT")]
     pub(crate) port: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    /// Whose password it is; printed before its hash
+    #[arg(value_name = "USER", conflicts_with = "bearer")]
+    pub(crate) user: Option<String>,
+    /// It is a bearer token
+    #[arg(long)]
+    pub(crate) bearer: bool,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ mod completions;
 mod demo;
 mod forward;
 mod http;
+mod password;
 mod reload;
 mod server;
 mod tcp;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Demo(args) => block_on(demo::run(args, output)),
         Command::Token(command) => token::run(&command, output),
         Command::Cert(command) => cert::run(&command, output),
+        Command::Password(args) => password::run(&args, output),
         Command::Reload(args) => block_on(reload::run(args, output)),
         Command::Check(args) => check::run(&args, output),
         Command::Version => version::run(output),

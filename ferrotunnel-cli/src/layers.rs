@@ -16,8 +16,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
 
 use crate::args::{
-    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, ServerArgs,
-    TokenArg,
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, PluginArgs,
+    ServerArgs, TokenArg,
 };
 
 /// What one source says of something, which may be nothing.
@@ -113,12 +113,16 @@ impl Layer for ServerArgs {
             tls_key: self.tls_key.or(below.tls_key),
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
+            trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            accept_proxy: self.accept_proxy.or(below.accept_proxy),
             visitor_grace: self.visitor_grace.or(below.visitor_grace),
+            error_pages: self.error_pages.or(below.error_pages),
             threads: self.threads.or(below.threads),
             control: self.control.or(below.control),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),
+            plugins: self.plugins.over(below.plugins),
             https: self.https.over(below.https),
         }
     }
@@ -183,6 +187,22 @@ impl Layer for HttpTimeoutArgs {
             http_header_timeout: self.http_header_timeout.or(below.http_header_timeout),
             http_response_timeout: self.http_response_timeout.or(below.http_response_timeout),
             http_pool_idle_timeout: self.http_pool_idle_timeout.or(below.http_pool_idle_timeout),
+        }
+    }
+}
+
+impl Layer for PluginArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            visitor_secret_hash: self.visitor_secret_hash.or(below.visitor_secret_hash),
+            max_requests_per_address: self
+                .max_requests_per_address
+                .or(below.max_requests_per_address),
+            max_requests_per_tunnel: self.max_requests_per_tunnel.or(below.max_requests_per_tunnel),
+            circuit_breaker: self.circuit_breaker.or(below.circuit_breaker),
+            circuit_breaker_pause: self.circuit_breaker_pause.or(below.circuit_breaker_pause),
+            access_log: self.access_log.or(below.access_log),
+            access_log_format: self.access_log_format.or(below.access_log_format),
         }
     }
 }

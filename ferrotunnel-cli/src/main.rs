@@ -2,6 +2,7 @@
 //!
 //! No wiring happens here: what a server or a client is made of, the library knows.
 
+mod access;
 mod args;
 mod commands;
 mod control;

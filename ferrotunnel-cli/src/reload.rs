@@ -4,7 +4,7 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferrotunnel::{FileLook, PrincipalConfig, RunningServer};
+use ferrotunnel::{ErrorPages, FileLook, PrincipalConfig, RunningServer};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -14,7 +14,7 @@ use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::{self, Output};
-use crate::settings::{changes, limits, token};
+use crate::settings::{changes, error_pages, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::signals::HangUps;
 use crate::value::Secret;
@@ -119,6 +119,14 @@ impl Reload {
         if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
             output::warning(format_args!("{error}; the limits of before stay in force"));
         }
+        match said.error_pages {
+            Ok(pages) => server.set_error_pages(pages),
+            Err(failure) => {
+                for message in failure.messages() {
+                    output::warning(format_args!("{message}; the pages of before stay in use"));
+                }
+            }
+        }
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
         }
@@ -161,6 +169,8 @@ struct Said {
     /// Unless it is in a file that cannot be read now.
     token: Option<Option<Secret>>,
     principals: Vec<PrincipalConfig>,
+    /// They may be unusable without anything else being so.
+    error_pages: Result<ErrorPages, Failure>,
 }
 
 impl Said {
@@ -184,7 +194,8 @@ impl Said {
             (None, Some(_)) => token(args.token.clone()).ok(),
             _ => Some(token(args.token.clone())?),
         };
-        Ok(Self { args, token, principals: file.principals })
+        let error_pages = error_pages(args.error_pages.as_deref());
+        Ok(Self { args, token, principals: file.principals, error_pages })
     }
 }
 

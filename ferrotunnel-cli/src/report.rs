@@ -50,6 +50,12 @@ impl Reporter {
                 1 => format!("tunnel {name} is gone: {reason}"),
                 _ => format!("tunnel {name} is gone at {server}: {reason}"),
             }),
+            ClientEvent::LocalServiceDown { name, reason } => {
+                Some(format!("the local service of tunnel {name} is down: {reason}"))
+            }
+            ClientEvent::LocalServiceUp { name } => {
+                Some(format!("the local service of tunnel {name} is well again"))
+            }
             _ => None,
         }
     }
@@ -132,6 +138,12 @@ fn as_json(event: &ClientEvent) -> Value {
             "reason": reason,
             "retry_in_ms": retry_in.as_millis() as u64,
         }),
+        ClientEvent::LocalServiceDown { name, reason } => {
+            json!({ "event": "local_service_down", "name": name, "reason": reason })
+        }
+        ClientEvent::LocalServiceUp { name } => {
+            json!({ "event": "local_service_up", "name": name })
+        }
         ClientEvent::Ended { reason } => json!({ "event": "ended", "reason": reason }),
         other => json!({ "event": "other", "detail": format!("{other:?}") }),
     }

@@ -3,13 +3,16 @@
 mod certificates;
 mod changes;
 mod https;
+mod plugins;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
-    Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, LimitsConfig, PrincipalConfig,
-    Retry, Server, ServerBuilder, ServerMode,
+    Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
+    PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -25,6 +28,8 @@ use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::changes;
 pub(crate) use self::https::HttpsSettings;
+use self::plugins::PluginSettings;
+pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -38,9 +43,13 @@ pub(crate) struct ServerSettings {
     pub(crate) domain: Option<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
+    trusted_proxies: Vec<Cidr>,
+    accept_proxy: bool,
     visitor_grace: Option<Duration>,
+    pub(crate) error_pages: Option<PathBuf>,
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
+    plugins: PluginSettings,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -74,9 +83,13 @@ impl ServerSettings {
             https: HttpsSettings::new(args.https)?,
             domain: args.domain,
             tcp_bind_ip: args.tcp_bind_ip,
+            trusted_proxies: args.trusted_proxies.unwrap_or_default(),
+            accept_proxy: args.accept_proxy.unwrap_or(false),
             visitor_grace: args.visitor_grace,
+            error_pages: args.error_pages,
             limits: limits(&args.limits),
             timeouts: args.timeouts,
+            plugins: PluginSettings::new(args.plugins)?,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -103,7 +116,9 @@ impl ServerSettings {
                  visitors are shown",
             ));
         }
-        let mut builder = self.builder();
+        let pages = error_pages(self.error_pages.as_deref())?;
+        let log = self.plugins.open_log()?;
+        let mut builder = self.builder(log).error_pages(pages);
         if let Some(listener) = sockets.https {
             builder = builder.https_listener(listener);
         }
@@ -118,12 +133,12 @@ impl ServerSettings {
 
     /// Whether the library takes them. Reads no file.
     pub(crate) fn check(self) -> Result<(), Failure> {
-        self.builder().build()?;
+        self.builder(None).build()?;
         Ok(())
     }
 
-    /// Reads no file.
-    fn builder(self) -> ServerBuilder {
+    /// Opens no file.
+    fn builder(self, log: Option<AccessLog>) -> ServerBuilder {
         let mut builder = Server::builder()
             .principals(self.principals)
             .bind(self.bind)
@@ -136,6 +151,10 @@ impl ServerSettings {
         }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
+        }
+        builder = builder.trusted_proxies(self.trusted_proxies.iter().map(Cidr::to_string));
+        if self.accept_proxy {
+            builder = builder.accept_proxy();
         }
         if let Some(ip) = self.tcp_bind_ip {
             builder = builder.tcp_bind_ip(ip);
@@ -159,8 +178,14 @@ impl ServerSettings {
             }
             builder = https.apply(builder);
         }
-        self.encryption.apply(builder)
+        self.encryption.apply(self.plugins.apply(builder, log))
     }
+}
+
+/// The pages of a directory, and without one the built-in ones.
+pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
+    let pages = dir.map_or_else(|| Ok(ErrorPages::default()), ErrorPages::read);
+    pages.map_err(|error| Failure::failed(format!("--error-pages: {error}")))
 }
 
 /// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
@@ -175,6 +200,8 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_key: None,
         tls_client_ca: None,
         https: layer.https.clone().completed(),
+        // Those who send it may be named elsewhere.
+        accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
         ..layer.with_some_token()
     };
     ServerSettings::resolve(Layers { file: layer, ..Layers::default() }, Vec::new())?.check()
@@ -326,9 +353,10 @@ impl ServerArgs {
         self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
     }
 
-    /// With a token, where only the rest of the settings is looked at.
+    /// With a token, and without halves of what may become whole, where only the rest of the settings is looked at.
     pub(crate) fn with_some_token(self) -> Self {
-        Self { token: self.token.or_some(), ..self }
+        let plugins = self.plugins.without_halves();
+        Self { token: self.token.or_some(), plugins, ..self }
     }
 }
 

@@ -4,6 +4,7 @@
 //! whether the layers together make sense is for [`crate::settings`] to say.
 
 mod client;
+mod plugins;
 mod principal;
 mod problem;
 mod section;
@@ -102,7 +103,9 @@ impl SettingsFile {
     }
 
     fn holds_a_secret(&self) -> bool {
-        let server = self.server.as_ref().is_some_and(|server| server.token.token.is_some());
+        let server = self.server.as_ref().is_some_and(|server| {
+            server.token.token.is_some() || server.plugins.visitor_secret_hash.is_some()
+        });
         let client =
             self.client.as_ref().is_some_and(|client| client.connect.token.token.is_some());
         // Who has a verifier can pass for the server.

@@ -1,9 +1,11 @@
 //! A tunnel as it shall be asked for, from arguments or from a settings file.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use ferrotunnel::{Balance, Streams, Tunnel, TunnelKind};
+use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
 
+use crate::access::AccessSettings;
 use crate::value::LocalTarget;
 
 /// One tunnel of a client. Each kind has only what it can use.
@@ -23,6 +25,8 @@ pub(crate) enum TunnelSettings {
         sharing: Sharing,
         /// How the local service is verified.
         local_tls: LocalTlsSettings,
+        /// For whom.
+        access: AccessSettings,
     },
     /// Visitors come by port.
     Tcp {
@@ -36,6 +40,8 @@ pub(crate) enum TunnelSettings {
         sharing: Sharing,
         /// How the local service is verified.
         local_tls: LocalTlsSettings,
+        /// For whom.
+        access: AccessSettings,
     },
 }
 
@@ -46,6 +52,24 @@ pub(crate) struct Sharing {
     pub(crate) group: Option<String>,
     /// Over clients and connections.
     pub(crate) balance: Option<Balance>,
+    /// Whether the local service is looked after.
+    pub(crate) health: Option<HealthCheck>,
+}
+
+/// How often a check is made, for how long, and how many have to fail, as far as that is said.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rhythm {
+    pub(crate) interval: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) threshold: Option<u32>,
+}
+
+impl Rhythm {
+    pub(crate) fn set(self, check: HealthCheck) -> HealthCheck {
+        let check = self.interval.into_iter().fold(check, HealthCheck::interval);
+        let check = self.timeout.into_iter().fold(check, HealthCheck::timeout);
+        self.threshold.into_iter().fold(check, HealthCheck::threshold)
+    }
 }
 
 /// How a local service is verified that speaks TLS.
@@ -73,8 +97,12 @@ impl Sharing {
             Some(group) => tunnel.group(group),
             None => tunnel,
         };
-        match self.balance {
+        let tunnel = match self.balance {
             Some(balance) => tunnel.balance(balance),
+            None => tunnel,
+        };
+        match self.health {
+            Some(check) => tunnel.health_check(check),
             None => tunnel,
         }
     }
@@ -101,16 +129,17 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, .. } => {
+            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, access, .. } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
-                local_tls.apply(sharing.apply(tunnel))
+                access.apply(local_tls.apply(sharing.apply(tunnel)))
             }
-            TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, .. } => {
+            TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, access, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);
                 // Port 0 is none in particular.
-                local_tls.apply(sharing.apply(tunnel.remote_port(remote_port.unwrap_or_default())))
+                let tunnel = tunnel.remote_port(remote_port.unwrap_or_default());
+                access.apply(local_tls.apply(sharing.apply(tunnel)))
             }
         }
     }

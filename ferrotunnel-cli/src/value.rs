@@ -6,7 +6,11 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use ferrotunnel::{Balance, Connections, DEFAULT_TUNNEL_PORT, ServerMode, Streams};
+use ferrotunnel::plugin::LogFormat;
+use ferrotunnel::{
+    Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
+    HealthCheck, ProxyProtocol, ServerMode, Streams, VisitorRate,
+};
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -134,9 +138,44 @@ pub(crate) fn streams(text: &str) -> Result<Streams, String> {
     text.parse()
 }
 
+/// What a line of the access log looks like.
+pub(crate) fn log_format(text: &str) -> Result<LogFormat, String> {
+    text.parse()
+}
+
 /// How visitors are spread.
 pub(crate) fn balance(text: &str) -> Result<Balance, String> {
     text.parse()
+}
+
+/// How a local service is looked after.
+pub(crate) fn health_check(text: &str) -> Result<HealthCheck, String> {
+    text.parse()
+}
+
+/// Who is told of visitors, and how.
+pub(crate) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
+    text.parse()
+}
+
+/// A network, or a single address.
+pub(crate) fn network(text: &str) -> Result<Cidr, String> {
+    text.parse().map_err(|error: CidrError| error.to_string())
+}
+
+/// How often visitors may come.
+pub(crate) fn visitor_rate(text: &str) -> Result<VisitorRate, String> {
+    text.parse()
+}
+
+/// A user, who may have been given with the password itself.
+pub(crate) fn basic_user(text: Secret) -> Result<BasicUser, String> {
+    text.reveal().parse()
+}
+
+/// The hash of a bearer token, or by mistake the token.
+pub(crate) fn bearer(text: Secret) -> Result<BearerToken, String> {
+    text.reveal().parse()
 }
 
 /// A name of any form, which the server judges.

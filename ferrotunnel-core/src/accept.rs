@@ -68,6 +68,14 @@ async fn accept_one(
     }
 }
 
+/// Where a connection has come in: the listener's own address may be that of all.
+pub fn arrived_at(connection: &TcpStream, listener: SocketAddr) -> SocketAddr {
+    if !listener.ip().is_unspecified() {
+        return listener;
+    }
+    connection.local_addr().unwrap_or(listener)
+}
+
 fn is_about_one_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),

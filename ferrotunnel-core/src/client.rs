@@ -4,6 +4,7 @@ mod backoff;
 mod connect;
 mod direct;
 mod growth;
+mod health;
 mod https;
 mod life;
 mod local;
@@ -15,6 +16,7 @@ mod vigil;
 
 pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
+pub use health::{Examine, Examining, HealthCheck, Pipe, Probe};
 pub use roster::ServerMode;
 pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
@@ -33,6 +35,8 @@ use crate::auth;
 use crate::clock;
 use crate::drained::Drained;
 use crate::error::{BuildError, ConnectError};
+use crate::hooks::StreamHooks;
+use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
 
 /// Settings of a client's engine.
@@ -120,8 +124,12 @@ pub struct TunnelSpec {
     pub port: u16,
     /// Settings of the tunnel.
     pub options: TunnelOptions,
+    /// How the local service is told who a visitor is; not at all by default.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// The local service.
     pub target: Target,
+    /// Whether the client looks after it. Not for a [`Target::InProcess`], which is there when the client is.
+    pub health: Option<HealthCheck>,
 }
 
 /// A tunnel that the server has registered.
@@ -179,6 +187,19 @@ pub enum Event {
         /// When the next attempt begins.
         retry_in: Duration,
     },
+    /// The checks of a tunnel's local service have failed: the server sends visitors to others first who have the
+    /// same tunnel.
+    LocalServiceDown {
+        /// The tunnel's name; for `tcp` its port.
+        name: String,
+        /// What the last check found.
+        reason: String,
+    },
+    /// They have succeeded again.
+    LocalServiceUp {
+        /// The tunnel's name; for `tcp` its port.
+        name: String,
+    },
     /// The client has ended for good.
     Ended {
         /// Why, unless it was shut down.
@@ -204,12 +225,25 @@ impl ClientEngine {
         config: ClientConfig,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
-        Self::start_with(config, events, Connector::new)
+        Self::start_with(config, events, None, Connector::new)
+    }
+
+    /// The same with somebody who sees its streams.
+    ///
+    /// # Errors
+    /// The settings cannot be used.
+    pub fn start_seen_by(
+        hooks: Option<Arc<dyn StreamHooks>>,
+        config: ClientConfig,
+        events: broadcast::Sender<Event>,
+    ) -> Result<Self, BuildError> {
+        Self::start_with(config, events, hooks, Connector::new)
     }
 
     fn start_with(
         config: ClientConfig,
         events: broadcast::Sender<Event>,
+        hooks: Option<Arc<dyn StreamHooks>>,
         connector: impl FnOnce(ClientConfig, ClientId) -> Result<Connector, BuildError>,
     ) -> Result<Self, BuildError> {
         let client_id: ClientId =
@@ -225,7 +259,8 @@ impl ClientEngine {
         };
         let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
         let connector = connector(config, client_id)?;
-        let state = Arc::new(State::new(connector, retry, roster, events));
+        let state = State::new(connector, retry, roster, events).seen_by(hooks);
+        let state = Arc::new(state);
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })
     }
@@ -242,7 +277,11 @@ impl ClientEngine {
             return Err(ConnectError::Refused(state::too_long()));
         }
         let (first, answer) = oneshot::channel();
+        let check = spec.health.clone();
         let number = self.state.add(spec, first);
+        if let Some(check) = check {
+            self.state.checks.spawn(health::watch(Arc::clone(&self.state), number, check));
+        }
         let handle = TunnelHandle { state: Arc::clone(&self.state), number };
         let mut end = self.state.end.subscribe();
         let registration = tokio::select! {
@@ -325,7 +364,9 @@ impl ClientEngine {
         config: ClientConfig,
         events: broadcast::Sender<Event>,
     ) -> Result<Self, BuildError> {
-        Self::start_with(config, events, |config, id| Ok(Connector::new(config, id)?.over(plug)))
+        Self::start_with(config, events, None, |config, id| {
+            Ok(Connector::new(config, id)?.over(plug))
+        })
     }
 
     /// As if its machine had slept.

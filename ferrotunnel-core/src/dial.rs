@@ -13,9 +13,16 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep, timeout};
 
-/// Resolves `host:port` anew and connects to the address that answers first. Each may take `limit`.
+/// Resolves `host:port` anew and connects to the address that answers first. Each may take `limit`, and so
+/// may the resolver: one that nobody answers may ask for minutes.
 pub(crate) async fn dial(name: &str, limit: Duration) -> io::Result<TcpStream> {
-    connect(tokio::net::lookup_host(name).await?, limit).await
+    connect(in_time(tokio::net::lookup_host(name), limit).await?, limit).await
+}
+
+async fn in_time<T>(lookup: impl Future<Output = io::Result<T>>, limit: Duration) -> io::Result<T> {
+    timeout(limit, lookup).await.unwrap_or_else(|_| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "the name servers did not answer in time"))
+    })
 }
 
 /// Connects to the address that answers first. Each may take `limit`.
@@ -238,6 +245,15 @@ mod tests {
             }
             Self { addr, _listener: listener, _waiting: waiting }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_nobody_answers_is_waited_for_no_longer_than_an_address() {
+        let began = Instant::now();
+        let limit = Duration::from_secs(10);
+        let error = in_time(pending::<io::Result<()>>(), limit).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(is_after(began.elapsed(), limit));
     }
 
     #[tokio::test]

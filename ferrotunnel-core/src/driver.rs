@@ -58,6 +58,8 @@ pub(crate) struct Driver<C, F> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     closing: bool,
+    /// Until then it goes on writing what it has accepted, if it is closing.
+    lingers_until: Option<Instant>,
     /// Our direction of the carrier has ended.
     shut: bool,
     /// The last poll only let others go first.
@@ -80,6 +82,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             closing: false,
+            lingers_until: None,
             shut: false,
             yielded: false,
             wakers: Vec::new(),
@@ -104,13 +107,13 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 yielding::behind_ready_tasks(cx);
                 return Poll::Pending;
             }
-            if expired && self.closing {
+            if expired && self.closing && !self.lingers_on(cx) {
                 return Poll::Ready(self.end(End::Closed));
             }
             if !read && !expired && !more {
                 return Poll::Pending;
             }
-            let Turn { state, violation, has_output, frames } = self.turn(cx, expired);
+            let Turn { state, violation, is_drained, has_output, frames } = self.turn(cx, expired);
             if read {
                 self.read_size.learn_work(self.just_read, frames, FRAMES_PER_POLL);
             }
@@ -122,7 +125,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 if violation == Some(Violation::PeerSilent) {
                     return Poll::Ready(self.end(End::Closed));
                 }
-                self.close_soon(cx);
+                self.close_soon(cx, is_drained);
                 if self.output.is_empty() && !self.shut {
                     // Then on, until the peer closes too: closing with input unread would send a
                     // RST, which may destroy our last frames on their way.
@@ -207,6 +210,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             let turn = Turn {
                 state: inner.machine.state(),
                 violation: inner.machine.violation(),
+                is_drained: inner.machine.is_drained(),
                 has_output: inner.machine.has_output(),
                 frames,
             };
@@ -255,12 +259,25 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         true
     }
 
-    /// A closed session gets a moment to write its last frames.
-    fn close_soon(&mut self, cx: &mut Context<'_>) {
+    /// A closed session gets a moment to write its last frames, and one that has drained a while: those are
+    /// the ends of what its visitors were promised.
+    fn close_soon(&mut self, cx: &mut Context<'_>, is_drained: bool) {
         if !self.closing {
             self.closing = true;
-            self.set_timer(cx, clock::now() + LINGER);
+            let now = clock::now();
+            self.lingers_until = is_drained.then(|| now + DRAINED_LINGER);
+            self.set_timer(cx, now + LINGER);
         }
+    }
+
+    /// Whether it has not had its time yet, and something left to write.
+    fn lingers_on(&mut self, cx: &mut Context<'_>) -> bool {
+        let now = clock::now();
+        let lingers = !self.shut && self.lingers_until.is_some_and(|until| now < until);
+        if lingers {
+            self.set_timer(cx, now + LINGER);
+        }
+        lingers
     }
 
     /// Ends every stream and wakes whoever waits.
@@ -342,6 +359,8 @@ fn sort(
 struct Turn {
     state: State,
     violation: Option<Violation>,
+    /// It is closed since nothing is open any more.
+    is_drained: bool,
     /// The machine has more to write than the stage had room for.
     has_output: bool,
     /// Frames that came.
@@ -473,6 +492,10 @@ const MOST_BUDGET: usize = 256 << 10;
 
 /// How long a closed session tries to write its last frames to a peer that does not read.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// The same for one that has finished all that was open: what is staged then and sealed, 400 KiB at most, in this
+/// time at 220 kbit/s. It is as long as a peer may be silent.
+const DRAINED_LINGER: Duration = Duration::from_secs(15);
 
 #[cfg(test)]
 mod tests;

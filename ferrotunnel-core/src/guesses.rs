@@ -1,8 +1,9 @@
-//! Failed proofs per source: whoever guesses tokens gets so many tries a second.
+//! Failed proofs per source and token: whoever guesses tokens gets so many tries a second.
 //!
 //! The limit stands right before a proof is checked, so it holds however many connections are open at once. What is
 //! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
-//! guess have to wait for a turn among them.
+//! guess at the same token have to wait for a turn among them. What is said to be of a token that nobody has counts
+//! as a guess at one and the same, so a source has as many tries as before, whatever it invents.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -80,8 +81,10 @@ impl Guesses {
     /// A try, at once where there is one left. Until it is known to be wrong it takes nothing then, so that any
     /// number of those who know a token get through at the same time; as many that do not as there are threads
     /// may be ahead of their rate, and are waited for afterwards.
-    pub(crate) fn take(&self, from: IpAddr, now: Instant) -> Turn<'_> {
-        let Some(pace) = self.pace(from) else {
+    ///
+    /// `known` is the id of the token, if there is one of that id.
+    pub(crate) fn take(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
+        let Some(pace) = self.pace(from, known) else {
             return Turn::Now(Try { pace: None, is_counted: false });
         };
         if pace.has_one(now) {
@@ -104,8 +107,8 @@ impl Guesses {
         }
     }
 
-    fn pace(&self, from: IpAddr) -> Option<&Pace> {
-        let hash = self.hasher.hash_one(Source::of(from));
+    fn pace(&self, from: IpAddr, known: Option<&str>) -> Option<&Pace> {
+        let hash = self.hasher.hash_one((Source::of(from), known));
         self.places.get(usize::try_from(hash % PLACES as u64).unwrap_or(0))
     }
 }
@@ -133,7 +136,7 @@ mod tests {
     const GUESSER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn guess(guesses: &Guesses, from: IpAddr, now: Instant) {
-        match guesses.take(from, now) {
+        match guesses.take(from, None, now) {
             Turn::Now(attempt) => attempt.wrong(now),
             turn => panic!("{turn:?}"),
         }
@@ -148,7 +151,7 @@ mod tests {
         }
         let mut seats = Vec::new();
         for wait in 1..=4 {
-            match guesses.take(GUESSER, now) {
+            match guesses.take(GUESSER, None, now) {
                 Turn::Later(after, seat, attempt) => {
                     attempt.wrong(now);
                     assert_eq!(after.as_millis(), 250 * wait);
@@ -158,12 +161,12 @@ mod tests {
             }
         }
         for _ in 0..10 {
-            assert!(matches!(guesses.take(GUESSER, now), Turn::Never));
+            assert!(matches!(guesses.take(GUESSER, None, now), Turn::Never));
         }
         let counts = [&guesses.delayed, &guesses.refused].map(|c| c.load(Ordering::Relaxed));
         assert_eq!(counts, [4, 10]);
         let later = now + Duration::from_secs(2);
-        assert!(matches!(guesses.take(GUESSER, later), Turn::Now(_)), "it is forgotten");
+        assert!(matches!(guesses.take(GUESSER, None, later), Turn::Now(_)), "it is forgotten");
     }
 
     #[test]
@@ -171,7 +174,7 @@ mod tests {
         let now = Instant::now();
         let guesses = Guesses::new(1, now);
         // All at the same time.
-        let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, now)).collect();
+        let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
             let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
             attempt.right();
@@ -179,7 +182,7 @@ mod tests {
         guess(&guesses, GUESSER, now);
         // Among guessers it waits, but leaves them no fewer turns than they had.
         for _ in 0..1_000 {
-            let Turn::Later(wait, _, attempt) = guesses.take(GUESSER, now) else {
+            let Turn::Later(wait, _, attempt) = guesses.take(GUESSER, None, now) else {
                 panic!("nobody else waits")
             };
             assert_eq!(wait, Duration::from_secs(1));
@@ -188,16 +191,36 @@ mod tests {
     }
 
     #[test]
+    fn guesses_at_one_token_hold_up_nobody_who_has_another() {
+        let now = Instant::now();
+        let guesses = Guesses::new(1, now);
+        let take = |known| guesses.take(GUESSER, known, now);
+        for _ in 0..10 {
+            if let Turn::Now(attempt) | Turn::Later(_, _, attempt) = take(Some("")) {
+                attempt.wrong(now);
+            }
+            if let Turn::Now(attempt) | Turn::Later(_, _, attempt) = take(None) {
+                attempt.wrong(now);
+            }
+        }
+        assert!(matches!(take(Some("")), Turn::Never) && matches!(take(None), Turn::Never));
+        for _ in 0..10 {
+            let Turn::Now(attempt) = take(Some("laptop")) else { panic!("it had to wait") };
+            attempt.right();
+        }
+    }
+
+    #[test]
     fn guesses_at_the_same_time_are_waited_for_afterwards() {
         let now = Instant::now();
         let guesses = Guesses::new(2, now);
-        let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, now)).collect();
+        let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
             let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
             attempt.wrong(now);
         }
         for (millis, is_now) in [(0, false), (1_000, false), (2_499, false), (2_500, true)] {
-            let turn = guesses.take(GUESSER, now + Duration::from_millis(millis));
+            let turn = guesses.take(GUESSER, None, now + Duration::from_millis(millis));
             assert_eq!(matches!(turn, Turn::Now(_)), is_now, "after {millis} ms");
             if let Turn::Later(_, _, attempt) = turn {
                 attempt.right();
@@ -213,7 +236,7 @@ mod tests {
         let mut refused = None;
         for number in 0..40_000_u32 {
             let from = IpAddr::V4(Ipv4Addr::from(number));
-            match guesses.take(from, now) {
+            match guesses.take(from, None, now) {
                 Turn::Now(attempt) => attempt.wrong(now),
                 Turn::Later(_, seat, _) => seats.push(seat),
                 Turn::Never => refused = refused.or((seats.len() == MOST_WAITING).then_some(from)),
@@ -224,7 +247,7 @@ mod tests {
         seats.clear();
         assert_eq!(guesses.waiting.load(Ordering::Relaxed), 0);
         let later = now + Duration::from_secs(2);
-        assert!(matches!(guesses.take(refused, later), Turn::Now(_)));
+        assert!(matches!(guesses.take(refused, None, later), Turn::Now(_)));
     }
 
     #[test]
@@ -234,7 +257,7 @@ mod tests {
         guess(&guesses, GUESSER, now);
         // Some few share its place in the table.
         let others = (0..1_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(number << 8)));
-        let touched = others.filter(|from| !matches!(guesses.take(*from, now), Turn::Now(_)));
+        let touched = others.filter(|from| !matches!(guesses.take(*from, None, now), Turn::Now(_)));
         let touched = touched.count();
         assert!(touched < 50, "{touched}");
     }

@@ -60,14 +60,17 @@ pub(crate) struct Guest {
 
 /// The server's end. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
 /// whose token is right.
-pub(crate) async fn server<C: Carrier>(
+pub(crate) async fn server<'a, C: Carrier, F>(
     carrier: &mut C,
     config: Config,
     binding: &Binding,
     authenticator: &Authenticator,
-    turn: impl Future<Output = Result<Try<'_>, &'static str>>,
+    turn: impl FnOnce(String) -> F,
     admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
-) -> Result<(Greeted, Guest), HandshakeError> {
+) -> Result<(Greeted, Guest), HandshakeError>
+where
+    F: Future<Output = Result<Try<'a>, &'static str>>,
+{
     let nonce = auth::random()?;
     let fresh_id = auth::random_session_id()?;
     let heartbeat = config.heartbeat;
@@ -77,7 +80,7 @@ pub(crate) async fn server<C: Carrier>(
         _ => None,
     });
     let hello = hello.await?;
-    let attempt = match turn.await {
+    let attempt = match turn(hello.token_id.clone()).await {
         Ok(attempt) => attempt,
         Err(reason) => {
             talk.refuse(GoAwayCode::Refused, reason).await;

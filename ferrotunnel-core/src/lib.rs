@@ -5,6 +5,7 @@
 //! `ferrotunnel` crate, which builds on this one.
 
 pub mod accept;
+mod access;
 mod auth;
 mod balance;
 mod buffer;
@@ -20,9 +21,13 @@ mod error;
 mod file_look;
 mod guesses;
 mod handshake;
+mod hooks;
 mod options;
 mod pace;
 mod principals;
+mod proxies;
+mod proxy_protocol;
+mod refusals;
 mod registry;
 mod seat;
 pub mod server;
@@ -42,21 +47,30 @@ mod tls;
 mod turned_away;
 mod yielding;
 
+pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
 pub use error::{BuildError, ConnectError, StartError};
-pub use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, ResetCode};
+pub use ferrotunnel_common::SessionId;
+pub use ferrotunnel_protocol::frame::{
+    GoAwayCode, Open, Refusal, RefusalCode, Register, Registered, ResetCode,
+};
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
+pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use options::{packed as pack_option, values as option_values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
-pub use registry::{Routes, Tunnel, TunnelUid};
+pub use proxies::{TrustedProxies, receive_announced};
+pub use proxy_protocol::ProxyProtocol;
+pub use registry::{Routes, Servant, Tunnel, TunnelUid};
 pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
+pub use source::Source;
 pub use stream::Stream;
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,

@@ -26,12 +26,53 @@ pub(crate) const GROUP: &str = "group";
 /// [`Balance`](crate::balance::Balance).
 pub(crate) const BALANCE: &str = "balance";
 
+/// Whether the client's own checks reach the local service. In a second Register for a tunnel it replaces what
+/// was said before.
+const HEALTH: &str = "health";
+/// What the keys of options begin with that keep visitors out: a server that does not know one refuses the
+/// tunnel.
+pub(crate) const ACCESS: &str = "access-";
+
+/// The addresses that visitors may come from.
+pub(crate) const ALLOW: &str = "access-allow";
+
+/// Those that they may not come from.
+pub(crate) const DENY: &str = "access-deny";
+
 const YES: &str = "true";
 
 /// The value of an option, if it is set.
 pub(crate) fn value<'a>(options: &'a [(String, String)], key: &str) -> Option<&'a str> {
     options.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
 }
+
+/// What a list says that may be spread over several options.
+pub fn values<'a>(options: &'a [(String, String)], key: &str) -> impl Iterator<Item = &'a str> {
+    let key = key.to_owned();
+    options
+        .iter()
+        .filter(move |(name, _)| *name == key)
+        .flat_map(|(_, value)| value.split_whitespace())
+}
+
+/// A list, spread over as few options as will do. Nothing in it contains white space.
+pub fn packed(key: &str, items: impl IntoIterator<Item = impl ToString>) -> TunnelOptions {
+    let mut packed: TunnelOptions = Vec::new();
+    for item in items {
+        let item = item.to_string();
+        match packed.last_mut() {
+            Some((_, value)) if value.len() + 1 + item.len() <= LONGEST_VALUE => {
+                value.push(' ');
+                value.push_str(&item);
+            }
+            _ => packed.push((key.to_owned(), item)),
+        }
+    }
+    packed
+}
+
+/// Bytes of a value, by the protocol.
+const LONGEST_VALUE: usize = 1_024;
 
 /// Whether another name or port will do.
 pub(crate) fn is_preferred(wanted: &Register) -> bool {
@@ -42,6 +83,20 @@ pub(crate) fn is_preferred(wanted: &Register) -> bool {
 pub(crate) fn prefer(wanted: &mut Register) {
     wanted.options.push((PREFERRED.to_owned(), YES.to_owned()));
 }
+
+/// What the client says of the local service, if it says anything.
+pub(crate) fn is_down(wanted: &Register) -> Option<bool> {
+    value(&wanted.options, HEALTH).map(|health| health == DOWN)
+}
+
+/// Says whether the local service is down.
+pub(crate) fn tell_health(wanted: &mut Register, is_down: bool) {
+    let health = if is_down { DOWN } else { UP };
+    wanted.options.push((HEALTH.to_owned(), health.to_owned()));
+}
+
+const DOWN: &str = "down";
+const UP: &str = "up";
 
 /// Whether it is asked for only to join in.
 pub(crate) fn is_joining(wanted: &Register) -> bool {
@@ -79,7 +134,10 @@ impl CarrierNumber {
 
 /// What describes the tunnel itself, and not how it was asked for this time.
 pub(crate) fn lasting(options: TunnelOptions) -> TunnelOptions {
-    options.into_iter().filter(|(key, _)| ![PREFERRED, CARRIER, JOIN].contains(&&**key)).collect()
+    options
+        .into_iter()
+        .filter(|(key, _)| ![PREFERRED, CARRIER, JOIN, HEALTH].contains(&&**key))
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,6 +161,9 @@ mod tests {
         prefer(&mut wanted);
         join(&mut wanted);
         CarrierNumber(3).mark(&mut wanted);
+        assert_eq!(is_down(&wanted), None);
+        tell_health(&mut wanted, true);
+        assert_eq!(is_down(&wanted), Some(true));
         assert!(is_preferred(&wanted) && is_joining(&wanted));
         assert_eq!(CarrierNumber::of(&wanted), Some(CarrierNumber(3)));
         assert_eq!(lasting(wanted.options.clone()), options);

@@ -46,6 +46,9 @@ pub struct PrincipalConfig {
     /// The public ports that its tunnels may have; `None`: all. One that asks for no port gets one of
     /// these.
     pub ports: Option<Vec<RangeInclusive<u16>>>,
+    /// Each of its tunnels must keep strangers out: by a list of addresses that are allowed, or over HTTP by a
+    /// password or a bearer token.
+    pub access_required: bool,
     /// Sessions at once. Each connection of a client is one, and one that was lost counts until the server
     /// has noticed, within 15 s. `None`: as many as the server has.
     pub max_sessions: Option<usize>,
@@ -73,6 +76,7 @@ impl PrincipalConfig {
             kinds: None,
             hosts: None,
             ports: None,
+            access_required: false,
             max_sessions: None,
             max_tunnels: None,
             max_streams: None,
@@ -97,6 +101,8 @@ pub struct Principal {
     sessions: Arc<AtomicUsize>,
     /// Changed by the registry only, which holds its lock meanwhile.
     tunnels: AtomicUsize,
+    /// Tunnels whose clients are away for a moment.
+    absences: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
     /// What all its sessions share. Streams keep the one that they began with.
     throttle: RwLock<Option<Arc<Throttle>>>,
@@ -111,6 +117,7 @@ impl Principal {
             policy: RwLock::new(Arc::new(policy)),
             sessions: Arc::default(),
             tunnels: AtomicUsize::new(0),
+            absences: Arc::default(),
             streams: Arc::default(),
         }
     }
@@ -171,6 +178,11 @@ impl Principal {
         let most = self.policy().max_tunnels;
         let kept = self.tunnels.load(Ordering::Relaxed).saturating_sub(freed);
         if kept < most.unwrap_or(usize::MAX) { Ok(()) } else { Err(self.full("tunnels", most)) }
+    }
+
+    /// A place for a tunnel whose client is away for a moment: there are as many as it may have tunnels.
+    pub(crate) fn take_absence(&self) -> Option<Seat> {
+        Seat::take_within(&self.absences, self.policy().max_tunnels.unwrap_or(usize::MAX))
     }
 
     pub(crate) fn tunnel_entered(&self) {

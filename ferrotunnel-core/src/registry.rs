@@ -30,9 +30,11 @@ pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
-pub use self::tunnel::{Tunnel, TunnelUid};
+pub use self::tunnel::{Servant, Tunnel, TunnelUid};
+use crate::access::{Access, AccessConfig};
 use crate::crowd::Crowd;
-use crate::options::{CarrierNumber, is_joining, is_preferred};
+use crate::hooks::ServerHooks;
+use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
@@ -72,6 +74,10 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
+    /// How visitors are let in.
+    pub(crate) access: AccessConfig,
+    /// Who sees the streams of visitors.
+    pub(crate) hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl RegistryConfig {
@@ -180,7 +186,13 @@ impl Registry {
     ) -> Result<String, Denied> {
         {
             let tunnels = owner.tunnels.lock();
-            if tunnels.contains_key(&number) {
+            if let Some(registration) = tunnels.get(&number) {
+                if let Some(is_down) = options::is_down(&wanted) {
+                    let (uid, address) = (registration.uid, registration.address.clone());
+                    drop(tunnels);
+                    self.set_health(owner, uid, is_down);
+                    return Ok(address);
+                }
                 let reason = format!("number {number} is registered already");
                 return Err((RefusalCode::NameTaken, reason));
             }
@@ -189,6 +201,7 @@ impl Registry {
                 return Err((RefusalCode::LimitExceeded, reason));
             }
         }
+        let access = Access::of(&wanted, &self.0.config.access)?;
         // Held until the owner knows of it: a takeover finds it in both places or in none.
         let mut maps = self.0.maps.write();
         if maps.closed {
@@ -198,14 +211,16 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, REVOKED.to_owned()));
         }
         owner.principal().policy().permit_kind(wanted.kind)?;
+        owner.principal().policy().permit_access(access.as_deref())?;
         let Some(carrier) = CarrierNumber::of(&wanted) else {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
         };
-        let member = Member { carrier, owner: Arc::clone(owner), number, health: Arc::default() };
+        let member = Member::new(carrier, Arc::clone(owner), number);
+        member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
-            TunnelKind::Http => self.register_http(&mut maps, member, wanted)?,
-            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted)?,
+            TunnelKind::Http => self.register_http(&mut maps, member, wanted, access)?,
+            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted, access)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
                 return Err((RefusalCode::UnsupportedKind, reason));
@@ -219,6 +234,7 @@ impl Registry {
             session: owner.session_id,
             number,
             place: Some(place),
+            address: address.clone(),
             may_return: false,
         };
         owner.tunnels.lock().insert(number, registration);
@@ -235,11 +251,21 @@ impl Registry {
         Ok(address)
     }
 
+    fn set_health(&self, owner: &Owner, uid: TunnelUid, is_down: bool) {
+        let tunnel = self.0.maps.read().tunnels.get(&uid).cloned();
+        let members = tunnel.iter().flat_map(|tunnel| tunnel.members());
+        for member in members.filter(|member| member.owner.session_id == owner.session_id) {
+            tracing::debug!(session = %owner.session_id, number = member.number, is_down, "local service");
+            member.health.set_down(is_down);
+        }
+    }
+
     fn register_http(
         &self,
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
+        access: Option<Box<Access>>,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
         let Some((scheme, port)) = config.public_http() else {
@@ -265,7 +291,8 @@ impl Registry {
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
             let is_free_for_it = || {
                 let holder = maps.hosts.get(&host(&name));
-                holder.is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&wanted))
+                holder
+                    .is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
             };
             match policy.permit_host(&host(&name), &config.domain) {
                 Ok(()) if !may_pick || is_free_for_it() => name,
@@ -289,7 +316,7 @@ impl Registry {
         }
         refuse_strangers(&replaced, &member.owner)?;
         let is_joining = is_joining(&wanted);
-        let in_group = replaced.iter().any(|old| old.is_in_group(&wanted));
+        let in_group = replaced.iter().any(|old| old.binds(&member, &wanted, &hosts));
         if !replaced.is_empty() && (is_joining || in_group) {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
@@ -304,7 +331,7 @@ impl Registry {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
-        let tunnel = self.tunnel(member, wanted, hosts.clone());
+        let tunnel = self.tunnel(member, wanted, hosts.clone(), access);
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
@@ -316,6 +343,7 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
+        access: Option<Box<Access>>,
     ) -> Result<Entered, Denied> {
         let joining = is_joining(&wanted);
         // Who has it already would not know another port for it.
@@ -328,12 +356,12 @@ impl Registry {
         }
         let taken = maps.ports.get(&wanted.port).map(|taken| (taken, taken.current()));
         if let Some((taken, old)) = taken
-            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&wanted))
+            && (!preferred || old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
         {
             refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
-            let in_group = old.is_in_group(&wanted);
+            let in_group = old.binds(&member, &wanted, &[]);
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
                     true => {
@@ -345,7 +373,7 @@ impl Registry {
                 };
             }
             check_limit(&member.owner, usize::from(old.is_counted()))?;
-            let tunnel = self.tunnel(member, wanted, Vec::new());
+            let tunnel = self.tunnel(member, wanted, Vec::new(), access);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
@@ -370,7 +398,7 @@ impl Registry {
         })?;
         let port = bound.port();
         wanted.name = port.to_string();
-        let tunnel = self.tunnel(member, wanted, Vec::new());
+        let tunnel = self.tunnel(member, wanted, Vec::new(), access);
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(
             port,
@@ -380,17 +408,24 @@ impl Registry {
                 visitors,
                 listeners,
                 Arc::clone(&self.0.ceilings.crowd),
+                self.0.config.access.proxies.clone(),
             ),
         );
         let (place, address) = (Place::Port(port), format!(":{port}"));
         Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
-    fn tunnel(&self, member: Member, wanted: Register, hosts: Vec<String>) -> Arc<Tunnel> {
+    fn tunnel(
+        &self,
+        member: Member,
+        wanted: Register,
+        hosts: Vec<String>,
+        access: Option<Box<Access>>,
+    ) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
-        let places = Places::new(most, self.0.meters.clone());
-        Arc::new(Tunnel::new(uid, member, wanted, hosts, places))
+        let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
+        Arc::new(Tunnel::new(uid, member, wanted, hosts, places, access))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
@@ -526,8 +561,11 @@ impl Inner {
             return maps.vacate(uid, &place);
         }
         if let Some(tunnel) = maps.tunnels.get(&uid) {
-            // Its principal may want others meanwhile.
+            // Its principal may want others meanwhile, but not keep ever more places in this way.
             discount(tunnel);
+            if !tunnel.begin_absence() {
+                return maps.vacate(uid, &place);
+            }
         }
         drop(maps);
         let registry = Arc::downgrade(self);

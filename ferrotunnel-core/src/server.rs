@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::accept::accept_into_places;
+use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
 use crate::crowd::Crowd;
@@ -28,7 +29,9 @@ use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
+use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{PrincipalConfig, Roster};
+use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
@@ -78,6 +81,8 @@ pub struct ServerConfig {
     pub shards: Shards,
     /// How long a tunnel whose client was lost keeps its name or port for it, and visitors wait.
     pub visitor_grace: Duration,
+    /// How visitors are let in.
+    pub access: AccessConfig,
     /// After this much silence a client is asked for a sign of life; after three, it is gone.
     pub heartbeat: Duration,
 }
@@ -104,6 +109,17 @@ impl ServerEngine {
     /// # Errors
     /// The port cannot be bound, or the certificate cannot be used.
     pub fn start(config: ServerConfig) -> Result<Self, StartError> {
+        Self::start_with(config, None)
+    }
+
+    /// The same with somebody who has a say.
+    ///
+    /// # Errors
+    /// As for [`start`](Self::start).
+    pub fn start_with(
+        config: ServerConfig,
+        hooks: Option<Arc<dyn ServerHooks>>,
+    ) -> Result<Self, StartError> {
         let (listener, addr) = match config.bind {
             Listen::Elsewhere(addr) => (None, addr),
             listen => {
@@ -139,6 +155,8 @@ impl ServerEngine {
                 max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
                 max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
+                access: config.access,
+                hooks: hooks.clone(),
             },
             visitors.clone(),
             listeners.clone(),
@@ -148,6 +166,7 @@ impl ServerEngine {
             tls,
             authenticator,
             roster: Mutex::new(roster),
+            refusals: Refusals::new(Instant::now().into_std()),
             guesses: Guesses::new(
                 config.limits.max_failed_handshakes_per_address,
                 Instant::now().into_std(),
@@ -155,6 +174,7 @@ impl ServerEngine {
             budget: ReceiveBudget::new(config.limits.max_receive_memory),
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
+            hooks,
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
@@ -394,10 +414,12 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
+    refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
     limits: RwLock<LimitsConfig>,
     heartbeat: Duration,
+    hooks: Option<Arc<dyn ServerHooks>>,
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
@@ -436,13 +458,20 @@ impl Hall {
         }
     }
 
-    /// Waits until the proof of whoever comes from there may be checked, and without a place meanwhile.
+    fn refused(&self, peer: SocketAddr, error: &dyn std::fmt::Display) {
+        self.refusals.tell(peer, error, Instant::now().into_std());
+    }
+
+    /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
+    /// place meanwhile.
     async fn turn(
         &self,
         peer: SocketAddr,
+        token_id: String,
         place: &mut Option<OwnedSemaphorePermit>,
     ) -> Result<Try<'_>, &'static str> {
-        match self.guesses.take(peer.ip(), Instant::now().into_std()) {
+        let known = Some(token_id).filter(|id| self.authenticator.knows(id));
+        match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
                 drop(place.take());
@@ -509,10 +538,10 @@ async fn greet(
             serve(hall, stream, binding, place, deadline, peer).await;
         }
         Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
-            Some(problem) => refused(peer, &problem),
-            None => refused(peer, &error),
+            Some(problem) => hall.refused(peer, &problem),
+            None => hall.refused(peer, &error),
         },
-        Some(Err(_)) => refused(peer, &"TLS handshake deadline passed"),
+        Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
         None => turned_away(peer),
     }
 }
@@ -533,7 +562,9 @@ impl CarrierDoor {
         let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
         let place = match self.hall.unless_closing(place).await {
             Some(Ok(Ok(place))) => place,
-            Some(_) => return refused(peer, &"as many handshakes are under way as are allowed"),
+            Some(_) => {
+                return self.hall.refused(peer, &"as many handshakes are under way as are allowed");
+            }
             None => return turned_away(peer),
         };
         let hall = Arc::clone(&self.hall);
@@ -563,10 +594,6 @@ impl Warning {
 /// Whoever watches the log should see that it goes on, and the rest of it too.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-fn refused(peer: SocketAddr, error: &dyn std::fmt::Display) {
-    tracing::warn!(%peer, %error, "connection refused");
-}
-
 fn turned_away(peer: SocketAddr) {
     tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
 }
@@ -590,8 +617,26 @@ async fn serve<C: Carrier>(
                 tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
             }
         }
-        Some(Entered::Session { owner, shared, input, seats }) => {
+        Some(Entered::Session { owner, shared, input, seats, software }) => {
             let session_id = owner.session_id;
+            let about = hall.hooks.as_ref().map(|hooks| {
+                let (client_id, principal) = (owner.client_id, owner.principal().name().to_owned());
+                (hooks, Box::new(NewSession { session_id, client_id, principal, peer, software }))
+            });
+            if let Some((hooks, session)) = &about {
+                match hall.unless_closing(hooks::decide(hooks.session(session))).await {
+                    None => return turned_away(peer),
+                    Some(Ok(())) => {}
+                    Some(Err(reason)) => {
+                        hall.refused(peer, &reason);
+                        owner.end(&reason);
+                        let farewell = Driver::new(carrier, shared, input, |_| {});
+                        // It waits for the client to hang up.
+                        let _ = tokio::time::timeout(FAREWELL, Box::pin(farewell)).await;
+                        return;
+                    }
+                }
+            }
             hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
             let presence = Presence { hall, owner: Arc::clone(&owner) };
             // What was decided while it was not yet among them.
@@ -600,7 +645,26 @@ async fn serve<C: Carrier>(
                 owner.drain();
             }
             let on_incoming = |incoming| handle(&hall.registry, &owner, incoming);
-            let end = Driver::new(carrier, shared, input, on_incoming).await;
+            let end = match about {
+                None => Driver::new(carrier, shared, input, on_incoming).await,
+                Some((hooks, session)) => {
+                    let max_tunnels = hall.limits.read().max_tunnels_per_session;
+                    let (desk, waiting) = Desk::new(Arc::clone(&owner), max_tunnels);
+                    let (hooks, registry) = (hooks.as_ref(), &hall.registry);
+                    let attending =
+                        hooks::attend(waiting, hooks, &session, registry, &owner, on_incoming);
+                    let driver =
+                        Driver::new(carrier, shared, input, |incoming| desk.take(incoming));
+                    // Only sessions with hooks have room for both.
+                    Box::pin(async {
+                        tokio::select! {
+                            end = driver => end,
+                            () = attending => End::Closed,
+                        }
+                    })
+                    .await
+                }
+            };
             drop(presence);
             drop(seats);
             tell_end(session_id, end);
@@ -613,7 +677,13 @@ enum Entered {
     /// One more carrier of a session, for visitors of their own.
     Direct { session_id: SessionId, input: BytesMut, seat: Seat, pool: Arc<direct::Pool> },
     /// A session, with its places at the server and among those of its principal.
-    Session { owner: Arc<Owner>, shared: Arc<Shared>, input: BytesMut, seats: (Seat, Seat) },
+    Session {
+        owner: Arc<Owner>,
+        shared: Arc<Shared>,
+        input: BytesMut,
+        seats: (Seat, Seat),
+        software: String,
+    },
 }
 
 /// The handshake. What goes wrong has been logged.
@@ -640,7 +710,11 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let turn = hall.turn(peer, &mut place);
+    let waiting = &mut place;
+    let turn = move |token_id| {
+        let place = waiting;
+        hall.turn(peer, token_id, place)
+    };
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -664,7 +738,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
-            refused(peer, &"wrong token");
+            hall.refused(peer, &"wrong token");
             return None;
         }
         // A session that is about to end is no reason to worry.
@@ -673,7 +747,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(error)) => {
-            refused(peer, &error);
+            hall.refused(peer, &error);
             return None;
         }
     };
@@ -699,7 +773,8 @@ async fn enter<C: Carrier>(
         },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
-    Some(Entered::Session { owner, shared, input, seats })
+    let software = guest.software;
+    Some(Entered::Session { owner, shared, input, seats, software })
 }
 
 fn tell_end(session_id: SessionId, end: End) {

@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv6Addr};
 /// Who has one address has it alone, for all we know; with IPv6 whoever has one has the 2^64 of its network
 /// (RFC 6177), which are one source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Source(IpAddr);
+pub struct Source(IpAddr);
 
 impl Source {
-    pub(crate) fn of(address: IpAddr) -> Self {
+    /// Where an address belongs.
+    pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V6(address) => {
                 let network = u128::from(address) >> 64 << 64;

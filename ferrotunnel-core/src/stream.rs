@@ -91,6 +91,7 @@ impl Stream {
     /// The stream was reset, and what had come before was read; or its session ended.
     pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
         if let Some(chunk) = self.unread.pop() {
+            self.to_release += chunk.len();
             return Ok(Some(chunk));
         }
         let mut chunks = Vec::new();
@@ -174,6 +175,12 @@ impl Stream {
         chunks: &mut Vec<Bytes>,
         max: usize,
     ) -> Poll<Result<bool, StreamError>> {
+        if !self.unread.is_empty() {
+            // Left over by a reader of bytes, the next one last.
+            let count = max.min(self.unread.len());
+            chunks.extend(self.unread.drain(self.unread.len() - count..).rev());
+            return Poll::Ready(Ok(true));
+        }
         let released = std::mem::take(&mut self.to_release);
         let read = self.shared.command(|inner| {
             if released > 0 {
@@ -195,6 +202,12 @@ impl Stream {
             && *code == ResetCode::LocalUnreachable
         {
             health.failed(clock::now());
+        }
+        // Whoever has said something can be reached.
+        if let Poll::Ready(Ok(true)) = &read
+            && let Some(health) = self.health.take()
+        {
+            health.worked();
         }
         read
     }
@@ -304,15 +317,21 @@ impl AsyncWrite for Stream {
         if total == 0 {
             return Poll::Ready(Ok(0));
         }
-        let room = ready!(self.poll_capacity(cx)).map_err(write_to_io)?;
-        let mut chunk = Vec::with_capacity(total.min(room));
-        for buf in bufs {
-            let count = buf.len().min(room - chunk.len());
-            chunk.extend_from_slice(buf.get(..count).unwrap_or_default());
+        loop {
+            let room = ready!(self.poll_capacity(cx)).map_err(write_to_io)?;
+            let mut chunk = Vec::with_capacity(total.min(room));
+            for buf in bufs {
+                let count = buf.len().min(room - chunk.len());
+                chunk.extend_from_slice(buf.get(..count).unwrap_or_default());
+            }
+            let offered = chunk.len();
+            let rest = self.try_write(chunk.into()).map_err(write_to_io)?;
+            let taken = offered - rest.map_or(0, |rest| rest.len());
+            // Others may have filled the session's queue since. Nothing taken would mean that nothing ever will be.
+            if taken > 0 {
+                return Poll::Ready(Ok(taken));
+            }
         }
-        let offered = chunk.len();
-        let rest = self.try_write(chunk.into()).map_err(write_to_io)?;
-        Poll::Ready(Ok(offered - rest.map_or(0, |rest| rest.len())))
     }
 
     fn is_write_vectored(&self) -> bool {

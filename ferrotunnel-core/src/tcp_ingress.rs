@@ -11,8 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
-use crate::accept::accept_from;
+use crate::accept::{accept_from, arrived_at};
 use crate::crowd::{Crowd, CrowdSeat};
+use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
 use crate::splice::{SocketEnd, splice};
@@ -39,9 +40,11 @@ impl Bound {
     /// Hands every visitor to `admit` for whose source `crowd` has a place.
     pub(crate) fn serve(
         self,
-        mut admit: impl FnMut(Visitor) + Send + 'static,
+        admit: impl Fn(Visitor) + Clone + Send + Sync + 'static,
+        visitors: Tasks,
         listeners: &Tasks,
         crowd: Arc<Crowd>,
+        proxies: TrustedProxies,
     ) -> Ingress {
         let ingress = self.addr;
         let listener = Arc::new(Mutex::new(Some(self.listener)));
@@ -53,12 +56,28 @@ impl Bound {
                 None => Poll::Pending,
             }
         };
-        let accepting = accept_from(poll_accept, move |socket, addr| {
+        let enter = move |socket, addr: SocketAddr, ingress| {
             let Some(place) = crowd.enter(addr.ip()) else {
                 tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
                 return socket::abort_on_close(&socket);
             };
             admit(Visitor { socket, addr, ingress, place: Some(place) });
+        };
+        let accepting = accept_from(poll_accept, move |mut socket, peer| {
+            let ingress = arrived_at(&socket, ingress);
+            if !proxies.announces(peer.ip()) {
+                return enter(socket, peer, ingress);
+            }
+            let enter = enter.clone();
+            visitors.spawn(async move {
+                match receive_announced(&mut socket, peer, ingress).await {
+                    Ok((addr, ingress)) => enter(socket, addr, ingress),
+                    Err(error) => {
+                        tracing::warn!(proxy = %peer, %ingress, %error, "a trusted proxy does not say for whom it comes");
+                        socket::abort_on_close(&socket);
+                    }
+                }
+            });
         });
         Ingress { listener, accepting: listeners.spawn(accepting) }
     }
@@ -93,6 +112,12 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
+    /// Sends the visitor away because of its address.
+    pub(crate) fn deny(self, tunnel: &str) {
+        tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel does not allow its address");
+        socket::abort_on_close(&self.socket);
+    }
+
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
     pub(crate) fn multiplex(
         self,

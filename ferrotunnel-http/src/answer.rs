@@ -4,14 +4,20 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER},
+    header::{
+        ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER,
+        WWW_AUTHENTICATE,
+    },
 };
 
 use crate::{
     body::Body,
+    error_pages::{self, ErrorPages},
     grpc::{self, is_grpc},
     page::{self, page},
-    refusal::Refusal,
+    problem::{self, problem},
+    refusal::{Challenge, Refusal},
+    request_id,
     wording::Wording,
 };
 
@@ -19,6 +25,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Form {
     Html,
+    Json,
     Text,
     /// A status of gRPC's own: its callers make nothing of HTTP's.
     Grpc,
@@ -29,38 +36,79 @@ impl Form {
         if is_grpc(headers) {
             return Self::Grpc;
         }
-        let accepts_html = headers
-            .get_all(ACCEPT)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .any(|value| value.contains("text/html"));
-        if accepts_html { Self::Html } else { Self::Text }
+        let values = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut best = (Self::Text, 0);
+        for range in values.flat_map(|value| value.split(',')) {
+            let (media_type, weight) = weighed(range);
+            let form = match media_type {
+                "text/html" | "application/xhtml+xml" => Self::Html,
+                problem::MEDIA_TYPE | "application/json" => Self::Json,
+                "text/plain" => Self::Text,
+                _ => continue,
+            };
+            // Of two that are as welcome, the first.
+            if weight > best.1 {
+                best = (form, weight);
+            }
+        }
+        best.0
     }
 }
 
+/// A media range and its weight in thousandths (RFC 9110, section 12.4.2).
+fn weighed(range: &str) -> (&str, u16) {
+    let mut parts = range.split(';').map(str::trim);
+    let media_type = parts.next().unwrap_or_default();
+    let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+    let weight = weight.and_then(|weight| weight.parse::<f32>().ok()).unwrap_or(1.0);
+    // The cast saturates; what is no weight weighs nothing.
+    (media_type, (weight.clamp(0.0, 1.0) * 1_000.0) as u16)
+}
+
+/// Whom an answer is for.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) form: Form,
+    pub(crate) id: HeaderValue,
+}
+
 /// The answer to a request that is not forwarded.
-pub(crate) fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
+pub(crate) fn answer(refusal: &Refusal, asker: &Asker, pages: &ErrorPages) -> Response<Body> {
     let wording = Wording::of(refusal);
-    match (form, grpc::status(refusal)) {
-        (Form::Grpc, Some(status)) => {
-            let mut response = ours(StatusCode::OK, &wording, Body::empty());
-            grpc::set_status(response.headers_mut(), status, &wording);
-            response
-        }
-        (Form::Html, _) => {
-            let mut response = readable(refusal, &wording, page(&wording));
-            let headers = response.headers_mut();
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-            headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(page::POLICY));
-            response
-        }
-        _ => {
-            let mut response = readable(refusal, &wording, wording.text());
-            let text = HeaderValue::from_static("text/plain; charset=utf-8");
-            response.headers_mut().insert(CONTENT_TYPE, text);
-            response
-        }
+    let id = asker.id.to_str().unwrap_or_default();
+    if let (Form::Grpc, Some(status)) = (asker.form, grpc::status(refusal)) {
+        let mut response = ours(StatusCode::OK, &wording, Body::empty());
+        grpc::set_status(response.headers_mut(), status, &wording);
+        return response;
     }
+    let (text, content_type, policy) = match asker.form {
+        Form::Html => match pages.page(&wording, id) {
+            Some(page) => (page, HTML, Some(error_pages::POLICY)),
+            None => (page(&wording, id), HTML, Some(page::POLICY)),
+        },
+        Form::Json => (problem(&wording, id), problem::MEDIA_TYPE, None),
+        Form::Text | Form::Grpc => (wording.text(), TEXT, None),
+    };
+    let mut response = readable(refusal, &wording, text);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(policy) = policy {
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    }
+    response
+}
+
+/// The same in bytes, for a request that nobody could make out. It is the last of its connection.
+pub(crate) fn last_words(refusal: &Refusal) -> Bytes {
+    let wording = Wording::of(refusal);
+    let (status, kind, text) = (wording.status, wording.kind, wording.text());
+    let (id, len) = (request_id::pick(), text.len());
+    let head = format!(
+        "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\nx-request-id: {}\r\ncontent-type: {TEXT}\r\n\
+         content-length: {len}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
+        id.to_str().unwrap_or_default()
+    );
+    Bytes::from(head + &text)
 }
 
 /// An answer with a status of HTTP and a text for people.
@@ -72,7 +120,10 @@ fn readable(refusal: &Refusal, wording: &Wording, text: String) -> Response<Body
         headers.insert(ALLOW, HeaderValue::from_static(ALLOWED));
     }
     if let Some(seconds) = retry_after(refusal) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Refusal::Unauthorized(challenge) = refusal {
+        challenge_with(headers, challenge);
     }
     response
 }
@@ -84,19 +135,38 @@ fn ours(status: StatusCode, wording: &Wording, body: Body) -> Response<Body> {
     response
 }
 
-fn retry_after(refusal: &Refusal) -> Option<&'static str> {
+/// Both ways where there are two: a client takes the one that it knows (RFC 9110, section 11.6.1).
+fn challenge_with(headers: &mut HeaderMap, challenge: &Challenge) {
+    // Names of tunnels need no quoting.
+    let Challenge { realm, basic, bearer } = challenge;
+    let basic = basic.then(|| format!("Basic realm=\"{realm}\", charset=\"UTF-8\""));
+    let bearer = bearer.then(|| format!("Bearer realm=\"{realm}\""));
+    for text in basic.into_iter().chain(bearer) {
+        if let Ok(value) = HeaderValue::try_from(text) {
+            headers.append(WWW_AUTHENTICATE, value);
+        }
+    }
+}
+
+fn retry_after(refusal: &Refusal) -> Option<u64> {
     match refusal {
+        Refusal::TooManyGuesses(seconds) | Refusal::TooManyRequests(seconds) => Some(*seconds),
         // Room is made as soon as any other visitor is done, and a client that lost its
         // session is back in about a second.
         Refusal::OverLimit
         | Refusal::Full
         | Refusal::OneOfTooMany
         | Refusal::TunnelClosed
-        | Refusal::SessionLost => Some("1"),
-        Refusal::Draining => Some("5"),
+        | Refusal::ChecksBusy
+        | Refusal::SessionLost => Some(1),
+        Refusal::Draining => Some(5),
         _ => None,
     }
 }
+
+const HTML: &str = "text/html; charset=utf-8";
+
+const TEXT: &str = "text/plain; charset=utf-8";
 
 const FERROTUNNEL_ERROR: HeaderName = HeaderName::from_static("ferrotunnel-error");
 
@@ -107,13 +177,21 @@ const ALLOWED: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::BadHost;
+    use crate::{framing::Unclear, host::BadHost};
     use http_body::Body as _;
 
-    const ALL: [Refusal; 12] = [
+    const ALL: [Refusal; 20] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Misdirected,
+        Refusal::Unclear(Unclear::Lengths),
+        Refusal::Unclear(Unclear::TooLong),
+        Refusal::BadBody,
         Refusal::Connect,
+        Refusal::Protocol,
+        Refusal::AddressNotAllowed,
+        Refusal::TooManyGuesses(1),
+        Refusal::ChecksBusy,
+        Refusal::TooManyRequests(1),
         Refusal::LocalUnreachable,
         Refusal::BadAnswer,
         Refusal::SessionLost,
@@ -124,6 +202,11 @@ mod tests {
         Refusal::TunnelClosed,
         Refusal::Timeout,
     ];
+
+    fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
+        let asker = Asker { form, id: HeaderValue::from_static("the-id") };
+        super::answer(refusal, &asker, &ErrorPages::default())
+    }
 
     async fn body_of(response: Response<Body>) -> String {
         let mut body = response.into_body();
@@ -148,6 +231,12 @@ mod tests {
             (Refusal::NoSuchTunnel("ä%.example".into()), "12"),
             (Refusal::OverLimit, "8"),
             (Refusal::Timeout, "4"),
+            (Refusal::AddressNotAllowed, "7"),
+            (Refusal::TooManyRequests(7), "8"),
+            (
+                Refusal::Unauthorized(Challenge { realm: "app".into(), basic: true, bearer: true }),
+                "16",
+            ),
         ];
         for (refusal, code) in cases {
             let response = answer(&refusal, Form::Grpc);
@@ -166,6 +255,28 @@ mod tests {
     }
 
     #[test]
+    fn who_is_to_come_again_is_told_when_and_who_is_asked_is_told_how() {
+        for seconds in [1, 1_200] {
+            for refusal in [Refusal::TooManyGuesses(seconds), Refusal::TooManyRequests(seconds)] {
+                let response = answer(&refusal, Form::Text);
+                assert_eq!(response.status(), 429);
+                assert_eq!(response.headers()["retry-after"], seconds.to_string());
+            }
+        }
+        let challenge = |basic, bearer| {
+            let challenge = Challenge { realm: "app".into(), basic, bearer };
+            let response = answer(&Refusal::Unauthorized(challenge), Form::Html);
+            assert_eq!(response.status(), 401);
+            let all = response.headers().get_all("www-authenticate").iter();
+            all.map(|value| value.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        let (basic, bearer) = ("Basic realm=\"app\", charset=\"UTF-8\"", "Bearer realm=\"app\"");
+        assert_eq!(challenge(true, false), [basic]);
+        assert_eq!(challenge(false, true), [bearer]);
+        assert_eq!(challenge(true, true), [basic, bearer]);
+    }
+
+    #[test]
     fn connect_is_never_answered_with_200() {
         assert_eq!(answer(&Refusal::Connect, Form::Grpc).status(), 405);
     }
@@ -179,7 +290,22 @@ mod tests {
         assert_eq!(wanted(CONTENT_TYPE, "application/grpc+proto"), Form::Grpc);
         assert_ne!(wanted(CONTENT_TYPE, "application/grpc-web"), Form::Grpc);
         assert_eq!(wanted(CONTENT_TYPE, "application/json"), Form::Text);
-        assert_eq!(wanted(ACCEPT, "text/html,*/*"), Form::Html);
+        for (accept, form) in [
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Form::Html),
+            ("*/*", Form::Text),
+            ("", Form::Text),
+            ("image/avif,image/webp,*/*;q=0.8", Form::Text),
+            ("application/json", Form::Json),
+            ("application/json, text/plain, */*", Form::Json),
+            ("application/problem+json", Form::Json),
+            ("text/html;q=0.5, application/json", Form::Json),
+            ("application/json;q=0.5, text/html", Form::Html),
+            ("text/html;q=0, application/json;q=0.1", Form::Json),
+            ("application/json;q=many", Form::Json),
+            ("text/html;q=NaN", Form::Text),
+        ] {
+            assert_eq!(wanted(ACCEPT, accept), form, "{accept}");
+        }
     }
 
     #[test]
@@ -208,6 +334,8 @@ mod tests {
         for refusal in ALL {
             let page = body_of(answer(&refusal, Form::Html)).await;
             assert!(page.starts_with("<!doctype html>") && page.ends_with("</html>\n"));
+            let problem = body_of(answer(&refusal, Form::Json)).await;
+            assert!(problem.starts_with('{') && problem.ends_with("\"the-id\"}\n"), "{problem}");
             let text = body_of(answer(&refusal, Form::Text)).await;
             assert!(!text.contains('<') && text.ends_with(".\n"), "{text}");
         }

@@ -1,46 +1,87 @@
 //! The one body type that passes through: somebody else's stream of frames, or a page of ours.
 
 use std::{
+    error::Error,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
+use ferrotunnel_core::Servant;
+use ferrotunnel_plugin::Watch;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::in_flight::InFlight;
 
+/// Of either side, or a plugin's.
+type BoxError = Box<dyn Error + Send + Sync>;
+
 pub(crate) struct Body {
     source: Source,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
+    /// Who sends it is busy with it until then.
+    _servant: Option<Servant>,
+    /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
+    watch: Option<Box<Watch>>,
 }
 
 enum Source {
     Passing(Incoming),
     /// Broke off; the error is told at the next turn.
-    Broken(Option<hyper::Error>),
+    Broken(Option<BoxError>),
     Ours(Option<Bytes>),
 }
 
 impl Body {
     pub(crate) fn passing(incoming: Incoming) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: None }
+        Self::of(Source::Passing(incoming))
     }
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
-        Self { source: Source::Passing(incoming), _in_flight: Some(in_flight) }
+        Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
     }
 
     pub(crate) fn empty() -> Self {
-        Self { source: Source::Ours(None), _in_flight: None }
+        Self::of(Source::Ours(None))
+    }
+
+    /// The same, and its servant is busy with it.
+    pub(crate) fn served_by(self, servant: Servant) -> Self {
+        Self { _servant: Some(servant), ..self }
+    }
+
+    fn of(source: Source) -> Self {
+        Self { source, _in_flight: None, _servant: None, watch: None }
+    }
+
+    /// The same, seen by plugins while it passes.
+    pub(crate) fn watched(mut self, watch: Watch) -> Self {
+        if http_body::Body::is_end_stream(&self) {
+            // Nobody will ask for a frame.
+            watch.end();
+        }
+        self.watch = Some(Box::new(watch));
+        self
+    }
+}
+
+impl Body {
+    fn breaks(
+        &mut self,
+        error: BoxError,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        self.source = Source::Broken(Some(error));
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self { source: Source::Ours(Some(bytes)), _in_flight: None }
+        Self::of(Source::Ours(Some(bytes)))
     }
 }
 
@@ -53,24 +94,32 @@ impl From<Bytes> for Body {
 /// first and on several nearly always.
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match &mut self.source {
-            Source::Passing(incoming) => match Pin::new(incoming).poll_frame(cx) {
-                Poll::Ready(Some(Err(error))) => {
-                    self.source = Source::Broken(Some(error));
-                    cx.waker().wake_by_ref();
-                    Poll::Pending
-                }
-                other => other,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = match &mut self.source {
+            Source::Passing(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
+                Some(Err(error)) => return self.breaks(error.into(), cx),
+                other => other.map(|frame| frame.map_err(Into::into)),
             },
-            Source::Broken(error) => Poll::Ready(error.take().map(Err)),
-            Source::Ours(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
+            Source::Ours(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+        };
+        if let Some(watch) = &self.watch {
+            if let Some(Ok(frame)) = &frame
+                && let Some(chunk) = frame.data_ref()
+                && let Err(broken) = watch.chunk(chunk)
+            {
+                return self.breaks(broken.into(), cx);
+            }
+            if frame.is_none() || self.is_end_stream() {
+                watch.end();
+            }
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,6 +3,11 @@
 
 use std::time::Duration;
 
+use ferrotunnel_plugin::Chain;
+
+use crate::error_pages::ErrorPages;
+use ferrotunnel_core::TrustedProxies;
+
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
 #[derive(Clone, Debug)]
@@ -34,9 +39,15 @@ pub struct HttpConfig {
     /// uvicorn hang up on an idle connection: a request that crosses such a hang-up is lost. One
     /// that is shared over HTTP/2 goes between once and twice this time after the last request.
     pub pool_idle_timeout: Duration,
+    /// What browsers see when an answer is the ingress's own; the built-in pages by default.
+    pub error_pages: ErrorPages,
+    /// Proxies in front of the ingress, whose word is taken for who a visitor is.
+    pub proxies: TrustedProxies,
     /// How many such connections are kept for each tunnel. Each holds a socket of the local
     /// service and some 10 KiB here; a burst may open more, they are closed when done.
     pub pool_max_idle_per_tunnel: usize,
+    /// Who has a say in each request. Without any, as by default, a request passes one branch for it.
+    pub plugins: Option<Chain>,
 }
 
 impl Default for HttpConfig {
@@ -49,7 +60,10 @@ impl Default for HttpConfig {
             drain_grace: Duration::from_secs(10),
             settling: None,
             pool_idle_timeout: Duration::from_secs(4),
+            error_pages: ErrorPages::default(),
+            proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,
+            plugins: None,
         }
     }
 }

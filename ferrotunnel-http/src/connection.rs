@@ -21,6 +21,7 @@ use tracing::debug;
 use crate::{
     config::{HttpConfig, MAX_BUFFERED},
     detect::{Version, detect},
+    error_pages::ErrorPages,
     executor::Executor,
     forward::Forwarder,
     visitor::{Admission, Visitor},
@@ -43,6 +44,8 @@ impl Serving {
         http1
             .timer(TokioTimer::new())
             .header_read_timeout(config.header_read_timeout)
+            // Whether who has ended its side has left is for `VisitorIo` to find out.
+            .half_close(true)
             .max_buf_size(MAX_BUFFERED);
         let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
@@ -54,6 +57,7 @@ impl Serving {
             .max_concurrent_streams(MAX_HTTP2_STREAMS)
             .max_send_buf_size(MAX_BUFFERED)
             .max_header_list_size(MAX_HTTP2_HEADERS)
+            .enable_connect_protocol()
             .keep_alive_interval(config.header_read_timeout)
             .keep_alive_timeout(config.header_read_timeout);
         let header_read_timeout = config.header_read_timeout;
@@ -74,6 +78,11 @@ impl Serving {
             Admission::Inside => self.serve(io, visitor, place, shutdown).await,
             _ => self.turn_away(io, visitor, place).await,
         }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        self.forwarder.set_error_pages(pages);
     }
 
     /// Serves a connection until its end. Once `shutdown` says so, what is in progress is

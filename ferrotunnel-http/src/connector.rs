@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ferrotunnel_core::{OpenError, Stream, StreamError, Tunnel};
+use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -20,10 +20,11 @@ use hyper_util::{
 
 use crate::visitor::Visitor;
 
-/// Opens streams of one tunnel.
+/// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
 pub(crate) struct Connector {
     tunnel: Arc<Tunnel>,
+    session: SessionId,
 }
 
 /// On whose behalf streams are opened while a request of theirs is being sent. A pooled
@@ -31,8 +32,12 @@ pub(crate) struct Connector {
 pub(crate) struct Opening {
     visitor: SocketAddr,
     ingress: SocketAddr,
-    opened: Cell<bool>,
+    /// Of the last stream that was opened: where the reason is left when it breaks.
+    broke: Cell<Option<Broke>>,
 }
+
+/// Empty for as long as a stream is whole.
+pub(crate) type Broke = Arc<OnceLock<StreamError>>;
 
 tokio::task_local! {
     /// The client hands nothing of a request but its URI to the connector, but it calls the
@@ -41,18 +46,27 @@ tokio::task_local! {
 }
 
 impl Connector {
-    pub(crate) fn new(tunnel: Arc<Tunnel>) -> Self {
-        Self { tunnel }
+    pub(crate) fn new(tunnel: Arc<Tunnel>, session: SessionId) -> Self {
+        Self { tunnel, session }
+    }
+
+    pub(crate) fn open(
+        &self,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<Stream, OpenError> {
+        self.tunnel.open_at(self.session, visitor, ingress)
     }
 
     fn connect(&self) -> Result<TunnelIo, OpenError> {
+        let broke = Broke::default();
         let (visitor, ingress) = OPENING
             .try_with(|opening| {
-                opening.opened.set(true);
+                opening.broke.set(Some(broke.clone()));
                 (opening.visitor, opening.ingress)
             })
             .unwrap_or((UNKNOWN, UNKNOWN));
-        Ok(TunnelIo::new(self.tunnel.open(visitor, ingress)?))
+        Ok(TunnelIo::new(self.open(visitor, ingress)?, broke))
     }
 }
 
@@ -72,12 +86,12 @@ impl tower_service::Service<Uri> for Connector {
 
 impl Opening {
     pub(crate) fn by(visitor: &Visitor) -> Self {
-        Self { visitor: visitor.address, ingress: visitor.ingress, opened: Cell::new(false) }
+        Self { visitor: visitor.address, ingress: visitor.ingress, broke: Cell::new(None) }
     }
 
-    /// Whether a new stream was opened since.
-    pub(crate) fn opened(&self) -> bool {
-        self.opened.get()
+    /// The new stream that was opened since, if there was one.
+    pub(crate) fn opened(self) -> Option<Broke> {
+        self.broke.into_inner()
     }
 }
 
@@ -85,24 +99,20 @@ impl Opening {
 pub(crate) struct TunnelIo {
     stream: TokioIo<Stream>,
     /// Where the reason is left when the stream breaks, for those who cannot see the error.
-    broke: Option<Arc<OnceLock<StreamError>>>,
+    broke: Broke,
 }
 
 impl TunnelIo {
-    pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream: TokioIo::new(stream), broke: None }
-    }
-
-    pub(crate) fn reporting(stream: Stream, broke: Arc<OnceLock<StreamError>>) -> Self {
-        Self { stream: TokioIo::new(stream), broke: Some(broke) }
+    pub(crate) fn new(stream: Stream, broke: Broke) -> Self {
+        Self { stream: TokioIo::new(stream), broke }
     }
 
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if let (Poll::Ready(Err(error)), Some(broke)) = (&result, &self.broke)
+        if let Poll::Ready(Err(error)) = &result
             && let Some(error) = StreamError::from_io(error)
         {
             // The first reason is the true one.
-            let _ = broke.set(error.clone());
+            let _ = self.broke.set(error.clone());
         }
         result
     }

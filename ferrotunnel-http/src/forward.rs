@@ -3,26 +3,34 @@
 use std::{
     convert::Infallible,
     future::Future,
+    net::IpAddr,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
+use ferrotunnel_plugin::Chain;
 use http::{
-    Method, Request, Response, StatusCode, Uri, Version,
-    header::{CONNECTION, HOST, UPGRADE},
+    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
-use hyper::body::Incoming;
+use hyper::{
+    body::Incoming,
+    ext::{Protocol, on_informational},
+};
+use parking_lot::RwLock;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
 use crate::{
-    answer::{Form, answer},
+    access::{Checks, Judgement, Rules},
+    answer::{Asker, Form, answer},
     body::Body,
     config::HttpConfig,
+    error_pages::ErrorPages,
     forwarded,
     front::{Front, Look},
     grpc::is_grpc,
@@ -30,16 +38,20 @@ use crate::{
     host::Asked,
     https::Challenges,
     local::Local,
+    plugged::Asking,
     refusal::Refusal,
+    request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     upgrade::Wish,
     visitor::{Admission, Visitor},
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
-struct Exchange {
+pub(crate) struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
+    /// For whom a proxy asks.
+    behind: Option<Arc<Visitor>>,
 }
 
 /// What came of the attempt to forward a request.
@@ -47,10 +59,25 @@ enum Forwarded {
     Done(Result<Exchange, Refusal>),
     /// Its tunnel may be there in a moment.
     NotYet(Request<Incoming>, Moment),
+    /// The plugins are to be asked first.
+    Asking(Box<Asking>, Chain),
 }
 
-/// Done when it is worth to look again.
-type Moment = Pin<Box<dyn Future<Output = ()> + Send>>;
+/// Done when it is worth to look again, or when that is in vain.
+type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a request goes no further for now.
+enum Stop {
+    Refused(Refusal),
+    Waiting(Moment),
+}
+
+fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
+    Box::pin(async {
+        moment.await;
+        Ok(())
+    })
+}
 
 /// What became of a request so far.
 enum Begun {
@@ -58,7 +85,7 @@ enum Begun {
     /// It is not for a tunnel.
     Ours(Box<Response<Body>>),
     /// Boxed: few wait, and all would pay for it.
-    InAMoment(Pin<Box<dyn Future<Output = Result<Exchange, Refusal>> + Send>>),
+    InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
 /// Takes requests to the tunnels that their hosts name.
@@ -66,9 +93,15 @@ pub(crate) struct Forwarder {
     routes: Arc<dyn Routes>,
     front: Front,
     local: Local,
+    /// What outlives its request ends with the ingress.
+    tasks: Tasks,
+    checks: Checks,
+    proxies: TrustedProxies,
     response_timeout: Option<Duration>,
+    pub(crate) pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
+    plugins: Option<Chain>,
 }
 
 impl Forwarder {
@@ -78,10 +111,29 @@ impl Forwarder {
         challenges: Option<Challenges>,
         tasks: Tasks,
     ) -> Self {
-        let local = Local::new(routes.clone(), config, tasks);
+        let local = Local::new(routes.clone(), config, tasks.clone());
         let settled_at = config.settling.map(|time| Instant::now() + time);
+        let pages = RwLock::new(config.error_pages.clone());
+        let (response_timeout, plugins) = (config.response_timeout, config.plugins.clone());
         let front = Front { challenges, redirect: config.redirect_to_https };
-        Self { routes, front, local, response_timeout: config.response_timeout, settled_at }
+        let (checks, proxies) = (Checks::new(), config.proxies.clone());
+        Self {
+            routes,
+            front,
+            local,
+            tasks,
+            checks,
+            proxies,
+            response_timeout,
+            pages,
+            settled_at,
+            plugins,
+        }
+    }
+
+    /// Other pages from now on.
+    pub(crate) fn set_error_pages(&self, pages: ErrorPages) {
+        *self.pages.write() = pages;
     }
 
     /// Answers one request, with the local service's response or with an answer of ours.
@@ -91,81 +143,145 @@ impl Forwarder {
     pub(crate) fn answer(
         self: &Arc<Self>,
         visitor: &Arc<Visitor>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let is_last =
-            visitor.admission != Admission::Inside && request.version() != Version::HTTP_2;
+        let asker = Asker { form, id: request_id::of(request.headers_mut()) };
+        let is_http1 = request.version() != Version::HTTP_2;
+        visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
+        let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.front.look(visitor, &request) {
             Look::Ours(response) => Begun::Ours(response),
             Look::Refused(refusal) => Begun::Already(Err(refusal)),
             Look::Passes => match self.forward(visitor, request) {
                 Forwarded::Done(result) => Begun::Already(result),
                 Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                    self.clone().forward_later(visitor.clone(), request, moment),
+                    self.clone().forward_later(visitor.clone(), request, moment, asker.clone()),
+                )),
+                Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
+                    self.clone().ask_plugins(plugins, visitor.clone(), asking, asker.clone()),
                 )),
             },
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
-            let begun = match begun {
-                Begun::Already(begun) => begun,
-                Begun::InAMoment(begun) => begun.await,
+            let response = match begun {
+                Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
+                Begun::Already(Err(refusal)) => Err(refusal),
+                Begun::InAMoment(response) => response.await,
                 Begun::Ours(response) => return Ok(*response),
             };
-            let response = match begun {
-                Ok(exchange) => forwarder.finish(exchange, &visitor).await,
-                Err(refusal) => Err(refusal),
-            };
-            Ok(response.unwrap_or_else(|refusal| {
-                debug!(visitor = %visitor.address, ?refusal, "a request was not forwarded");
-                let mut response = answer(&refusal, form);
-                if is_last {
+            let mut response = response.unwrap_or_else(|refusal| {
+                let (visitor, request) = (visitor.address, &asker.id);
+                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                let mut response = answer(&refusal, &asker, &forwarder.pages.read());
+                if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = http::HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
-            }))
+            });
+            // A local service may have a name of its own for it.
+            response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            visitor.asking.store(false, Ordering::Release);
+            visitor.answers.fetch_add(1, Ordering::Release);
+            Ok(response)
         }
     }
 
-    fn forward(&self, visitor: &Arc<Visitor>, request: Request<Incoming>) -> Forwarded {
+    fn forward(&self, visitor: &Arc<Visitor>, mut request: Request<Incoming>) -> Forwarded {
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
             Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
         }
-        if *request.method() == Method::CONNECT {
+        let is_extended = request.extensions().get::<Protocol>().is_some();
+        if *request.method() == Method::CONNECT && !is_extended {
             return Forwarded::Done(Err(Refusal::Connect));
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let tunnel = match self.route(asked.as_ref()) {
-            Ok(tunnel) => tunnel,
-            Err(Refusal::NoSuchTunnel(_)) if self.is_settling() => {
-                return Forwarded::NotYet(request, Box::pin(sleep(LOOK_EVERY)));
-            }
-            Err(refusal) => return Forwarded::Done(Err(refusal)),
-        };
-        if let Some(away) = tunnel.away() {
-            return Forwarded::NotYet(request, Box::pin(away));
+        let mut routed = self.route(asked.as_ref());
+        if matches!(routed, Err(Refusal::NoSuchTunnel(_))) && self.is_settling() {
+            return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
         }
-        Forwarded::Done(self.forward_to(&tunnel, visitor, asked.as_ref(), request))
+        let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        if let Ok(tunnel) = &routed {
+            let from = behind.as_ref().unwrap_or(visitor).address.ip();
+            match self.enter(tunnel, from, request.headers_mut()) {
+                Ok(()) => {}
+                Err(Stop::Waiting(moment)) => return Forwarded::NotYet(request, moment),
+                Err(Stop::Refused(refusal)) => {
+                    if behind.is_some() {
+                        // What is logged of the answer knows the proxy only.
+                        debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                    }
+                    routed = Err(refusal);
+                }
+            }
+        }
+        if let Some(plugins) = &self.plugins {
+            let asking = Box::new(Asking { request, asked, routed, behind });
+            return Forwarded::Asking(asking, plugins.clone());
+        }
+        Forwarded::Done(routed.and_then(|tunnel| {
+            let request = request.map(Body::passing);
+            self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request)
+        }))
     }
 
-    fn forward_to(
+    /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
+    fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        let rules = self.guard(tunnel, from, headers)?;
+        if let Some(away) = tunnel.away() {
+            return Err(Stop::Waiting(done_after(away)));
+        }
+        if let Some(rules) = rules {
+            // Last, so that a request is counted once.
+            rules.pace(from).map_err(Stop::Refused)?;
+            if rules.asks_who() {
+                headers.remove(AUTHORIZATION);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the tunnel lets the visitor in. Returns its rules, if it has any.
+    fn guard<'a>(
+        &self,
+        tunnel: &'a Tunnel,
+        from: IpAddr,
+        headers: &HeaderMap,
+    ) -> Result<Option<&'a Rules>, Stop> {
+        let Some(access) = tunnel.access() else { return Ok(None) };
+        if !access.admits(from) {
+            return Err(Stop::Refused(Refusal::AddressNotAllowed));
+        }
+        let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
+        let Some(rules) = rules else { return Ok(None) };
+        match rules.judge(headers, from, tunnel.name(), &self.checks) {
+            Judgement::Pass => Ok(Some(rules)),
+            Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
+            Judgement::Checking(moment) => Err(Stop::Waiting(moment)),
+        }
+    }
+
+    pub(crate) fn forward_to(
         &self,
         tunnel: &Arc<Tunnel>,
         visitor: &Arc<Visitor>,
+        behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
-        mut request: Request<Incoming>,
+        mut request: Request<Body>,
     ) -> Result<Exchange, Refusal> {
-        let wish = Wish::of(&mut request);
+        let wish = Wish::of(&mut request)?;
         let via = match &wish {
             Some(_) => Via::Fresh,
+            None if speaks_http2(tunnel, &request) && is_told_once(tunnel) => Via::Apart,
             None if speaks_http2(tunnel, &request) => Via::Multiplexed,
+            None if is_told_once(tunnel) => Via::Once,
             None => Via::Pooled,
         };
 
@@ -176,9 +292,16 @@ impl Forwarder {
         }
         address(&mut head, via, asked)?;
 
-        let request = Request::from_parts(head, Body::passing(body));
-        let connections = self.local.connections(tunnel);
-        Ok(Exchange { sending: Sending::new(connections, via, visitor, request), wish })
+        let mut request = Request::from_parts(head, body);
+        if visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart) {
+            let visitor = visitor.clone();
+            on_informational(&mut request, move |hint| {
+                visitor.interim.push(hint.status(), hint.headers());
+            });
+        }
+        let whose = behind.as_ref().unwrap_or(visitor);
+        let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
+        Ok(Exchange { sending, wish, behind })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -191,27 +314,62 @@ impl Forwarder {
         visitor: Arc<Visitor>,
         mut request: Request<Incoming>,
         mut moment: Moment,
-    ) -> Result<Exchange, Refusal> {
+        asker: Asker,
+    ) -> Result<Response<Body>, Refusal> {
         loop {
-            moment.await;
+            moment.await?;
             match self.forward(&visitor, request) {
-                Forwarded::Done(result) => return result,
+                Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
+                Forwarded::Asking(asking, plugins) => {
+                    return Box::pin(self.ask_plugins(plugins, visitor, asking, asker)).await;
+                }
             }
         }
     }
 
-    async fn finish(
+    pub(crate) async fn finish(
         &self,
         exchange: Exchange,
-        visitor: &Visitor,
+        visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let response = pin!(exchange.sending.response(visitor));
+        let whose = exchange.behind.as_ref().unwrap_or(visitor);
+        let response = pin!(exchange.sending.response(whose, &self.local));
         let response = match self.response_timeout {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        respond(visitor, exchange.wish, response)
+        self.respond(visitor, exchange.wish, response)
+    }
+
+    fn respond(
+        &self,
+        visitor: &Visitor,
+        wish: Option<Wish>,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, Refusal> {
+        let (mut head, body) = response.into_parts();
+        let protocol = head.headers.remove(UPGRADE);
+        headers::strip_hop_by_hop(&mut head.headers);
+        head.version = Version::HTTP_11;
+        if head.status != StatusCode::SWITCHING_PROTOCOLS {
+            if wish.is_some_and(|wish| !wish.can_be_declined_with(head.status)) {
+                return Err(Refusal::BadAnswer);
+            }
+            keep_required_upgrade(&mut head, protocol);
+            return Ok(Response::from_parts(head, body));
+        }
+        // A local service that switches without having been asked cannot be followed.
+        let wish = wish.ok_or(Refusal::BadAnswer)?;
+        let mut response = Response::from_parts(head, body);
+        let upgrade = wish.granted(&mut response, protocol)?;
+        if upgrade.is_stream {
+            self.tasks.spawn(upgrade.run());
+        } else {
+            *visitor.upgrade.lock() = Some(upgrade);
+            visitor.switched.store(true, Ordering::Release);
+        }
+        Ok(response.map(|_| Body::empty()))
     }
 
     fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
@@ -233,6 +391,11 @@ fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
         || (request.version() == Version::HTTP_2 && is_grpc(request.headers()))
 }
 
+/// The local service hears at the beginning of a connection who the visitor is, so nobody else's requests may follow.
+fn is_told_once(tunnel: &Tunnel) -> bool {
+    tunnel.option("proxy-protocol").is_some()
+}
+
 fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&Asked>) {
     headers::strip_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -245,13 +408,13 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
-        Via::Pooled | Via::Fresh => {
+        Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
             // The pool wants one; HTTP/1.1 does not send it.
             Some(Authority::from_static("tunnel"))
         }
-        Via::Multiplexed => {
+        Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());
@@ -270,27 +433,6 @@ fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result
 /// Cheap to clone: it shares the visitor's bytes.
 fn path_of(uri: &Uri) -> PathAndQuery {
     uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
-}
-
-fn respond(
-    visitor: &Visitor,
-    wish: Option<Wish>,
-    response: Response<Body>,
-) -> Result<Response<Body>, Refusal> {
-    let (mut head, body) = response.into_parts();
-    let protocol = head.headers.remove(UPGRADE);
-    headers::strip_hop_by_hop(&mut head.headers);
-    head.version = Version::HTTP_11;
-    if head.status != StatusCode::SWITCHING_PROTOCOLS {
-        keep_required_upgrade(&mut head, protocol);
-        return Ok(Response::from_parts(head, body));
-    }
-    // A local service that switches without having been asked cannot be followed.
-    let wish = wish.ok_or(Refusal::BadAnswer)?;
-    let mut response = Response::from_parts(head, body);
-    let upgrade = wish.granted(&mut response, protocol);
-    *visitor.upgrade.lock() = Some(upgrade);
-    Ok(response.map(|_| Body::empty()))
 }
 
 /// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost

@@ -113,7 +113,7 @@ mod tests {
             ("/a?b=c", "app.example:8080", 443, "https://app.example/a?b=c"),
             ("/", "app.example", 8443, "https://app.example:8443/"),
             ("/", "[::1]:8080", 8443, "https://[::1]:8443/"),
-            ("http://other.example/x", "app.example", 443, "https://other.example/x"),
+            ("http://other.example/x", "other.example", 443, "https://other.example/x"),
             ("*", "app.example", 443, "https://app.example/"),
         ];
         for (uri, host, port, expected) in cases {

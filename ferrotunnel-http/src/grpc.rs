@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write as _};
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 
 use crate::{refusal::Refusal, wording::Wording};
 
@@ -20,20 +20,43 @@ pub(crate) fn is_grpc(headers: &HeaderMap) -> bool {
 pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
     match refusal {
         // 200 would tell that the connection is open.
-        Refusal::Connect => None,
+        Refusal::Connect | Refusal::Protocol => None,
         // Whoever sees the status opens another connection.
         Refusal::Misdirected => None,
         Refusal::Timeout => Some("4"),
-        Refusal::OverLimit | Refusal::Full | Refusal::OneOfTooMany => Some("8"),
+        Refusal::OverLimit
+        | Refusal::Full
+        | Refusal::OneOfTooMany
+        | Refusal::TooManyGuesses(_)
+        | Refusal::TooManyRequests(_) => Some("8"),
+        Refusal::Unauthorized(_) => Some("16"),
+        Refusal::AddressNotAllowed => Some("7"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
-        Refusal::BadHost(_) => Some("13"),
+        Refusal::BadHost(_) | Refusal::Unclear(_) | Refusal::BadBody | Refusal::PluginFailed => {
+            Some("13")
+        }
+        Refusal::Rejected(rejected) => Some(of_http(rejected.status)),
         // Unavailable: callers may try again.
         Refusal::LocalUnreachable
         | Refusal::BadAnswer
         | Refusal::SessionLost
         | Refusal::Draining
+        | Refusal::ChecksBusy
         | Refusal::TunnelClosed => Some("14"),
+    }
+}
+
+/// The code that comes closest to a status of HTTP.
+fn of_http(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::UNAUTHORIZED => "16",
+        StatusCode::FORBIDDEN => "7",
+        StatusCode::NOT_FOUND => "12",
+        StatusCode::TOO_MANY_REQUESTS => "8",
+        StatusCode::GATEWAY_TIMEOUT => "4",
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE => "14",
+        _ => "13",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Whom a request is for: `:authority` or `Host`, checked and without its port.
 
-use http::{HeaderMap, HeaderValue, Uri, Version, header::HOST};
+use http::{HeaderMap, HeaderValue, Uri, Version, header::HOST, uri::Authority};
 
 /// The authority a visitor asked for, as it was written.
 #[derive(Clone, Debug)]
@@ -24,14 +24,16 @@ pub(crate) enum BadHost {
     Malformed,
     #[error("the request target is neither a path nor a URL")]
     Target,
+    #[error("the Host header and the request target name two hosts")]
+    Differs,
 }
 
 impl Asked {
     /// Reads the authority of a request. `None` only for HTTP/1.0, which need not name a host.
     ///
-    /// An absolute request target wins over `Host` (RFC 9112, section 3.2.2), and `:authority`
-    /// does (RFC 9113, section 8.3.1); a `Host` header must be there once all the same in
-    /// HTTP/1.1.
+    /// An absolute request target and `:authority` go before `Host`, which has to say the same: who
+    /// stands before us may go by the other one (RFC 9113, section 8.3.1). A `Host` header must be
+    /// there once all the same in HTTP/1.1.
     pub(crate) fn by(
         uri: &Uri,
         headers: &HeaderMap,
@@ -50,7 +52,10 @@ impl Asked {
             return Err(BadHost::Target);
         }
         let (value, in_target) = match (uri.authority(), header) {
-            (Some(authority), _) => {
+            (Some(authority), header) => {
+                if header.is_some_and(|host| !is_same(authority, host.as_bytes())) {
+                    return Err(BadHost::Differs);
+                }
                 let value = HeaderValue::from_str(authority.as_str());
                 (value.map_err(|_| BadHost::Malformed)?, true)
             }
@@ -90,6 +95,16 @@ impl Asked {
     pub(crate) fn in_target(&self) -> bool {
         self.in_target
     }
+}
+
+/// Whether both name the same place. A port that goes without saying may be said on one side only.
+fn is_same(authority: &Authority, host: &[u8]) -> bool {
+    let bare = |text: &[u8]| {
+        let text = text.strip_suffix(b":80").or_else(|| text.strip_suffix(b":443")).unwrap_or(text);
+        text.strip_suffix(b":").unwrap_or(text).to_ascii_lowercase()
+    };
+    let whole = authority.as_str().as_bytes();
+    whole.eq_ignore_ascii_case(host) || bare(whole) == bare(host)
 }
 
 /// Length of the host in `host[:port]`, if that is what the text is.
@@ -206,11 +221,17 @@ mod tests {
     }
 
     #[test]
-    fn the_authority_of_the_target_wins() {
-        let absolute = asked(Version::HTTP_11, "http://app.example:81/x", &["other"]);
-        assert_eq!(absolute, Ok(Some("app.example".into())));
-        let http2 = asked(Version::HTTP_2, "http://app.example/x", &["other"]);
-        assert_eq!(http2, Ok(Some("app.example".into())));
+    fn the_target_and_the_host_header_name_one_host() {
+        for version in [Version::HTTP_11, Version::HTTP_2] {
+            let by = |host| asked(version, "http://app.example:81/x", &[host]);
+            assert_eq!(by("app.example:81"), Ok(Some("app.example".into())));
+            assert_eq!(by("APP.example:81"), Ok(Some("app.example".into())));
+            for other in ["other", "app.example", "app.example:82", "", "a.app.example:81"] {
+                assert_eq!(by(other), Err(BadHost::Differs), "{other}");
+            }
+            let usual = asked(version, "http://app.example/x", &["app.example:80"]);
+            assert_eq!(usual, Ok(Some("app.example".into())));
+        }
     }
 
     #[test]
@@ -221,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_user_part_in_the_target_is_refused() {
-        let result = asked(Version::HTTP_11, "http://user@app.example/", &["app.example"]);
+        let result = asked(Version::HTTP_11, "http://user@app.example/", &["user@app.example"]);
         assert_eq!(result, Err(BadHost::Malformed));
     }
 }

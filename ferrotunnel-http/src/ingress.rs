@@ -12,22 +12,25 @@ use std::{
 };
 
 use ferrotunnel_core::{
-    Crowd, Routes, Shards,
-    accept::{accept_into_places, accept_loop},
+    Crowd, Routes, Shards, TrustedProxies,
+    accept::{accept_into_places, accept_loop, arrived_at},
+    receive_announced,
+    splice::Socket,
     tasks::Tasks,
 };
 use parking_lot::Mutex;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
     time::timeout,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     config::HttpConfig,
     connection::{Serving, asked_to_stop},
+    error_pages::ErrorPages,
     forward::Forwarder,
     https::Https,
     visitor::{Admission, Visitor},
@@ -53,6 +56,7 @@ pub struct HttpIngress {
     door_places: Arc<Semaphore>,
     /// Places by where visitors come from, where those are limited.
     crowd: Option<Arc<Crowd>>,
+    proxies: TrustedProxies,
 }
 
 impl HttpIngress {
@@ -76,7 +80,18 @@ impl HttpIngress {
         let most = AtomicUsize::new(config.max_visitors);
         let door_places = Arc::new(Semaphore::new(MOST_AT_THE_DOOR));
         let drain_grace = config.drain_grace;
-        Self { serving, drain_grace, tasks, shards, places, most, door_places, crowd: None }
+        let proxies = config.proxies.clone();
+        Self {
+            serving,
+            drain_grace,
+            tasks,
+            shards,
+            places,
+            most,
+            door_places,
+            crowd: None,
+            proxies,
+        }
     }
 
     /// The same with a limit on visitors from one source; more are answered with a 429 and closed.
@@ -91,11 +106,83 @@ impl HttpIngress {
         self.most.store(most, Ordering::Relaxed);
     }
 
+    /// Other pages of the operator's from now on.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        self.serving.set_error_pages(pages);
+    }
+
     /// For a visitor who has just come, unless there are as many as there may be.
     fn place(&self) -> Option<OwnedSemaphorePermit> {
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
         let inside = Semaphore::MAX_PERMITS - self.places.available_permits();
         (inside <= self.most.load(Ordering::Relaxed)).then_some(place)
+    }
+
+    /// Who has come, with a place inside or at the door; `None` if there is neither.
+    pub(crate) fn admit(
+        &self,
+        peer: SocketAddr,
+        address: SocketAddr,
+    ) -> Option<(Visitor, OwnedSemaphorePermit)> {
+        // Over the connections of a proxy come many visitors.
+        let is_proxy = self.proxies.has(peer.ip());
+        let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
+        if let Some(crowd) = self.crowd.as_ref().filter(|_| !is_proxy) {
+            of_source = crowd.enter(peer.ip());
+            if of_source.is_none() {
+                refusal = Admission::OneOfTooMany;
+            }
+        }
+        let place = match refusal {
+            Admission::OneOfTooMany => None,
+            _ => self.place(),
+        };
+        if let Some(place) = place {
+            let visitor = Visitor::new(peer, address, Admission::Inside);
+            return Some((visitor.placed(of_source).speaking_for_others(is_proxy), place));
+        }
+        let Ok(place) = self.door_places.clone().try_acquire_owned() else {
+            debug!(visitor = %peer, "closed at once: the ingress is full");
+            return None;
+        };
+        Some((Visitor::new(peer, address, refusal), place))
+    }
+
+    /// Who comes, and where to: as a proxy says first that is trusted to say it. `None`: it does not.
+    pub(crate) async fn announced(
+        &self,
+        io: &mut TcpStream,
+        peer: SocketAddr,
+        address: SocketAddr,
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        if !self.proxies.announces(peer.ip()) {
+            return Some((peer, address));
+        }
+        match receive_announced(io, peer, address).await {
+            Ok(announced) => Some(announced),
+            Err(error) => {
+                warn!(proxy = %peer, %error, "a trusted proxy does not say for whom it comes");
+                Socket::abort_on_close(io);
+                None
+            }
+        }
+    }
+
+    /// Serves a connection of a proxy that says first for whom it comes.
+    async fn serve_announced(
+        self: Arc<Self>,
+        mut io: TcpStream,
+        peer: SocketAddr,
+        address: SocketAddr,
+        shutdown: watch::Receiver<bool>,
+    ) {
+        let Some((visitor, ingress)) = self.announced(&mut io, peer, address).await else { return };
+        if let Some((visitor, place)) = self.admit(visitor, ingress) {
+            let serving = self.serving.clone();
+            // The ingress ends what runs in it when it goes, and this is not to keep it.
+            drop(self);
+            Box::pin(serving.attend(io, visitor, place, shutdown)).await;
+        }
     }
 
     /// Accepts and serves until `shutdown` becomes true, or its sender is dropped. Then the
@@ -110,10 +197,16 @@ impl HttpIngress {
             biased;
             () = asked_to_stop(&mut stop) => {}
             () = accept_loop(listener, |io, peer| {
-                if let Some((visitor, place)) = self.admit(peer, address) {
-                    let (serving, shutdown) = (self.serving.clone(), shutdown.clone());
+                let (ingress, shutdown) = (self.clone(), shutdown.clone());
+                let address = arrived_at(&io, address);
+                let mut connections = connections.lock();
+                if self.proxies.announces(peer.ip()) {
+                    let serve = move |io| ingress.serve_announced(io, peer, address, shutdown);
+                    self.shards.serve(&mut connections, io, serve);
+                } else if let Some((visitor, place)) = self.admit(peer, address) {
+                    let serving = self.serving.clone();
                     let serve = move |io| serving.attend(io, visitor, place, shutdown);
-                    self.shards.serve(&mut connections.lock(), io, serve);
+                    self.shards.serve(&mut connections, io, serve);
                 }
             }) => {}
             () = forget_finished(&connections) => {}
@@ -132,9 +225,10 @@ impl HttpIngress {
         let address = listener.local_addr().unwrap_or(UNKNOWN);
         let connections = Mutex::new(JoinSet::new());
         let mut stop = shutdown.clone();
-        let on_connection = |io, peer, place| {
+        let on_connection = |io: TcpStream, peer: SocketAddr, place| {
             let (this, https) = (Arc::clone(&self), Arc::clone(&https));
             let shutdown = shutdown.clone();
+            let address = arrived_at(&io, address);
             let serve = move |io| https.receive(this, io, (peer, address), place, shutdown);
             self.shards.serve(&mut connections.lock(), io, serve);
         };
@@ -147,35 +241,6 @@ impl HttpIngress {
             () = forget_finished(&connections) => {}
         }
         drain(connections.into_inner(), self.drain_grace).await;
-    }
-
-    /// A visitor with its place inside, or with one at the door to be told that there is none. `None`:
-    /// not even that.
-    pub(crate) fn admit(
-        &self,
-        peer: SocketAddr,
-        address: SocketAddr,
-    ) -> Option<(Visitor, OwnedSemaphorePermit)> {
-        let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
-        if let Some(crowd) = &self.crowd {
-            of_source = crowd.enter(peer.ip());
-            if of_source.is_none() {
-                refusal = Admission::OneOfTooMany;
-            }
-        }
-        let place = match refusal {
-            Admission::OneOfTooMany => None,
-            _ => self.place(),
-        };
-        if let Some(place) = place {
-            let visitor = Visitor::new(peer, address, Admission::Inside).placed(of_source);
-            return Some((visitor, place));
-        }
-        let Ok(place) = self.door_places.clone().try_acquire_owned() else {
-            debug!(visitor = %peer, "closed at once: the ingress is full");
-            return None;
-        };
-        Some((Visitor::new(peer, address, refusal), place))
     }
 
     pub(crate) fn serving(&self) -> &Arc<Serving> {

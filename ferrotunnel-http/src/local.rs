@@ -1,4 +1,4 @@
-//! The connections to local services: each runs through a stream of its tunnel.
+//! The connections to local services: each runs through a stream of one of the sessions that have its tunnel.
 
 use std::{
     collections::HashMap,
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, Tunnel, TunnelUid, tasks::Tasks};
+use ferrotunnel_core::{OpenError, Routes, Servant, SessionId, Tunnel, TunnelUid, tasks::Tasks};
 use hyper_util::{
     client::legacy::{self, Client},
     rt::TokioTimer,
@@ -23,8 +23,9 @@ use crate::{
 
 /// The connections of all tunnels that requests have gone to.
 ///
-/// Each tunnel has its own, so that they can go when it goes: a tunnel whose client is shutting
-/// down would have to wait for idle connections otherwise.
+/// Each session that has a tunnel has its own for it. So they can go when it goes, and a client that is
+/// shutting down need not wait for idle connections; and which client a request goes to is decided for each
+/// request, whatever connections there are already.
 pub(crate) struct Local {
     routes: Arc<dyn Routes>,
     open: Arc<Open>,
@@ -34,11 +35,10 @@ pub(crate) struct Local {
     tasks: Tasks,
 }
 
-type Open = RwLock<HashMap<TunnelUid, Arc<Connections>>>;
+type Open = RwLock<HashMap<(TunnelUid, SessionId), Arc<Connections>>>;
 
-/// The connections to the local service of one tunnel.
+/// The connections to the local service of one tunnel by one session.
 pub(crate) struct Connections {
-    pub(crate) tunnel: Arc<Tunnel>,
     /// Keeps HTTP/1.1 connections for the next request.
     pub(crate) pooled: Client<Connector, Body>,
     /// Opens an HTTP/1.1 connection for each request.
@@ -62,37 +62,48 @@ impl Local {
         Self { routes, open: Arc::default(), builder, pool_max_idle, idle, tasks }
     }
 
-    pub(crate) fn connections(&self, tunnel: &Arc<Tunnel>) -> Arc<Connections> {
-        if let Some(connections) = self.open.read().get(&tunnel.uid()) {
+    /// The connections over which the tunnel's next request goes. It counts as open while the servant lives.
+    pub(crate) fn choose(
+        &self,
+        tunnel: &Arc<Tunnel>,
+    ) -> Result<(Arc<Connections>, Servant), OpenError> {
+        let servant = tunnel.choose().ok_or(OpenError::SessionClosed)?;
+        Ok((self.connections(tunnel, servant.session()), servant))
+    }
+
+    fn connections(&self, tunnel: &Arc<Tunnel>, session: SessionId) -> Arc<Connections> {
+        let key = (tunnel.uid(), session);
+        if let Some(connections) = self.open.read().get(&key) {
             return connections.clone();
         }
         let mut open = self.open.write();
         if open.is_empty() {
             self.tasks.spawn(forget_gone(Arc::downgrade(&self.open), self.routes.clone()));
         }
-        open.entry(tunnel.uid()).or_insert_with(|| self.connect_to(tunnel)).clone()
+        open.entry(key).or_insert_with(|| self.connect_to(tunnel, session)).clone()
     }
 
-    fn connect_to(&self, tunnel: &Arc<Tunnel>) -> Arc<Connections> {
-        let connector = Connector::new(tunnel.clone());
+    fn connect_to(&self, tunnel: &Arc<Tunnel>, session: SessionId) -> Arc<Connections> {
+        let connector = Connector::new(tunnel.clone(), session);
         let mut builder = self.builder.clone();
         Arc::new(Connections {
-            tunnel: tunnel.clone(),
             pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
-            fresh: builder.pool_max_idle_per_host(0).build(connector),
-            multiplexed: Multiplexed::new(tunnel.clone(), self.idle, self.tasks.clone()),
+            fresh: builder.pool_max_idle_per_host(0).build(connector.clone()),
+            multiplexed: Multiplexed::new(connector, self.idle, self.tasks.clone()),
         })
     }
 }
 
-/// Closes the idle connections of tunnels that have left. Runs while there are any.
+/// Closes the idle connections of tunnels and sessions that have left. Runs while there are any.
 async fn forget_gone(open: Weak<Open>, routes: Arc<dyn Routes>) {
     let mut tick = tokio::time::interval(FORGET_AFTER);
     loop {
         tick.tick().await;
         let Some(open) = open.upgrade() else { return };
         let mut open = open.write();
-        open.retain(|uid, _| routes.tunnel(*uid).is_some());
+        open.retain(|(uid, session), _| {
+            routes.tunnel(*uid).is_some_and(|tunnel| tunnel.is_with(*session))
+        });
         if open.is_empty() {
             return;
         }

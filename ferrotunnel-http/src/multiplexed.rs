@@ -7,13 +7,13 @@ use std::{
     future::{Future as _, poll_fn},
     pin::Pin,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use ferrotunnel_core::{StreamError, Tunnel, tasks::Tasks};
+use ferrotunnel_core::tasks::Tasks;
 use http::{Request, Response};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::TokioTimer;
@@ -22,13 +22,17 @@ use tokio::time::sleep;
 use tracing::debug;
 
 use crate::{
-    body::Body, connector::TunnelIo, executor::Executor, in_flight::InFlight, refusal::Refusal,
+    body::Body,
+    connector::{Broke, Connector, TunnelIo},
+    executor::Executor,
+    in_flight::InFlight,
+    refusal::Refusal,
     visitor::Visitor,
 };
 
-/// The connections to the local service of one tunnel. Each leaves the list when it ends.
+/// The connections to the local service of one tunnel by one session. Each leaves the list when it ends.
 pub(crate) struct Multiplexed {
-    tunnel: Arc<Tunnel>,
+    connector: Connector,
     connections: Arc<Mutex<Vec<Shared>>>,
     builder: http2::Builder<Executor>,
     /// How long a connection may rest.
@@ -44,18 +48,29 @@ struct Shared {
     begun: Arc<AtomicUsize>,
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
-    broke: Arc<OnceLock<StreamError>>,
+    broke: Broke,
 }
 
 impl Multiplexed {
-    pub(crate) fn new(tunnel: Arc<Tunnel>, idle: Duration, tasks: Tasks) -> Self {
+    pub(crate) fn new(connector: Connector, idle: Duration, tasks: Tasks) -> Self {
         let mut builder = http2::Builder::new(Executor(tasks.clone()));
         builder
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(SEND_BUFFER);
-        Self { tunnel, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
+        Self { connector, connections: Arc::default(), builder, idle: idle.max(LEAST_IDLE), tasks }
+    }
+
+    /// The same tunnel with connections of its own.
+    pub(crate) fn apart(&self) -> Self {
+        Self {
+            connector: self.connector.clone(),
+            connections: Arc::default(),
+            builder: self.builder.clone(),
+            idle: self.idle,
+            tasks: self.tasks.clone(),
+        }
     }
 
     pub(crate) async fn send(
@@ -85,9 +100,10 @@ impl Multiplexed {
         if let Some(leased) = self.lease_open() {
             return Ok(leased);
         }
-        let stream = self.tunnel.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
-        let broke = Arc::new(OnceLock::new());
-        let io = TunnelIo::reporting(stream, broke.clone());
+        let stream =
+            self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let broke = Broke::default();
+        let io = TunnelIo::new(stream, broke.clone());
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::wording::Wording;
 
-pub(crate) fn page(wording: &Wording) -> String {
+pub(crate) fn page(wording: &Wording, id: &str) -> String {
     let Wording { status, kind, title, detail, advice } = wording;
     let code = status.as_u16();
     let mut page = String::with_capacity(STYLE.len() + 1024);
@@ -20,13 +20,15 @@ pub(crate) fn page(wording: &Wording) -> String {
     }
     let _ = write!(
         page,
-        "<p>{advice}</p>\n<footer>{code} {kind} &middot; FerroTunnel</footer>\n</main>\n</html>\n"
+        "<p>{advice}</p>\n<footer>{code} {kind} &middot; request {} &middot; FerroTunnel</footer>\n\
+         </main>\n</html>\n",
+        Escaped(id)
     );
     page
 }
 
 /// Text of a visitor inside a page.
-struct Escaped<'a>(&'a str);
+pub(crate) struct Escaped<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -61,8 +63,8 @@ mod tests {
     #[test]
     fn a_host_name_cannot_bring_markup_into_the_page() {
         let refusal = Refusal::NoSuchTunnel("<script>alert('x')</script>&".into());
-        let page = page(&Wording::of(&refusal));
-        assert!(!page.contains("<script"), "{page}");
+        let page = page(&Wording::of(&refusal), "<1>");
+        assert!(!page.contains("<script") && page.contains("request &lt;1&gt; "), "{page}");
         assert!(page.contains("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;"), "{page}");
     }
 }

@@ -3,20 +3,38 @@
 use std::{error::Error, io};
 
 use ferrotunnel_core::{OpenError, ResetCode, StreamError};
+use ferrotunnel_plugin::BrokenOff;
+use http::StatusCode;
 
-use crate::host::BadHost;
+use crate::{framing::Unclear, host::BadHost};
 
 /// Why a visitor gets an answer of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// The request does not say, or not clearly, whom it is for.
     BadHost(BadHost),
+    /// Somebody could see the ends of the message elsewhere.
+    Unclear(Unclear),
+    /// The body of the request broke off, or is none.
+    BadBody,
     /// CONNECT: this is no forward proxy.
     Connect,
     /// The connection is another host's: its certificate is not for the one that was asked for.
     Misdirected,
+    /// CONNECT to something that is neither a place nor a WebSocket.
+    Protocol,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
+    /// The tunnel does not let in visitors from this address.
+    AddressNotAllowed,
+    /// The visitor has not shown who it is, or not rightly.
+    Unauthorized(Challenge),
+    /// Too many wrong passwords came from its source; it may try again after so many seconds.
+    TooManyGuesses(u64),
+    /// The passwords of too many others are being checked.
+    ChecksBusy,
+    /// More requests of its source than the tunnel takes; it may come again after so many seconds.
+    TooManyRequests(u64),
     /// The local service refused the connection.
     LocalUnreachable,
     /// The local service broke off, or what it said is no HTTP.
@@ -35,6 +53,30 @@ pub(crate) enum Refusal {
     TunnelClosed,
     /// The local service took too long.
     Timeout,
+    /// A plugin says no.
+    Rejected(Box<Rejected>),
+    /// A plugin did not work.
+    PluginFailed,
+}
+
+/// How a plugin says no.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rejected {
+    /// From 400 to 599.
+    pub(crate) status: StatusCode,
+    /// For the visitor.
+    pub(crate) reason: String,
+}
+
+/// How a visitor may show who it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    /// What for: the name of the tunnel.
+    pub(crate) realm: Box<str>,
+    /// By a user name and a password.
+    pub(crate) basic: bool,
+    /// By a bearer token.
+    pub(crate) bearer: bool,
 }
 
 impl Refusal {
@@ -42,8 +84,22 @@ impl Refusal {
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut next = Some(error);
         while let Some(error) = next {
+            if error.is::<BrokenOff>() {
+                return Self::Rejected(Box::new(Rejected {
+                    status: StatusCode::BAD_REQUEST,
+                    reason: "The body of the request was not let through to its end.".to_owned(),
+                }));
+            }
             if let Some(open) = error.downcast_ref::<OpenError>() {
                 return Self::from(*open);
+            }
+            if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+                // Unless a plugin broke it off.
+                return error
+                    .source()
+                    .map(Self::of)
+                    .filter(Self::is_rejected)
+                    .unwrap_or(Self::BadBody);
             }
             let of_stream = error.downcast_ref::<io::Error>().and_then(StreamError::from_io);
             if let Some(stream) = of_stream {
@@ -52,6 +108,18 @@ impl Refusal {
             next = error.source();
         }
         Self::BadAnswer
+    }
+}
+
+impl Refusal {
+    fn is_rejected(&self) -> bool {
+        matches!(self, Self::Rejected(_))
+    }
+
+    /// Whether it is not clear what the visitor has said, so that nothing behind it can be taken for
+    /// a request.
+    pub(crate) fn is_doubt(&self) -> bool {
+        matches!(self, Self::BadHost(_) | Self::Unclear(_) | Self::BadBody)
     }
 }
 

@@ -7,13 +7,14 @@ use std::{
     sync::Arc,
 };
 
+use ferrotunnel_core::{Servant, Tunnel};
 use http::{Method, Request, Response};
 use hyper_util::client::legacy;
 
 use crate::{
     body::Body,
     connector::{OPENING, Opening},
-    local::Connections,
+    local::{Connections, Local},
     refusal::Refusal,
     visitor::Visitor,
 };
@@ -25,39 +26,133 @@ pub(crate) enum Via {
     Pooled,
     /// A new HTTP/1.1 connection that is not kept.
     Fresh,
+    /// The same for a request that may be sent again: its local service is told of one visitor only.
+    Once,
     /// A shared HTTP/2 connection.
     Multiplexed,
+    /// A new HTTP/2 connection for that request alone.
+    Apart,
 }
 
 /// A request that waits for its response. Small, because every visitor's connection keeps room
 /// for one.
-pub(crate) enum Sending {
-    Pooled(legacy::ResponseFuture, Option<Spare>),
+pub(crate) struct Sending {
+    call: Call,
+    /// For a second time, if that is allowed.
+    spare: Option<Box<Spare>>,
+    servant: Servant,
+}
+
+enum Call {
+    Pooled(legacy::ResponseFuture),
     Fresh(legacy::ResponseFuture),
     Multiplexed(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
-/// A request that may be sent a second time, and the connections to do so.
-pub(crate) struct Spare {
-    request: Box<Request<Body>>,
-    connections: Arc<Connections>,
+/// A request that may be sent a second time.
+struct Spare {
+    request: Request<Body>,
+    tunnel: Arc<Tunnel>,
+    via: Via,
+}
+
+/// What came of a call.
+enum Called {
+    Answered(Response<Body>),
+    Failed {
+        refusal: Refusal,
+        /// A connection that had been kept ended, maybe before the request was heard.
+        was_stale: bool,
+    },
 }
 
 impl Sending {
     /// The request goes out when [`Sending::response`] is awaited.
     pub(crate) fn new(
+        local: &Local,
+        tunnel: &Arc<Tunnel>,
+        via: Via,
+        visitor: &Arc<Visitor>,
+        request: Request<Body>,
+    ) -> Result<Self, Refusal> {
+        let (connections, servant) = local.choose(tunnel)?;
+        let may_be_repeated = is_repeatable(request.method()) || tunnel.is_shared();
+        let spare = may_be_repeated.then(|| copy(&request)).flatten();
+        let spare =
+            spare.map(|request| Box::new(Spare { request, tunnel: Arc::clone(tunnel), via }));
+        Ok(Self { call: Call::new(connections, via, visitor, request), spare, servant })
+    }
+
+    /// Returns as soon as the head of the response is there.
+    ///
+    /// A local service may hang up on an idle connection while a request is on its way there; the
+    /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
+    /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
+    /// can be if they have no body. It is done over a connection that cannot be stale. In a group
+    /// any request without a body is repeated when a member has not reached its local service, which
+    /// therefore has heard nothing of it: then it is another's turn.
+    pub(crate) async fn response(
+        self,
+        visitor: &Arc<Visitor>,
+        local: &Local,
+    ) -> Result<Response<Body>, Refusal> {
+        let Self { call, spare, servant } = self;
+        match (call.answer(visitor).await, spare) {
+            (Called::Answered(response), _) => Ok(response.map(|body| body.served_by(servant))),
+            (Called::Failed { refusal, .. }, None) => Err(refusal),
+            // Boxed: few fail, and all would pay for it.
+            (Called::Failed { refusal, was_stale }, Some(spare)) => {
+                Box::pin(spare.repeat(refusal, was_stale, visitor, local)).await
+            }
+        }
+    }
+}
+
+impl Spare {
+    async fn repeat(
+        self,
+        mut refusal: Refusal,
+        mut was_stale: bool,
+        visitor: &Arc<Visitor>,
+        local: &Local,
+    ) -> Result<Response<Body>, Refusal> {
+        let fresh = match self.via {
+            Via::Pooled | Via::Fresh | Via::Once => Via::Fresh,
+            via @ (Via::Multiplexed | Via::Apart) => via,
+        };
+        // One that was stale may be followed by members that do not reach their service.
+        for _ in 0..MOST_REPEATS {
+            let may_follow = (was_stale && is_repeatable(self.request.method()))
+                || (refusal == Refusal::LocalUnreachable && self.tunnel.is_shared());
+            let Some(request) = copy(&self.request).filter(|_| may_follow) else { break };
+            let (connections, servant) = local.choose(&self.tunnel)?;
+            match Call::new(connections, fresh, visitor, request).answer(visitor).await {
+                Called::Answered(response) => {
+                    return Ok(response.map(|body| body.served_by(servant)));
+                }
+                Called::Failed { refusal: again, .. } => (refusal, was_stale) = (again, false),
+            }
+        }
+        Err(refusal)
+    }
+}
+
+impl Call {
+    fn new(
         connections: Arc<Connections>,
         via: Via,
         visitor: &Arc<Visitor>,
         request: Request<Body>,
     ) -> Self {
         match via {
-            Via::Pooled => {
-                let spare = copy(&request);
-                let call = connections.pooled.request(request);
-                Self::Pooled(call, spare.map(|request| Spare { request, connections }))
+            Via::Pooled => Self::Pooled(connections.pooled.request(request)),
+            Via::Fresh | Via::Once => Self::Fresh(connections.fresh.request(request)),
+            Via::Apart => {
+                let visitor = visitor.clone();
+                Self::Multiplexed(Box::pin(async move {
+                    connections.multiplexed.apart().send(&visitor, request).await
+                }))
             }
-            Via::Fresh => Self::Fresh(connections.fresh.request(request)),
             Via::Multiplexed => {
                 let visitor = visitor.clone();
                 Self::Multiplexed(Box::pin(async move {
@@ -67,38 +162,31 @@ impl Sending {
         }
     }
 
-    /// Returns as soon as the head of the response is there.
-    ///
-    /// A local service may hang up on an idle connection while a request is on its way there; the
-    /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
-    /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
-    /// can be if they have no body. It is done over a connection that cannot be stale. In a group
-    /// it is done as well when a member has not reached its local service: then it is another's turn.
-    pub(crate) async fn response(self, visitor: &Visitor) -> Result<Response<Body>, Refusal> {
-        let (call, spare) = match self {
-            Self::Multiplexed(exchange) => return exchange.await,
-            Self::Fresh(call) => (call, None),
-            Self::Pooled(call, spare) => (call, spare),
+    async fn answer(self, visitor: &Visitor) -> Called {
+        let (call, may_be_kept) = match self {
+            Self::Multiplexed(exchange) => {
+                return match exchange.await {
+                    Ok(response) => Called::Answered(response),
+                    Err(refusal) => Called::Failed { refusal, was_stale: false },
+                };
+            }
+            Self::Fresh(call) => (call, false),
+            Self::Pooled(call) => (call, true),
         };
         let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
-        let mut result = call.as_mut().await;
-        let mut was_kept = !call.take_value().is_some_and(|opening| opening.opened());
-        // One that was stale may be followed by a member that does not reach its service.
-        let mut tries = MOST_REPEATS;
-        while let (Err(error), Some(spare)) = (&result, &spare)
-            && tries > 0
-            && ((was_kept && broke_off(error))
-                || (spare.connections.tunnel.is_shared()
-                    && Refusal::of(error) == Refusal::LocalUnreachable))
-            && let Some(request) = copy(&spare.request)
-        {
-            (tries, was_kept) = (tries - 1, false);
-            let again = spare.connections.fresh.request(*request);
-            result = OPENING.scope(Opening::by(visitor), again).await;
-        }
-        match result {
-            Ok(response) => Ok(response.map(Body::passing)),
-            Err(error) => Err(Refusal::of(&error)),
+        match call.as_mut().await {
+            Ok(response) => Called::Answered(response.map(Body::passing)),
+            Err(error) => {
+                let opened = call.take_value().and_then(Opening::opened);
+                let was_stale = may_be_kept && opened.is_none() && broke_off(&error);
+                // A stream may break before the request is handed to it. Then only the stream knows why.
+                let reason = opened.as_ref().and_then(|broke| broke.get());
+                let refusal = match Refusal::of(&error) {
+                    Refusal::BadAnswer => reason.map_or(Refusal::BadAnswer, Refusal::from),
+                    other => other,
+                };
+                Called::Failed { refusal, was_stale }
+            }
         }
     }
 }
@@ -106,11 +194,14 @@ impl Sending {
 /// How often a request is sent again at most.
 const MOST_REPEATS: u32 = 3;
 
-/// A copy of a request that may be sent twice. It shares names and values with the original.
-fn copy(request: &Request<Body>) -> Option<Box<Request<Body>>> {
-    let repeatable = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
-        && http_body::Body::is_end_stream(request.body());
-    if !repeatable {
+/// Whether nothing is done twice when a service hears it twice.
+fn is_repeatable(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// A copy of a request that has no body. It shares names and values with the original.
+fn copy(request: &Request<Body>) -> Option<Request<Body>> {
+    if !http_body::Body::is_end_stream(request.body()) {
         return None;
     }
     let mut copy = Request::new(Body::empty());
@@ -118,7 +209,7 @@ fn copy(request: &Request<Body>) -> Option<Box<Request<Body>>> {
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(Box::new(copy))
+    Some(copy)
 }
 
 /// Whether the connection ended, as opposed to an answer that made no sense.

@@ -1,45 +1,76 @@
-//! Requests that turn their connection into something else (WebSocket and any other `Upgrade` of
-//! HTTP/1.1): once both sides have agreed, bytes pass untouched.
+//! Requests that turn their connection into something else: WebSocket and any other `Upgrade` of HTTP/1.1, and WebSocket
+//! over HTTP/2 (RFC 8441), which is an `Upgrade` of HTTP/1.1 for the local service. Once both sides have agreed, bytes
+//! pass untouched.
 
 use ferrotunnel_core::splice::{Io, splice};
 use http::{
-    HeaderMap, HeaderValue, Request, Response, Version,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, UPGRADE},
 };
-use hyper::upgrade::OnUpgrade;
+use hyper::{ext::Protocol, upgrade::OnUpgrade};
 use hyper_util::rt::TokioIo;
 use tracing::debug;
 
-use crate::headers::has_token;
+use crate::{
+    headers::has_token,
+    refusal::Refusal,
+    websocket::{Key, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY},
+};
 
-/// What a visitor asked its connection to become.
+/// What a visitor asked its connection, or one stream of it, to become.
 pub(crate) struct Wish {
     protocol: HeaderValue,
     visitor: OnUpgrade,
+    /// The visitor asked over HTTP/2, and it is us who make the handshake.
+    key: Option<Key>,
 }
 
 /// Both ends of a connection that changes its protocol.
 pub(crate) struct Upgrade {
     visitor: OnUpgrade,
     local: OnUpgrade,
+    /// It is a stream of the visitor's connection, which goes on beside it.
+    pub(crate) is_stream: bool,
 }
 
 impl Wish {
     /// Takes the wish out of a request, if there is one that may be forwarded.
-    pub(crate) fn of<B>(request: &mut Request<B>) -> Option<Self> {
+    pub(crate) fn of<B>(request: &mut Request<B>) -> Result<Option<Self>, Refusal> {
+        if *request.method() == Method::CONNECT {
+            return Self::over_http2(request).map(Some);
+        }
         let headers = request.headers();
-        let protocol = headers.get(UPGRADE)?.clone();
+        let Some(protocol) = headers.get(UPGRADE).cloned() else { return Ok(None) };
         // h2c would let the visitor speak to the local service behind our back (RFC 9113 drops
         // it), and HTTP/2 and HTTP/1.0 know no Upgrade.
         let forwarded = request.version() == Version::HTTP_11
             && has_token(headers, &CONNECTION, "upgrade")
             && !has_token(headers, &UPGRADE, "h2c");
-        forwarded.then(|| Self { protocol, visitor: hyper::upgrade::on(request) })
+        let wish = || Self { protocol, visitor: hyper::upgrade::on(request), key: None };
+        Ok(forwarded.then(wish))
+    }
+
+    /// An extended CONNECT; it becomes the GET that a local service over HTTP/1.1 expects.
+    fn over_http2<B>(request: &mut Request<B>) -> Result<Self, Refusal> {
+        match request.extensions_mut().remove::<Protocol>() {
+            // This is no forward proxy.
+            None => return Err(Refusal::Connect),
+            Some(protocol) if protocol.as_str().eq_ignore_ascii_case(WEBSOCKET) => {}
+            Some(_) => return Err(Refusal::Protocol),
+        }
+        let key = Key::pick().ok_or(Refusal::OverLimit)?;
+        let visitor = hyper::upgrade::on(&mut *request);
+        *request.method_mut() = Method::GET;
+        let protocol = HeaderValue::from_static(WEBSOCKET);
+        Ok(Self { protocol, visitor, key: Some(key) })
     }
 
     /// Says it again to the local service, after the headers of the visitor's hop were stripped.
     pub(crate) fn repeat(&self, headers: &mut HeaderMap) {
         set(headers, self.protocol.clone());
+        if let Some(key) = self.key.as_ref().and_then(Key::value) {
+            headers.insert(SEC_WEBSOCKET_KEY, key);
+        }
     }
 
     /// Agrees with the local service's 101. `protocol` is the `Upgrade` header it came with.
@@ -47,9 +78,22 @@ impl Wish {
         self,
         response: &mut Response<B>,
         protocol: Option<HeaderValue>,
-    ) -> Upgrade {
-        set(response.headers_mut(), protocol.unwrap_or(self.protocol));
-        Upgrade { visitor: self.visitor, local: hyper::upgrade::on(response) }
+    ) -> Result<Upgrade, Refusal> {
+        let is_stream = self.key.is_some();
+        if let Some(key) = &self.key {
+            if !key.is_accepted_by(response.headers_mut().remove(SEC_WEBSOCKET_ACCEPT).as_ref()) {
+                return Err(Refusal::BadAnswer);
+            }
+            *response.status_mut() = StatusCode::OK;
+        } else {
+            set(response.headers_mut(), protocol.unwrap_or(self.protocol));
+        }
+        Ok(Upgrade { visitor: self.visitor, local: hyper::upgrade::on(response), is_stream })
+    }
+
+    /// Whether an answer other than 101 may be passed on. To a CONNECT every 2xx says that it is granted.
+    pub(crate) fn can_be_declined_with(&self, status: StatusCode) -> bool {
+        self.key.is_none() || !status.is_success()
     }
 }
 
@@ -69,6 +113,9 @@ impl Upgrade {
     }
 }
 
+/// As a protocol of HTTP/1.1 and of HTTP/2 alike.
+const WEBSOCKET: &str = "websocket";
+
 fn set(headers: &mut HeaderMap, protocol: HeaderValue) {
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, protocol);
@@ -85,7 +132,7 @@ mod tests {
             .header("upgrade", upgrade)
             .body(())
             .unwrap();
-        Wish::of(&mut request).is_some()
+        Wish::of(&mut request).unwrap().is_some()
     }
 
     #[test]

@@ -2,14 +2,17 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
 };
 
 use ferrotunnel_core::CrowdSeat;
 use http::HeaderValue;
 use parking_lot::Mutex;
 
-use crate::{https::Certificate, upgrade::Upgrade};
+use crate::{https::Certificate, interim::Interim, upgrade::Upgrade};
 
 pub(crate) struct Visitor {
     pub(crate) address: SocketAddr,
@@ -22,11 +25,20 @@ pub(crate) struct Visitor {
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
     /// owns the connection. HTTP/1.1 only, where a connection is upgraded at most once.
     pub(crate) upgrade: Mutex<Option<Upgrade>>,
+    /// A request over HTTP/1.1 waits for the head of its answer.
+    pub(crate) asking: AtomicBool,
+    pub(crate) interim: Interim,
+    /// Answers whose head there is, over HTTP/1.
+    pub(crate) answers: AtomicUsize,
+    /// It has been agreed that the connection carries something else than HTTP/1.
+    pub(crate) switched: AtomicBool,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
     pub(crate) timed_out: AtomicBool,
     pub(crate) admission: Admission,
     /// How it came over TLS.
     pub(crate) secured: Option<Secured>,
+    /// It is a proxy that says for whom it asks, and is believed.
+    pub(crate) speaks_for_others: bool,
     /// Its place among those of its source, where that is limited.
     _place: Option<CrowdSeat>,
 }
@@ -66,11 +78,21 @@ impl Visitor {
             forwarded_for,
             forwarded_prefix,
             upgrade: Mutex::new(None),
+            asking: AtomicBool::new(false),
+            interim: Interim::default(),
+            answers: AtomicUsize::new(0),
+            switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             admission,
             secured: None,
+            speaks_for_others: false,
             _place: None,
         }
+    }
+
+    /// Its address, which for IPv4 is one on every listener.
+    pub(crate) fn canonical(&self) -> SocketAddr {
+        SocketAddr::new(self.address.ip().to_canonical(), self.address.port())
     }
 
     /// The same over TLS.
@@ -83,6 +105,11 @@ impl Visitor {
     /// Value of `X-Forwarded-Proto`.
     pub(crate) fn scheme(&self) -> &'static str {
         if self.secured.is_some() { "https" } else { "http" }
+    }
+
+    /// The same as a proxy that is believed, or not.
+    pub(crate) fn speaking_for_others(self, speaks_for_others: bool) -> Self {
+        Self { speaks_for_others, ..self }
     }
 
     /// The same with its place among those of its source.

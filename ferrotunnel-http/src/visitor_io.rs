@@ -1,8 +1,9 @@
 //! A visitor's connection as hyper sees it: what was read ahead comes first, and what was cut off
-//! does not look whole.
+//! does not look whole. What can be read in two ways does not come through.
 
 use std::{
     io::{self, IoSlice},
+    mem,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
@@ -11,14 +12,52 @@ use std::{
 use bytes::{Buf, Bytes};
 use ferrotunnel_core::splice::Socket;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tracing::debug;
 
-use crate::visitor::Visitor;
+use crate::{
+    answer::last_words,
+    framing::{Framing, Unclear},
+    interim::PROCESSING,
+    leaving::Leaving,
+    refusal::Refusal,
+    visitor::Visitor,
+};
 
 pub(crate) struct VisitorIo<T: Socket> {
     read_ahead: Bytes,
     io: T,
-    /// Whose connection ends with RST, not FIN, if it is dropped as it is now.
-    cut: Option<Arc<Visitor>>,
+    http1: Option<Http1>,
+}
+
+/// What there is to know while HTTP/1 is spoken.
+struct Http1 {
+    visitor: Arc<Visitor>,
+    framing: Framing,
+    /// Ends with RST, not FIN, if it is dropped as it is now.
+    cut: bool,
+    /// hyper has flushed all it had to say: what it says next is the beginning of something.
+    is_flushed: bool,
+    /// hyper waits for bytes, and so sees by itself when there are no more.
+    reads: bool,
+    side: Side,
+    leaving: Option<Leaving>,
+    /// What is being written between two words of hyper's.
+    between: Bytes,
+    refused: Option<Unclear>,
+    /// What hyper reads in place of what was refused, until it has been read.
+    spoiler: &'static [u8],
+    /// What is said in place of hyper's word about the spoiler, and then nothing more.
+    last_words: Option<Bytes>,
+}
+
+/// The visitor's side of the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Open,
+    /// It has ended, and hyper has not asked since.
+    Ended,
+    /// hyper knows.
+    Closed,
 }
 
 impl<T: Socket> VisitorIo<T> {
@@ -28,19 +67,162 @@ impl<T: Socket> VisitorIo<T> {
     ///
     /// A visitor that sent no request in time is let go with FIN ([`Visitor::timed_out`]): RST
     /// would throw away what the kernel has yet to send of earlier answers.
+    ///
+    /// What can be read in two ways ([`Framing`]) does not reach hyper.
     pub(crate) fn http1(io: T, read_ahead: Bytes, visitor: Arc<Visitor>) -> Self {
-        Self { read_ahead, io, cut: Some(visitor) }
+        let http1 = Http1 {
+            visitor,
+            framing: Framing::default(),
+            cut: true,
+            is_flushed: true,
+            reads: false,
+            side: Side::Open,
+            leaving: None,
+            between: Bytes::new(),
+            refused: None,
+            spoiler: b"",
+            last_words: None,
+        };
+        Self { read_ahead, io, http1: Some(http1) }
     }
 
     /// A connection that just ends: frames have told what is whole.
     pub(crate) fn http2(io: T, read_ahead: Bytes) -> Self {
-        Self { read_ahead, io, cut: None }
+        Self { read_ahead, io, http1: None }
+    }
+
+    /// Writes what comes before the next word of hyper's.
+    fn poll_before(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
+        let visitor = &http1.visitor;
+        if http1.between.is_empty() && !visitor.switched.load(Ordering::Relaxed) {
+            if http1.is_flushed {
+                http1.between = visitor.interim.take(cx.waker());
+            } else if !visitor.asking.load(Ordering::Acquire) {
+                // It is in the middle of the answer.
+                visitor.interim.clear();
+            }
+        }
+        while !http1.between.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, &http1.between))?;
+            http1.between.advance(written);
+            if let Some(leaving) = &mut http1.leaving {
+                leaving.sent();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Sees to it that a visitor who leaves is noticed, while hyper waits for others than the visitor.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(http1) = &mut self.http1 else { return Ok(()) };
+        let reads = mem::take(&mut http1.reads);
+        if http1.visitor.switched.load(Ordering::Relaxed) || http1.refused.is_some() {
+            return Ok(());
+        }
+        if !reads && http1.side == Side::Open && self.read_ahead.is_empty() {
+            let mut next = [0; READ_AHEAD];
+            let mut next = ReadBuf::new(&mut next);
+            match Pin::new(&mut self.io).poll_read(cx, &mut next) {
+                Poll::Ready(Ok(())) if !next.filled().is_empty() => {
+                    self.read_ahead = Bytes::copy_from_slice(next.filled());
+                }
+                Poll::Ready(Ok(())) => {
+                    http1.side = Side::Ended;
+                    http1.leaving = Some(Leaving::watch());
+                    if http1.visitor.asking.load(Ordering::Acquire) {
+                        http1.between = [&http1.between, PROCESSING].concat().into();
+                    }
+                    // hyper may be about to ask, and then there is nothing to find out.
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {}
+            }
+        }
+        if let Some(leaving) = &mut http1.leaving
+            && let Poll::Ready(has_left) = leaving.poll(&self.io, cx)
+        {
+            http1.leaving = None;
+            if has_left {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Says its last words in place of what hyper has to say, and then swallows that. `None`: hyper has the word.
+    fn poll_last_words(
+        &mut self,
+        cx: &mut Context<'_>,
+        first: &[u8],
+        size: usize,
+    ) -> Option<Poll<io::Result<usize>>> {
+        let http1 = self.http1.as_mut()?;
+        if let Some(leaving) = &mut http1.leaving {
+            leaving.sent();
+        }
+        let begins = mem::take(&mut http1.is_flushed);
+        if let (Some(why), true) = (http1.refused, begins && http1.last_words.is_none()) {
+            // It may still be at an earlier answer; then its own word about the spoiler will do.
+            if first.starts_with(b"HTTP/1.1 400 ") {
+                http1.last_words = Some(last_words(&Refusal::Unclear(why)));
+            }
+        }
+        let words = http1.last_words.as_mut()?;
+        while !words.is_empty() {
+            match Pin::new(&mut self.io).poll_write(cx, words) {
+                Poll::Ready(Ok(count)) => words.advance(count),
+                other => return Some(other),
+            }
+        }
+        Some(Poll::Ready(Ok(size)))
+    }
+}
+
+impl Http1 {
+    /// Follows what hyper is about to read. Returns how much of it hyper may have.
+    fn follow(&mut self, bytes: &[u8]) -> usize {
+        match self.framing.follow(bytes) {
+            Ok(count) => count,
+            Err(stopped) => {
+                debug!(visitor = %self.visitor.address, why = %stopped.why, "a request was refused");
+                self.refused = Some(stopped.why);
+                self.spoiler = SPOILER;
+                stopped.good
+            }
+        }
+    }
+
+    /// Whether it ended with an answer that declined an upgrade. hyper hands such a connection on, without an
+    /// orderly close, to those who wait for the upgrade, and nobody does. Answers to those requests have an end
+    /// of their own.
+    fn is_declined(&self) -> bool {
+        let is_answered = self.visitor.answers.load(Ordering::Acquire) >= self.framing.heads();
+        let switched = self.visitor.switched.load(Ordering::Acquire);
+        self.framing.is_undecided() && self.is_flushed && is_answered && !switched
+    }
+
+    /// Whether bytes behind a request for an upgrade have to wait until it is decided.
+    fn must_wait(&mut self) -> bool {
+        if !self.framing.is_undecided() {
+            return false;
+        }
+        if self.visitor.answers.load(Ordering::Acquire) < self.framing.heads() {
+            return true;
+        }
+        self.framing.decide(self.visitor.switched.load(Ordering::Acquire));
+        false
     }
 }
 
 impl<T: Socket> Drop for VisitorIo<T> {
     fn drop(&mut self) {
-        if self.cut.as_ref().is_some_and(|visitor| !visitor.timed_out.load(Ordering::Relaxed)) {
+        let is_cut = |http1: &Http1| {
+            let timed_out = http1.visitor.timed_out.load(Ordering::Relaxed);
+            http1.cut && !timed_out && !http1.is_declined()
+        };
+        if self.http1.as_ref().is_some_and(is_cut) {
             self.io.abort_on_close();
         }
     }
@@ -48,21 +230,63 @@ impl<T: Socket> Drop for VisitorIo<T> {
 
 impl<T: Socket> AsyncRead for VisitorIo<T> {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.read_ahead.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        let mut must_wait = false;
+        if let Some(http1) = &mut this.http1 {
+            if http1.refused.is_some() {
+                let len = http1.spoiler.len().min(buf.remaining());
+                buf.put_slice(&http1.spoiler[..len]);
+                http1.spoiler = &http1.spoiler[len..];
+                return Poll::Ready(Ok(()));
+            }
+            must_wait = http1.must_wait();
+            http1.reads = false;
+            if http1.side != Side::Open && this.read_ahead.is_empty() {
+                (http1.side, http1.leaving) = (Side::Closed, None);
+                return Poll::Ready(Ok(()));
+            }
         }
-        let len = self.read_ahead.len().min(buf.remaining());
-        buf.put_slice(&self.read_ahead[..len]);
-        self.read_ahead.advance(len);
-        if self.read_ahead.is_empty() {
-            // Frees the buffer for the rest of the connection's life.
-            self.read_ahead = Bytes::new();
+        if this.read_ahead.is_empty() {
+            let read = Pin::new(&mut this.io).poll_read(cx, buf);
+            let Some(http1) = &mut this.http1 else { return read };
+            http1.reads = read.is_pending();
+            ready!(read)?;
+            let new = &buf.filled()[before..];
+            if new.is_empty() {
+                http1.side = Side::Closed;
+                return Poll::Ready(Ok(()));
+            }
+            let count = if must_wait { 0 } else { http1.follow(new) };
+            if count < new.len() {
+                if http1.refused.is_none() {
+                    this.read_ahead = Bytes::copy_from_slice(&new[count..]);
+                }
+                buf.set_filled(before + count);
+            }
+        } else if !must_wait {
+            let len = this.read_ahead.len().min(buf.remaining());
+            let next = &this.read_ahead[..len];
+            let count = this.http1.as_mut().map_or(len, |http1| http1.follow(next));
+            buf.put_slice(&next[..count]);
+            this.read_ahead.advance(count);
+            if this.read_ahead.is_empty() {
+                // Frees the buffer for the rest of the connection's life.
+                this.read_ahead = Bytes::new();
+            }
         }
-        Poll::Ready(Ok(()))
+        if buf.filled().len() > before {
+            return Poll::Ready(Ok(()));
+        }
+        match &this.http1 {
+            // The task that reads is the one that decides, or that was woken by the decision: it comes again.
+            Some(http1) if http1.refused.is_none() => Poll::Pending,
+            _ => Pin::new(this).poll_read(cx, buf),
+        }
     }
 }
 
@@ -72,7 +296,11 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        ready!(self.poll_before(cx))?;
+        match self.poll_last_words(cx, buf, buf.len()) {
+            Some(written) => written,
+            None => Pin::new(&mut self.io).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -80,7 +308,12 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        ready!(self.poll_before(cx))?;
+        let first = bufs.first().map_or(&[][..], |buf| buf);
+        match self.poll_last_words(cx, first, bufs.iter().map(|buf| buf.len()).sum()) {
+            Some(written) => written,
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -88,12 +321,30 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
+        http1.is_flushed = true;
+        self.poll_leaving(cx)?;
+        if self.http1.as_ref().is_some_and(|http1| http1.visitor.asking.load(Ordering::Acquire)) {
+            ready!(self.poll_before(cx))?;
+            ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        self.cut = None;
+        if let Some(http1) = &mut self.http1 {
+            http1.cut = false;
+        }
         Poll::Ready(Ok(()))
     }
 }
+
+/// Bytes of a next request that are taken while there is no answer to this one: hardly more than is needed to see
+/// that they are there.
+const READ_AHEAD: usize = 256;
+
+/// No head, no size of a chunk and no value of a header has this in it; where hyper takes it for part of something,
+/// the end of the connection comes next.
+const SPOILER: &[u8] = b"\0";

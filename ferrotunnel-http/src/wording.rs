@@ -2,7 +2,10 @@
 
 use http::StatusCode;
 
-use crate::refusal::Refusal;
+use crate::{
+    framing::Unclear,
+    refusal::{Challenge, Refusal},
+};
 
 /// What is said about one [`Refusal`], in whatever form.
 pub(crate) struct Wording {
@@ -24,6 +27,25 @@ impl Wording {
                 "Bad request",
                 "Send exactly one Host header that names the tunnel you want.",
             ),
+            Refusal::Unclear(Unclear::TooLong) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "Request head too large",
+                "Send fewer or shorter headers; often it is cookies that have piled up.",
+            ),
+            Refusal::Unclear(_) => (
+                StatusCode::BAD_REQUEST,
+                "bad-request",
+                "Bad request",
+                "Send what HTTP/1.1 (RFC 9112) asks for, to the letter: what can be read in two ways is \
+                 not passed on.",
+            ),
+            Refusal::BadBody => (
+                StatusCode::BAD_REQUEST,
+                "bad-body",
+                "Bad request body",
+                "The body of the request broke off, or is not in the form that its head says. Send it again.",
+            ),
             Refusal::Connect => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "connect-refused",
@@ -38,12 +60,57 @@ impl Wording {
                 "The certificate of this connection is not for the host that was asked for. Open \
                  a connection of its own for that host.",
             ),
+            Refusal::Protocol => (
+                StatusCode::NOT_IMPLEMENTED,
+                "protocol-refused",
+                "Protocol not supported",
+                "Over HTTP/2, the only protocol that a CONNECT can ask for here is \"websocket\".",
+            ),
             Refusal::NoSuchTunnel(_) => (
                 StatusCode::NOT_FOUND,
                 "no-such-tunnel",
                 "No such tunnel",
                 "Check the address. If the tunnel is yours, check that its client is running and \
                  connected.",
+            ),
+            Refusal::AddressNotAllowed => (
+                StatusCode::FORBIDDEN,
+                "address-not-allowed",
+                "Not open to your address",
+                "This tunnel lets in visitors from certain addresses only. If it is yours, look at what its \
+                 client allows and denies.",
+            ),
+            Refusal::Unauthorized(Challenge { basic: true, .. }) => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Who are you?",
+                "This tunnel lets in those who have a password for it. Give yours, or ask its owner for one.",
+            ),
+            Refusal::Unauthorized(_) => (
+                StatusCode::UNAUTHORIZED,
+                "unauthorized",
+                "Who are you?",
+                "This tunnel lets in those who have a token for it. Send yours as \"Authorization: Bearer\", or ask \
+                 its owner for one.",
+            ),
+            Refusal::TooManyGuesses(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-passwords",
+                "Too many wrong passwords",
+                "They came from your address, or from one that shares it. Wait for as long as Retry-After says, and \
+                 try again with the right one.",
+            ),
+            Refusal::ChecksBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "checks-busy",
+                "Too many passwords to check",
+                "Those of many visitors are being checked at the moment. Try again in a moment.",
+            ),
+            Refusal::TooManyRequests(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too-many-requests",
+                "Too many requests from your address",
+                "This tunnel takes only so many from one address. Wait for as long as Retry-After says.",
             ),
             Refusal::LocalUnreachable => (
                 StatusCode::BAD_GATEWAY,
@@ -104,10 +171,24 @@ impl Wording {
                 "The local service is too slow",
                 "The service behind this tunnel did not answer in time. Try again later.",
             ),
+            Refusal::Rejected(rejected) => (
+                rejected.status,
+                "rejected",
+                rejected.status.canonical_reason().unwrap_or("Rejected"),
+                "This server has rules for its visitors. If they seem wrong to you, ask its operator.",
+            ),
+            Refusal::PluginFailed => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "plugin-failed",
+                "The server made a mistake",
+                "A plugin of this server did not work. If the server is yours, look at its log.",
+            ),
         };
         let detail = match refusal {
-            Refusal::BadHost(bad) => Some(bad.to_string()),
+            Refusal::BadHost(bad) => Some(format!("{bad}.")),
+            Refusal::Unclear(unclear) => Some(format!("{unclear}.")),
             Refusal::NoSuchTunnel(host) => Some(format!("No tunnel is registered for \"{host}\".")),
+            Refusal::Rejected(rejected) => Some(rejected.reason.clone()),
             _ => None,
         };
         Self { status, kind, title, detail, advice }

@@ -44,10 +44,9 @@ async fn a_request_reaches_the_tunnel_its_host_names() {
 }
 
 #[tokio::test]
-async fn the_authority_of_an_absolute_target_wins() {
+async fn an_absolute_target_is_as_good_as_a_path() {
     let public = Public::of(echo().await).await;
-    let absolute = get("http://app.localhost/x").replace("Host: app.localhost", "Host: other");
-    let answer = public.ask(&absolute).await;
+    let answer = public.ask(&get("http://app.localhost/x")).await;
     let (_, body) = parts(&answer);
     assert!(body.starts_with("0 GET /x HTTP/1.1\r\n"), "{answer}");
     assert!(body.contains("host: app.localhost\r\n"), "{answer}");
@@ -474,14 +473,4 @@ async fn a_visitor_over_the_limit_is_told_so_and_closed() {
         }
     });
     assert!(comes_in.await.is_ok(), "the place of one that left stays taken");
-}
-
-#[tokio::test]
-async fn a_request_cannot_be_smuggled_between_two_framings() {
-    let public = Public::of(echo().await).await;
-    let both = "Content-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n";
-    let request = request("POST / HTTP/1.1", both) + "0\r\n\r\n" + &get("/smuggled");
-    let answer = public.ask(&request).await;
-    assert!(!answer.contains("/smuggled"), "{answer}");
-    assert!(!answer.contains("content-length: 4\r\n"), "{answer}");
 }

@@ -174,11 +174,7 @@ impl Trust {
     fn admits(self, header: Header) -> Result<(), FrameError> {
         let handshake = matches!(
             header.kind,
-            FrameType::Challenge
-                | FrameType::Hello
-                | FrameType::Welcome
-                | FrameType::Ping
-                | FrameType::GoAway
+            FrameType::Challenge | FrameType::Hello | FrameType::Welcome | FrameType::GoAway
         );
         match self {
             Self::Authenticated => Ok(()),

@@ -9,12 +9,15 @@ use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
     Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec,
 };
-use ferrotunnel_core::{Drained, IdentityFiles, Shards};
+use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
+use tokio::task::AbortHandle;
 
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
+use crate::plugins::{Hooks, Plugins, tell};
 use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
 
@@ -57,6 +60,7 @@ struct Settings {
     handshake_timeout: Duration,
     connections: Connections,
     threads: usize,
+    plugins: Option<Chain>,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,17 @@ struct Running {
     engine: Arc<ClientEngine>,
     /// Tunnels live as long as their handles.
     tunnels: Vec<TunnelHandle>,
+    _telling: Option<Telling>,
+}
+
+/// The task that tells plugins what happens.
+#[derive(Debug)]
+struct Telling(AbortHandle);
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Sets up a [`Client`].
@@ -82,6 +97,7 @@ pub struct ClientBuilder {
     handshake_timeout: Option<Duration>,
     connections: Connections,
     threads: usize,
+    plugins: Plugins,
 }
 
 impl ClientBuilder {
@@ -214,6 +230,17 @@ impl ClientBuilder {
         self
     }
 
+    /// A plugin; may be called several times. A client moves bytes and parses no HTTP, so of a plugin's phases it
+    /// has these: [`on_session`](Plugin::on_session) when a session has begun,
+    /// [`on_registration_answered`](Plugin::on_registration_answered), and
+    /// [`on_stream_opened`](Plugin::on_stream_opened) and [`on_stream_closed`](Plugin::on_stream_closed). They see
+    /// what happens and have no say in it.
+    #[must_use]
+    pub fn plugin(mut self, plugin: impl Plugin) -> Self {
+        self.plugins.push(plugin);
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -263,6 +290,7 @@ impl ClientBuilder {
                 handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
+                plugins: self.plugins.chain(),
             },
             running: Mutex::default(),
             events: broadcast::Sender::new(events),
@@ -369,7 +397,13 @@ impl Client {
                 https.prepare()?;
             }
         }
-        let engine = ClientEngine::start(
+        let hooks = settings.plugins.clone();
+        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
+        // Before anything can happen.
+        let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
+        let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));
+        let engine = ClientEngine::start_seen_by(
+            hooks,
             ClientConfig {
                 servers: settings.servers,
                 server_mode: settings.server_mode,
@@ -385,7 +419,8 @@ impl Client {
             self.events.clone(),
         )?;
         let engine = Arc::new(engine);
-        *running = Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new() });
+        *running =
+            Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new(), _telling: telling });
         Ok(engine)
     }
 

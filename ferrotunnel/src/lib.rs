@@ -5,8 +5,10 @@ mod client;
 mod dev_certificate;
 mod doors;
 mod error;
+mod health;
 mod listener;
 mod place;
+mod plugins;
 mod server;
 mod settings;
 mod tunnel;
@@ -22,10 +24,17 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, DirectCarriers, Drained, FileLook, PrincipalConfig, Stream, Streams, TurnedAway,
-    Verifier, VerifierError, check_principals, issue_token,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol,
+    Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
 };
-pub use ferrotunnel_http::{AcmeConfig, Expiry, LETS_ENCRYPT};
+pub use ferrotunnel_http::{
+    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT,
+    PasswordError, VisitorRate, hash_password,
+};
+/// Plugins, and those that come along.
+pub use ferrotunnel_plugin as plugin;
+pub use ferrotunnel_plugin::Plugin;
+pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};
 pub use tunnel::Tunnel;

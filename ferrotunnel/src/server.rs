@@ -10,12 +10,14 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerTls, Shards, TurnedAway,
-    check_principals,
+    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks,
+    ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
-    AcmeConfig, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+    AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
+    make_gate,
 };
+use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -23,6 +25,7 @@ use tokio::time::timeout;
 use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
+use crate::plugins::{Hooks, Plugins};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
 
 /// A tunnel server that has not started. Its settings are valid.
@@ -126,9 +129,12 @@ pub struct ServerBuilder {
     tcp_ip: Option<IpAddr>,
     limits: LimitsConfig,
     http: HttpConfig,
+    trusted_proxies: Vec<String>,
+    proxy_protocol: bool,
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
+    plugins: Plugins,
 }
 
 impl Default for ServerBuilder {
@@ -148,9 +154,12 @@ impl Default for ServerBuilder {
             tcp_ip: None,
             limits: LimitsConfig::default(),
             http: HttpConfig::default(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol: false,
             threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: VISITOR_GRACE,
+            plugins: Plugins::default(),
         }
     }
 }
@@ -340,6 +349,30 @@ impl ServerBuilder {
         self
     }
 
+    /// Proxies in front of the server, as networks like `10.0.0.0/8` or addresses: what they say of a visitor
+    /// (`X-Forwarded-For`, `-Proto`, `-Host`, `-Port` and `Forwarded`) is believed, and passed on with the proxy
+    /// added. From anybody else such headers are replaced, since anybody can write them.
+    ///
+    /// The visitor is then the last in `X-Forwarded-For` that is no such proxy, or in `Forwarded` where there is
+    /// no `X-Forwarded-For`; so a proxy should set both, or drop the one that it does not set.
+    #[must_use]
+    pub fn trusted_proxies<N: Into<String>>(
+        mut self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.trusted_proxies = networks.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Connections from [trusted proxies](Self::trusted_proxies) begin with a header of the PROXY protocol, of
+    /// version 1 or 2, on the HTTP listener and on the ports of TCP tunnels: all of them must, and nobody else may.
+    /// The visitor in it is who counts for every rule and limit, and whom local services are told of.
+    #[must_use]
+    pub fn accept_proxy(mut self) -> Self {
+        self.proxy_protocol = true;
+        self
+    }
+
     /// What the server refuses to go beyond.
     #[must_use]
     pub fn limits(mut self, limits: LimitsConfig) -> Self {
@@ -371,12 +404,29 @@ impl ServerBuilder {
         self
     }
 
+    /// Pages of one's own for browsers when an answer is the server's and not a local service's, in place of
+    /// the built-in ones. They can be replaced while the server runs:
+    /// [`RunningServer::set_error_pages`].
+    #[must_use]
+    pub fn error_pages(mut self, pages: ErrorPages) -> Self {
+        self.http.error_pages = pages;
+        self
+    }
+
     /// Threads of the server's own; connections spread over them, and each session stays on one
     /// with all its visitors, which is cheaper than a work-stealing runtime. With 0, the default,
     /// everything runs on the caller's runtime.
     #[must_use]
     pub fn threads(mut self, count: usize) -> Self {
         self.threads = count;
+        self
+    }
+
+    /// A plugin, which has a say in each session, registration and request, and sees streams come and go; may
+    /// be called several times. They are asked in the order in which they are given.
+    #[must_use]
+    pub fn plugin(mut self, plugin: impl Plugin) -> Self {
+        self.plugins.push(plugin);
         self
     }
 
@@ -444,6 +494,7 @@ impl ServerBuilder {
             check_acme(acme)?;
         }
         let transport = transport(self.plaintext, self.tls)?;
+        http.plugins = self.plugins.chain();
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -469,6 +520,15 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
+        let networks = self.trusted_proxies.iter().map(|text| {
+            text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
+        });
+        if self.proxy_protocol && self.trusted_proxies.is_empty() {
+            let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
+            return Err(Error::config(text));
+        }
+        http.proxies =
+            TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
@@ -521,7 +581,10 @@ impl Server {
             Some(secure) => (Listen::Elsewhere(secure.addr), None),
             None => settings.bind.lend("tunnel_listener")?,
         };
-        let engine = ServerEngine::start(ServerConfig {
+        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
+        let hooks = settings.http.plugins.clone();
+        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
+        let config = ServerConfig {
             bind: tunnel_place,
             transport: settings.transport,
             token: settings.token,
@@ -534,8 +597,10 @@ impl Server {
             limits: settings.limits,
             shards: shards.clone(),
             visitor_grace: settings.visitor_grace,
+            access,
             heartbeat: HEARTBEAT,
-        })?;
+        };
+        let engine = ServerEngine::start_with(config, hooks)?;
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
         let https = https.map(|(https, is_shared)| {
@@ -728,6 +793,14 @@ impl RunningServer {
             ingress.set_max_visitors(limits.max_visitors);
         }
         Ok(())
+    }
+
+    /// Replaces the pages that browsers see when an answer is the server's own, for answers from now on.
+    /// The default is the built-in ones.
+    pub fn set_error_pages(&self, pages: ErrorPages) {
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_error_pages(pages);
+        }
     }
 
     /// Tunnels registered at present, over all clients.

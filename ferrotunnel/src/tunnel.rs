@@ -1,12 +1,15 @@
 //! What a client asks the server for.
 
-use ferrotunnel_common::TunnelKind;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{LocalTrust, Target, TunnelSpec};
-use ferrotunnel_core::{Balance, Roots, Streams};
+use ferrotunnel_core::{AddressRules, Balance, Cidr, ProxyProtocol, Roots, Streams};
+use ferrotunnel_http::{BasicUser, BearerToken, HttpAccess, Speaks, VisitorRate};
 
 use crate::error::Error;
+use crate::health::HealthCheck;
 
 /// A tunnel that a client wants.
 ///
@@ -26,6 +29,13 @@ pub struct Tunnel {
     streams: Option<Streams>,
     group: Option<String>,
     balance: Option<Balance>,
+    health: Option<HealthCheck>,
+    allow: Vec<String>,
+    deny: Vec<String>,
+    users: Vec<Result<BasicUser, String>>,
+    tokens: Vec<Result<BearerToken, String>>,
+    rate: Option<Result<VisitorRate, String>>,
+    proxy_protocol: Option<ProxyProtocol>,
     local_addr: Option<String>,
     local_trust: Option<LocalTrust>,
 }
@@ -53,6 +63,13 @@ impl Tunnel {
             streams: None,
             group: None,
             balance: None,
+            health: None,
+            allow: Vec::new(),
+            deny: Vec::new(),
+            users: Vec::new(),
+            tokens: Vec::new(),
+            rate: None,
+            proxy_protocol: None,
             local_addr: None,
             local_trust: None,
         }
@@ -103,6 +120,88 @@ impl Tunnel {
     #[must_use]
     pub fn balance(mut self, balance: Balance) -> Self {
         self.balance = Some(balance);
+        self
+    }
+
+    /// Looks after the local service. While it is down the server sends visitors to the other members of the
+    /// [group](Self::group) first, before one of them has found out; by itself it finds out from visitors who came
+    /// to nothing. Not for tunnels that this process serves itself.
+    #[must_use]
+    pub fn health_check(mut self, check: HealthCheck) -> Self {
+        self.health = Some(check);
+        self
+    }
+
+    /// Lets visitors in from this network, like `192.0.2.0/24`, or from this address; may be called several
+    /// times. Without it they may come from anywhere, with it from nowhere else. The server turns others
+    /// away: over HTTP with a 403, otherwise by closing the connection.
+    #[must_use]
+    pub fn allow(mut self, network: impl Into<String>) -> Self {
+        self.allow.push(network.into());
+        self
+    }
+
+    /// Keeps visitors out from this network or address, also where [`allow`](Self::allow) would let them
+    /// in; may be called several times.
+    #[must_use]
+    pub fn deny(mut self, network: impl Into<String>) -> Self {
+        self.deny.push(network.into());
+        self
+    }
+
+    /// Lets those visitors of an HTTP tunnel in who give this user name and the password of which this is the
+    /// hash, made by [`hash_password`](crate::hash_password); may be called several times. The server keeps the
+    /// hash only and asks visitors with a 401. What they show is not passed on to the local service.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::{Client, Tunnel, hash_password};
+    ///
+    /// let hash = hash_password("open sesame")?;
+    /// let tunnel = Tunnel::http("app").local_addr("3000").basic_auth("aladdin", hash);
+    /// # Client::builder().server_addr("localhost:1").token("secret").tunnel(tunnel).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn basic_auth(mut self, user: impl AsRef<str>, password_hash: impl AsRef<str>) -> Self {
+        self.users.push(BasicUser::new(user.as_ref(), password_hash.as_ref()));
+        self
+    }
+
+    /// Lets those visitors of an HTTP tunnel in who show this token (`Authorization: Bearer`); may be called
+    /// several times, and beside [`basic_auth`](Self::basic_auth), of which either will do then. The token itself
+    /// goes no further: the server gets its SHA-256.
+    #[must_use]
+    pub fn bearer_token(mut self, secret: impl AsRef<str>) -> Self {
+        self.tokens.push(BearerToken::of_secret(secret.as_ref()));
+        self
+    }
+
+    /// The same for a token of which only the hash is known here, as `sha256:` and 64 hexadecimal digits.
+    #[must_use]
+    pub fn bearer_token_hash(mut self, hash: impl AsRef<str>) -> Self {
+        self.tokens.push(hash.as_ref().parse());
+        self
+    }
+
+    /// Takes at most so many requests in so much time from one address (IPv6: from one /64) of visitors of an HTTP
+    /// tunnel; more are answered with a 429 that says when to come again. All of them may come at once.
+    #[must_use]
+    pub fn rate_limit(mut self, requests: u32, per: Duration) -> Self {
+        let rate = VisitorRate::new(requests, per).ok_or_else(|| {
+            "give 1 to 1,000,000 requests, in whole seconds of which a day has the most".to_owned()
+        });
+        self.rate = Some(rate);
+        self
+    }
+
+    /// The local service gets a header of the PROXY protocol at the beginning of each connection, which says who
+    /// the visitor is. It has to expect one. Requests of an HTTP tunnel get a connection each then, since one
+    /// that is kept for others would have said it already.
+    #[must_use]
+    pub fn proxy_protocol(mut self, version: ProxyProtocol) -> Self {
+        self.proxy_protocol = Some(version);
         self
     }
 
@@ -170,21 +269,72 @@ impl Tunnel {
                 return Err(Error::config(text));
             }
         };
+        let speaks = if self.http2 { Speaks::Http2 } else { Speaks::Http1 };
+        let health = match self.health {
+            Some(_) if matches!(target, Target::InProcess(_)) => {
+                let text = "health_check: a tunnel that this process serves itself has no local address to check";
+                return Err(Error::config(text));
+            }
+            check => {
+                // Services that tell sites apart are asked as by somebody on the same machine.
+                let addr = self.local_addr.as_deref();
+                let addr = addr.map(|addr| addr.strip_prefix("https://").unwrap_or(addr));
+                let host = addr.filter(|addr| addr.contains(':'));
+                let host = host.filter(|addr| !addr.starts_with("unix:")).unwrap_or("localhost");
+                check.map(|check| check.build(host, speaks)).transpose()?
+            }
+        };
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
         let group = self.group.map(|group| ("group".to_owned(), group));
         if group.as_ref().is_some_and(|(_, group)| group.is_empty()) {
             return Err(Error::config("group: give it a name, which its members have in common"));
         }
         let balance = self.balance.map(|balance| ("balance".to_owned(), balance.to_string()));
-        let options =
-            h2c.into_iter().chain(streams.to_option()).chain(group).chain(balance).collect();
+        let mut addresses = AddressRules::default();
+        addresses.allow = networks("allow", &self.allow)?;
+        addresses.deny = networks("deny", &self.deny)?;
+        let mut access = HttpAccess::default();
+        let named = |setting: &'static str| move |why| Error::config(format!("{setting}: {why}"));
+        access.users =
+            self.users.into_iter().collect::<Result<_, _>>().map_err(named("basic_auth"))?;
+        access.tokens =
+            self.tokens.into_iter().collect::<Result<_, _>>().map_err(named("bearer_token"))?;
+        access.rate = self.rate.transpose().map_err(named("rate_limit"))?;
+        let access = access.to_options();
+        if !access.is_empty() && self.kind != TunnelKind::Http {
+            let text = "basic_auth, bearer_token and rate_limit are for HTTP tunnels; others can allow and deny addresses";
+            return Err(Error::config(text));
+        }
+        if self.proxy_protocol.is_some() && matches!(target, Target::InProcess(_)) {
+            let text = "proxy_protocol: a program that serves the tunnel itself knows its visitors without it";
+            return Err(Error::config(text));
+        }
+        let proxy_protocol =
+            self.proxy_protocol.map(|version| ("proxy-protocol".to_owned(), version.to_string()));
+        let options = h2c
+            .into_iter()
+            .chain(streams.to_option())
+            .chain(group)
+            .chain(balance)
+            .chain(addresses.to_options())
+            .chain(access)
+            .chain(proxy_protocol)
+            .collect();
         Ok(TunnelSpec {
             kind: self.kind,
             name: self.name,
             hosts: self.hosts,
             port: self.port,
             options,
+            proxy_protocol: self.proxy_protocol,
             target,
+            health,
         })
     }
+}
+
+fn networks(setting: &str, texts: &[String]) -> Result<Vec<Cidr>, Error> {
+    let read =
+        |text: &String| text.parse().map_err(|error| Error::config(format!("{setting}: {error}")));
+    texts.iter().map(read).collect()
 }

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -109,13 +109,17 @@ impl Site {
 
     /// Bytes that do not repeat for a megabyte, and whose period divides no buffer.
     pub fn pattern() -> Bytes {
-        // A linear congruential generator (Numerical Recipes): good enough to tell bytes apart.
-        let mut state = 1_u32;
-        let next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 24) as u8
-        };
-        std::iter::repeat_with(next).take(PATTERN_BYTES).collect()
+        // Made once: it costs more than most of what is done with it.
+        static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
+            // A linear congruential generator (Numerical Recipes): good enough to tell bytes apart.
+            let mut state = 1_u32;
+            let next = || {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 24) as u8
+            };
+            std::iter::repeat_with(next).take(PATTERN_BYTES).collect()
+        });
+        PATTERN.clone()
     }
 }
 

@@ -403,6 +403,36 @@ fn a_client_that_does_not_try_again_tries_every_server_first() {
 }
 
 #[test]
+fn visitors_of_a_server_that_drains_finish_though_no_server_is_left() {
+    over_both(async |carrier| {
+        let nobody = LocalService::nobody().await;
+        let second = TestBed::with(carrier, |server| server.drain_grace(PATIENCE * 10)).await;
+        let echo = LocalService::echo().await;
+        let client = client_of_all([nobody, second.server.tunnel_addr()], carrier)
+            .retry(Retry::Never)
+            .tunnel(echo_tunnel(&echo))
+            .build()
+            .unwrap();
+        let info = client.start().await.unwrap();
+        let public = public_addr(&info.public_url);
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        let server = second.server;
+        let stopping = tokio::spawn(async move { server.shutdown().await });
+        let closed = || std::net::TcpStream::connect(public).is_err();
+        eventually("the door to be closed", closed).await;
+        // The attempts to reach anybody fail meanwhile.
+        for _ in 0..100 {
+            says_and_hears(&mut visitor).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(visitor);
+        soon("the server's end", stopping).await.unwrap().unwrap();
+        assert!(soon("the client's end", client.wait()).await.is_err());
+    });
+}
+
+#[test]
 fn a_token_is_wrong_when_no_server_takes_it() {
     over_both(async |carrier| {
         let right = TestBed::start(carrier).await;

@@ -3,10 +3,16 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
-use ferrotunnel::{Balance, Client, ClientBuilder, Streams, Tunnel};
+use ferrotunnel::{
+    Balance, Client, ClientBuilder, ClientEvent, Connections, HealthCheck, Streams, Tunnel,
+};
 use ferrotunnel_tests::{
-    Carrier, LocalService, TestBed, eventually, over_both, public_addr, says_and_hears, soon,
+    Carrier, Link, LocalService, TestBed, begin, client_of, eventually, over_both, public_addr,
+    raw, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -18,6 +24,19 @@ async fn named(name: &'static str) -> LocalService {
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
         let _ = socket.write_all(answer.as_bytes()).await;
         let _ = socket.shutdown().await;
+    })
+    .await
+}
+
+/// The same, but it goes on on the same connection.
+async fn kept(name: &'static str) -> LocalService {
+    LocalService::each(move |mut socket| async move {
+        while ferrotunnel_tests::read_head(&mut socket).await.ends_with("\r\n\r\n") {
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+            if socket.write_all(answer.as_bytes()).await.is_err() {
+                return;
+            }
+        }
     })
     .await
 }
@@ -62,12 +81,64 @@ fn members_take_turns_and_those_who_go_are_not_missed() {
 }
 
 #[test]
+fn requests_are_spread_though_connections_are_kept_and_none_goes_to_who_leaves() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (a, b) = (kept("a").await, kept("b").await);
+        let busy = LocalService::each(async |mut socket| {
+            ferrotunnel_tests::read_head(&mut socket).await;
+            let _ = socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n").await;
+            // Until its visitor leaves.
+            let _ = socket.read_u8().await;
+        })
+        .await;
+        let leaves = bed
+            .client()
+            .tunnel(Tunnel::http("app").group("web").local_addr(a.addr().to_string()))
+            .tunnel(Tunnel::http("busy").local_addr(busy.addr().to_string()))
+            .drain_grace(ferrotunnel_tests::PATIENCE * 10)
+            .build()
+            .unwrap();
+        leaves.start().await.unwrap();
+        let stays = bed.client();
+        let stays = stays.tunnel(Tunnel::http("app").group("web").local_addr(b.addr().to_string()));
+        let stays = stays.build().unwrap();
+        stays.start().await.unwrap();
+        assert_eq!(
+            answers(&bed, 12).await,
+            BTreeMap::from([("a".to_owned(), 6), ("b".to_owned(), 6)])
+        );
+        // Its drain goes on for as long as this one stays.
+        let staying = begin(bed.http_addr(), &bed.host("busy"), "/").await;
+        let stopping = tokio::spawn(async move { leaves.shutdown().await });
+        soon("the drain", async {
+            while bed.get("busy", "/").await.status == 200 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(answers(&bed, 12).await, BTreeMap::from([("b".to_owned(), 12)]));
+        assert!(!stopping.is_finished());
+        drop(staying);
+        soon("the end", stopping).await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_request_that_a_member_cannot_deliver_is_anothers() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let site = named("alive").await;
         let _dead = member(bed.client(), LocalService::nobody().await).await;
         let _alive = member(bed.client(), site.addr()).await;
+        // Whoever did not reach its service has heard nothing, so nothing is done twice.
+        for _ in 0..2 {
+            let head =
+                "POST / HTTP/1.1\r\nhost: {}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            let head = head.replace("{}", &bed.host("app"));
+            let answer = raw(bed.http_addr(), head.as_bytes()).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+        }
         assert_eq!(answers(&bed, 20).await, BTreeMap::from([("alive".to_owned(), 20)]));
     });
 }
@@ -99,7 +170,7 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
             client.start().await.unwrap();
             dead.push(client);
         }
-        // Each of the dead costs one visitor, once a second.
+        // Each of the dead costs one visitor, then one after a second, after two more, and so on.
         let mut heard = 0;
         for _ in 0..40 {
             // Whoever met a dead one may hear of it before anything else.
@@ -110,8 +181,173 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
             };
             heard += usize::from(talk.await.is_ok());
         }
-        assert!(heard >= 20, "{heard} of 40");
+        assert!(heard >= 28, "{heard} of 40");
     });
+}
+
+/// A local service that is there, and says over HTTP how it is.
+struct Patient {
+    service: LocalService,
+    is_well: Arc<AtomicBool>,
+    /// Requests other than those of checks.
+    served: Arc<AtomicUsize>,
+}
+
+impl Patient {
+    async fn start() -> Self {
+        let (is_well, served) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let shared = (is_well.clone(), served.clone());
+        let service = LocalService::each(move |mut socket| {
+            let (is_well, served) = shared.clone();
+            async move {
+                let head = ferrotunnel_tests::read_head(&mut socket).await;
+                let is_check = head.starts_with("GET /healthz ");
+                if !is_check {
+                    served.fetch_add(1, Ordering::SeqCst);
+                }
+                let status = match is_check && !is_well.load(Ordering::SeqCst) {
+                    true => "503 Service Unavailable",
+                    false => "200 OK",
+                };
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let _ = socket.write_all(answer.as_bytes()).await;
+                let _ = socket.shutdown().await;
+            }
+        })
+        .await;
+        Self { service, is_well, served }
+    }
+
+    fn served(&self) -> usize {
+        self.served.load(Ordering::SeqCst)
+    }
+}
+
+async fn until_told(
+    events: &mut tokio::sync::broadcast::Receiver<ClientEvent>,
+    is_it: impl Fn(&ClientEvent) -> bool,
+) {
+    soon("an event", async { while !is_it(&events.recv().await.unwrap()) {} }).await;
+}
+
+#[test]
+fn a_member_whose_service_is_not_well_is_passed_over_until_it_is() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (first, second) = (Patient::start().await, Patient::start().await);
+        let check = HealthCheck::http("/healthz").interval(Duration::from_millis(5)).threshold(2);
+        let start = async |patient: &Patient, connections| {
+            let tunnel = Tunnel::http("app").group("web").health_check(check.clone());
+            let tunnel = tunnel.local_addr(patient.service.addr().to_string());
+            let client = bed.client().connections(connections).tunnel(tunnel).build().unwrap();
+            let events = client.events();
+            client.start().await.unwrap();
+            (client, events)
+        };
+        // Over each of its carriers.
+        let (_one, mut events) = start(&first, Connections::Exactly(2)).await;
+        eventually("both carriers", || bed.server.sessions() == 2).await;
+        let (_two, _) = start(&second, Connections::Exactly(1)).await;
+        let ask = async |count| {
+            for _ in 0..count {
+                assert_eq!(bed.get("app", "/").await.status, 200);
+            }
+            (first.served(), second.served())
+        };
+        let before = ask(12).await;
+        assert!(before.0 > 0 && before.1 > 0, "{before:?}");
+
+        first.is_well.store(false, Ordering::SeqCst);
+        until_told(&mut events, |event| {
+            matches!(event, ClientEvent::LocalServiceDown { name, reason }
+                if name == "app" && reason.contains("503"))
+        })
+        .await;
+        // The server hears of it in a moment, and then for good.
+        soon("the server to know", async {
+            while {
+                let before = first.served();
+                ask(6).await.0 > before
+            } {}
+        })
+        .await;
+        let before = first.served();
+        assert_eq!(ask(20).await.0, before);
+        // Where there is nobody else, visitors try all the same.
+        drop(_two);
+        eventually("the other to leave", || bed.server.sessions() == 2).await;
+        assert_eq!(ask(3).await.0, before + 3);
+        let (_two, _) = start(&second, Connections::Exactly(1)).await;
+
+        first.is_well.store(true, Ordering::SeqCst);
+        until_told(
+            &mut events,
+            |event| matches!(event, ClientEvent::LocalServiceUp { name } if name == "app"),
+        )
+        .await;
+        soon("the server to know", async {
+            while {
+                let before = first.served();
+                ask(6).await.0 == before
+            } {}
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_service_that_was_down_before_its_server_was_there_is_down_for_it_too() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = |port, local: SocketAddr| {
+            let check = HealthCheck::connect().interval(Duration::from_millis(5)).threshold(1);
+            let tunnel = Tunnel::tcp().remote_port(port).group("db").health_check(check);
+            tunnel.balance(Balance::RoundRobin).local_addr(local.to_string())
+        };
+        let alive = bed.client().tunnel(tunnel(0, echo.addr())).build().unwrap();
+        let public = public_addr(&alive.start().await.unwrap().public_url);
+        let dead = bed.client().tunnel(tunnel(public.port(), LocalService::nobody().await));
+        let dead = dead.build().unwrap();
+        let mut events = dead.events();
+        dead.start().await.unwrap();
+        until_told(&mut events, |event| matches!(event, ClientEvent::LocalServiceDown { .. }))
+            .await;
+        // The server hears of it in a moment.
+        let hears = async || {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            visitor.write_all(b"x").await.is_ok() && visitor.read_u8().await.is_ok()
+        };
+        soon("the server to know", async { while !(hears().await && hears().await) {} }).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let through = client_of(link.addr(), carrier);
+        let third = through.tunnel(tunnel(public.port(), LocalService::nobody().await));
+        let third = third.build().unwrap();
+        let mut events = third.events();
+        third.start().await.unwrap();
+        until_told(&mut events, |event| matches!(event, ClientEvent::LocalServiceDown { .. }))
+            .await;
+        while events.try_recv().is_ok() {}
+        link.cut();
+        until_told(&mut events, |event| matches!(event, ClientEvent::TunnelReady(_))).await;
+        // It said so when it asked for the tunnel again.
+        for _ in 0..20 {
+            assert!(hears().await);
+        }
+    });
+}
+
+#[test]
+fn checks_that_make_no_sense_are_refused() {
+    let build = |check: HealthCheck| {
+        let tunnel = Tunnel::http("app").local_addr("1").health_check(check);
+        let client = Client::builder().server_addr("a:1").token("t").tunnel(tunnel);
+        client.build().unwrap_err().to_string()
+    };
+    assert!(build(HealthCheck::http("healthz")).contains("begins with a /"));
+    assert!(build(HealthCheck::http("/a b")).contains("no path"));
+    assert!(build(HealthCheck::connect().interval(Duration::ZERO)).contains("more than 0"));
+    assert!(build(HealthCheck::connect().threshold(0)).contains("more than 0"));
 }
 
 async fn are_spread_by_open_streams(carrier: Carrier, streams: Streams) {

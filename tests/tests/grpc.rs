@@ -1,4 +1,5 @@
-//! gRPC with tonic at both ends: all four kinds of calls, errors and trailers.
+//! gRPC with tonic at both ends: all four kinds of calls, errors and trailers, deadlines, calls that are given up, and
+//! reflection.
 //!
 //! The messages and the service are written by hand: no `protoc` is needed to run the tests.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
@@ -6,11 +7,15 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use ferrotunnel::Tunnel;
-use ferrotunnel_tests::{Carrier, TestBed, over_both, soon};
+use ferrotunnel_tests::{Carrier, TestBed, eventually, over_both, soon};
 use futures_util::{Stream, StreamExt, stream};
+use prost_types::{FileDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
 use tokio::sync::mpsc;
 use tonic::body::Body;
 use tonic::codegen::http;
@@ -24,6 +29,10 @@ use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Channel, Endpoint, Server};
 use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Word {
@@ -42,9 +51,72 @@ type Words = Pin<Box<dyn Stream<Item = Result<Word, Status>> + Send>>;
 type Future<T> = Pin<Box<dyn std::future::Future<Output = Result<Response<T>, Status>> + Send>>;
 
 /// `test.Parrot`: `/Say` repeats, `/Count` counts up, `/Add` sums up, `/Chat` answers each word, `/Fail` fails with
-/// metadata in its trailers.
-#[derive(Clone)]
-struct Parrot;
+/// metadata in its trailers, `/Think` never answers, and `/Hold` says one word and then nothing.
+#[derive(Clone, Default)]
+struct Parrot {
+    busy: Busy,
+}
+
+/// Calls of `/Think` and `/Hold` that have not been given up.
+#[derive(Clone, Default)]
+struct Busy(Arc<AtomicUsize>);
+
+impl Busy {
+    fn one_more(&self) -> Self {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        self.clone()
+    }
+
+    fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Ends with the call.
+struct AtWork(Busy);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Think(Busy);
+
+impl UnaryService<Word> for Think {
+    type Response = Word;
+    type Future = Future<Word>;
+
+    fn call(&mut self, _: Request<Word>) -> Self::Future {
+        let at_work = AtWork(self.0.one_more());
+        Box::pin(async move {
+            std::future::pending::<()>().await;
+            drop(at_work);
+            Err(Status::internal("nobody thinks for ever"))
+        })
+    }
+}
+
+struct Hold(Busy);
+
+impl ServerStreamingService<Word> for Hold {
+    type Response = Word;
+    type ResponseStream = Words;
+    type Future = Future<Words>;
+
+    fn call(&mut self, _: Request<Word>) -> Self::Future {
+        let at_work = AtWork(self.0.one_more());
+        Box::pin(async move {
+            let first = stream::once(async { Ok(word("first", 1)) });
+            let silence = stream::once(async move {
+                std::future::pending::<()>().await;
+                drop(at_work);
+                Err(Status::internal("nobody holds on for ever"))
+            });
+            Ok(Response::new(Box::pin(first.chain(silence)) as Words))
+        })
+    }
+}
 
 impl NamedService for Parrot {
     const NAME: &'static str = "test.Parrot";
@@ -59,8 +131,14 @@ impl UnaryService<Word> for Say {
     fn call(&mut self, request: Request<Word>) -> Self::Future {
         Box::pin(async move {
             let mut response = Response::new(request.get_ref().clone());
-            if let Some(value) = request.metadata().get("x-ask") {
-                response.metadata_mut().insert("x-answer", value.clone());
+            for (asked, told) in [
+                ("x-ask", "x-answer"),
+                ("x-authority", "x-authority"),
+                ("grpc-timeout", "x-timeout"),
+            ] {
+                if let Some(value) = request.metadata().get(asked) {
+                    response.metadata_mut().insert(told, value.clone());
+                }
             }
             Ok(response)
         })
@@ -150,8 +228,13 @@ impl tonic::codegen::Service<http::Request<Body>> for Parrot {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
+        let busy = self.busy.clone();
         Box::pin(async move {
+            // Over HTTP/2 there is no other host.
+            assert!(!request.headers().contains_key("host"));
+            let authority = request.uri().authority().unwrap().as_str().parse().unwrap();
+            request.headers_mut().insert("x-authority", authority);
             let mut grpc = Grpc::new(Codec::default());
             Ok(match request.uri().path().rsplit('/').next().unwrap() {
                 "Say" => grpc.unary(Say, request).await,
@@ -159,36 +242,59 @@ impl tonic::codegen::Service<http::Request<Body>> for Parrot {
                 "Count" => grpc.server_streaming(Count, request).await,
                 "Add" => grpc.client_streaming(Add, request).await,
                 "Chat" => grpc.streaming(Chat, request).await,
+                "Think" => grpc.unary(Think(busy), request).await,
+                "Hold" => grpc.server_streaming(Hold(busy), request).await,
                 _ => Status::unimplemented("no such call").into_http(),
             })
         })
     }
 }
 
-/// A parrot on a free port.
-fn parrot() -> SocketAddr {
+/// A parrot on a free port, which says by reflection that it is one.
+fn parrot() -> (SocketAddr, Busy) {
     let incoming = TcpIncoming::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let addr = incoming.local_addr().unwrap();
-    tokio::spawn(Server::builder().add_service(Parrot).serve_with_incoming(incoming));
-    addr
+    let parrot = Parrot::default();
+    let busy = parrot.busy.clone();
+    let file = FileDescriptorProto {
+        name: Some("parrot.proto".to_owned()),
+        package: Some("test".to_owned()),
+        service: vec![ServiceDescriptorProto {
+            name: Some("Parrot".to_owned()),
+            ..ServiceDescriptorProto::default()
+        }],
+        ..FileDescriptorProto::default()
+    };
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_file_descriptor_set(FileDescriptorSet { file: vec![file] })
+        .build_v1()
+        .unwrap();
+    let server = Server::builder().add_service(parrot).add_service(reflection);
+    tokio::spawn(server.serve_with_incoming(incoming));
+    (addr, busy)
 }
 
 /// A parrot behind a tunnel, and a visitor of it.
 struct Scene {
-    _bed: TestBed,
+    bed: TestBed,
     _client: ferrotunnel::Client,
+    channel: Channel,
     visitor: tonic::client::Grpc<Channel>,
+    busy: Busy,
 }
 
 async fn scene(carrier: Carrier) -> Scene {
     let bed = TestBed::start(carrier).await;
-    let tunnel = Tunnel::http("parrot").http2().local_addr(parrot().to_string());
+    let (addr, busy) = parrot();
+    // Not marked as one that speaks HTTP/2: gRPC says that itself.
+    let tunnel = Tunnel::http("parrot").local_addr(addr.to_string());
     let client = bed.client().tunnel(tunnel).build().unwrap();
     client.start().await.unwrap();
     let endpoint = Endpoint::from_shared(format!("http://{}", bed.http_addr())).unwrap();
     let endpoint = endpoint.origin(format!("http://{}", bed.host("parrot")).parse().unwrap());
     let channel = endpoint.connect().await.unwrap();
-    Scene { _bed: bed, _client: client, visitor: tonic::client::Grpc::new(channel) }
+    let visitor = tonic::client::Grpc::new(channel.clone());
+    Scene { bed, _client: client, channel, visitor, busy }
 }
 
 impl Scene {
@@ -299,5 +405,84 @@ fn an_unreachable_grpc_service_is_unavailable() {
         let call = visitor.unary(Request::new(word("", 0)), path, Codec::default());
         let error: Status = soon("the answer", call).await.map(|_: Response<Word>| ()).unwrap_err();
         assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+    });
+}
+
+#[test]
+fn a_call_comes_with_its_authority_and_its_deadline() {
+    over_both(async |carrier| {
+        let mut scene = scene(carrier).await;
+        let mut request = Request::new(word("hello", 1));
+        request.set_timeout(Duration::from_secs(30));
+        let response = scene.unary("Say", request).await.unwrap();
+        let told = |name: &str| response.metadata().get(name).unwrap().to_str().unwrap();
+        assert_eq!(told("x-authority"), scene.bed.host("parrot"));
+        assert_eq!(told("x-timeout"), "30000000u");
+    });
+}
+
+#[test]
+fn a_deadline_ends_the_call_on_both_sides() {
+    over_both(async |carrier| {
+        let mut scene = scene(carrier).await;
+        let mut request = Request::new(word("", 0));
+        request.set_timeout(Duration::from_millis(100));
+        let error = scene.unary("Think", request).await.unwrap_err();
+        // Both have a clock: the visitor calls it cancelled, the service a deadline that has passed.
+        assert!(matches!(error.code(), Code::Cancelled | Code::DeadlineExceeded), "{error:?}");
+        eventually("the call to end at the service", || scene.busy.count() == 0).await;
+        // The connection serves on.
+        scene.unary("Say", Request::new(word("still", 0))).await.unwrap();
+    });
+}
+
+#[test]
+fn a_call_that_is_given_up_ends_at_the_service() {
+    over_both(async |carrier| {
+        let mut scene = scene(carrier).await;
+        // Before there is an answer.
+        let mut visitor = scene.visitor.clone();
+        let path = scene.path("Think").await;
+        visitor.ready().await.unwrap();
+        let call = tokio::spawn(async move {
+            let request = Request::new(word("", 0));
+            let _: Result<Response<Word>, _> = visitor.unary(request, path, Codec::default()).await;
+        });
+        eventually("the call to begin", || scene.busy.count() == 1).await;
+        call.abort();
+        eventually("the call to end at the service", || scene.busy.count() == 0).await;
+
+        // In the middle of one.
+        let path = scene.path("Hold").await;
+        let request = Request::new(word("", 0));
+        let response = scene.visitor.server_streaming(request, path, Codec::default()).await;
+        let mut words: Streaming<Word> = response.unwrap().into_inner();
+        let first = soon("the first word", words.message()).await.unwrap().unwrap();
+        assert_eq!((first, scene.busy.count()), (word("first", 1), 1));
+        drop(words);
+        eventually("the stream to end at the service", || scene.busy.count() == 0).await;
+        scene.unary("Say", Request::new(word("still", 0))).await.unwrap();
+    });
+}
+
+#[test]
+fn reflection_tells_what_the_service_offers() {
+    over_both(async |carrier| {
+        let scene = scene(carrier).await;
+        let origin = format!("http://{}", scene.bed.host("parrot")).parse().unwrap();
+        let mut reflection = ServerReflectionClient::with_origin(scene.channel.clone(), origin);
+        let asking = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let answers = reflection.server_reflection_info(stream::iter([asking]));
+        let mut answers = soon("the head", answers).await.unwrap().into_inner();
+        let answer = soon("the list", answers.message()).await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+            unreachable!("{answer:?}");
+        };
+        let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
+        assert!(names.contains(&"test.Parrot"), "{names:?}");
+        assert_eq!(soon("the end", answers.message()).await.unwrap(), None);
     });
 }

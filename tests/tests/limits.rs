@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{ClientEvent, ErrorKind as Kind, LimitsConfig, Retry, Tunnel};
+use ferrotunnel::{
+    ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
+};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, eventually, over_both, raw, read_head, says_and_hears,
     soon,
@@ -399,6 +401,33 @@ fn a_flood_of_wrong_tokens_is_refused_unseen() {
         let unseen = errors.await.iter().filter(|error| error.kind() != Kind::Unauthorized).count();
         assert!(unseen > 0, "they came within a second or two");
         assert_eq!(bed.server.turned_away().handshakes_refused, unseen as u64);
+    });
+}
+
+#[test]
+fn guesses_at_the_shared_token_hold_up_nobody_with_a_named_one() {
+    over_both(async |carrier| {
+        let (token, verifier) = issue_token().unwrap();
+        let principal = PrincipalConfig::new("laptop").verifier(verifier);
+        let mut limits = LimitsConfig::default();
+        limits.max_failed_handshakes_per_address = 1;
+        let bed =
+            TestBed::with(carrier, |server| server.principals([principal]).limits(limits)).await;
+        let site = Site::start().await;
+        let guess = async || {
+            let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+            guesser.build().unwrap().start().await.unwrap_err()
+        };
+        soon("the guesses", futures_util::future::join_all((0..10).map(|_| guess()))).await;
+        let counts = || bed.server.turned_away();
+        let before = (counts().handshakes_delayed, counts().handshakes_refused);
+        assert!(before.0 + before.1 > 0);
+        let client = bed.client().token(token.reveal());
+        let client = client.tunnel(Tunnel::http("app").local_addr(site.addr().to_string()));
+        let client = client.build().unwrap();
+        client.start().await.unwrap();
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        assert_eq!((counts().handshakes_delayed, counts().handshakes_refused), before);
     });
 }
 

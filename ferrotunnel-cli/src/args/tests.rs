@@ -88,11 +88,14 @@ fn every_server_flag_is_understood() {
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
+                --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
                 --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
                 --acme-dns-hook h \
-                 --drain-timeout 2m";
+                 --error-pages e --drain-timeout 2m";
     let server = server(line);
+    assert_eq!(server.error_pages, Some("e".into()));
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
@@ -116,6 +119,13 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.timeouts.http_header_timeout, Some(Duration::from_secs(6)));
     assert_eq!(server.timeouts.http_response_timeout, Some(Duration::from_secs(7)));
     assert_eq!(server.timeouts.http_pool_idle_timeout, Some(Duration::from_secs(8)));
+    assert_eq!(server.plugins.visitor_secret_hash.map(|hashes| hashes.len()), Some(2));
+    assert_eq!(server.plugins.max_requests_per_address, Some(1));
+    assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.circuit_breaker, Some(3));
+    assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
+    assert_eq!(server.plugins.access_log, Some("-".into()));
+    assert_eq!(server.plugins.access_log_format, Some(ferrotunnel::plugin::LogFormat::Common));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
     let https = HttpsArgs {
         https_bind: "0.0.0.0:443".parse().ok(),
@@ -166,6 +176,33 @@ fn a_tcp_tunnel_takes_a_public_port() {
     assert_eq!(tcp.target.to_string(), "unix:/run/db.sock");
     assert_eq!(tcp.remote_port, Some(15432));
     assert!(complaint("tcp 1 --server h --remote-port 0").contains("--remote-port"));
+}
+
+#[test]
+fn every_flag_about_visitors_is_understood() {
+    let line = "http 1 --server h --allow 192.0.2.0/24,::1 --allow 192.0.2.7 --deny 127.0.0.1 --basic-auth a:b \
+                --bearer-token c --rate-limit 10/s --proxy-protocol v1";
+    let Command::Http(http) = command(line) else { panic!("another command") };
+    assert_eq!((http.access.allow.len(), http.access.deny.len()), (3, 1));
+    assert_eq!(http.access.proxy_protocol.unwrap().to_string(), "v1");
+    assert_eq!(http.http_access.rate_limit.unwrap().to_string(), "10/s");
+    let failure = http.access.with_http(http.http_access).unwrap_err().to_string();
+    assert!(failure.starts_with("--basic-auth: "), "{failure}");
+    let Command::Tcp(tcp) = command("tcp 1 --server h --deny ::1 --proxy-protocol v2") else {
+        panic!("another command")
+    };
+    assert_eq!(tcp.access.deny[0].to_string(), "::1");
+    assert!(parse("tcp 1 --server h --rate-limit 10/s").is_err());
+    for (line, flag) in [
+        ("http 1 --server h --allow 1.2.3.4/33", "--allow"),
+        ("http 1 --server h --proxy-protocol v3", "--proxy-protocol"),
+        ("tcp 1 --server h --deny nobody", "--deny"),
+    ] {
+        assert!(complaint(line).contains(flag), "{line}");
+    }
+    let server = server("server --trusted-proxies 10.0.0.0/8,::1 --accept-proxy");
+    assert_eq!(server.trusted_proxies.unwrap().len(), 2);
+    assert_eq!(server.accept_proxy, Some(true));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `ferrotunnel client`: a local address, exposed over HTTP, or all the tunnels of a settings file.
 
 use super::forward::forward;
+use crate::access::AccessSettings;
 use crate::args::ClientArgs;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -26,7 +27,16 @@ fn tunnels(
     match (local_addr, name) {
         (Some(local_addr), name) => {
             let (hosts, http2, sharing) = (Vec::new(), false, Sharing::default());
-            Ok(vec![TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls }])
+            let access = AccessSettings::default();
+            Ok(vec![TunnelSettings::Http {
+                local_addr,
+                name,
+                hosts,
+                http2,
+                sharing,
+                local_tls,
+                access,
+            }])
         }
         (None, _) if local_tls != LocalTlsSettings::default() => Err(Failure::usage(
             "--local-ca and --local-insecure are for the tunnel of --local-addr, which is missing; the tunnels of a \
@@ -56,6 +66,7 @@ mod tests {
             http2: false,
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),
+            access: AccessSettings::default(),
         }
     }
 

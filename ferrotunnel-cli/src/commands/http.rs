@@ -17,6 +17,7 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         http2: args.http2,
         sharing: args.sharing.into(),
         local_tls: args.local_tls.into(),
+        access: args.access.with_http(args.http_access)?,
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

@@ -1,6 +1,7 @@
 //! `ferrotunnel server`: the public side.
 
 use std::future::pending;
+use std::path::Path;
 
 use ferrotunnel::{ErrorKind, RunningServer};
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::reload::Reload;
-use crate::settings::ServerSettings;
+use crate::settings::{ServerSettings, error_pages};
 use crate::settings_file::SettingsFile;
 use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
@@ -43,6 +44,7 @@ pub(super) async fn run(
         reload.runs_with(running, settings.token().cloned());
     }
     let drain_timeout = settings.drain_timeout();
+    let pages = settings.error_pages.clone();
     let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
     announce(&server, output);
     let mut manager = Manager::from_env();
@@ -54,15 +56,7 @@ pub(super) async fn run(
                 manager.beat();
                 manager.status(&status(&server));
             }
-            () = next(&mut hang_ups) => match server.reload_certificates() {
-                Ok(()) => {
-                    output.event(&json!({ "event": "certificates_reloaded" }));
-                    output.talk("certificates are read again; there is no settings file to read");
-                }
-                Err(error) => {
-                    output::warning(format_args!("{error}; the certificates of before stay in use"));
-                }
-            },
+            () = next(&mut hang_ups) => read_files_again(&server, pages.as_deref(), output),
             reload = due(&mut reload) => {
                 manager.reloading();
                 // Its file may lie on a disk that does not answer.
@@ -78,6 +72,27 @@ pub(super) async fn run(
     drop(reload);
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
+}
+
+/// All that there is to read where there is no settings file.
+fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Output) {
+    match server.reload_certificates() {
+        Ok(()) => {
+            output.event(&json!({ "event": "certificates_reloaded" }));
+            output.talk("certificates are read again; there is no settings file to read");
+        }
+        Err(error) => {
+            output::warning(format_args!("{error}; the certificates of before stay in use"));
+        }
+    }
+    match error_pages(pages) {
+        Ok(pages) => server.set_error_pages(pages),
+        Err(failure) => {
+            for message in failure.messages() {
+                output::warning(format_args!("{message}; the pages of before stay in use"));
+            }
+        }
+    }
 }
 
 /// Resolves at the next SIGHUP, if nobody else listens for them.

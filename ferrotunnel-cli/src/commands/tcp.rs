@@ -16,6 +16,7 @@ pub(super) async fn run(args: TcpArgs, output: &Output) -> Result<(), Failure> {
         streams: args.streams,
         sharing: args.sharing.into(),
         local_tls: args.local_tls.into(),
+        access: args.access.into(),
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

@@ -66,7 +66,10 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_key: paths();
         ServerArgs.tls_client_ca: paths();
         ServerArgs.tcp_bind_ip: ips;
+        ServerArgs.trusted_proxies: ips.map(|ip| vec![ip.into()]);
+        ServerArgs.accept_proxy: [true, false, true];
         ServerArgs.visitor_grace: times;
+        ServerArgs.error_pages: paths();
         ServerArgs.threads: [1, 2, 3];
         ServerArgs.drain.drain_timeout: times;
         ServerArgs.limits.max_sessions: [1, 2, 3];
@@ -85,6 +88,13 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.timeouts.http_header_timeout: times;
         ServerArgs.timeouts.http_response_timeout: times;
         ServerArgs.timeouts.http_pool_idle_timeout: times;
+        ServerArgs.plugins.visitor_secret_hash: secrets().map(|secret| vec![secret]);
+        ServerArgs.plugins.max_requests_per_address: [1, 2, 3];
+        ServerArgs.plugins.max_requests_per_tunnel: [1, 2, 3];
+        ServerArgs.plugins.circuit_breaker: [1, 2, 3];
+        ServerArgs.plugins.circuit_breaker_pause: times;
+        ServerArgs.plugins.access_log: paths();
+        ServerArgs.plugins.access_log_format: ferrotunnel::plugin::LogFormat::ALL;
         ServerArgs.https.https_bind: addrs;
         ServerArgs.https.https_cert: paths();
         ServerArgs.https.https_key: paths();

@@ -1,7 +1,7 @@
 //! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
 
-use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, limits};
-use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, ServerArgs};
+use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
+use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs};
 
 /// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
 pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static str> {
@@ -16,7 +16,11 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_key,
         tls_client_ca,
         tcp_bind_ip,
+        trusted_proxies,
+        accept_proxy,
         visitor_grace,
+        // Read again with the file.
+        error_pages: _,
         threads,
         control,
         drain: DrainArg { drain_timeout },
@@ -37,10 +41,21 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
                 acme_server_ca,
                 acme_dns_hook,
             },
+        plugins:
+            PluginArgs {
+                visitor_secret_hash,
+                max_requests_per_address,
+                max_requests_per_tunnel,
+                circuit_breaker,
+                circuit_breaker_pause,
+                access_log,
+                access_log_format,
+            },
     } = running;
     let (was, is) = (limits(limits_args), limits(&said.limits));
     let https = &said.https;
     let is_on = |switch: Option<bool>| switch.unwrap_or(false);
+    let pause = |pause: Option<_>| pause.unwrap_or(DEFAULT_PAUSE);
     let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
     [
         ("bind", bind.unwrap_or(DEFAULT_BIND) == said.bind.unwrap_or(DEFAULT_BIND)),
@@ -54,6 +69,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
         ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
+        ("trusted-proxies", *trusted_proxies == said.trusted_proxies),
+        ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
         ("visitor-grace", *visitor_grace == said.visitor_grace),
         ("threads", *threads == said.threads),
         ("control", *control == said.control),
@@ -81,6 +98,26 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("https.acme-email", *acme_email == https.acme_email),
         ("https.acme-server-ca", *acme_server_ca == https.acme_server_ca),
         ("https.acme-dns-hook", *acme_dns_hook == https.acme_dns_hook),
+        ("plugins.visitor-secret-hash", *visitor_secret_hash == said.plugins.visitor_secret_hash),
+        (
+            "plugins.max-requests-per-address",
+            *max_requests_per_address == said.plugins.max_requests_per_address,
+        ),
+        (
+            "plugins.max-requests-per-tunnel",
+            *max_requests_per_tunnel == said.plugins.max_requests_per_tunnel,
+        ),
+        ("plugins.circuit-breaker", *circuit_breaker == said.plugins.circuit_breaker),
+        (
+            "plugins.circuit-breaker-pause",
+            pause(*circuit_breaker_pause) == pause(said.plugins.circuit_breaker_pause),
+        ),
+        ("plugins.access-log", *access_log == said.plugins.access_log),
+        (
+            "plugins.access-log-format",
+            access_log_format.unwrap_or_default()
+                == said.plugins.access_log_format.unwrap_or_default(),
+        ),
     ]
     .into_iter()
     .filter_map(|(name, is_same)| (!is_same).then_some(name))

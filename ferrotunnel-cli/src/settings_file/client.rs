@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use ferrotunnel::{Streams, TunnelKind};
+use ferrotunnel::{HealthCheck, Streams, TunnelKind};
 
 use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
+use crate::access::AccessSettings;
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::settings::accept_client;
-use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
+use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing, TunnelSettings};
 use crate::value;
 
 /// What a file says of a client.
@@ -74,6 +75,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         ("http2", TunnelKind::Http),
         ("remote-port", TunnelKind::Tcp),
         ("streams", TunnelKind::Tcp),
+        ("basic-auth", TunnelKind::Http),
+        ("bearer-token", TunnelKind::Http),
+        ("rate-limit", TunnelKind::Http),
     ]
     .map(|(key, kind)| (key, kind, section.has(key).then(|| section.place(key))));
 
@@ -88,6 +92,7 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let sharing = Sharing {
         group: section.text("group", value::not_empty),
         balance: section.text("balance", value::balance),
+        health: health(section),
     };
     let place = section.place("local-ca");
     let local_tls = LocalTlsSettings {
@@ -98,6 +103,15 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         let why = "\"local-ca\" has no use with \"local-insecure\"; drop one of them";
         section.complain_about(place, why.to_owned());
     }
+
+    let access = AccessSettings {
+        allow: section.one_or_more("allow", value::network),
+        deny: section.one_or_more("deny", value::network),
+        users: section.secrets("basic-auth", value::basic_user),
+        tokens: section.secrets("bearer-token", value::bearer),
+        rate: section.text("rate-limit", value::visitor_rate),
+        proxy_protocol: section.text("proxy-protocol", value::proxy_protocol),
+    };
 
     let kind = kind?;
     for (key, of, place) in unfit {
@@ -111,10 +125,30 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let local_addr = local_addr?;
     Some(match kind {
         TunnelKind::Tcp => {
-            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls }
+            TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls, access }
         }
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls },
+        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls, access },
     })
+}
+
+/// How the local service of a tunnel is looked after.
+fn health(section: &mut Section<'_, '_>) -> Option<HealthCheck> {
+    let keys = ["health-interval", "health-timeout", "health-threshold"];
+    let idle = keys.map(|key| (key, section.has(key).then(|| section.place(key))));
+    let is_checked = section.has("health-check");
+    let check = section.text("health-check", value::health_check);
+    let rhythm = Rhythm {
+        interval: section.text("health-interval", value::duration),
+        timeout: section.text("health-timeout", value::duration),
+        threshold: section.number("health-threshold", value::count),
+    };
+    for (key, place) in idle {
+        if let Some(place) = place.filter(|_| !is_checked) {
+            let message = format!("\"{key}\" is of no use without \"health-check\"");
+            section.complain_about(place, message);
+        }
+    }
+    check.map(|check| rhythm.set(check))
 }
 
 /// What no two tunnels can share.

@@ -29,6 +29,8 @@ pub(super) fn read(name: &str, section: &mut Section<'_, '_>) -> Placed {
     principal.hosts = has[0].then_some(hosts);
     principal.ports = has[1].then_some(ports);
     principal.kinds = has[2].then_some(kinds);
+    let access = section.text("access", access).unwrap_or(Access::Optional);
+    principal.access_required = access == Access::Required;
     section.table("limits", |limits| {
         principal.max_sessions = limits.number("sessions", value::count);
         principal.max_tunnels = limits.number("tunnels", value::count);
@@ -59,6 +61,21 @@ pub(super) fn together(placed: Vec<Placed>, root: &Section<'_, '_>) -> Vec<Princ
         root.complain_about(places.get(last).copied().unwrap_or_default(), why.to_string());
     }
     principals
+}
+
+/// Whether its tunnels have to keep strangers out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Optional,
+    Required,
+}
+
+fn access(text: &str) -> Result<Access, String> {
+    match text {
+        "optional" => Ok(Access::Optional),
+        "required" => Ok(Access::Required),
+        _ => Err("give optional or required".to_owned()),
+    }
 }
 
 /// What the library takes; it names the whole principal, of which this is one host.

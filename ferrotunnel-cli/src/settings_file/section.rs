@@ -183,7 +183,7 @@ impl<'i> Section<'_, 'i> {
 
     /// A file that has to be there. A relative path begins where the settings file lies.
     pub(super) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
-        let (start, path) = self.placed_path(key)?;
+        let (start, path) = self.placed_path(None, key)?;
         let file = NamedFile { key, path: path.clone(), line: 0, column: 0 };
         self.reading.files.borrow_mut().push((start, file));
         Some(path)
@@ -191,15 +191,21 @@ impl<'i> Section<'_, 'i> {
 
     /// A file that need not be there yet. A relative path begins where the settings file lies.
     pub(super) fn new_path(&mut self, key: &'static str) -> Option<PathBuf> {
-        self.placed_path(key).map(|(_, path)| path)
+        self.placed_path(None, key).map(|(_, path)| path)
     }
 
-    fn placed_path(&mut self, key: &'static str) -> Option<(usize, PathBuf)> {
+    /// The same, or a word that stands for something else and stays as it is.
+    pub(super) fn new_path_or(&mut self, word: &str, key: &'static str) -> Option<PathBuf> {
+        self.placed_path(Some(word), key).map(|(_, path)| path)
+    }
+
+    fn placed_path(&mut self, word: Option<&str>, key: &'static str) -> Option<(usize, PathBuf)> {
         let value = self.take(key)?;
         let directory = &self.reading.directory;
         let path = match value.get_ref() {
             DeValue::String(text) => self.parsed(key, &value, text, |text| match text {
                 "" => Err("give the path of a file".to_owned()),
+                text if word == Some(text) => Ok(PathBuf::from(text)),
                 text => Ok(directory.join(text)),
             })?,
             other => return self.wrong_type(key, &value, "text in quotes", other),

@@ -1,6 +1,7 @@
 //! `[server]`: every flag of `ferrotunnel server`, under its name. What `--help` lists under a heading of its own is in
 //! a section of its own.
 
+use super::plugins;
 use super::section::Section;
 use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::settings::accept_server;
@@ -19,13 +20,19 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_key: section.path("tls-key"),
         tls_client_ca: section.path("tls-client-ca"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
+        trusted_proxies: section
+            .has("trusted-proxies")
+            .then_some(section.one_or_more("trusted-proxies", value::network)),
+        accept_proxy: section.switch("accept-proxy"),
         visitor_grace: section.value("visitor-grace", value::time_or_none),
+        error_pages: section.path("error-pages"),
         threads: section.number("threads", value::threads),
         control: section.new_path("control"),
         drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
         https: section.table("https", https),
+        plugins: section.table("plugins", plugins::read),
     };
     if server.plaintext == Some(true) && server.has_certificates() {
         section.complain_about(certificates, NO_CERTIFICATES.to_owned());

@@ -60,6 +60,11 @@ impl Authenticator {
         found.filter(|_| is_right)
     }
 
+    /// Whether a token of that id may be used.
+    pub(crate) fn knows(&self, token_id: &str) -> bool {
+        self.known.read().contains_key(token_id)
+    }
+
     /// Whether what was proven once would still be accepted, and for the same principal: one that was
     /// removed and made anew under its name meanwhile is another.
     pub(crate) fn still_knows(&self, credential: &Credential) -> bool {

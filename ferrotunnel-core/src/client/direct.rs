@@ -203,7 +203,17 @@ async fn wait<C: Carrier>(
 
 fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
     match state.target(open.tunnel) {
-        Some(spec) => drop(state.streams.spawn(local::forward_direct(carrier, spec))),
+        Some(spec) => {
+            let kept = state.opened(&spec, open);
+            let forwarding = local::forward_direct(carrier, spec, open.into());
+            match kept {
+                None => drop(state.streams.spawn(forwarding)),
+                Some(kept) => drop(state.streams.spawn(async move {
+                    forwarding.await;
+                    drop(kept);
+                })),
+            }
+        }
         None => carrier.abort(),
     }
 }

@@ -12,6 +12,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::socket;
 use crate::splice::{End, Io, Prefixed, splice};
@@ -31,20 +32,29 @@ pub(super) async fn forward<E: End>(
             return Ok(());
         }
     };
-    let config = match tls.config(first.starts_with(PREFACE)) {
-        Ok(config) => config,
-        Err(error) => return Err((visitor, io::Error::other(error))),
-    };
-    let handshake = TlsConnector::from(config).connect(tls.name.clone(), socket);
-    let local = match timeout(HANDSHAKE_WITHIN, handshake).await {
-        Ok(Ok(local)) => local,
-        Ok(Err(error)) => return Err((visitor, with_advice(error))),
-        Err(_) => return Err((visitor, io::ErrorKind::TimedOut.into())),
+    let local = match connect(socket, tls, first.starts_with(PREFACE)).await {
+        Ok(local) => local,
+        Err(error) => return Err((visitor, error)),
     };
     if let Err(error) = splice(Prefixed::new(first, visitor), Io::new(local), None).await {
         tracing::debug!(%error, "connection broke");
     }
     Ok(())
+}
+
+/// TLS with the service.
+pub(super) async fn connect(
+    socket: TcpStream,
+    tls: &LocalTls,
+    is_http2: bool,
+) -> io::Result<TlsStream<TcpStream>> {
+    let config = tls.config(is_http2).map_err(io::Error::other)?;
+    let handshake = TlsConnector::from(config).connect(tls.name.clone(), socket);
+    match timeout(HANDSHAKE_WITHIN, handshake).await {
+        Ok(Ok(local)) => Ok(local),
+        Ok(Err(error)) => Err(with_advice(error)),
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
 }
 
 /// As many as tell whether it is HTTP/2.

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ferrotunnel_common::SessionId;
@@ -25,6 +24,7 @@ use super::{Connections, Event, Retry};
 use crate::clock;
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
+use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
 use crate::stream::Stream;
@@ -82,8 +82,8 @@ async fn keep_carriers(state: &Arc<State>, connections: Connections, shards: &Sh
                     Ended::ForGood(error) => error,
                 };
                 state.carriers.abort_all();
-                if matches!(error, ConnectError::GoAway { .. }) {
-                    // The server lets what is open finish.
+                if !matches!(error, ConnectError::Superseded(_)) {
+                    // Servers let what is open finish, whatever became of the attempts to replace them.
                     state.parting.finished().await;
                 }
                 return state.finish(error);
@@ -155,7 +155,7 @@ async fn carry(state: Arc<State>, id: CarrierId) -> Ended {
         let is_told = may_pass && state.retry == Retry::Forever && !*state.stop.borrow();
         let told = is_told.then(|| Event::Disconnected {
             server: state.connector.server(id.server).to_owned(),
-            reason: reason(&state, &error),
+            reason: reason(&state, id.server, &error),
             retry_in: pause,
         });
         state.leave(id, told);
@@ -167,17 +167,19 @@ async fn carry(state: Arc<State>, id: CarrierId) -> Ended {
         }
         let others = state.roster.borrow().sessions_with(id.server);
         if others > 0 {
-            let (carrier, error) = (id.number.0, reason(&state, &error));
+            let (carrier, error) = (id.number.0, reason(&state, id.server, &error));
             tracing::info!(carrier, error, "one of several carriers was lost");
         } else {
             let server = state.connector.server(id.server);
-            tracing::debug!(server, error = reason(&state, &error), "no session");
+            tracing::debug!(server, error = reason(&state, id.server, &error), "no session");
         }
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = stopped(&state) => {}
             // Nobody else is left to wait for.
             () = alone(&state, id.server), if others > 0 => {}
+            // Who stood in for it is gone, and visitors are served by nobody.
+            () = unserved(&state), if is_served(&state) => backoff = Backoff::default(),
             // The sender lives as long as the client.
             _ = alarms.changed() => backoff = Backoff::default(),
         }
@@ -214,14 +216,14 @@ fn may_pass(state: &State, error: &ConnectError) -> bool {
         return true;
     }
     if is_about_trust(error) {
-        let was_right = state.token_was_right.load(Ordering::Relaxed);
-        return was_right || !state.roster.borrow().is_distrusted();
+        let roster = state.roster.borrow();
+        return roster.token_was_right() || !roster.is_distrusted();
     }
     false
 }
 
-fn reason(state: &State, error: &ConnectError) -> String {
-    if error.is_distrust() && state.token_was_right.load(Ordering::Relaxed) {
+fn reason(state: &State, server: ServerIndex, error: &ConnectError) -> String {
+    if error.is_distrust() && state.roster.borrow().took_token(server) {
         format!("{error}; it was right before, so somebody else may have answered")
     } else {
         error.to_string()
@@ -266,6 +268,11 @@ async fn alone(state: &State, server: ServerIndex) {
     until(&state.roster, |roster| roster.sessions_with(server) == 0).await;
 }
 
+/// There is no session with any server.
+async fn unserved(state: &State) {
+    until(&state.roster, |roster| roster.sessions() == 0).await;
+}
+
 /// Asks for a sign of life whenever the way to the server may be gone; never returns.
 async fn ask_when_alarmed(state: &State, session: &Session) -> Infallible {
     let mut alarms = state.alarms.subscribe();
@@ -306,7 +313,6 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
         Err(error) => return Over::Unreached(error),
     };
     let since = clock::now();
-    state.token_was_right.store(true, Ordering::Relaxed);
     let (session, shared) = connect::session(greeted.machine);
     let talk = Arc::new(Talk {
         state: Arc::clone(state),
@@ -440,9 +446,13 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
     let Some(spec) = state.target(open.tunnel) else {
         return stream.reset(ResetCode::UnknownTunnel, "no such tunnel");
     };
+    let stream = match state.opened(&spec, open) {
+        None => stream,
+        Some(kept) => stream.seated(Seat::with_only(kept)),
+    };
     match &spec.target {
         Target::InProcess(acceptor) => acceptor.give(stream, open),
-        _ => drop(state.streams.spawn(local::forward(stream, spec))),
+        _ => drop(state.streams.spawn(local::forward(stream, spec, open.into()))),
     }
 }
 

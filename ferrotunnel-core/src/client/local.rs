@@ -1,13 +1,16 @@
 //! A stream's way to the local service.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel_protocol::frame::ResetCode;
+use ferrotunnel_protocol::frame::{Open, ResetCode};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
+use super::health::Pipe;
 use super::https;
 use super::target::Target;
 use crate::dial;
@@ -18,9 +21,9 @@ use crate::tls::LocalTls;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
-pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
+pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match dial(spec).await {
+    match reach(&spec, &visit).await {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
             if let Err((stream, error)) = Box::pin(https::forward(stream, socket, &tls)).await {
@@ -41,8 +44,8 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>) {
 }
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
-pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>) {
-    match dial(spec).await {
+pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>, visit: Visit) {
+    match reach(&spec, &visit).await {
         Ok(Local::Https(socket, tls)) => {
             if let Err((mut carrier, error)) = Box::pin(https::forward(carrier, socket, &tls)).await
             {
@@ -62,8 +65,44 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>)
     }
 }
 
-async fn dial(spec: Arc<TunnelSpec>) -> io::Result<Local> {
-    match &spec.target {
+/// Who comes, and where to.
+pub(super) struct Visit {
+    visitor: Option<SocketAddr>,
+    ingress: Option<SocketAddr>,
+}
+
+impl Visit {
+    /// Nobody: the client asks by itself.
+    pub(super) fn of_ours() -> Self {
+        Self { visitor: None, ingress: None }
+    }
+}
+
+impl From<&Open> for Visit {
+    fn from(open: &Open) -> Self {
+        Self { visitor: open.visitor, ingress: open.ingress }
+    }
+}
+
+/// A connection to the local service, which has been told who comes if it wants to know.
+pub(super) async fn reach(spec: &TunnelSpec, visit: &Visit) -> io::Result<Local> {
+    let mut local = dial(&spec.target).await?;
+    if let Some(version) = spec.proxy_protocol {
+        let header = version.header(visit.visitor, visit.ingress)?;
+        match &mut local {
+            Local::Tcp(local) => local.write_all(&header).await?,
+            #[cfg(unix)]
+            Local::Unix(local) => local.write_all(&header).await?,
+            // Before TLS begins, as proxies do it.
+            Local::Https(local, _) => local.write_all(&header).await?,
+        }
+    }
+    Ok(local)
+}
+
+/// Dials the local service.
+async fn dial(target: &Target) -> io::Result<Local> {
+    match target {
         Target::Https(https) => {
             let socket = dial_tcp(&https.at).await?;
             Ok(Local::Https(socket, https.tls.clone()))
@@ -97,11 +136,24 @@ async fn splice_with(pipe: impl End, local: Local) -> Result<Outcome, SpliceErro
     }
 }
 
-enum Local {
+/// A connection to the local service.
+pub(super) enum Local {
     Tcp(TcpStream),
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
     Https(TcpStream, LocalTls),
+}
+
+impl Local {
+    /// As somebody talks to it who knows nothing of how it is reached.
+    pub(super) async fn into_pipe(self, is_http2: bool) -> io::Result<Box<dyn Pipe>> {
+        Ok(match self {
+            Self::Tcp(local) => Box::new(local),
+            #[cfg(unix)]
+            Self::Unix(local) => Box::new(local),
+            Self::Https(socket, tls) => Box::new(https::connect(socket, &tls, is_http2).await?),
+        })
+    }
 }
 
 async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T> {

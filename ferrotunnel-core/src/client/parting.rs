@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::tasks::Tasks;
@@ -11,18 +12,28 @@ use crate::tasks::Tasks;
 #[derive(Debug)]
 pub(super) struct Parting {
     tasks: Tasks,
+    /// The client has ended: carriers on other threads may not have heard of it yet.
+    closed: Mutex<bool>,
     count: Arc<watch::Sender<usize>>,
 }
 
 impl Default for Parting {
     fn default() -> Self {
-        Self { tasks: Tasks::default(), count: Arc::new(watch::Sender::new(0)) }
+        Self {
+            tasks: Tasks::default(),
+            closed: Mutex::new(false),
+            count: Arc::new(watch::Sender::new(0)),
+        }
     }
 }
 
 impl Parting {
-    /// Adds the rest of a session's life, on the caller's runtime.
+    /// Adds the rest of a session's life, on the caller's runtime. After the end it is over at once.
     pub(super) fn spawn(&self, rest: impl Future<Output = ()> + Send + 'static) {
+        let closed = self.closed.lock();
+        if *closed {
+            return;
+        }
         let counted = Counted::new(&self.count);
         self.tasks.spawn(async move {
             rest.await;
@@ -37,6 +48,7 @@ impl Parting {
     }
 
     pub(super) fn abort_all(&self) {
+        *self.closed.lock() = true;
         self.tasks.abort_all();
     }
 }
@@ -54,5 +66,34 @@ impl Counted {
 impl Drop for Counted {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_session_that_parts_after_the_end_is_over_at_once() {
+        let parting = Parting::default();
+        let (early, early_ended) = oneshot::channel::<()>();
+        parting.spawn(async move {
+            let _held = early;
+            pending::<()>().await;
+        });
+        parting.abort_all();
+        assert!(early_ended.await.is_err());
+        parting.finished().await;
+        let (late, late_ended) = oneshot::channel::<()>();
+        parting.spawn(async move {
+            let _held = late;
+            pending::<()>().await;
+        });
+        assert!(late_ended.await.is_err());
+        parting.finished().await;
     }
 }

@@ -69,6 +69,8 @@ struct Entry {
     sessions: usize,
     /// Nothing would be lost if all later servers were left.
     is_settled: bool,
+    /// It took the token once, and proved that it knows it.
+    took_token: bool,
     outlook: Outlook,
 }
 
@@ -104,7 +106,13 @@ pub(super) enum Turn {
 
 impl Roster {
     pub(super) fn new(mode: ServerMode, servers: usize, carriers: usize) -> Self {
-        let entry = Entry { carriers, sessions: 0, is_settled: false, outlook: Outlook::Open };
+        let entry = Entry {
+            carriers,
+            sessions: 0,
+            is_settled: false,
+            took_token: false,
+            outlook: Outlook::Open,
+        };
         Self { mode, servers: vec![entry; servers] }
     }
 
@@ -183,6 +191,16 @@ impl Roster {
         self.entry(server).map_or(0, |entry| entry.sessions)
     }
 
+    /// Whether there was a session with that server.
+    pub(super) fn took_token(&self, server: ServerIndex) -> bool {
+        self.entry(server).is_some_and(|entry| entry.took_token)
+    }
+
+    /// Whether there was a session with any server.
+    pub(super) fn token_was_right(&self) -> bool {
+        self.servers.iter().any(|entry| entry.took_token)
+    }
+
     /// There is no session, and no server of which one could expect any.
     pub(super) fn is_hopeless(&self) -> bool {
         self.servers.iter().all(|it| it.sessions == 0 && matches!(it.outlook, Outlook::Down(_)))
@@ -206,6 +224,7 @@ impl Roster {
         let is_news = (entry.sessions, entry.is_settled) != (sessions, is_settled);
         if sessions > entry.sessions {
             entry.outlook = Outlook::Open;
+            entry.took_token = true;
         }
         (entry.sessions, entry.is_settled) = (sessions, is_settled);
         is_news

@@ -4,12 +4,11 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::Contention;
-use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
+use ferrotunnel_protocol::frame::{GoAwayCode, Open, Refusal, RefusalCode, Register, Registered};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use tokio::sync::{broadcast, oneshot, watch};
@@ -23,7 +22,8 @@ use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
-use crate::options::{CarrierNumber, join, prefer};
+use crate::hooks::{OpenedStream, StreamHooks};
+use crate::options::{CarrierNumber, join, prefer, tell_health};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -41,14 +41,16 @@ pub(super) struct State {
     /// Sessions that take nothing new and finish what is open.
     pub(super) parting: Parting,
     pub(super) streams: Tasks,
+    /// Those that look after local services.
+    pub(super) checks: Tasks,
     /// A tunnel came or went, or a session began to drain.
     pub(super) tunnels_changed: watch::Sender<()>,
     /// The servers, which carriers there should be to them, and how many have a session.
     pub(super) roster: watch::Sender<Roster>,
     /// How often sessions may have died without a sign.
     pub(super) alarms: watch::Sender<u32>,
-    /// There was a session: the server took this token, and proved that it knows it.
-    pub(super) token_was_right: AtomicBool,
+    /// Who sees streams.
+    hooks: Option<Arc<dyn StreamHooks>>,
 }
 
 #[derive(Default)]
@@ -88,6 +90,8 @@ struct Wanted {
     told: BTreeMap<ServerIndex, String>,
     /// The servers where a newer client has it.
     given_up: BTreeSet<ServerIndex>,
+    /// The local service is down, as far as checks say.
+    is_down: bool,
 }
 
 /// How a tunnel stands over one carrier.
@@ -112,6 +116,15 @@ impl Wanted {
             standing: BTreeMap::new(),
             told: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            is_down: false,
+        }
+    }
+
+    /// What people know it by: as it was picked, if one server has picked it.
+    fn name(&self) -> String {
+        match self.picked.keys().next() {
+            Some(server) => label(self, *server),
+            None => named(as_asked(&self.spec)),
         }
     }
 
@@ -134,6 +147,19 @@ impl Wanted {
         self.standing.iter().any(|(carrier, standing)| {
             carrier.server != server && matches!(standing, Standing::Asked(_) | Standing::Held)
         })
+    }
+
+    /// Whether a server has it, or may say yes.
+    fn is_anywhere(&self) -> bool {
+        let mut standing = self.standing.values();
+        standing.any(|standing| matches!(standing, Standing::Asked(_) | Standing::Held))
+    }
+
+    /// A newer client has it at that server, and at whatever address the server may have besides.
+    fn give_up_at(&mut self, server: ServerIndex) {
+        let moved = self.standing.iter().filter(|(_, one)| matches!(one, Standing::Moved));
+        self.given_up.extend(moved.map(|(carrier, _)| carrier.server));
+        self.given_up.insert(server);
     }
 
     fn is_held_after(&self, server: ServerIndex) -> bool {
@@ -221,11 +247,34 @@ impl State {
             carriers: Tasks::default(),
             parting: Parting::default(),
             streams: Tasks::default(),
+            checks: Tasks::default(),
             tunnels_changed: watch::Sender::new(()),
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
-            token_was_right: AtomicBool::new(false),
+            hooks: None,
         }
+    }
+
+    /// The same with somebody who sees its streams.
+    pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
+    pub(super) fn opened(&self, spec: &TunnelSpec, open: &Open) -> Option<Box<dyn Send + Sync>> {
+        let hooks = self.hooks.as_ref()?;
+        let picked = || {
+            let tunnels = self.tunnels.lock();
+            tunnels.wanted.get(&open.tunnel).and_then(|it| it.picked.values().next().cloned())
+        };
+        let name = match (spec.name.as_str(), spec.port) {
+            ("", 0) => picked().unwrap_or_default(),
+            ("", port) => port.to_string(),
+            (name, _) => name.to_owned(),
+        };
+        let (kind, visitor) = (spec.kind, open.visitor);
+        let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
+        Some(hooks.opened(stream))
     }
 
     pub(super) fn add(
@@ -317,6 +366,31 @@ impl State {
         self.alarms.send_modify(|alarms| *alarms = alarms.wrapping_add(1));
     }
 
+    /// The local service of a tunnel is well, or down for that reason: every server that has the tunnel, or is just
+    /// asked for it, is told.
+    pub(super) fn set_health(&self, number: u32, fault: Option<String>) {
+        let mut tunnels = self.tunnels.lock();
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let Some(wanted) = wanted.get_mut(&number) else { return };
+        wanted.is_down = fault.is_some();
+        for (carrier, standing) in &wanted.standing {
+            if let (Standing::Held | Standing::Asked(_), Some(reached)) =
+                (standing, sessions.get(carrier))
+            {
+                let mut register = to_register(wanted, *carrier);
+                if !wanted.is_down {
+                    tell_health(&mut register, false);
+                }
+                reached.session.register(number, register);
+            }
+        }
+        let name = wanted.name();
+        self.tell(match fault {
+            Some(reason) => Event::LocalServiceDown { name, reason },
+            None => Event::LocalServiceUp { name },
+        });
+    }
+
     /// Asks again for a tunnel that was refused, unless nobody wants it any more.
     pub(super) fn ask_again(&self, carrier: CarrierId, number: u32) {
         let mut tunnels = self.tunnels.lock();
@@ -359,6 +433,10 @@ impl State {
         let had_session = sessions.remove(&carrier).is_some();
         for (number, wanted) in wanted {
             match wanted.standing.remove(&carrier) {
+                // What this session had lost before may be had by another address of its server.
+                None | Some(Standing::Refused(_)) if !wanted.is_anywhere() => {
+                    wanted.standing.retain(|_, standing| !matches!(standing, Standing::Moved));
+                }
                 None | Some(Standing::Refused(_) | Standing::Moved) => {}
                 // Those that were refused beside it have their turn at once, and so have other addresses of
                 // its server.
@@ -493,7 +571,7 @@ impl State {
             }
             return Next::AskAgain(pause);
         }
-        wanted.given_up.insert(at);
+        wanted.give_up_at(at);
         let all = {
             let roster = self.roster.borrow();
             roster.mode() == ServerMode::Failover
@@ -556,6 +634,7 @@ impl State {
             // Listeners of this process hold their handles: without this they would wait for ever.
             let tunnels = std::mem::take(&mut *self.tunnels.lock());
             drop(tunnels);
+            self.checks.abort_all();
             self.tell(Event::Ended { reason });
         }
     }
@@ -563,7 +642,8 @@ impl State {
 
 /// What a server would say, if it could be asked.
 pub(super) fn too_long() -> Refusal {
-    let reason = "a name has at most 63 bytes, a host 253, and a tunnel has at most 32 hosts";
+    let reason = "a name has at most 63 bytes, a host 253, and a tunnel has at most 32 hosts; its further settings have room for \
+                  some 500 networks or 200 passwords, so write fewer and wider ones";
     Refusal { code: RefusalCode::InvalidName, reason: reason.to_owned() }
 }
 
@@ -572,6 +652,7 @@ pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
     let mut asked = as_asked(spec);
     prefer(&mut asked);
     join(&mut asked);
+    tell_health(&mut asked, true);
     CarrierNumber(u8::MAX).mark(&mut asked);
     asked.is_within_caps()
 }
@@ -601,6 +682,9 @@ fn to_register(wanted: &Wanted, carrier: CarrierId) -> Register {
     if wanted.is_held_at(carrier.server) {
         join(&mut register);
     }
+    if wanted.is_down {
+        tell_health(&mut register, true);
+    }
     carrier.number.mark(&mut register);
     register
 }
@@ -618,7 +702,10 @@ fn as_known(wanted: &Wanted, server: ServerIndex) -> Register {
 }
 
 fn label(wanted: &Wanted, server: ServerIndex) -> String {
-    let Register { kind, name, port, .. } = as_known(wanted, server);
+    named(as_known(wanted, server))
+}
+
+fn named(Register { kind, name, port, .. }: Register) -> String {
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),

@@ -21,8 +21,12 @@ fn token() -> Token {
 }
 
 fn server() -> ServerEngine {
+    server_at(ANY)
+}
+
+fn server_at(addr: SocketAddr) -> ServerEngine {
     ServerEngine::start(ServerConfig {
-        bind: ANY.into(),
+        bind: addr.into(),
         transport: Transport::Plaintext,
         token: Some(token()),
         principals: Vec::new(),
@@ -34,6 +38,7 @@ fn server() -> ServerEngine {
         limits: LimitsConfig::default(),
         shards: Shards::inherit(),
         visitor_grace: Duration::ZERO,
+        access: crate::access::AccessConfig::default(),
         heartbeat: Duration::from_secs(5),
     })
     .unwrap()
@@ -81,7 +86,9 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         hosts: Vec::new(),
         port: 0,
         options: Vec::new(),
+        proxy_protocol: None,
         target: Target::InProcess(acceptor),
+        health: None,
     };
     let (handle, _) = soon(client.add(spec)).await.unwrap();
     let carriers = client.state.roster.borrow().wanted().count();
@@ -110,6 +117,55 @@ async fn visitor(server: &ServerEngine, visits: &mut mpsc::Receiver<Visit>) -> (
 async fn is_alive((near, far): &mut (Stream, Stream)) -> bool {
     near.write_chunk(Bytes::from_static(b"ping")).await.is_ok()
         && matches!(soon(far.read_chunk()).await, Ok(Some(ping)) if &*ping == b"ping")
+}
+
+/// On a clock of its own, which goes on whenever everybody waits.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_gone() {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let second = server();
+    let mut config = config(addr.to_string(), Connections::Exactly(1));
+    config.servers.push(second.addr().to_string());
+    let (events, mut told) = broadcast::channel(16);
+    let client = ClientEngine::start(config, events).unwrap();
+    let spec = TunnelSpec {
+        kind: TunnelKind::Http,
+        name: "app".to_owned(),
+        hosts: Vec::new(),
+        port: 0,
+        options: Vec::new(),
+        target: Target::InProcess(Acceptor::channel().0),
+        health: None,
+        proxy_protocol: None,
+    };
+    let add = client.add(spec);
+    tokio::pin!(add);
+    let mut handle = None;
+    // The first answers nobody, until the client waits long between two attempts.
+    let mut last = clock::now();
+    loop {
+        tokio::select! {
+            added = &mut add, if handle.is_none() => handle = Some(added.unwrap()),
+            dialled = listener.accept() => {
+                drop(dialled.unwrap());
+                let now = clock::now();
+                if now - std::mem::replace(&mut last, now) > Duration::from_secs(12) {
+                    break;
+                }
+            }
+        }
+    }
+    let (_handle, at) = handle.unwrap();
+    assert_eq!(at.server, second.addr().to_string());
+    drop(listener);
+    let _first = server_at(addr);
+    let gone_at = clock::now();
+    drop(second);
+    while !matches!(told.recv().await, Ok(Event::TunnelReady(at)) if at.server == addr.to_string())
+    {
+    }
+    assert!(clock::now() - gone_at < Duration::from_secs(2), "{:?}", clock::now() - gone_at);
 }
 
 #[tokio::test]

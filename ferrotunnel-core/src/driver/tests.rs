@@ -32,7 +32,7 @@ impl Running {
     fn start(carrier: DuplexStream, greeted: Greeted) -> Self {
         let shared = Arc::new(Shared::new(greeted.machine));
         let session = Session::new(Arc::clone(&shared));
-        let (sender, incoming) = mpsc::channel(16);
+        let (sender, incoming) = mpsc::channel(128);
         let on_incoming = move |incoming| drop(sender.try_send(incoming));
         let end = tokio::spawn(Driver::new(carrier, shared, greeted.input, on_incoming));
         Self { session, incoming, end }
@@ -61,8 +61,9 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
         (Authenticator::new(known).unwrap(), ClientKey::derive(&token).unwrap());
     let (config, binding) = (Config::default(), Binding::Plaintext);
     let guesses = Guesses::new(1, std::time::Instant::now());
-    let turn = async {
-        match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), std::time::Instant::now()) {
+    let turn = async |id: String| {
+        let now = std::time::Instant::now();
+        match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), Some(&id), now) {
             Turn::Now(attempt) => Ok(attempt),
             turn => panic!("{turn:?}"),
         }
@@ -173,6 +174,138 @@ async fn streams_of_a_carrier_that_ends_end_too() {
     assert!(soon(near.read_chunk()).await.is_err());
     assert!(soon(far.read_chunk()).await.is_err());
     assert!(matches!(soon(server.end).await.unwrap(), End::Closed | End::Carrier(_)));
+}
+
+#[tokio::test]
+async fn an_answer_that_is_whole_arrives_though_its_stream_is_dropped_at_once() {
+    let (server, mut client) = pair(1 << 10).await;
+    let mut near = server.session.open(OPEN).unwrap();
+    near.write_chunk(Bytes::from_static(b"question")).await.unwrap();
+    let mut far = soon(client.opened()).await;
+    // As hyper does it behind its last answer.
+    far.write_all(&[7; 60_000]).await.unwrap();
+    far.shutdown().await.unwrap();
+    drop(far);
+    let mut heard = Vec::new();
+    soon(near.read_to_end(&mut heard)).await.unwrap();
+    assert_eq!(heard, [7; 60_000]);
+}
+
+/// The queue of a session is full again and again, and whoever asked for room finds it gone at times.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn writers_of_several_threads_are_never_told_that_nothing_can_be_written() {
+    let (server, mut client) = pair(1 << 20).await;
+    for _ in 0..5 {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..100 {
+            let mut near = server.session.open(OPEN).unwrap();
+            tasks.spawn(async move {
+                near.write_all(&vec![7; 1 << 20]).await.unwrap();
+                near.shutdown().await.unwrap();
+            });
+        }
+        for _ in 0..100 {
+            let mut far = client.opened().await;
+            tasks.spawn(async move {
+                let mut heard = 0;
+                while let Some(chunk) = far.read_chunk().await.unwrap() {
+                    heard += chunk.len();
+                }
+                assert_eq!(heard, 1 << 20);
+            });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            ended.unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_has_drained_has_time_for_its_last_bytes() {
+    let ((near, server), (far, client)) = greeted(1 << 10).await;
+    let server = Running::start(near, server);
+    let (sender, mut opened) = mpsc::channel(1);
+    let on_incoming = move |incoming| {
+        if let Incoming::Opened(stream, _) = incoming {
+            sender.try_send(stream).unwrap();
+        }
+    };
+    let mut driver = Box::pin(Driver::new(
+        far,
+        Arc::new(Shared::new(client.machine)),
+        client.input,
+        on_incoming,
+    ));
+    let mut near = server.session.open(OPEN).unwrap();
+    let mut far = tokio::select! {
+        far = opened.recv() => far.unwrap(),
+        _ = &mut driver => unreachable!("nobody ends it"),
+    };
+    far.finish();
+    tokio::select! {
+        end = near.read_chunk() => assert_eq!(end.unwrap(), None),
+        _ = &mut driver => unreachable!("nobody ends it"),
+    }
+    // Both directions have ended for the server once this is staged.
+    near.write_chunk(Bytes::from(vec![7; 60_000])).await.unwrap();
+    near.finish();
+    drop(near);
+    server.session.drain(GoAwayCode::ShuttingDown, "");
+    // The way to the client stands still for a while.
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let mut heard = Vec::new();
+    let (read, _) = tokio::join!(far.read_to_end(&mut heard), driver);
+    read.unwrap();
+    assert_eq!(heard, [7; 60_000]);
+}
+
+#[tokio::test]
+async fn bytes_and_chunks_are_read_in_turns_and_all_become_credit() {
+    let (server, mut client) = pair(1 << 20).await;
+    let mut near = server.session.open(OPEN).unwrap();
+    let rounds = 200_u32;
+    let writing = tokio::spawn(async move {
+        for round in 0..rounds {
+            // More of them than are read at once, and in all many times the window.
+            for part in 0..20_u32 {
+                let chunk = [round, part].map(u32::to_be_bytes).concat().repeat(100);
+                near.write_chunk(chunk.into()).await.unwrap();
+            }
+        }
+        near
+    });
+    let mut far = soon(client.opened()).await;
+    let whole = (0..rounds).flat_map(|round| {
+        (0..20_u32).flat_map(move |part| [round, part].map(u32::to_be_bytes).concat().repeat(100))
+    });
+    let whole: Vec<u8> = whole.collect();
+    let mut heard = Vec::new();
+    while heard.len() < whole.len() {
+        let mut four = [0; 4];
+        soon(far.read_exact(&mut four)).await.unwrap();
+        heard.extend(four);
+        if let Some(chunk) = soon(far.read_chunk()).await.unwrap() {
+            heard.extend(chunk);
+        }
+        let mut chunks = Vec::new();
+        if heard.len() < whole.len() {
+            soon(std::future::poll_fn(|cx| far.poll_read_chunks(cx, &mut chunks, 3)))
+                .await
+                .unwrap();
+        }
+        for chunk in chunks {
+            far.release(chunk.len());
+            heard.extend(chunk);
+        }
+        let left = whole.len() - heard.len();
+        if left > 0 && left < 4 {
+            let mut rest = vec![0; left];
+            soon(far.read_exact(&mut rest)).await.unwrap();
+            heard.extend(rest);
+        }
+    }
+    assert!(heard == whole);
+    drop(writing.await.unwrap());
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::frame::RefusalCode;
 
 use super::PrincipalConfig;
+use crate::access::Access;
 use crate::registry::names::{check_host, check_label};
 use crate::throttle::Rates;
 
@@ -21,6 +22,7 @@ pub(crate) struct Policy {
     kinds: Option<Vec<TunnelKind>>,
     hosts: Hosts,
     ports: Option<Vec<RangeInclusive<u16>>>,
+    access_required: bool,
     pub(super) max_sessions: Option<usize>,
     pub(super) max_tunnels: Option<usize>,
     pub(super) max_streams: Option<usize>,
@@ -61,6 +63,7 @@ impl Policy {
             kinds: None,
             hosts: Hosts::Any,
             ports: None,
+            access_required: false,
             max_sessions: None,
             max_tunnels: None,
             max_streams: None,
@@ -101,6 +104,7 @@ impl Policy {
             kinds: config.kinds.clone(),
             hosts: Hosts::Rules(rules),
             ports: config.ports.clone(),
+            access_required: config.access_required,
             max_sessions: config.max_sessions,
             max_tunnels: config.max_tunnels,
             max_streams: config.max_streams,
@@ -118,6 +122,19 @@ impl Policy {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a tunnel may stand that lets in whom these rules let in.
+    pub(crate) fn permit_access(&self, access: Option<&Access>) -> Result<(), Denied> {
+        if !self.access_required || access.is_some_and(Access::is_closed) {
+            return Ok(());
+        }
+        let reason = format!(
+            "principal {:?} may have no tunnels that are open to everybody; give the tunnel a list of addresses to \
+             allow, or over HTTP a password or a bearer token",
+            self.principal
+        );
+        Err((RefusalCode::NotAllowed, reason))
     }
 
     /// `host` in full and in lower case; `domain` is the server's.

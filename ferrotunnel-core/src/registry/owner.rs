@@ -196,6 +196,8 @@ pub(super) struct Registration {
     pub(super) session: SessionId,
     pub(super) number: u32,
     pub(super) place: Option<Place>,
+    /// Public, as the client was told.
+    pub(super) address: String,
     /// The session was lost, or ends: the client has not given the tunnel up.
     pub(super) may_return: bool,
 }

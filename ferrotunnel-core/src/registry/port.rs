@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 
 use super::Tunnel;
 use crate::crowd::Crowd;
+use crate::proxies::TrustedProxies;
 use crate::tasks::Tasks;
 use crate::tcp_ingress::{Bound, Ingress, Visitor};
 
@@ -24,10 +25,12 @@ impl Port {
         visitors: Tasks,
         listeners: &Tasks,
         crowd: Arc<Crowd>,
+        proxies: TrustedProxies,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
-        let way_in = WayIn { current: Arc::clone(&current), visitors };
-        let listener = bound.serve(move |visitor| way_in.admit(visitor), listeners, crowd);
+        let way_in = WayIn { current: Arc::clone(&current), visitors: visitors.clone() };
+        let admit = move |visitor| way_in.admit(visitor);
+        let listener = bound.serve(admit, visitors, listeners, crowd, proxies);
         Self { current, _listener: listener }
     }
 
@@ -51,6 +54,9 @@ struct WayIn {
 impl WayIn {
     fn admit(&self, visitor: Visitor) {
         let tunnel = Arc::clone(&self.current.lock());
+        if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
+            return visitor.deny(tunnel.name());
+        }
         if let Some(away) = tunnel.away() {
             let way_in = self.clone();
             self.visitors.spawn(async move {

@@ -28,6 +28,8 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_tunnel: None,
         max_visitors_per_address: None,
         grace,
+        access: AccessConfig::default(),
+        hooks: None,
     };
     Registry::new(config, Tasks::default(), Tasks::default())
 }
@@ -84,7 +86,7 @@ fn tcp(port: u16) -> Register {
 }
 
 fn preferred(mut wanted: Register) -> Register {
-    crate::options::prefer(&mut wanted);
+    options::prefer(&mut wanted);
     wanted
 }
 
@@ -209,7 +211,7 @@ fn nothing_is_registered_once_it_is_closed() {
 /// Asked for over a further carrier of a client that has it.
 fn over(carrier: u8, mut wanted: Register) -> Register {
     CarrierNumber(carrier).mark(&mut wanted);
-    crate::options::join(&mut wanted);
+    options::join(&mut wanted);
     wanted
 }
 
@@ -573,4 +575,49 @@ fn members_of_a_group_agree_on_what_it_is() {
     other_settings.options.push(("h2c".to_owned(), "true".to_owned()));
     assert_eq!(refusal(&registry, &two, 1, other_settings), RefusalCode::NameTaken);
     assert_eq!(carriers_at(&registry, "app.localhost"), [(0, SessionId(1), 1)]);
+}
+
+#[test]
+fn a_preferred_name_of_a_stranger_s_group_is_not_waited_for() {
+    let registry = registry();
+    let (web, stranger) = (Named::new(|_| {}).guest(1), Guest::of(2, ClientId([2; 16])));
+    register(&registry, &web, 0, grouped("web", http("app", &[])));
+    let wanted = preferred(grouped("web", http("app", &[])));
+    let address = register(&registry, &stranger, 0, wanted);
+    assert_ne!(address, "http://app.localhost/");
+}
+
+#[tokio::test]
+async fn the_last_of_a_group_comes_back_with_other_settings() {
+    let registry = registry_that_waits(Duration::from_secs(60));
+    let (one, again) = (Guest::new(1), Guest::of(2, ClientId([2; 16])));
+    let address = register(&registry, &one, 0, grouped("db", tcp(0)));
+    let port = address.trim_start_matches(':').parse().unwrap();
+    register(&registry, &one, 1, grouped("web", http("app", &[])));
+    one.owner.leave();
+    register(&registry, &again, 0, grouped("web", http("app", &["a.example"])));
+    assert_eq!(carriers_at(&registry, "a.example"), [(0, SessionId(2), 0)]);
+    let mut other_settings = grouped("db", tcp(port));
+    other_settings.options.push(("streams".to_owned(), "multiplexed".to_owned()));
+    assert_eq!(register(&registry, &again, 1, other_settings), address);
+}
+
+#[tokio::test]
+async fn a_principal_keeps_no_more_places_for_clients_that_are_away_than_it_may_have_tunnels() {
+    let registry = registry_that_waits(Duration::from_secs(60));
+    let web = Named::new(|web| web.max_tunnels = Some(2));
+    for round in 0..5 {
+        let guest = web.guest(round);
+        register(&registry, &guest, 0, http(&format!("one{round}"), &[]));
+        register(&registry, &guest, 1, http(&format!("two{round}"), &[]));
+        guest.owner.leave();
+    }
+    assert_eq!(registry.tunnels(), 2);
+    // Who comes back makes room for others.
+    let back = web.guest(9);
+    register(&registry, &back, 0, http("one0", &[]));
+    register(&registry, &back, 1, http("two0", &[]));
+    back.owner.leave();
+    assert_eq!(registry.tunnels(), 2);
+    assert!(registry.http("one0.localhost").is_some_and(|tunnel| tunnel.is_away()));
 }

@@ -14,9 +14,11 @@ use tokio::sync::Notify;
 
 use super::Owner;
 use super::health::Health;
+use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
 use crate::direct::Streams;
+use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::seat::Seat;
@@ -45,6 +47,8 @@ pub struct Tunnel {
     /// Where it stands, if it is routed by host.
     hosts: Vec<String>,
     options: TunnelOptions,
+    /// `None`: everybody may visit it.
+    access: Option<Box<Access>>,
     streams: Streams,
     balance: Balance,
     turn: Turn,
@@ -62,11 +66,17 @@ pub(super) struct Places {
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
     meters: Meters,
+    /// Who sees the streams.
+    hooks: Option<Arc<dyn ServerHooks>>,
 }
 
 impl Places {
-    pub(super) fn new(most: Arc<AtomicUsize>, meters: Meters) -> Self {
-        Self { taken: Arc::default(), most, meters }
+    pub(super) fn new(
+        most: Arc<AtomicUsize>,
+        meters: Meters,
+        hooks: Option<Arc<dyn ServerHooks>>,
+    ) -> Self {
+        Self { taken: Arc::default(), most, meters, hooks }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -83,6 +93,8 @@ struct Presence {
     last: Option<ClientId>,
     /// Since when there is none, while the client may come back.
     away_since: Option<Instant>,
+    /// One of those that its principal may have while their clients are away.
+    absence: Option<Seat>,
     /// It has left the registry.
     gone: bool,
     /// Among those that its principal may have so many of.
@@ -96,8 +108,24 @@ pub(super) struct Member {
     pub(super) owner: Arc<Owner>,
     /// The tunnel's number in that session.
     pub(super) number: u32,
-    /// Whether its local service answers, as far as visitors can tell.
+    /// Whether its local service answers.
     pub(super) health: Arc<Health>,
+    /// Requests that it has been chosen for and that are not over.
+    requests: Arc<AtomicUsize>,
+}
+
+/// One of those that have a tunnel, chosen for one request. While it lives the request counts as open.
+#[derive(Debug)]
+pub struct Servant {
+    session: SessionId,
+    _request: Option<Seat>,
+}
+
+impl Servant {
+    /// Its session: connections to its local service may be kept for it.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
 }
 
 impl Tunnel {
@@ -108,12 +136,14 @@ impl Tunnel {
         wanted: Register,
         hosts: Vec<String>,
         places: Places,
+        access: Option<Box<Access>>,
     ) -> Self {
         Self {
             uid,
             kind: wanted.kind,
             name: wanted.name,
             hosts,
+            access,
             streams: Streams::of(&wanted.options),
             balance: Balance::of(&wanted.options),
             turn: Turn::default(),
@@ -145,6 +175,11 @@ impl Tunnel {
         options::value(&self.options, key)
     }
 
+    /// Who may visit it; `None`: everybody.
+    pub fn access(&self) -> Option<&Access> {
+        self.access.as_deref()
+    }
+
     /// Opens a stream to the tunnel's local service: no round trip, never waits. Of several
     /// carriers it takes the one whose turn it is; one that takes no streams, or whose local service
     /// did not answer a moment ago, only when there is no other.
@@ -161,13 +196,90 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<(Stream, Option<Handle>), OpenError> {
+        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress))
+    }
+
+    fn place_and_open(
+        &self,
+        visitor: SocketAddr,
+        open: impl FnOnce() -> Result<(Stream, Option<Handle>), OpenError>,
+    ) -> Result<(Stream, Option<Handle>), OpenError> {
         let Some(place) = self.places.take() else {
             self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
-        let (stream, home) = self.open_anywhere(visitor, ingress)?;
-        Ok((stream.seated(place), home))
+        let (stream, home) = open()?;
+        Ok((stream.seated(self.seen(place, visitor)), home))
+    }
+
+    /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
+    fn seen(&self, place: Seat, visitor: SocketAddr) -> Seat {
+        let Some(hooks) = &self.places.hooks else { return place };
+        place.keeping(hooks.opened(OpenedStream {
+            tunnel: &self.name,
+            kind: self.kind,
+            session: self.session(),
+            principal: self.principal.name(),
+            visitor: Some(visitor),
+        }))
+    }
+
+    /// Whose turn it is to answer a request: for those who keep connections, and open streams with
+    /// [`open_at`](Self::open_at) only where none is idle. `None` while nobody is there.
+    ///
+    /// Among several it is one whose local service answers, and of those the one with the fewest requests open,
+    /// or the next; who leaves is not chosen any more.
+    pub fn choose(&self) -> Option<Servant> {
+        let carriers = &self.presence.lock().carriers;
+        if let [only] = carriers.as_slice() {
+            return Some(Servant { session: only.owner.session_id, _request: None });
+        }
+        let now = clock::now();
+        let first = self.turn.next(carriers.len());
+        let rank = |(at, one): &(usize, &Member)| {
+            let requests = match self.balance {
+                Balance::LeastStreams => one.requests.load(Ordering::Relaxed),
+                Balance::RoundRobin => 0,
+            };
+            let turn = (at + carriers.len() - first) % carriers.len();
+            (one.health.is_failing(now), requests, turn)
+        };
+        let (_, chosen) = carriers.iter().enumerate().min_by_key(rank)?;
+        let request = Seat::take(&chosen.requests);
+        Some(Servant { session: chosen.owner.session_id, _request: Some(request) })
+    }
+
+    /// Whether that session has it.
+    pub fn is_with(&self, session: SessionId) -> bool {
+        let presence = self.presence.lock();
+        presence.carriers.iter().any(|one| one.owner.session_id == session)
+    }
+
+    /// As [`open`](Self::open), over that session; over another one if that has left.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open_at(
+        &self,
+        session: SessionId,
+        visitor: SocketAddr,
+        ingress: SocketAddr,
+    ) -> Result<Stream, OpenError> {
+        self.place_and_open(visitor, || {
+            let presence = self.presence.lock();
+            let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
+            match chosen.map(|one| one.open(self.kind, visitor, ingress, &self.places.meters)) {
+                Some(Ok(opened)) => Ok(opened),
+                // The only one has said why.
+                Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
+                _ => {
+                    drop(presence);
+                    self.open_anywhere(visitor, ingress)
+                }
+            }
+        })
+        .map(|(stream, _)| stream)
     }
 
     /// Over the carrier whose turn it is.
@@ -245,6 +357,7 @@ impl Tunnel {
         });
         match found {
             Some((one, seat, pacing)) => {
+                let seat = self.seen(seat, visitor.addr);
                 one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
             }
             None => otherwise(visitor),
@@ -259,6 +372,16 @@ impl Tunnel {
                 || presence.carriers.iter().any(|one| one.owner.client_id == owner.client_id))
     }
 
+    /// Whose it is.
+    pub fn principal_name(&self) -> &str {
+        self.principal.name()
+    }
+
+    /// A session it is registered over: the first of them, if there is one at present.
+    pub fn session(&self) -> Option<SessionId> {
+        self.presence.lock().carriers.first().map(|one| one.owner.session_id)
+    }
+
     pub(super) fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
@@ -266,6 +389,7 @@ impl Tunnel {
     /// Whether a policy lets it stand as it is.
     pub(super) fn is_permitted(&self, policy: &Policy, domain: &str) -> Result<(), Denied> {
         policy.permit_kind(self.kind)?;
+        policy.permit_access(self.access())?;
         self.port().map_or(Ok(()), |port| policy.permit_port(port))?;
         self.hosts.iter().try_for_each(|host| policy.permit_host(host, domain))
     }
@@ -302,9 +426,18 @@ impl Tunnel {
     }
 
     /// Whether it belongs to the group that is asked for.
-    pub(super) fn is_in_group(&self, wanted: &Register) -> bool {
+    pub(super) fn is_in_group(&self, member: &Member, wanted: &Register) -> bool {
         let group = options::value(&wanted.options, options::GROUP);
-        group.is_some() && group == self.option(options::GROUP)
+        group.is_some()
+            && group == self.option(options::GROUP)
+            && self.principal == *member.owner.principal()
+    }
+
+    /// Whether it belongs to the group that is asked for, and others have it whom `member` has to agree with.
+    /// Who was the last, and has come back with other settings, agrees with itself.
+    pub(super) fn binds(&self, member: &Member, wanted: &Register, hosts: &[String]) -> bool {
+        self.is_in_group(member, wanted)
+            && (!self.is_away() || self.takes_in(member, wanted, hosts))
     }
 
     /// Joins in. Returns who had its place before: that carrier, or with `afresh` all carriers of the
@@ -312,6 +445,7 @@ impl Tunnel {
     pub(super) fn join(&self, member: Member, afresh: bool) -> Vec<Member> {
         let mut presence = self.presence.lock();
         presence.away_since = None;
+        presence.absence = None;
         let (client, carrier) = (member.owner.client_id, member.carrier);
         let (before, mut carriers): (Vec<_>, Vec<_>) = std::mem::take(&mut presence.carriers)
             .into_iter()
@@ -338,6 +472,15 @@ impl Tunnel {
             presence.away_since.get_or_insert_with(clock::now);
         }
         is_away
+    }
+
+    /// Takes one of the places that its principal has for tunnels whose clients are away. Returns whether there
+    /// was one.
+    pub(super) fn begin_absence(&self) -> bool {
+        let seat = self.principal.take_absence();
+        let is_granted = seat.is_some();
+        self.presence.lock().absence = seat;
+        is_granted
     }
 
     /// Whether several clients have it.
@@ -405,6 +548,10 @@ impl Tunnel {
 const MOST_WAITING: usize = 1_024;
 
 impl Member {
+    pub(super) fn new(carrier: CarrierNumber, owner: Arc<Owner>, number: u32) -> Self {
+        Self { carrier, owner, number, health: Arc::default(), requests: Arc::default() }
+    }
+
     fn open(
         &self,
         kind: TunnelKind,

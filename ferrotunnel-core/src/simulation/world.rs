@@ -125,6 +125,7 @@ impl World {
             limits: LimitsConfig::default(),
             shards: Shards::inherit(),
             visitor_grace: GRACE,
+            access: crate::access::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
         };
         let before = self.network.set_server(Some(ServerEngine::start(config).unwrap()));
@@ -166,7 +167,9 @@ impl World {
                 hosts: Vec::new(),
                 port: 0,
                 options: Vec::new(),
+                proxy_protocol: None,
                 target: Target::InProcess(acceptor),
+                health: None,
             };
             let mut guests = JoinSet::new();
             let adding = held.add(spec);

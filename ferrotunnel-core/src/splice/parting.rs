@@ -82,7 +82,13 @@ impl Parting {
         broken: &mut X,
         other: &mut Y,
     ) -> Poll<Parted> {
-        match words.poll_copy(cx, broken, other) {
+        let before = words.moved;
+        let copied = words.poll_copy(cx, broken, other);
+        if words.moved > before {
+            // Whoever takes them slowly takes them all the same.
+            self.deadline = None;
+        }
+        match copied {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Fault::Sink(_))) => return Poll::Ready(Parted::Cut),
             Poll::Ready(Err(Fault::Source(_))) => words.state = Flow::Stopped,

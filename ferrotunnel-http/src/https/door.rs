@@ -139,14 +139,20 @@ impl Https {
     pub(crate) async fn receive(
         self: Arc<Self>,
         ingress: Arc<HttpIngress>,
-        socket: TcpStream,
+        mut socket: TcpStream,
         (peer, address): (SocketAddr, SocketAddr),
         place: OwnedSemaphorePermit,
         mut shutdown: watch::Receiver<bool>,
     ) {
         // The state of a handshake is not to stay for as long as the visitor does.
-        let greeting = Box::pin(self.greet(socket, peer, place));
-        let greeted = match until_stopped(greeting, &mut shutdown).await {
+        let greeting = Box::pin(async {
+            let Some((peer, address)) = ingress.announced(&mut socket, peer, address).await else {
+                return Ok((Greeted::Gone, peer, address));
+            };
+            let greeted = self.greet(socket, peer, place).await;
+            greeted.map(|greeted| (greeted, peer, address))
+        });
+        let (greeted, peer, address) = match until_stopped(greeting, &mut shutdown).await {
             Some(Ok(greeted)) => greeted,
             Some(Err(error)) => return debug!(visitor = %peer, %error, "no TLS with a visitor"),
             None => return,

@@ -71,6 +71,7 @@ impl Public {
             limits: settings.limits,
             shards: Shards::inherit(),
             visitor_grace: Duration::ZERO,
+            access: ferrotunnel_core::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
         })
         .unwrap();
@@ -94,7 +95,9 @@ impl Public {
             hosts: Vec::new(),
             port: 0,
             options: options.into_iter().collect(),
+            proxy_protocol: None,
             target: Target::Addrs(vec![local]),
+            health: None,
         };
         let (tunnel, _) = client.add(spec).await.unwrap();
         let listener = TcpListener::bind(ANY_PORT).await.unwrap();

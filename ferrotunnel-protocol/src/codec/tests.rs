@@ -114,9 +114,10 @@ fn an_oversized_handshake_frame_is_refused_from_its_header() {
 }
 
 #[test]
-fn stream_frames_before_authentication_are_refused_from_their_header() {
-    for kind in [4, 5, 6, 7, 8, 9, 10] {
-        let header = [kind, 0, 0, 1, 0, 0, 0, 1];
+fn other_frames_before_authentication_are_refused_from_their_header() {
+    for kind in [4, 5, 6, 7, 8, 9, 10, 11] {
+        let (length, stream) = if kind == 11 { (8, 0) } else { (1, 1) };
+        let header = [kind, 0, 0, length, 0, 0, 0, stream];
         let mut decoder = Decoder::default();
         let result = decoder.decode(&mut BytesMut::from(&header[..]));
         assert_eq!(result, Err(FrameError::BeforeAuthentication));
@@ -147,8 +148,8 @@ fn nothing_is_decoded_after_an_error() {
 fn the_first_stream_frame_may_follow_the_handshake_in_one_read() {
     let mut decoder = Decoder::default();
     let mut input =
-        BytesMut::from(&hex("0b 00 0008 00000000 0102030405060708  07 00 0001 00000001 61")[..]);
-    assert!(matches!(decoder.decode(&mut input), Ok(Some(Decoded::Frame(Frame::Ping(_))))));
+        BytesMut::from(&hex("0c 00 0007 00000000 00000000 0001 00  07 00 0001 00000001 61")[..]);
+    assert!(matches!(decoder.decode(&mut input), Ok(Some(Decoded::Frame(Frame::GoAway(_))))));
     decoder.authenticated();
     assert_eq!(drain(&mut decoder, &mut input), [data(1, "a", false)]);
 }

@@ -111,9 +111,10 @@ fn words(text: String) -> String {
     if text.contains(is_more_than_words) { text.replace(is_more_than_words, "?") } else { text }
 }
 
-/// Control characters, separators of lines, and what turns the direction of writing.
+/// Control characters, separators of lines, and what turns the direction of writing (Bidi_Control in UAX 9).
 fn is_more_than_words(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    let turns = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 pub(super) fn put_str8(out: &mut BytesMut, text: &str, cap: u8) {
@@ -201,11 +202,11 @@ mod tests {
 
     #[test]
     fn what_people_read_is_words_only() {
-        let sent = "a\nINFO b\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}é 🦀";
+        let sent = "a\nINFO b\r\u{1b}[2J\u{7f}\u{9b}\u{202e}\u{2028}\u{61c}\u{200f}é 🦀";
         let mut field = vec![sent.len() as u8];
         field.extend(sent.as_bytes());
         let read = Reader::new(&field).words8(u8::MAX).unwrap();
-        assert_eq!(read, "a?INFO b??[2J????é 🦀");
+        assert_eq!(read, "a?INFO b??[2J??????é 🦀");
         field.insert(0, 0);
         assert_eq!(Reader::new(&field).words16(u16::MAX).unwrap(), read);
     }

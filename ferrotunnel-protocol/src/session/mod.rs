@@ -87,6 +87,7 @@ pub struct Session {
     side: Side,
     config: Config,
     state: State,
+    is_drained: bool,
     greeting: Greeting,
     deadline: Option<Instant>,
     liveness: Liveness,
@@ -197,6 +198,7 @@ impl Session {
         Self {
             side,
             state: State::Greeting,
+            is_drained: false,
             greeting,
             deadline: now.checked_add(config.handshake_deadline),
             liveness: Liveness::new(config.heartbeat, now),
@@ -242,6 +244,11 @@ impl Session {
     /// Where the session stands.
     pub fn state(&self) -> State {
         self.state
+    }
+
+    /// Whether it has ended by finishing all that was open, and not by a word or a fault of either side.
+    pub fn is_drained(&self) -> bool {
+        self.is_drained
     }
 
     /// The peer's fault that ended the session, if one did.
@@ -342,6 +349,7 @@ impl Session {
     /// A draining session is over once its last stream has gone.
     fn close_if_drained(&mut self) {
         if self.state == State::Draining && self.open_ours == 0 && self.open_theirs == 0 {
+            self.is_drained = true;
             self.shut();
         }
     }

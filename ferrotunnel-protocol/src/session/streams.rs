@@ -207,16 +207,19 @@ impl Session {
         self.wake_both(id);
     }
 
-    /// The application lets go of a stream: if it has not ended well it is reset. Its entry is
-    /// freed, once what [`finish`](Self::finish) or [`reset_after_data`](Self::reset_after_data)
-    /// left to be sent has left.
+    /// The application lets go of a stream: if it has not ended well it is reset, behind whatever
+    /// [`finish`](Self::finish) has made whole. Its entry is freed once that, or what
+    /// [`reset_after_data`](Self::reset_after_data) left to be sent, has left.
     pub fn forget(&mut self, id: StreamId) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.held = false;
         (stream.recv.waiting, stream.send.waiting) = (false, false);
         let unread = !stream.recv.queue.is_empty() || !stream.recv.finished;
-        if !stream.is_over() && (unread || stream.send.state == SendState::Open) {
-            self.reset(id, ResetCode::Cancelled, "");
+        match stream.send.state {
+            _ if stream.is_over() => {}
+            SendState::Open => self.reset(id, ResetCode::Cancelled, ""),
+            _ if unread => self.reset_after_data(id, ResetCode::Cancelled, ""),
+            _ => {}
         }
         self.free_if_done(id);
     }

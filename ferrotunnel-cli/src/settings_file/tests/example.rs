@@ -98,6 +98,7 @@ fn the_example_shows_the_defaults() {
     assert_eq!(server.bind, Some(DEFAULT_BIND));
     assert_eq!(server.http_bind, Some(DEFAULT_HTTP_BIND));
     assert_eq!(server.plaintext, Some(false));
+    assert_eq!(server.accept_proxy, Some(false));
     assert_eq!(server.drain.drain_timeout, Some(DEFAULT_DRAIN_TIMEOUT));
     assert_eq!(server.limits.max_sessions, Some(limits.max_sessions));
     assert_eq!(server.limits.max_tunnels, Some(limits.max_tunnels_per_session));
@@ -136,7 +137,10 @@ fn every_flag_has_its_key() {
     let mut cli = Cli::command();
     cli.build();
     for (command, sections) in [
-        ("server", &["server", "server.limits", "server.timeouts", "server.https"][..]),
+        (
+            "server",
+            &["server", "server.limits", "server.timeouts", "server.https", "server.plugins"][..],
+        ),
         ("client", &["client", "[client.tunnels]"]),
         ("http", &["client", "[client.tunnels]"]),
         ("tcp", &["client", "[client.tunnels]"]),

@@ -86,6 +86,8 @@ impl Bed {
                 Event::TunnelReady(_) => "ready",
                 Event::TunnelLost { .. } => "lost",
                 Event::Disconnected { .. } => "disconnected",
+                Event::LocalServiceDown { .. } => "down",
+                Event::LocalServiceUp { .. } => "up",
                 Event::Ended { .. } => "ended",
             });
         }
@@ -108,7 +110,9 @@ fn spec() -> TunnelSpec {
         hosts: Vec::new(),
         port: 0,
         options: Vec::new(),
+        proxy_protocol: None,
         target: "127.0.0.1:1".parse::<Target>().unwrap(),
+        health: None,
     }
 }
 
@@ -180,7 +184,12 @@ impl Server {
                     assert_eq!(CarrierNumber::of(&wanted), Some(self.carrier.number));
                     self.asked.push(wanted.name.clone());
                     let join = if options::is_joining(&wanted) { " join" } else { "" };
-                    heard.push(format!("+{number}{join}"));
+                    let health = match options::is_down(&wanted) {
+                        None => "",
+                        Some(true) => " down",
+                        Some(false) => " up",
+                    };
+                    heard.push(format!("+{number}{join}{health}"));
                 }
                 Heard::Unregister(number) => heard.push(format!("-{number}")),
                 _ => {}
@@ -412,6 +421,38 @@ fn a_newer_client_at_one_server_leaves_the_tunnel_at_the_other() {
 }
 
 #[test]
+fn a_newer_client_at_one_of_two_addresses_of_a_server_has_it_at_both() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (one, two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&one, tunnel, refused(RefusalCode::Moved));
+    bed.answer(&two, tunnel, ok());
+    let end = bed.answer(&two, tunnel, refused(RefusalCode::Superseded));
+    assert!(matches!(end, Next::End(ConnectError::Superseded(_))));
+    assert_eq!(bed.told(), ["connected", "connected", "ready", "lost", "ready", "lost"]);
+}
+
+#[test]
+fn a_tunnel_that_moved_is_asked_for_again_when_nobody_has_it() {
+    let bed = Bed::with(ServerMode::All);
+    let (mut one, mut two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&one, tunnel, refused(RefusalCode::Moved));
+    bed.answer(&two, tunnel, ok());
+    assert_eq!((one.heard().len(), two.heard().len()), (1, 1));
+    // Lost there, and then the session is lost too.
+    assert!(matches!(
+        bed.answer(&two, tunnel, refused(RefusalCode::LimitExceeded)),
+        Next::AskAgain(_)
+    ));
+    assert!(one.heard().is_empty());
+    bed.leave_at(to_second(0));
+    assert_eq!(one.heard(), ["+1"]);
+}
+
+#[test]
 fn a_server_makes_way_once_the_earlier_one_has_all_that_it_has() {
     let bed = Bed::new();
     let later = bed.enter_at(to_second(0), 1);
@@ -455,6 +496,27 @@ fn each_server_is_where_a_session_has_led() {
     bed.leave(0);
     assert_eq!(bed.state.reached(ServerIndex(0)), None);
     assert_eq!(bed.state.last_reached(), BTreeSet::from([addr]));
+}
+
+#[test]
+fn every_server_that_has_a_tunnel_hears_that_its_service_is_down() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (mut one, mut two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    assert_eq!((one.heard().len(), two.heard().len()), (1, 1));
+    bed.answer(&one, tunnel, ok());
+    // The other has not answered yet.
+    bed.state.set_health(tunnel, Some("refused".to_owned()));
+    assert_eq!((one.heard(), two.heard()), (vec!["+1 join down".into()], vec!["+1 down".into()]));
+    // Who asks now says so at once.
+    assert_eq!(bed.enter_at(to_first(1), 3).heard(), ["+1 join down"]);
+    bed.answer(&two, tunnel, ok());
+    bed.answer(&two, tunnel, ok());
+    bed.state.set_health(tunnel, None);
+    assert_eq!((one.heard(), two.heard()), (vec!["+1 join up".into()], vec!["+1 join up".into()]));
+    assert_eq!(bed.told(), ["connected", "connected", "ready", "down", "ready", "up"]);
+    bed.state.set_health(99, None);
+    assert!(bed.told().is_empty());
 }
 
 #[test]

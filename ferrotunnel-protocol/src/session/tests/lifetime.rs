@@ -99,10 +99,26 @@ fn a_stream_dropped_with_bytes_unread_resets_its_peer() {
     pair.client.write(id, b"unread");
     pair.client.session.finish(id);
     pair.exchange();
-    pair.server.session.finish(id);
     pair.server.session.forget(id);
     pair.exchange();
     assert_eq!(pair.client.read_all(id), Err(cancelled()));
+}
+
+#[test]
+fn who_has_ended_its_own_direction_need_not_read_to_the_end() {
+    let mut pair = Pair::new();
+    let id = pair.open(Side::Client);
+    pair.client.write(id, b"unread");
+    pair.client.session.finish(id);
+    pair.exchange();
+    pair.server.write(id, b"an answer that needs none of it");
+    pair.server.session.finish(id);
+    pair.server.session.forget(id);
+    pair.exchange();
+    let answer = b"an answer that needs none of it".to_vec();
+    assert_eq!(pair.client.read_all(id), Ok((answer, Read::Finished)));
+    pair.client.session.forget(id);
+    pair.assert_empty();
 }
 
 #[test]
@@ -127,6 +143,33 @@ fn letting_go_after_both_ends_loses_nothing() {
     assert_eq!((bytes.len(), end), (MIN_WINDOW as usize, Read::Finished));
     pair.server.session.forget(id);
     pair.assert_empty();
+}
+
+#[test]
+fn letting_go_after_one_s_own_end_loses_nothing_of_it() {
+    for unread in [false, true] {
+        let mut pair = Pair::new();
+        let id = pair.open(Side::Server);
+        pair.server.write(id, b"question, and more to come");
+        pair.exchange();
+        if !unread {
+            pair.client.read_all(id).unwrap();
+        }
+        pair.client.link.stalled = true;
+        pair.client.write_most(id, MIN_WINDOW as usize);
+        pair.client.session.finish(id);
+        pair.client.session.forget(id);
+        pair.client.link.stalled = false;
+        pair.exchange();
+        let (bytes, end) = pair.server.read_all(id).unwrap();
+        assert_eq!((bytes.len(), end), (MIN_WINDOW as usize, Read::Finished), "{unread}");
+        // The other direction is of no more use, and that is told behind it.
+        assert_eq!(pair.client.sent(FrameType::Reset), 1);
+        assert!(pair.server.session.capacity(id).is_err());
+        pair.server.session.forget(id);
+        pair.exchange();
+        pair.assert_empty();
+    }
 }
 
 #[test]

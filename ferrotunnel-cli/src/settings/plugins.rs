@@ -1,0 +1,139 @@
+//! The plugins of a server, in the order in which they are asked.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ferrotunnel::ServerBuilder;
+use ferrotunnel::plugin::{
+    AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
+};
+
+use crate::args::PluginArgs;
+use crate::failure::Failure;
+use crate::value::Secret;
+
+/// Those that are switched on.
+#[derive(Debug)]
+pub(crate) struct PluginSettings {
+    access_log: Option<(PathBuf, LogFormat)>,
+    max_per_address: Option<u32>,
+    max_per_tunnel: Option<u32>,
+    secrets: Option<Vec<VisitorSecret>>,
+    circuit_breaker: Option<(u32, Duration)>,
+}
+
+impl PluginSettings {
+    pub(super) fn new(args: PluginArgs) -> Result<Self, Failure> {
+        let access_log = match (args.access_log, args.access_log_format) {
+            (None, Some(_)) => return Err(needs("access-log-format", "access-log")),
+            (path, format) => path.map(|path| (path, format.unwrap_or_default())),
+        };
+        let circuit_breaker = match (args.circuit_breaker, args.circuit_breaker_pause) {
+            (None, Some(_)) => return Err(needs("circuit-breaker-pause", "circuit-breaker")),
+            (failures, pause) => failures.map(|most| (most, pause.unwrap_or(DEFAULT_PAUSE))),
+        };
+        let hashes = args.visitor_secret_hash.map(|hashes| hashes.into_iter().map(hash).collect());
+        let secrets = hashes.transpose().map_err(|why: String| {
+            Failure::usage(format!(
+                "--visitor-secret-hash or FERROTUNNEL_VISITOR_SECRET_HASH: {why}"
+            ))
+        })?;
+        Ok(Self {
+            access_log,
+            max_per_address: args.max_requests_per_address,
+            max_per_tunnel: args.max_requests_per_tunnel,
+            secrets,
+            circuit_breaker,
+        })
+    }
+
+    /// Opens the access log, if there is to be one.
+    pub(super) fn open_log(&self) -> Result<Option<AccessLog>, Failure> {
+        let Some((path, format)) = &self.access_log else { return Ok(None) };
+        let opened = if path == Path::new(STDOUT) {
+            AccessLog::to_stdout(*format)
+        } else {
+            AccessLog::to_file(path, *format)
+        };
+        opened.map(Some).map_err(|error| {
+            Failure::failed(format!("--access-log: cannot write to {}: {error}", path.display()))
+        })
+    }
+
+    /// The log is the first, since it tells of all; who comes too fast costs least after it; then nothing of what
+    /// nobody may ask for reaches the breaker.
+    pub(super) fn apply(self, mut builder: ServerBuilder, log: Option<AccessLog>) -> ServerBuilder {
+        if let Some(log) = log {
+            builder = builder.plugin(log);
+        }
+        if self.max_per_address.is_some() || self.max_per_tunnel.is_some() {
+            let mut limit = RateLimit::new();
+            if let Some(most) = self.max_per_address {
+                limit = limit.per_address(most);
+            }
+            if let Some(most) = self.max_per_tunnel {
+                limit = limit.per_tunnel(most);
+            }
+            builder = builder.plugin(limit);
+        }
+        if let Some(secrets) = self.secrets {
+            builder = builder.plugin(VisitorAuth::new(secrets));
+        }
+        if let Some((most_failures, pause)) = self.circuit_breaker {
+            builder = builder.plugin(CircuitBreaker::new(most_failures, pause));
+        }
+        builder
+    }
+}
+
+impl PluginArgs {
+    /// Without settings whose other half may still come from another layer.
+    pub(super) fn without_halves(mut self) -> Self {
+        self.access_log_format = self.access_log_format.filter(|_| self.access_log.is_some());
+        self.circuit_breaker_pause =
+            self.circuit_breaker_pause.filter(|_| self.circuit_breaker.is_some());
+        self
+    }
+}
+
+/// What is kept of a visitor secret. The text is not repeated: it may be the secret itself.
+pub(crate) fn hash(text: Secret) -> Result<VisitorSecret, String> {
+    text.reveal().parse().map_err(|why: ferrotunnel::plugin::VisitorSecretError| why.to_string())
+}
+
+fn needs(setting: &str, other: &str) -> Failure {
+    Failure::usage(format!("--{setting} means nothing without --{other}; give that too"))
+}
+
+/// Long enough for a service that restarts, and for its visitors not too long.
+pub(crate) const DEFAULT_PAUSE: Duration = Duration::from_secs(10);
+
+/// In the place of a file.
+pub(crate) const STDOUT: &str = "-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_a_plugin_is_told() {
+        let format =
+            PluginArgs { access_log_format: Some(LogFormat::Json), ..PluginArgs::default() };
+        let pause = Some(Duration::from_secs(1));
+        let pause = PluginArgs { circuit_breaker_pause: pause, ..PluginArgs::default() };
+        for (args, other) in [(format, "--access-log"), (pause, "--circuit-breaker")] {
+            let failure = PluginSettings::new(args.clone()).unwrap_err().to_string();
+            assert!(failure.contains(&format!("without {other}; ")), "{failure}");
+            assert!(PluginSettings::new(args.without_halves()).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_secret_in_place_of_its_hash_is_not_repeated() {
+        let hashes = Some(vec![Secret::from("the secret itself")]);
+        let args = PluginArgs { visitor_secret_hash: hashes, ..PluginArgs::default() };
+        let failure = PluginSettings::new(args).unwrap_err().to_string();
+        assert!(failure.contains("--visitor-secret-hash") && failure.contains("sha256:"));
+        assert!(!failure.contains("itself"), "{failure}");
+    }
+}

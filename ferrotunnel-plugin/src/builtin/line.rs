@@ -1,0 +1,188 @@
+//! One line of an access log.
+
+use std::fmt::{self, Write as _};
+use std::time::SystemTime;
+
+use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
+use serde_json::json;
+use time::OffsetDateTime;
+
+use super::access_log::LogFormat;
+use crate::{AnsweredBy, Outcome, RequestContext};
+
+/// What is kept of a request until it is over: plugins behind may change it.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    user_agent: Option<HeaderValue>,
+}
+
+impl Asked {
+    pub(super) fn of(request: &Request<()>) -> Self {
+        let header = |name: HeaderName| request.headers().get(name).cloned();
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: header(header::HOST),
+            referer: header(header::REFERER),
+            user_agent: header(header::USER_AGENT),
+        }
+    }
+
+    fn path(&self) -> &str {
+        self.uri.path_and_query().map_or("/", |path| path.as_str())
+    }
+
+    /// HTTP/2 has it in its URI.
+    fn host(&self) -> Option<String> {
+        let authority = self.uri.authority().map(|authority| authority.to_string());
+        authority.or_else(|| self.host.as_ref().map(text))
+    }
+}
+
+/// A header as text; what is no UTF-8 in it is replaced.
+fn text(value: &HeaderValue) -> String {
+    String::from_utf8_lossy(value.as_bytes()).into_owned()
+}
+
+/// The line, with its end.
+pub(super) fn line(
+    format: LogFormat,
+    asked: &Asked,
+    context: &RequestContext,
+    outcome: &Outcome,
+) -> String {
+    let mut line = match format {
+        LogFormat::Common => common(asked, context, outcome),
+        LogFormat::Combined => {
+            let (referer, agent) =
+                (Quoted(asked.referer.as_ref()), Quoted(asked.user_agent.as_ref()));
+            format!("{} {referer} {agent}", common(asked, context, outcome))
+        }
+        LogFormat::Json => as_json(asked, context, outcome),
+    };
+    line.push('\n');
+    line
+}
+
+fn common(asked: &Asked, context: &RequestContext, outcome: &Outcome) -> String {
+    let (visitor, time) = (context.visitor().ip(), Clf(context.began_at()));
+    let status = outcome.status.map_or(LEFT, |status| status.as_u16());
+    let bytes = match outcome.response_bytes {
+        0 => "-".to_owned(),
+        bytes => bytes.to_string(),
+    };
+    let (method, version) = (&asked.method, asked.version);
+    let path = Escaped(asked.path().as_bytes());
+    format!("{visitor} - - [{time}] \"{method} {path} {version:?}\" {status} {bytes}")
+}
+
+/// For visitors who left before there was an answer, as other servers have it.
+const LEFT: u16 = 499;
+
+fn as_json(asked: &Asked, context: &RequestContext, outcome: &Outcome) -> String {
+    let tunnel = context.tunnel();
+    let by = context.answered_by().map(|by| match by {
+        AnsweredBy::LocalService => "local-service".to_owned(),
+        AnsweredBy::Server => "server".to_owned(),
+        AnsweredBy::Plugin(name) => name,
+    });
+    json!({
+        "event": "request",
+        "time": Rfc3339(context.began_at()).to_string(),
+        "visitor": context.visitor(),
+        "tunnel": tunnel.map(|tunnel| &tunnel.name),
+        "session": context.session().map(|session| session.to_string()),
+        "principal": context.principal(),
+        "method": asked.method.as_str(),
+        "host": asked.host(),
+        "path": asked.path(),
+        "version": format!("{:?}", asked.version),
+        "status": outcome.status.map(|status| status.as_u16()),
+        "answered_by": by,
+        "request_bytes": outcome.request_bytes,
+        "response_bytes": outcome.response_bytes,
+        "duration_ms": u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
+        "complete": outcome.is_complete,
+        "referer": asked.referer.as_ref().map(text),
+        "user_agent": asked.user_agent.as_ref().map(text),
+    })
+    .to_string()
+}
+
+/// A value in quotes, or a dash.
+struct Quoted<'a>(Option<&'a HeaderValue>);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => f.write_str("\"-\""),
+            Some(value) => write!(f, "\"{}\"", Escaped(value.as_bytes())),
+        }
+    }
+}
+
+/// What a visitor wrote, so that it can neither end a field nor reach a terminal: quotes, backslashes and all that is
+/// not printable ASCII as `\xHH`.
+struct Escaped<'a>(&'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| match byte {
+            b' '..=b'~' if !matches!(byte, b'"' | b'\\') => f.write_char(char::from(*byte)),
+            _ => write!(f, "\\x{byte:02X}"),
+        })
+    }
+}
+
+/// `10/Oct/2000:13:55:36 +0000`
+struct Clf(SystemTime);
+
+impl fmt::Display for Clf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from(self.0);
+        let month = time.month().to_string();
+        let month = month.get(..3).unwrap_or(&month);
+        let (day, year) = (time.day(), time.year());
+        let (hour, minute, second) = time.to_hms();
+        write!(f, "{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000")
+    }
+}
+
+/// `2000-10-10T13:55:36.123Z`
+struct Rfc3339(SystemTime);
+
+impl fmt::Display for Rfc3339 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = OffsetDateTime::from(self.0);
+        let (year, month, day) = (time.year(), u8::from(time.month()), time.day());
+        let (hour, minute, second, milli) = time.to_hms_milli();
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn times_are_written_as_the_formats_want() {
+        let time = SystemTime::UNIX_EPOCH + Duration::from_millis(971_186_136_042);
+        assert_eq!(Clf(time).to_string(), "10/Oct/2000:13:55:36 +0000");
+        assert_eq!(Rfc3339(time).to_string(), "2000-10-10T13:55:36.042Z");
+    }
+
+    #[test]
+    fn a_visitor_cannot_forge_a_line() {
+        let forged = HeaderValue::from_bytes(b"a\" 200 \\ \xff\t").unwrap();
+        let quoted = Quoted(Some(&forged)).to_string();
+        assert_eq!(quoted, "\"a\\x22 200 \\x5C \\xFF\\x09\"");
+        assert_eq!(Quoted(None).to_string(), "\"-\"");
+    }
+}

@@ -1,0 +1,177 @@
+//! Writes lines in a thread of its own: a disk that is slow holds nobody up.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+/// Where lines go.
+#[derive(Debug)]
+pub(super) struct Writer {
+    lines: Option<SyncSender<String>>,
+    lost: Arc<AtomicU64>,
+    /// Hung up when the thread has ended.
+    ended: Mutex<Receiver<()>>,
+}
+
+impl Writer {
+    /// Appends to a file, which is made if need be. One that is moved away is made anew.
+    pub(super) fn file(path: &Path) -> io::Result<Self> {
+        let place = Place { path: path.to_owned(), file: open(path)?, looked: Instant::now() };
+        Self::start(place)
+    }
+
+    pub(super) fn stdout() -> io::Result<Self> {
+        Self::start(Stdout)
+    }
+
+    fn start(place: impl Sink) -> io::Result<Self> {
+        let (lines, queue) = sync_channel(QUEUE);
+        let (end, ended) = sync_channel(0);
+        let lost = Arc::new(AtomicU64::new(0));
+        let writing = {
+            let lost = Arc::clone(&lost);
+            move || {
+                write_all(&queue, place, &lost);
+                drop(end);
+            }
+        };
+        std::thread::Builder::new().name("access-log".to_owned()).spawn(writing)?;
+        Ok(Self { lines: Some(lines), lost, ended: Mutex::new(ended) })
+    }
+
+    /// Never waits: when the queue is full the line is lost, which is counted and logged.
+    pub(super) fn write(&self, line: String) {
+        if self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// What was said is written, unless the disk does not answer.
+    fn drop(&mut self) {
+        self.lines = None;
+        if self.ended.get_mut().recv_timeout(LAST_WORDS) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!("the access log's last lines could not be written in time");
+        }
+    }
+}
+
+trait Sink: Send + 'static {
+    /// What to write to next.
+    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)>;
+}
+
+struct Stdout;
+
+struct Place {
+    path: PathBuf,
+    file: File,
+    looked: Instant,
+}
+
+impl Sink for Stdout {
+    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)> {
+        Ok(self)
+    }
+}
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        io::stdout().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+impl Sink for Place {
+    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)> {
+        if self.looked.elapsed() >= LOOK_EVERY {
+            self.looked = Instant::now();
+            if was_moved(&self.path, &self.file) {
+                self.file = open(&self.path)?;
+            }
+        }
+        Ok(&mut self.file)
+    }
+}
+
+fn write_all(queue: &Receiver<String>, mut place: impl Sink, lost: &AtomicU64) {
+    let mut is_failing = false;
+    while let Ok(first) = queue.recv() {
+        let written = batch(&first, queue, &mut place);
+        if let Err(error) = &written
+            && !is_failing
+        {
+            tracing::error!(%error, "the access log cannot be written; lines are lost until it can");
+        }
+        is_failing = written.is_err();
+        match lost.swap(0, Ordering::Relaxed) {
+            0 => {}
+            lines => tracing::warn!(
+                lines,
+                "lines of the access log were lost: they came faster than they could be written"
+            ),
+        }
+    }
+}
+
+/// That line, and those that wait behind it.
+fn batch(first: &str, queue: &Receiver<String>, place: &mut impl Sink) -> io::Result<()> {
+    let mut out = BufWriter::with_capacity(BATCH, place.target()?);
+    out.write_all(first.as_bytes())?;
+    for line in queue.try_iter().take(QUEUE) {
+        out.write_all(line.as_bytes())?;
+    }
+    out.flush()
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        // Who visits whom is not for everybody on the machine.
+        options.mode(0o640);
+    }
+    options.open(path)
+}
+
+/// Whether the file is no longer the one of that path.
+#[cfg(unix)]
+fn was_moved(path: &Path, file: &File) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let id = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (std::fs::metadata(path).map(id), file.metadata().map(id)) {
+        (Ok(there), Ok(ours)) => there != ours,
+        (Err(error), _) => error.kind() == io::ErrorKind::NotFound,
+        (_, Err(_)) => false,
+    }
+}
+
+/// Files that are open cannot be moved there.
+#[cfg(not(unix))]
+fn was_moved(path: &Path, _: &File) -> bool {
+    !path.exists()
+}
+
+/// Lines that wait at most: some 2 MiB, and what a disk that stops for a second costs a busy server.
+const QUEUE: usize = 8_192;
+
+/// A few pages for each write.
+const BATCH: usize = 64 << 10;
+
+/// One look costs two system calls.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// As long as an end may take that has nothing more to do.
+const LAST_WORDS: Duration = Duration::from_secs(1);

@@ -1,0 +1,278 @@
+//! Answers that are the server's own: in the form that the visitor can make use of, with no more in them than the
+//! visitor may know, under the pages of the operator and with a name for the logs.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::fs;
+
+use bytes::Bytes;
+use ferrotunnel::{ErrorPages, ErrorPagesError, Tunnel};
+use ferrotunnel_tests::{
+    Answer, LocalService, Site, TestBed, collect, over_both, raw, read_head, send, soon,
+};
+use http_body_util::Empty;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use tempfile::TempDir;
+use tokio::io::AsyncWriteExt;
+
+const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+const PROGRAM: &str = "application/json";
+
+async fn ask(bed: &TestBed, host: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut asking = Request::get("/some/path?with=query").header(HOST, host);
+    for (name, value) in headers {
+        asking = asking.header(*name, *value);
+    }
+    let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+    collect(soon("an answer", send(bed.http_addr(), asking)).await.unwrap()).await
+}
+
+async fn accepting(bed: &TestBed, name: &str, accept: &str) -> Answer {
+    ask(bed, &bed.host(name), &[("accept", accept)]).await
+}
+
+fn id_of(answer: &Answer) -> &str {
+    answer.headers["x-request-id"].to_str().unwrap()
+}
+
+#[test]
+fn each_visitor_gets_the_form_it_asks_for() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let nobody = LocalService::nobody().await;
+        let _client = bed.http("down", nobody).await;
+        for (name, status, kind) in
+            [("nobody", 404, "no-such-tunnel"), ("down", 502, "local-unreachable")]
+        {
+            let text = accepting(&bed, name, "*/*").await;
+            let page = accepting(&bed, name, BROWSER).await;
+            let problem = accepting(&bed, name, PROGRAM).await;
+            for answer in [&text, &page, &problem] {
+                assert_eq!(answer.status.as_u16(), status);
+                assert_eq!(answer.ferrotunnel_error(), Some(kind));
+                assert_eq!(answer.headers["cache-control"], "no-store");
+                // What is behind the tunnel is not for visitors.
+                for secret in ["127.0.0.1", &nobody.port().to_string(), "some/path", "os error"] {
+                    assert!(!answer.body.contains(secret), "{secret} is in {}", answer.body);
+                }
+            }
+            assert_eq!(text.headers["content-type"], "text/plain; charset=utf-8");
+            assert!(!text.body.contains('<'), "{}", text.body);
+            assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+            assert!(page.headers["content-security-policy"].to_str().unwrap().contains("'none'"));
+            assert!(page.body.starts_with("<!doctype html>") && page.body.contains(id_of(&page)));
+            assert_eq!(problem.headers["content-type"], "application/problem+json");
+            for part in [
+                format!("\"status\":{status},"),
+                format!("\"error\":\"{kind}\""),
+                format!("\"request_id\":\"{}\"}}", id_of(&problem)),
+            ] {
+                assert!(problem.body.contains(&part), "{part} is not in {}", problem.body);
+            }
+        }
+    });
+}
+
+#[test]
+fn a_404_does_not_tell_which_names_there_are() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| {
+            server.domain("tunnels.example").visitor_grace(std::time::Duration::ZERO)
+        })
+        .await;
+        let site = Site::start().await;
+        let _client = bed.http("there", site.addr()).await;
+        let was_there = bed.http("was", site.addr()).await;
+        was_there.shutdown().await.unwrap();
+        // One that was there, one that never was, one that cannot be, and the domain itself.
+        let mut answers = Vec::new();
+        for name in ["was", "not", "a..b", "x.there"] {
+            let host = format!("{name}.tunnels.example");
+            let answer = ask(&bed, &host, &[("x-request-id", "same")]).await;
+            assert_eq!(answer.status, StatusCode::NOT_FOUND, "{host}");
+            assert!(!answer.body.replace(&host, "").contains("there"), "{}", answer.body);
+            let mut headers = answer.headers.clone();
+            headers.remove("date");
+            headers.remove("content-length");
+            answers.push((headers, answer.body.replace(&host, "HOST")));
+        }
+        for answer in &answers {
+            assert_eq!(answer, &answers[0]);
+        }
+    });
+}
+
+#[test]
+fn every_request_has_an_id_that_goes_all_the_way() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let _down = bed.http("down", LocalService::nobody().await).await;
+        let head = async |headers: &[(&str, &str)]| {
+            let mut asking = Request::get("/head").header(HOST, bed.host("app"));
+            for (name, value) in headers {
+                asking = asking.header(*name, *value);
+            }
+            let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+            collect(send(bed.http_addr(), asking).await.unwrap()).await
+        };
+        // One of its own is kept, where it can be written into any log.
+        let answer = head(&[("x-request-id", "6f0c1bd7-6a2c-4d3f")]).await;
+        assert_eq!(id_of(&answer), "6f0c1bd7-6a2c-4d3f");
+        assert!(answer.body.contains("\nx-request-id: 6f0c1bd7-6a2c-4d3f\n"), "{}", answer.body);
+        let down = ask(&bed, &bed.host("down"), &[("x-request-id", "mine")]).await;
+        assert_eq!(id_of(&down), "mine");
+
+        let long = "x".repeat(200);
+        let mut seen = std::collections::HashSet::new();
+        for headers in [
+            &[][..],
+            &[("x-request-id", "")],
+            &[("x-request-id", "two words")],
+            &[("x-request-id", "<script>")],
+            &[("x-request-id", "one"), ("x-request-id", "two")],
+            &[("x-request-id", &long)],
+        ] {
+            let answer = head(headers).await;
+            let id = id_of(&answer).to_owned();
+            assert_eq!(id.len(), 16, "{headers:?}: {id}");
+            let lines = answer.body.lines().filter(|line| line.starts_with("x-request-id:"));
+            assert_eq!(lines.collect::<Vec<_>>(), [format!("x-request-id: {id}")]);
+            assert!(seen.insert(id));
+        }
+        // Where nothing could be made of the request, there is one all the same.
+        let answer = raw(bed.http_addr(), b"GET / HTTP/1.1\nhost: app\n\n").await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("\r\nx-request-id: "), "{answer}");
+    });
+}
+
+#[test]
+fn an_id_of_the_local_service_is_left_alone() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let service = LocalService::each(|mut socket| async move {
+            let head = read_head(&mut socket).await;
+            assert!(head.contains("\r\nx-request-id: from-outside\r\n"), "{head}");
+            let answer = b"HTTP/1.1 204 No Content\r\nx-request-id: from-inside\r\n\r\n";
+            socket.write_all(answer).await.unwrap();
+        })
+        .await;
+        let _client = bed.http("app", service.addr()).await;
+        let answer = ask(&bed, &bed.host("app"), &[("x-request-id", "from-outside")]).await;
+        assert_eq!(id_of(&answer), "from-inside");
+    });
+}
+
+fn pages(files: &[(&str, &str)]) -> (TempDir, Result<ErrorPages, ErrorPagesError>) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let pages = ErrorPages::read(dir.path());
+    (dir, pages)
+}
+
+#[test]
+fn operators_have_pages_of_their_own() {
+    over_both(async |carrier| {
+        let (_dir, own) = pages(&[
+            ("404.html", "<p id=lost>{{status}} {{title}}: {{detail}} {{request-id}}</p>"),
+            ("default.html", "<p>{{ error }}, {{advice}}</p>"),
+            ("README.txt", "{{this is no page}}"),
+        ]);
+        let bed = TestBed::with(carrier, |server| server.error_pages(own.unwrap())).await;
+        let _client = bed.http("down", LocalService::nobody().await).await;
+        let host = "a'b&c.localhost";
+        let lost = ask(&bed, host, &[("accept", BROWSER), ("x-request-id", "the-id")]).await;
+        assert_eq!(lost.status, StatusCode::NOT_FOUND);
+        assert!(lost.body.starts_with("<p id=lost>404 No such tunnel: "), "{}", lost.body);
+        assert!(lost.body.contains("a&#39;b&amp;c.localhost"), "{}", lost.body);
+        assert!(lost.body.ends_with(" the-id</p>"), "{}", lost.body);
+        let down = accepting(&bed, "down", BROWSER).await;
+        assert!(down.body.starts_with("<p>local-unreachable, "), "{}", down.body);
+        // Tools get what they always got.
+        assert!(accepting(&bed, "down", "*/*").await.body.starts_with("Local service unreachable"));
+        assert!(accepting(&bed, "down", PROGRAM).await.body.starts_with('{'));
+
+        let (_dir, other) = pages(&[("502.html", "other")]);
+        bed.server.set_error_pages(other.unwrap());
+        assert_eq!(accepting(&bed, "down", BROWSER).await.body, "other");
+        assert!(accepting(&bed, "lost", BROWSER).await.body.starts_with("<!doctype html>"));
+        bed.server.set_error_pages(ErrorPages::default());
+        assert!(accepting(&bed, "down", BROWSER).await.body.starts_with("<!doctype html>"));
+    });
+}
+
+#[test]
+fn pages_that_cannot_be_used_are_refused_by_name() {
+    let large = "x".repeat((256 << 10) + 1);
+    for (files, complaint) in [
+        (&[][..], "there is no page in "),
+        (&[("notes.txt", "x")], "name them after their status, like 404.html"),
+        (&[("lost.html", "x")], "lost.html is the page of no error"),
+        (&[("200.html", "x")], "200.html is the page of no error"),
+        (&[("0404.html", "x")], "0404.html is the page of no error"),
+        (&[("502.html", "{{port}}")], "502.html has {{port}} in it"),
+        (&[("502.html", &large)], "502.html is larger than 256 KiB"),
+    ] {
+        let (_dir, pages) = pages(files);
+        let error = pages.unwrap_err().to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+    let error = ErrorPages::read("/nowhere/at/all").unwrap_err().to_string();
+    assert!(error.starts_with("cannot read /nowhere/at/all: "), "{error}");
+}
+
+#[test]
+fn a_tunnel_that_has_all_its_visitors_says_when_to_come_back() {
+    over_both(async |carrier| {
+        let mut limits = ferrotunnel::LimitsConfig::default();
+        limits.max_visitors_per_tunnel = Some(1);
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        let _inside = ferrotunnel_tests::begin(bed.http_addr(), &bed.host("app"), "/endless").await;
+        for accept in ["*/*", BROWSER, PROGRAM] {
+            let answer = accepting(&bed, "app", accept).await;
+            assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(answer.headers["retry-after"], "1");
+            assert_eq!(answer.ferrotunnel_error(), Some("over-limit"));
+        }
+    });
+}
+
+#[test]
+fn a_local_service_that_takes_too_long_is_a_504() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| {
+            server.http_response_timeout(std::time::Duration::from_millis(50))
+        })
+        .await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let asking = Request::get("/held").header(HOST, bed.host("app")).header("accept", PROGRAM);
+        let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+        let answer = collect(soon("an answer", send(bed.http_addr(), asking)).await.unwrap()).await;
+        assert_eq!(answer.status, StatusCode::GATEWAY_TIMEOUT);
+        assert_eq!(answer.headers["content-type"], "application/problem+json");
+        assert!(answer.body.contains("\"title\":\"Gateway Timeout\""), "{}", answer.body);
+    });
+}
+
+#[test]
+fn a_local_service_that_is_down_is_told_as_such_each_time() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let _client = bed.http("down", LocalService::nobody().await).await;
+        for _ in 0..50 {
+            let asking = (0..20).map(|_| accepting(&bed, "down", "*/*"));
+            for answer in futures_util::future::join_all(asking).await {
+                assert_eq!(answer.ferrotunnel_error(), Some("local-unreachable"));
+            }
+        }
+    });
+}

@@ -1,0 +1,215 @@
+//! The plugins that come along, in a running server.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ferrotunnel::plugin::{
+    AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
+};
+use ferrotunnel::{Plugin, ServerBuilder, Tunnel};
+use ferrotunnel_tests::{
+    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
+};
+use http_body_util::Empty;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+
+fn with(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
+    |server| server.plugin(plugin)
+}
+
+async fn ask(bed: &TestBed, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let mut request = Request::get(path).header(HOST, bed.host("app"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Empty::<Bytes>::new()).unwrap();
+    collect(send(bed.http_addr(), request).await.unwrap()).await
+}
+
+#[test]
+fn visitors_need_their_secret_and_the_local_service_does_not_see_it() {
+    over_both(async |carrier| {
+        let secret = VisitorSecret::of("open sesame!").unwrap();
+        let bed = TestBed::with(carrier, with(VisitorAuth::new([secret]))).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        for wrong in ["Bearer open", "Bearer", "Basic b3Blbg==", ferrotunnel_tests::TOKEN] {
+            let refused = ask(&bed, "/hello", &[("authorization", wrong)]).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{wrong}");
+            assert_eq!(refused.ferrotunnel_error(), Some("rejected"));
+            let challenges: Vec<_> = refused.headers.get_all("www-authenticate").iter().collect();
+            assert_eq!(challenges.len(), 2, "{refused:?}");
+        }
+        let seen = ask(&bed, "/head", &[("authorization", "Bearer open sesame!")]).await;
+        assert_eq!(seen.status, StatusCode::OK);
+        assert!(!seen.body.contains("sesame") && !seen.body.contains("authorization"), "{seen:?}");
+        let both = [("ferrotunnel-secret", "open sesame!"), ("authorization", "Bearer theirs")];
+        let seen = ask(&bed, "/head", &both).await.body;
+        assert!(
+            seen.contains("authorization: Bearer theirs") && !seen.contains("sesame"),
+            "{seen}"
+        );
+    });
+}
+
+#[test]
+fn requests_that_come_too_fast_are_told_to_wait() {
+    over_both(async |carrier| {
+        let limit = RateLimit::new().per_address(1);
+        let bed = TestBed::with(carrier, with(limit)).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let mut refused = None;
+        soon("a refusal", async {
+            while refused.is_none() {
+                let answer = bed.get("app", "/hello").await;
+                refused = (answer.status == StatusCode::TOO_MANY_REQUESTS).then_some(answer);
+            }
+        })
+        .await;
+        let refused = refused.unwrap();
+        assert_eq!(refused.headers["retry-after"], "1");
+        assert!(refused.body.contains("wait a moment"), "{refused:?}");
+    });
+}
+
+#[test]
+fn a_failing_service_gets_a_rest_and_comes_back() {
+    over_both(async |carrier| {
+        let breaker = CircuitBreaker::new(3, Duration::from_secs(3600));
+        let bed = TestBed::with(carrier, with(breaker)).await;
+        let nobody = LocalService::nobody().await;
+        let client = bed.http("app", nobody).await;
+        for _ in 0..3 {
+            assert_eq!(bed.get("app", "/").await.status, StatusCode::BAD_GATEWAY);
+        }
+        let spared = bed.get("app", "/").await;
+        assert_eq!(spared.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(spared.ferrotunnel_error(), Some("rejected"));
+        assert!(spared.headers.contains_key("retry-after"), "{spared:?}");
+
+        // A tunnel that is registered anew begins anew.
+        client.shutdown().await.unwrap();
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
+fn after_its_rest_a_service_that_answers_is_served_again() {
+    run(async {
+        let breaker = CircuitBreaker::new(1, Duration::from_millis(50));
+        let bed = TestBed::with(Carrier::Tls, with(breaker)).await;
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = socket.local_addr().unwrap();
+        drop(socket);
+        let tunnel = Tunnel::http("app").local_addr(addr.to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        assert_eq!(bed.get("app", "/").await.status, StatusCode::BAD_GATEWAY);
+        let listener = tokio::net::TcpListener::bind(addr).await.unwrap();
+        let app = axum::Router::new().fallback(|| async { "back" });
+        tokio::spawn(async { axum::serve(listener, app).await });
+        soon("the service to be back", async {
+            while bed.get("app", "/").await.body != "back" {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert_eq!(bed.get("app", "/").await.body, "back");
+    });
+}
+
+async fn lines(path: &Path, count: usize) -> Vec<String> {
+    let read = || std::fs::read_to_string(path).unwrap_or_default();
+    eventually("the lines", || read().lines().count() >= count).await;
+    read().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn the_access_log_has_a_line_for_each_request() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        for format in LogFormat::ALL {
+            let log = AccessLog::to_file(&path, format).unwrap();
+            let bed = TestBed::with(Carrier::Tls, |server| server.plugin(log).domain("localhost"));
+            let bed = bed.await;
+            let site = Site::start().await;
+            let _client = bed.http("app", site.addr()).await;
+            ask(&bed, "/hello?x=1", &[("referer", "http://a/"), ("user-agent", "cat\"s")]).await;
+            bed.get("none", "/").await;
+            let lines = lines(&path, 2).await;
+            std::fs::remove_file(&path).unwrap();
+            let (hello, none) = (&lines[0], &lines[1]);
+            match format {
+                LogFormat::Common => {
+                    assert!(hello.starts_with("127.0.0.1 - - ["), "{hello}");
+                    assert!(hello.ends_with("] \"GET /hello?x=1 HTTP/1.1\" 200 5"), "{hello}");
+                    assert!(none.contains("\"GET / HTTP/1.1\" 404 "), "{none}");
+                }
+                LogFormat::Combined => {
+                    assert!(hello.ends_with(" 200 5 \"http://a/\" \"cat\\x22s\""), "{hello}");
+                    assert!(none.ends_with(" \"-\" \"-\""), "{none}");
+                }
+                _ => {
+                    for part in [
+                        "\"event\":\"request\"",
+                        "\"tunnel\":\"app\"",
+                        "\"status\":200",
+                        "\"response_bytes\":5",
+                        "\"complete\":true",
+                        "\"path\":\"/hello?x=1\"",
+                        "\"answered_by\":\"local-service\"",
+                    ] {
+                        assert!(hello.contains(part), "{part} is not in {hello}");
+                    }
+                    assert!(none.contains("\"tunnel\":null") && none.contains("\"status\":404"));
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn an_access_log_is_whole_when_its_server_has_ended() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::to_file(&path, LogFormat::Common).unwrap();
+        let server = TestBed::server(Carrier::Tls).plugin(log).build().unwrap();
+        let running = server.spawn().await.unwrap();
+        let http = running.http_addr().unwrap();
+        for _ in 0..20 {
+            ferrotunnel_tests::get(http, "app.localhost", "/").await;
+        }
+        running.shutdown().await.unwrap();
+        drop(server);
+        eventually("every line", || std::fs::read_to_string(&path).unwrap().lines().count() == 20)
+            .await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn an_access_log_that_was_moved_away_is_made_anew() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::to_file(&path, LogFormat::Common).unwrap();
+        let bed = TestBed::with(Carrier::Tls, with(log)).await;
+        bed.get("app", "/").await;
+        lines(&path, 1).await;
+        std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();
+        soon("a new file", async {
+            while !path.exists() {
+                bed.get("app", "/").await;
+            }
+        })
+        .await;
+    });
+}
