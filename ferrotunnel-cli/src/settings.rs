@@ -172,6 +172,10 @@ impl ServerSettings {
             builder = builder.http_pool_idle_timeout(timeout);
         }
         if let Some(https) = self.https {
+            if https.bind == self.bind && self.bind.port() != 0 {
+                // Also where one of the two is a socket that was passed on.
+                builder = builder.clients_on_https_port();
+            }
             builder = https.apply(builder);
         }
         self.encryption.apply(self.plugins.apply(builder, log))
@@ -188,7 +192,10 @@ pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
 /// What another layer may still bring is not missed.
 pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
     // Half an identity is none yet; the files are looked at when they are used.
+    let needs_domain = layer.domain.is_none() && layer.https.acme_dns_hook.is_some();
+    let domain = if needs_domain { Some("example.com".to_owned()) } else { layer.domain.clone() };
     let layer = ServerArgs {
+        domain,
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,

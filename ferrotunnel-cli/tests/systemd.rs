@@ -16,7 +16,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use command_fds::{CommandFdExt as _, FdMapping};
-use ferrotunnel_tests::{LocalService, Site, TOKEN, eventually, get, raw, run, soon};
+use ferrotunnel_tests::{
+    LocalService, SecureVisitor, Site, TOKEN, eventually, get, raw, run, soon,
+};
 use support::files::Files;
 use support::server::{Server, host, http_client, tcp_client};
 use support::{PATIENCE, Running, command};
@@ -299,6 +301,34 @@ fn sockets_may_come_by_name_and_one_alone() {
 }
 
 #[test]
+fn clients_and_visitors_share_a_socket_that_was_passed_on_for_https() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().to_str().unwrap();
+        assert!(
+            command(&["cert", "dev", "app.localhost", "--dir", dir]).status().unwrap().success()
+        );
+        let passed = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = passed.local_addr().unwrap();
+        let http = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Nobody could bind this one: it is that of the socket.
+        let shared = addr.to_string();
+        let mut command = activated(vec![passed.into(), http.into()], "https:http", &shared);
+        command.args(["--https-bind", &shared, "--https-cert-dir", dir]);
+        let server = Server::spawn(command);
+        assert_eq!(server.tunnel, addr);
+        let site = Site::start().await;
+        let local = site.addr().to_string();
+        let args = ["http", &local, "--server", &shared, "--token", TOKEN, "--name", "app"];
+        let client = Running::start(&args);
+        assert_eq!(client.line().trim_end(), format!("https://app.localhost:{}/", addr.port()));
+        let ca = std::path::Path::new(dir).join("dev-ca.pem");
+        let visitor = SecureVisitor::trusting(&ca, &["h2"]);
+        assert_eq!(visitor.get(addr, "app.localhost", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
 fn sockets_of_another_kind_are_refused_with_what_to_do() {
     let dir = tempfile::tempdir().unwrap();
     let unix = || OwnedFd::from(UnixListener::bind(dir.path().join("socket")).unwrap());
@@ -312,7 +342,9 @@ fn sockets_of_another_kind_are_refused_with_what_to_do() {
         }
     };
     refused(vec![tcp(), unix()], "", 2, &["socket 2", "tcp socket", "pass listening TCP sockets"]);
-    refused(vec![tcp(), tcp(), tcp()], "", 2, &["3 sockets were passed, and a server has two"]);
+    let four = vec![tcp(), tcp(), tcp(), tcp()];
+    refused(four, "", 2, &["4 sockets were passed, and a server has three"]);
+    refused(vec![tcp(), tcp(), tcp()], "", 2, &["there is no HTTPS", "--https-bind"]);
     refused(vec![tcp(), tcp()], "http:http", 2, &["two sockets are named \"http\""]);
     refused(vec![tcp(), tcp()], "http:web", 2, &["\"web\", neither tunnel nor http"]);
     let file = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ferrotunnel_core::server;
-use ferrotunnel_http::{HttpIngress, Https, HttpsConfig, OldestTls};
+use ferrotunnel_http::{AcmeConfig, HttpIngress, Https, HttpsConfig, OldestTls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -69,6 +69,21 @@ pub(crate) fn serve(
     async move {
         tokio::join!(plain, secure);
     }
+}
+
+/// What can be told without asking the server.
+pub(crate) fn check_acme(acme: &AcmeConfig) -> Result<(), Error> {
+    if !acme.server.starts_with("https://") {
+        let server = &acme.server;
+        return Err(Error::config(format!("acme: {server:?} is no URL that begins with https://")));
+    }
+    if acme.dns_hook.is_some() && acme.domain.is_none() {
+        return Err(Error::config(
+            "acme: a program that writes to the DNS (dns_hook, --acme-dns-hook) is for all names under a domain, and \
+             there is none; set domain (--domain)",
+        ));
+    }
+    Ok(())
 }
 
 /// What else was said that has to do with HTTPS.

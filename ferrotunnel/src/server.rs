@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::doors::{HttpsSettings, Wishes, https_settings, open, serve};
+use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
 use crate::plugins::{Hooks, Plugins};
@@ -481,12 +481,18 @@ impl ServerBuilder {
         let visited = http_bind.as_ref().or(https.as_ref().map(|https| &https.bind));
         let visited = visited.unwrap_or(&bind).addr();
         let domain = self.domain.as_deref().map(server::parse_domain).transpose()?;
-        let https = https.map(|mut https| {
-            if let Some(acme) = &mut https.config.acme {
-                acme.domain = domain.clone();
+        let mut https = https;
+        if let Some(https) = &mut https {
+            // Visitors' handshakes are counted apart from those of clients, with the same limits.
+            https.config.max_handshakes = self.limits.max_handshakes_in_flight;
+            https.config.handshake_timeout = self.limits.handshake_deadline;
+        }
+        if let Some(acme) = https.as_mut().and_then(|https| https.config.acme.as_mut()) {
+            if acme.domain.is_none() {
+                acme.domain.clone_from(&domain);
             }
-            https
-        });
+            check_acme(acme)?;
+        }
         let transport = transport(self.plaintext, self.tls)?;
         http.plugins = self.plugins.chain();
         let settings = Settings {

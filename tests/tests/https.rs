@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
-use ferrotunnel::{Client, LimitsConfig, ServerBuilder, Tunnel};
+use ferrotunnel::{AcmeConfig, Client, LimitsConfig, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
     Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, read_head, run,
     says_and_hears, soon,
@@ -333,6 +333,31 @@ fn visitors_over_tls_count_like_others_and_are_told_when_there_is_no_place() {
 }
 
 #[test]
+fn a_visitor_that_does_not_get_on_with_its_handshake_makes_room_for_others() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost", "ws.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let mut limits = LimitsConfig::default();
+            limits.max_handshakes_in_flight = 1;
+            limits.handshake_deadline = std::time::Duration::from_secs(1);
+            secured(server, &identity).limits(limits)
+        });
+        let bed = bed.await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let mut silent = TcpStream::connect(https(&bed)).await.unwrap();
+        let visitor = SecureVisitor::trusting(&ca.file(), &["h2"]);
+        let mut byte = [0];
+        let (answer, ended) = tokio::join!(
+            soon("a place", visitor.get(https(&bed), "app.localhost", "/hello")),
+            soon("the end of the silent one", silent.read(&mut byte)),
+        );
+        assert_eq!(answer.body, "hello");
+        assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    });
+}
+
+#[test]
 fn a_drain_answers_what_visitors_over_tls_have_asked_and_leaves_the_port_free() {
     run(async {
         let (ca, site) = (Authority::new("ca"), Site::start().await);
@@ -382,6 +407,16 @@ fn what_is_of_no_use_without_https_is_refused() {
     ] {
         let text = refused(change);
         assert!(text.contains(word) && text.contains("https_bind"), "{text}");
+    }
+    for (change, word) in [
+        ((|acme| acme.dns_hook = Some("hook".into())) as fn(&mut AcmeConfig), "domain"),
+        (|acme| acme.server = "http://acme.test".to_owned(), "https://"),
+    ] {
+        let mut acme = AcmeConfig::new("state");
+        change(&mut acme);
+        let server = TestBed::server(Carrier::Tls).https_bind("127.0.0.1:0").acme(acme);
+        let text = server.build().unwrap_err().to_string();
+        assert!(text.contains("acme") && text.contains(word), "{text}");
     }
     let shared = TestBed::server(Carrier::Plaintext)
         .https_bind("127.0.0.1:0")

@@ -17,7 +17,7 @@ pub struct AcmeConfig {
     /// A program that publishes records in the DNS. With one, a certificate for all names under the domain is
     /// ordered at the start, and no other for those.
     pub dns_hook: Option<PathBuf>,
-    /// The domain whose names that certificate is for.
+    /// The domain whose names that certificate is for; that of the server where nothing else is said.
     pub domain: Option<String>,
 }
 
