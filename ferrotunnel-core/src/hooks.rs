@@ -13,6 +13,7 @@ use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Re
 use tokio::sync::mpsc;
 
 use crate::driver::Incoming;
+use crate::options::is_down;
 use crate::registry::{Owner, Registry};
 
 /// What a hook decides in its own time.
@@ -125,6 +126,11 @@ pub(crate) async fn attend(
             otherwise(incoming);
             continue;
         };
+        if owner.has(number) && is_down(&wanted).is_some() {
+            // It has been decided on; how its local service is changes nothing of that.
+            owner.session.registered(number, registry.register(owner, number, *wanted));
+            continue;
+        }
         let answer = match decide(hooks.registration(session, &wanted)).await {
             Ok(()) => registry.register(owner, number, (*wanted).clone()),
             Err(reason) => Registered::Refused(Refusal { code: RefusalCode::NotAllowed, reason }),

@@ -22,7 +22,10 @@ use hyper::{
     ext::{Protocol, on_informational},
 };
 use parking_lot::RwLock;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 use tracing::debug;
 
 use crate::{
@@ -102,6 +105,8 @@ pub(crate) struct Forwarder {
     pub(crate) pages: RwLock<ErrorPages>,
     /// Until then tunnels that are missing may be on their way.
     settled_at: Option<Instant>,
+    /// For requests that wait for those.
+    waiting: Arc<Semaphore>,
     plugins: Option<Chain>,
 }
 
@@ -128,6 +133,7 @@ impl Forwarder {
             response_timeout,
             pages,
             settled_at,
+            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             plugins,
         }
     }
@@ -205,8 +211,15 @@ impl Forwarder {
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
         let mut routed = self.route(asked.as_ref()).map_err(|refusal| (refusal, None));
-        if matches!(routed, Err((Refusal::NoSuchTunnel(_), _))) && self.is_settling() {
-            return Forwarded::NotYet(request, done_after(sleep(LOOK_EVERY)));
+        if matches!(routed, Err((Refusal::NoSuchTunnel(_), _)))
+            && self.is_settling()
+            && let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned()
+        {
+            let moment = async {
+                sleep(LOOK_EVERY).await;
+                drop(place);
+            };
+            return Forwarded::NotYet(request, done_after(moment));
         }
         let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
         if let Ok(tunnel) = &routed {
@@ -447,6 +460,9 @@ fn path_of(uri: &Uri) -> PathAndQuery {
 /// For a tunnel that is on its way: not long enough to be noticed, and two lookups that often cost
 /// nothing.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Requests that wait so: looking for all of them costs some milliseconds of a second.
+const MOST_WAITING: usize = 1_024;
 
 /// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
 fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {

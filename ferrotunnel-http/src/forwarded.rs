@@ -50,8 +50,24 @@ fn extend(headers: &mut HeaderMap, visitor: &Visitor, asked: Option<&Asked>) {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| asked.value().clone());
     }
     append(headers, &FORWARDED, forwarded.as_bytes());
-    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+    headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(visitor.scheme()));
     headers.entry(X_FORWARDED_PORT).or_insert_with(|| HeaderValue::from(visitor.ingress.port()));
+}
+
+/// Whether a proxy, which has to be one that is believed, says that its visitor came over TLS.
+pub(crate) fn is_https(headers: &HeaderMap) -> bool {
+    let is = |value: &HeaderValue, expected: &[u8]| {
+        value.as_bytes().rsplit(|byte| *byte == b',').next().is_some_and(|last| {
+            last.split(|byte| *byte == b';')
+                .any(|part| part.trim_ascii().eq_ignore_ascii_case(expected))
+        })
+    };
+    match headers.get_all(X_FORWARDED_PROTO).iter().next_back() {
+        Some(proto) => is(proto, b"https"),
+        None => {
+            headers.get_all(FORWARDED).iter().next_back().is_some_and(|one| is(one, b"proto=https"))
+        }
+    }
 }
 
 /// Adds to a list of proxies, which is one header from then on.

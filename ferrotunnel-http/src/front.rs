@@ -9,6 +9,7 @@ use http::{
 
 use crate::{
     body::Body,
+    forwarded,
     host::{Asked, BadHost},
     https::Challenges,
     refusal::Refusal,
@@ -51,6 +52,12 @@ impl Front {
                 }
                 _ => Look::Passes,
             },
+            // A proxy that is believed has ended TLS.
+            (None, Some(_))
+                if visitor.speaks_for_others && forwarded::is_https(request.headers()) =>
+            {
+                Look::Passes
+            }
             (None, Some(port)) => match asked() {
                 Ok(Some(asked)) if !asked.host().is_empty() => redirect(request, &asked, port),
                 Ok(_) => Look::Refused(BadHost::Missing.into()),
@@ -121,5 +128,24 @@ mod tests {
         }
         assert_eq!(located("/", "", 443), None);
         assert_eq!(located("/", "a b", 443), None);
+    }
+
+    #[test]
+    fn who_came_over_tls_to_a_proxy_is_not_sent_there_again() {
+        let front = Front { redirect: Some(443), ..Front::default() };
+        let passes = |is_believed, name: &str, value: &str| {
+            let request = Request::builder().uri("/").header("host", "app.example");
+            let request = request.header(name, value).body(()).unwrap();
+            let address = "192.0.2.7:1".parse().unwrap();
+            let visitor = Visitor::new(address, "127.0.0.1:80".parse().unwrap(), Admission::Inside);
+            let visitor = visitor.speaking_for_others(is_believed);
+            matches!(front.look(&visitor, &request), Look::Passes)
+        };
+        assert!(passes(true, "x-forwarded-proto", "https"));
+        assert!(passes(true, "x-forwarded-proto", "http, HTTPS"));
+        assert!(passes(true, "forwarded", "for=192.0.2.9;proto=https"));
+        assert!(!passes(true, "x-forwarded-proto", "https, http"));
+        assert!(!passes(true, "forwarded", "for=192.0.2.9;proto=http"));
+        assert!(!passes(false, "x-forwarded-proto", "https"));
     }
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use ferrotunnel_core::{
-    Crowd, Routes, Shards, TrustedProxies,
+    Crowd, CrowdSeat, Routes, Shards, TrustedProxies,
     accept::{accept_into_places, accept_loop, arrived_at},
     receive_announced,
     splice::Socket,
@@ -119,33 +119,66 @@ impl HttpIngress {
     }
 
     /// Who has come, with a place inside or at the door; `None` if there is neither.
-    pub(crate) fn admit(
+    fn admit(
         &self,
         peer: SocketAddr,
         address: SocketAddr,
     ) -> Option<(Visitor, OwnedSemaphorePermit)> {
+        self.admit_arrived(self.arrive(peer), address)
+    }
+
+    /// Takes a place among those of a source, where that is limited.
+    fn arrive(&self, peer: SocketAddr) -> Arrival {
         // Over the connections of a proxy come many visitors.
         let is_proxy = self.proxies.has(peer.ip());
-        let (mut refusal, mut of_source) = (Admission::TurnedAway, None);
-        if let Some(crowd) = self.crowd.as_ref().filter(|_| !is_proxy) {
-            of_source = crowd.enter(peer.ip());
-            if of_source.is_none() {
-                refusal = Admission::OneOfTooMany;
-            }
+        let crowd = self.crowd.as_ref().filter(|_| !is_proxy);
+        let of_source = crowd.map(|crowd| crowd.enter(peer.ip()));
+        let is_one_of_too_many = matches!(of_source, Some(None));
+        Arrival { peer, is_proxy, is_one_of_too_many, of_source: of_source.flatten(), door: None }
+    }
+
+    /// The same for who has yet to make a handshake, and has a place for it. Who is one too many of a source
+    /// gives that to others, and is told so at the door; `None`: there are too many of those, too.
+    pub(crate) fn comes(
+        &self,
+        peer: SocketAddr,
+        handshake: OwnedSemaphorePermit,
+    ) -> Option<Coming> {
+        let mut arrival = self.arrive(peer);
+        if !arrival.is_one_of_too_many {
+            return Some(Coming { place: handshake, arrival });
         }
-        let place = match refusal {
-            Admission::OneOfTooMany => None,
-            _ => self.place(),
-        };
+        arrival.door = Some(self.at_the_door(peer)?);
+        let place = self.at_the_door(peer)?;
+        Some(Coming { place, arrival })
+    }
+
+    fn at_the_door(&self, peer: SocketAddr) -> Option<OwnedSemaphorePermit> {
+        let place = self.door_places.clone().try_acquire_owned().ok();
+        if place.is_none() {
+            debug!(visitor = %peer, "closed at once: the ingress is full");
+        }
+        place
+    }
+
+    /// The same for who has arrived.
+    pub(crate) fn admit_arrived(
+        &self,
+        arrival: Arrival,
+        address: SocketAddr,
+    ) -> Option<(Visitor, OwnedSemaphorePermit)> {
+        let Arrival { peer, is_proxy, is_one_of_too_many, of_source, door } = arrival;
+        let place = if is_one_of_too_many { None } else { self.place() };
         if let Some(place) = place {
             let visitor = Visitor::new(peer, address, Admission::Inside);
             return Some((visitor.placed(of_source).speaking_for_others(is_proxy), place));
         }
-        let Ok(place) = self.door_places.clone().try_acquire_owned() else {
-            debug!(visitor = %peer, "closed at once: the ingress is full");
-            return None;
+        let refusal = match is_one_of_too_many {
+            true => Admission::OneOfTooMany,
+            false => Admission::TurnedAway,
         };
-        Some((Visitor::new(peer, address, refusal), place))
+        let door = door.or_else(|| self.at_the_door(peer))?;
+        Some((Visitor::new(peer, address, refusal), door))
     }
 
     /// Who comes, and where to: as a proxy says first that is trusted to say it. `None`: it does not.
@@ -246,6 +279,22 @@ impl HttpIngress {
     pub(crate) fn serving(&self) -> &Arc<Serving> {
         &self.serving
     }
+}
+
+/// Who has come, before it is decided where to.
+pub(crate) struct Arrival {
+    peer: SocketAddr,
+    is_proxy: bool,
+    is_one_of_too_many: bool,
+    of_source: Option<CrowdSeat>,
+    /// Its place at the door, where it has one already.
+    door: Option<OwnedSemaphorePermit>,
+}
+
+/// Who makes a handshake, with a place for that.
+pub(crate) struct Coming {
+    pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) arrival: Arrival,
 }
 
 impl Drop for HttpIngress {

@@ -251,24 +251,7 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
                 return Poll::Ready(Ok(()));
             }
         }
-        if this.read_ahead.is_empty() {
-            let read = Pin::new(&mut this.io).poll_read(cx, buf);
-            let Some(http1) = &mut this.http1 else { return read };
-            http1.reads = read.is_pending();
-            ready!(read)?;
-            let new = &buf.filled()[before..];
-            if new.is_empty() {
-                http1.side = Side::Closed;
-                return Poll::Ready(Ok(()));
-            }
-            let count = if must_wait { 0 } else { http1.follow(new) };
-            if count < new.len() {
-                if http1.refused.is_none() {
-                    this.read_ahead = Bytes::copy_from_slice(&new[count..]);
-                }
-                buf.set_filled(before + count);
-            }
-        } else if !must_wait {
+        if !this.read_ahead.is_empty() && !must_wait {
             let len = this.read_ahead.len().min(buf.remaining());
             let next = &this.read_ahead[..len];
             let count = this.http1.as_mut().map_or(len, |http1| http1.follow(next));
@@ -277,6 +260,38 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
             if this.read_ahead.is_empty() {
                 // Frees the buffer for the rest of the connection's life.
                 this.read_ahead = Bytes::new();
+            }
+            must_wait = this.http1.as_mut().is_some_and(Http1::must_wait);
+        }
+        let ahead = buf.filled().len();
+        let is_spoiled = this.http1.as_ref().is_some_and(|http1| http1.refused.is_some());
+        // What was read ahead is little; the rest follows in the same turn, so that an upload goes in large pieces.
+        if this.read_ahead.is_empty() && buf.remaining() > 0 && !is_spoiled {
+            let read = Pin::new(&mut this.io).poll_read(cx, buf);
+            let Some(http1) = &mut this.http1 else {
+                return if ahead > before { Poll::Ready(Ok(())) } else { read };
+            };
+            http1.reads = read.is_pending();
+            match read {
+                // It comes again at the next turn, or is told then.
+                Poll::Pending | Poll::Ready(Err(_)) if ahead > before => {
+                    return Poll::Ready(Ok(()));
+                }
+                read => ready!(read)?,
+            }
+            let new = &buf.filled()[ahead..];
+            if new.is_empty() {
+                if ahead == before {
+                    http1.side = Side::Closed;
+                }
+                return Poll::Ready(Ok(()));
+            }
+            let count = if must_wait { 0 } else { http1.follow(new) };
+            if count < new.len() {
+                if http1.refused.is_none() {
+                    this.read_ahead = Bytes::copy_from_slice(&new[count..]);
+                }
+                buf.set_filled(ahead + count);
             }
         }
         if buf.filled().len() > before {

@@ -51,6 +51,15 @@ impl SecureVisitor {
         Self { config: Arc::new(config) }
     }
 
+    /// The first words of such a connection.
+    pub fn hello(&self, host: &str) -> Vec<u8> {
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let mut connection = rustls::ClientConnection::new(self.config.clone(), name).unwrap();
+        let mut hello = Vec::new();
+        connection.write_tls(&mut hello).unwrap();
+        hello
+    }
+
     /// A connection for that name or address.
     ///
     /// # Errors

@@ -333,6 +333,55 @@ fn visitors_over_tls_count_like_others_and_are_told_when_there_is_no_place() {
 }
 
 #[test]
+fn connections_of_one_address_count_before_they_have_said_anything() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let mut limits = LimitsConfig::default();
+            limits.max_visitors_per_address = Some(1);
+            secured(server, &identity).limits(limits)
+        });
+        let bed = bed.await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let visitor = SecureVisitor::trusting(&ca.file(), &["http/1.1"]);
+        let silent = TcpStream::connect(https(&bed)).await.unwrap();
+        let status = async || visitor.get(https(&bed), "app.localhost", "/hello").await.status;
+        soon("a word about it", async { while status().await != StatusCode::TOO_MANY_REQUESTS {} })
+            .await;
+        drop(silent);
+        soon("its place", async { while status().await != StatusCode::OK {} }).await;
+    });
+}
+
+#[test]
+fn a_handshake_for_an_unknown_name_has_a_place_like_others() {
+    run(async {
+        let (ca, site) = (Authority::new("ca"), Site::start().await);
+        let identity = identity_for(&ca, &["app.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            let mut limits = LimitsConfig::default();
+            limits.max_handshakes_in_flight = 1;
+            limits.handshake_deadline = std::time::Duration::from_secs(60);
+            secured(server, &identity).limits(limits)
+        });
+        let bed = bed.await;
+        let (_client, _) = tunnel(&bed, "app", &site).await;
+        let visitor = SecureVisitor::trusting(&ca.file(), &["http/1.1"]);
+        let mut stalled = TcpStream::connect(https(&bed)).await.unwrap();
+        stalled.write_all(&visitor.hello("nobody.example")).await.unwrap();
+        // The server has answered, and waits.
+        assert_eq!(stalled.read_u8().await.unwrap(), 22);
+        let asking = visitor.get(https(&bed), "app.localhost", "/hello");
+        tokio::pin!(asking);
+        let moment = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(moment, &mut asking).await.is_err(), "there is one place");
+        drop(stalled);
+        assert_eq!(soon("the place", asking).await.body, "hello");
+    });
+}
+
+#[test]
 fn a_visitor_that_does_not_get_on_with_its_handshake_makes_room_for_others() {
     run(async {
         let (ca, site) = (Authority::new("ca"), Site::start().await);

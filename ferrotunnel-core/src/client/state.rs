@@ -378,6 +378,10 @@ impl State {
                 (standing, sessions.get(carrier))
             {
                 let mut register = to_register(wanted, *carrier);
+                if !wanted.is_held_at(carrier.server) {
+                    // Should it be refused meanwhile, this is not to take it back from a newer client.
+                    join(&mut register);
+                }
                 if !wanted.is_down {
                     tell_health(&mut register, false);
                 }

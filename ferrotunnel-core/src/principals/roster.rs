@@ -120,7 +120,7 @@ fn check_name(name: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::issue_token;
+    use crate::auth::{Authenticator, issue_token};
 
     fn one(name: &str) -> PrincipalConfig {
         PrincipalConfig::new(name).verifier(issue_token().unwrap().1)
@@ -145,6 +145,23 @@ mod tests {
         assert!(error(&[PrincipalConfig::new("web")]).contains("token new"));
         let disabled = PrincipalConfig { disabled: true, ..PrincipalConfig::new("web") };
         check_principals(None, &[disabled]).unwrap();
+    }
+
+    /// A session that was in its handshake meanwhile has the rights of the one that is gone.
+    #[test]
+    fn a_principal_that_was_removed_and_made_anew_is_another() {
+        let web = one("web");
+        let mut roster = Roster::new(None).unwrap();
+        let known = roster.replace(std::slice::from_ref(&web)).unwrap().known;
+        let before = known.values().next().map(Arc::clone).unwrap();
+        let authenticator = Authenticator::new(known).unwrap();
+        assert!(authenticator.still_knows(&before));
+        authenticator.replace(roster.replace(std::slice::from_ref(&web)).unwrap().known);
+        assert!(authenticator.still_knows(&before), "nothing has changed");
+        authenticator.replace(roster.replace(&[]).unwrap().known);
+        assert!(!authenticator.still_knows(&before));
+        authenticator.replace(roster.replace(&[web]).unwrap().known);
+        assert!(!authenticator.still_knows(&before));
     }
 
     #[test]

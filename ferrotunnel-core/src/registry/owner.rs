@@ -99,6 +99,11 @@ impl Owner {
         drop(tunnels);
     }
 
+    /// Whether a tunnel of that number is registered.
+    pub(crate) fn has(&self, number: u32) -> bool {
+        self.tunnels.lock().contains_key(&number)
+    }
+
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
         self.session.stats().streams + self.direct.open() < self.max_streams as usize

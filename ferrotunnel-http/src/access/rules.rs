@@ -233,16 +233,19 @@ impl Verified {
     fn remember(&self, print: Print, now: Instant) {
         let mut until = self.until.lock();
         until.retain(|_, until| *until > now);
-        if until.len() < MOST_REMEMBERED {
-            until.insert(print, now + REMEMBERED);
+        if until.len() >= MOST_REMEMBERED {
+            // One that is checked again costs time; one that was never remembered would be checked for ever.
+            let oldest = until.iter().min_by_key(|(_, until)| **until).map(|(print, _)| *print);
+            oldest.map(|print| until.remove(&print));
         }
+        until.insert(print, now + REMEMBERED);
     }
 }
 
 /// A password is checked again after that time: browsers send it with every request.
 const REMEMBERED: Duration = Duration::from_secs(300);
 
-/// As many users as a tunnel can have; who is beyond is checked each time.
+/// More users than most tunnels have; of more at the same time some are checked more often.
 const MOST_REMEMBERED: usize = 512;
 
 const BASIC: &str = "access-basic";
@@ -273,6 +276,18 @@ mod tests {
 
     fn showing(value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn who_was_checked_is_remembered_though_many_were_before() {
+        let now = Instant::now();
+        let verified = Verified { key: Key::new(HMAC_SHA256, &[7; 32]), until: Mutex::default() };
+        for number in 0..2 * MOST_REMEMBERED {
+            let print = verified.print(&number.to_be_bytes());
+            verified.remember(print, now + Duration::from_millis(number as u64));
+            assert!(verified.knows(&print, now), "{number}");
+        }
+        assert_eq!(verified.until.lock().len(), MOST_REMEMBERED);
     }
 
     #[test]

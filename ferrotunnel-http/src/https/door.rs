@@ -21,7 +21,7 @@ use super::shown::{ACME_TLS, Manner};
 use super::store::Store;
 use super::{TlsVisitor, files};
 use crate::connection::{FIRST_WORDS, asked_to_stop};
-use crate::ingress::HttpIngress;
+use crate::ingress::{Coming, HttpIngress};
 use crate::visitor::Secured;
 
 /// The TLS of an [`HttpIngress`].
@@ -147,18 +147,22 @@ impl Https {
         // The state of a handshake is not to stay for as long as the visitor does.
         let greeting = Box::pin(async {
             let Some((peer, address)) = ingress.announced(&mut socket, peer, address).await else {
-                return Ok((Greeted::Gone, peer, address));
+                return Ok::<_, io::Error>(None);
             };
-            let greeted = self.greet(socket, peer, place).await;
-            greeted.map(|greeted| (greeted, peer, address))
+            // Before TLS: those who are too many from one address would keep others from their handshakes.
+            let Some(coming) = ingress.comes(peer, place) else { return Ok(None) };
+            let Coming { place, arrival } = coming;
+            let greeted = self.greet(socket, peer, place).await?;
+            Ok(Some((greeted, arrival, address)))
         });
-        let (greeted, peer, address) = match until_stopped(greeting, &mut shutdown).await {
-            Some(Ok(greeted)) => greeted,
+        let (greeted, arrival, address) = match until_stopped(greeting, &mut shutdown).await {
+            Some(Ok(Some(greeted))) => greeted,
+            Some(Ok(None)) => return,
             Some(Err(error)) => return debug!(visitor = %peer, %error, "no TLS with a visitor"),
             None => return,
         };
         let Greeted::Visitor(io, secured) = greeted else { return };
-        if let Some((visitor, place)) = ingress.admit(peer, address) {
+        if let Some((visitor, place)) = ingress.admit_arrived(arrival, address) {
             let serving = Arc::clone(ingress.serving());
             drop((self, ingress));
             serving.attend(io, visitor.secured(secured), place, shutdown).await;
@@ -192,14 +196,17 @@ impl Https {
             timeout_at(deadline, handshake).await??.shutdown().await?;
             return Ok(Greeted::Gone);
         }
-        let mut place = Some(place);
-        let shown = match self.certificate(asked.as_deref()) {
-            Some(shown) => Some(shown),
-            None => {
+        let mut place = place;
+        let shown = match (self.certificate(asked.as_deref()), self.orderable(asked.as_deref())) {
+            (Some(shown), _) => Some(shown),
+            (None, None) => self.any_certificate(),
+            (None, Some((acme, host))) => {
                 // Others come in meanwhile.
-                place = None;
-                let ordered = self.ordered(asked.as_deref()).await;
+                drop(place);
+                let ordered = acme.obtain(&host).await;
                 deadline = Instant::now() + self.config.handshake_timeout;
+                let again = timeout_at(deadline, self.places().acquire_owned()).await?;
+                place = again.map_err(io::Error::other)?;
                 ordered.or_else(|| self.any_certificate())
             }
         };
@@ -223,11 +230,11 @@ impl Https {
         of_files.or_else(|| self.acme.as_ref()?.find(&asked))
     }
 
-    /// The same from an ACME server, which takes a while.
-    async fn ordered(&self, asked: Option<&str>) -> Option<Arc<Certificate>> {
+    /// Who may order one for that host, which takes a while.
+    fn orderable(&self, asked: Option<&str>) -> Option<(&Arc<Acme>, String)> {
         let asked = asked?.to_ascii_lowercase();
         let (acme, routes) = self.acme.as_ref().zip(self.routes.as_ref())?;
-        if routes.has_host(&asked) { acme.obtain(&asked).await } else { None }
+        routes.has_host(&asked).then_some((acme, asked))
     }
 
     /// For a visitor that asks for nobody, or for somebody unknown.

@@ -1,5 +1,6 @@
 //! Certificates in files, which are loaded anew when they change.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -31,9 +32,15 @@ pub(super) fn load(
     }
     let manner = manner.clone();
     let (known, listed) = ((identity.clone(), directory.clone()), (identity, directory));
-    let list = move || files(known.0.as_ref(), known.1.as_deref());
+    // A directory that cannot be read has changed: what was loaded from it stays, and why is told.
+    let list = move || files(known.0.as_ref(), known.1.as_deref()).unwrap_or_default();
     let make = move |_: Option<&Store>| {
-        let files = files(listed.0.as_ref(), listed.1.as_deref());
+        let files =
+            files(listed.0.as_ref(), listed.1.as_deref()).map_err(|error| BuildError::File {
+                path: listed.1.clone().unwrap_or_default(),
+                setting: DIRECTORY_SETTING,
+                reason: error.to_string(),
+            })?;
         let mut store = Store::default();
         for identity in &files.identities {
             let settings = match &listed.0 {
@@ -52,32 +59,37 @@ pub(super) fn load(
     FromFiles::load(list, make).map(|files| Some(Arc::new(files)))
 }
 
-fn files(identity: Option<&IdentityFiles>, directory: Option<&Path>) -> Files {
+fn files(identity: Option<&IdentityFiles>, directory: Option<&Path>) -> io::Result<Files> {
     let mut identities: Vec<_> = identity.cloned().into_iter().collect();
     let mut others = Vec::new();
     if let Some(directory) = directory {
-        identities.extend(pairs_in(directory));
+        identities.extend(pairs_in(directory)?);
         others.push(directory.to_owned());
     }
     let mut files = Files::default();
     (files.identities, files.others) = (identities, others);
-    files
+    Ok(files)
 }
 
 /// Certificates with a key beside them, in the order of their names. A certificate that has none yet may just be
 /// on its way.
-fn pairs_in(directory: &Path) -> Vec<IdentityFiles> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let mut certs: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|kind| kind == "pem" || kind == "crt"))
-        .collect();
+fn pairs_in(directory: &Path) -> io::Result<Vec<IdentityFiles>> {
+    let mut certs: Vec<PathBuf> = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|kind| kind == "pem" || kind == "crt") {
+            certs.push(path);
+        }
+    }
     certs.sort();
-    let pair = |cert: PathBuf| {
+    let mut pairs = Vec::new();
+    for cert in certs {
         let key = cert.with_extension("key");
-        key.exists().then_some(IdentityFiles { cert, key })
-    };
-    certs.into_iter().filter_map(pair).collect()
+        if key.try_exists()? {
+            pairs.push(IdentityFiles { cert, key });
+        }
+    }
+    Ok(pairs)
 }
 
 /// What people know the files by.
@@ -100,7 +112,7 @@ mod tests {
             key: directory.path().join(key),
         };
         let expected = [pair("a.crt", "a.key"), pair("b.pem", "b.key")];
-        assert_eq!(pairs_in(directory.path()), expected);
-        assert_eq!(pairs_in(&directory.path().join("none")), []);
+        assert_eq!(pairs_in(directory.path()).unwrap(), expected);
+        assert!(pairs_in(&directory.path().join("none")).is_err());
     }
 }

@@ -507,7 +507,10 @@ fn every_server_that_has_a_tunnel_hears_that_its_service_is_down() {
     bed.answer(&one, tunnel, ok());
     // The other has not answered yet.
     bed.state.set_health(tunnel, Some("refused".to_owned()));
-    assert_eq!((one.heard(), two.heard()), (vec!["+1 join down".into()], vec!["+1 down".into()]));
+    assert_eq!(
+        (one.heard(), two.heard()),
+        (vec!["+1 join down".into()], vec!["+1 join down".into()])
+    );
     // Who asks now says so at once.
     assert_eq!(bed.enter_at(to_first(1), 3).heard(), ["+1 join down"]);
     bed.answer(&two, tunnel, ok());

@@ -22,7 +22,7 @@ use super::config::AcmeConfig;
 use super::disk::Disk;
 use super::fault::Fault;
 use super::order::{Issued, Means, Way, order};
-use super::schedule::{Attempts, renewal};
+use super::schedule::{Attempts, Why, renewal};
 use crate::https::certificate::Certificate;
 use crate::https::shown::Manner;
 
@@ -144,7 +144,7 @@ impl Acme {
             return None;
         }
         let _seat = self.waiting.try_acquire().ok()?;
-        let mut decided = self.begin(&self.name_for(host))?;
+        let mut decided = self.begin(&self.name_for(host), Why::First)?;
         let _ = timeout(VISITOR_WAITS, decided.changed()).await;
         self.find(host)
     }
@@ -159,13 +159,13 @@ impl Acme {
         }
     }
 
-    fn begin(&self, name: &str) -> Option<watch::Receiver<()>> {
+    fn begin(&self, name: &str, why: Why) -> Option<watch::Receiver<()>> {
         let mut running = self.running.lock();
         if let Some(decided) = running.get(name) {
             return Some(decided.clone());
         }
         let has_room = running.len() < MOST_ORDERS;
-        if !has_room || !self.attempts.lock().take(name, Instant::now()) {
+        if !has_room || !self.attempts.lock().take(name, why, Instant::now()) {
             return None;
         }
         let (decided, receiver) = watch::channel(());
@@ -183,7 +183,7 @@ impl Acme {
         loop {
             self.forget(&*routes, SystemTime::now()).await;
             for name in self.due(&*routes, SystemTime::now()) {
-                self.begin(&name);
+                self.begin(&name, Why::Renewal);
             }
             tokio::select! {
                 Some(wanted) = wanted.recv() => {

@@ -24,8 +24,8 @@ pub(super) struct Attempts {
     /// Orders that may be made now, as a bucket that fills up again.
     left: f64,
     filled_at: Instant,
-    /// The server said that it was enough.
-    quiet_until: Option<Instant>,
+    /// The server said that it was enough, of these registered domains.
+    quiet_until: HashMap<String, Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,17 +36,21 @@ struct Failed {
 
 impl Attempts {
     pub(super) fn new(now: Instant) -> Self {
-        Self { failed: HashMap::new(), left: BURST, filled_at: now, quiet_until: None }
+        Self { failed: HashMap::new(), left: BURST, filled_at: now, quiet_until: HashMap::new() }
     }
 
     /// Takes an order, if one may be made for that name.
-    pub(super) fn take(&mut self, name: &str, now: Instant) -> bool {
-        let is_quiet = self.quiet_until.is_some_and(|until| now < until);
+    pub(super) fn take(&mut self, name: &str, why: Why, now: Instant) -> bool {
+        let is_quiet = self.quiet_until.get(domain_of(name)).is_some_and(|until| now < *until);
         let is_early = self.failed.get(name).is_some_and(|failed| now < failed.again_at);
         let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
         self.left = (self.left + passed * ORDERS_PER_HOUR / 3_600.0).min(BURST);
         self.filled_at = now;
-        if is_quiet || is_early || self.left < 1.0 {
+        let least = match why {
+            Why::First => 1.0 + RESERVE,
+            Why::Renewal => 1.0,
+        };
+        if is_quiet || is_early || self.left < least {
             return false;
         }
         self.left -= 1.0;
@@ -56,7 +60,8 @@ impl Attempts {
     /// An order came to nothing. Returns how long its name has to wait.
     pub(super) fn failed(&mut self, name: &str, now: Instant, is_rate_limit: bool) -> Duration {
         if is_rate_limit {
-            self.quiet_until = Some(now + QUIET);
+            self.quiet_until.retain(|_, until| now < *until);
+            self.quiet_until.insert(domain_of(name).to_owned(), now + QUIET);
         }
         if self.failed.len() >= MOST_REMEMBERED {
             self.failed.retain(|_, failed| now < failed.again_at);
@@ -73,6 +78,22 @@ impl Attempts {
     }
 }
 
+/// What an order is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// A host that has no certificate.
+    First,
+    /// One that has one, which ends some day.
+    Renewal,
+}
+
+/// Its last two labels, for which ACME servers count most of what they count. Under a suffix like `co.uk` that is
+/// more names than they count together, and so only more careful.
+fn domain_of(name: &str) -> &str {
+    let end_of_first = name.rmatch_indices('.').nth(1).map_or(0, |(at, _)| at + 1);
+    &name[end_of_first..]
+}
+
 /// Let's Encrypt takes five failed validations of a name in an hour. An order may cost two, and with this pause,
 /// doubled each time, an hour has two to three orders.
 const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
@@ -82,7 +103,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3_600);
 const ORDERS_PER_HOUR: f64 = 50.0;
 const BURST: f64 = 50.0;
 
-/// When a server says that it has had enough, all names are left alone for that long.
+/// Of those, so many are kept for renewals: whoever registers many hosts is not to let the certificates of others
+/// end.
+const RESERVE: f64 = 15.0;
+
+/// When a server says that it has had enough, all names of that registered domain are left alone for that long.
 const QUIET: Duration = Duration::from_secs(3_600);
 
 /// Names whose failures are remembered, at about 100 bytes each.
@@ -110,37 +135,42 @@ mod tests {
     fn a_name_that_fails_waits_longer_each_time_and_others_do_not() {
         let start = Instant::now();
         let mut attempts = Attempts::new(start);
-        assert!(attempts.take("a", start));
+        assert!(attempts.take("a", Why::First, start));
         assert_eq!(attempts.failed("a", start, false), FIRST_PAUSE);
-        assert!(!attempts.take("a", start + FIRST_PAUSE - MINUTE));
-        assert!(attempts.take("b", start) && attempts.take("a", start + FIRST_PAUSE));
+        assert!(!attempts.take("a", Why::First, start + FIRST_PAUSE - MINUTE));
+        assert!(attempts.take("b", Why::First, start));
+        assert!(attempts.take("a", Why::First, start + FIRST_PAUSE));
         assert_eq!(attempts.failed("a", start + FIRST_PAUSE, false), 2 * FIRST_PAUSE);
         for _ in 0..40 {
             attempts.failed("a", start, false);
         }
         assert_eq!(attempts.failed("a", start, false), LONGEST_PAUSE);
         attempts.succeeded("a");
-        assert!(attempts.take("a", start + FIRST_PAUSE));
+        assert!(attempts.take("a", Why::First, start + FIRST_PAUSE));
     }
 
     #[test]
     fn there_are_so_many_orders_an_hour_and_no_more() {
         let start = Instant::now();
         let mut attempts = Attempts::new(start);
-        let take = |attempts: &mut Attempts, now| {
-            (0..1_000).filter(|number| attempts.take(&number.to_string(), now)).count()
+        let take = |attempts: &mut Attempts, why, now| {
+            (0..1_000).filter(|number| attempts.take(&number.to_string(), why, now)).count()
         };
-        assert_eq!(take(&mut attempts, start), 50);
-        assert_eq!(take(&mut attempts, start + 30 * MINUTE), 25);
-        assert_eq!(take(&mut attempts, start + 6_000 * MINUTE), 50);
+        assert_eq!(take(&mut attempts, Why::First, start), 35);
+        assert_eq!(take(&mut attempts, Why::Renewal, start), 15, "they are kept for those");
+        assert_eq!(take(&mut attempts, Why::First, start + 30 * MINUTE), 10);
+        assert_eq!(take(&mut attempts, Why::Renewal, start + 6_000 * MINUTE), 50);
     }
 
     #[test]
-    fn a_server_that_has_had_enough_is_left_alone_by_all_names() {
+    fn a_server_that_has_had_enough_of_a_domain_is_left_alone_by_all_its_names() {
         let start = Instant::now();
         let mut attempts = Attempts::new(start);
-        attempts.failed("a", start, true);
-        assert!(!attempts.take("b", start + QUIET - MINUTE));
-        assert!(attempts.take("b", start + QUIET));
+        attempts.failed("a.x.example", start, true);
+        let almost = start + QUIET - MINUTE;
+        assert!(!attempts.take("b.x.example", Why::First, almost));
+        assert!(!attempts.take("x.example", Why::Renewal, almost));
+        assert!(attempts.take("b.y.example.com", Why::First, almost));
+        assert!(attempts.take("b.x.example", Why::First, start + QUIET));
     }
 }
