@@ -12,8 +12,8 @@ use std::{
 use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
 use ferrotunnel_plugin::Chain;
 use http::{
-    HeaderMap, Method, Request, Response, StatusCode, Uri, Version,
-    header::{AUTHORIZATION, CONNECTION, HOST, UPGRADE},
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
+    header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE},
     request, response,
     uri::{Authority, PathAndQuery, Scheme},
 };
@@ -183,7 +183,7 @@ impl Forwarder {
                 debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
                 let mut response = answer(&refusal, &asker, &forwarder.pages.read());
                 if is_last || (is_http1 && refusal.is_doubt()) {
-                    let close = http::HeaderValue::from_static("close");
+                    let close = HeaderValue::from_static("close");
                     response.headers_mut().insert(CONNECTION, close);
                 }
                 response
@@ -306,6 +306,13 @@ impl Forwarder {
             wish.repeat(&mut head.headers);
         }
         address(&mut head, via, asked)?;
+        if head.version == Version::HTTP_11
+            && !http_body::Body::is_end_stream(&body)
+            && http_body::Body::size_hint(&body).exact().is_none()
+        {
+            // For a GET hyper would leave the body out.
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
 
         let hears_interim =
             visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart);
@@ -465,7 +472,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 const MOST_WAITING: usize = 1_024;
 
 /// 426 says in `Upgrade` what it requires (RFC 9110, section 15.5.22).
-fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<http::HeaderValue>) {
+fn keep_required_upgrade(head: &mut response::Parts, protocol: Option<HeaderValue>) {
     if let Some(protocol) = protocol.filter(|_| head.status == StatusCode::UPGRADE_REQUIRED) {
         head.headers.insert(UPGRADE, protocol);
     }

@@ -18,6 +18,8 @@ pub(crate) struct Framing {
     /// The beginning of a line whose end has yet to come.
     line: Vec<u8>,
     heads: usize,
+    /// hyper takes a connection for one that may be switched from the first request on that asked for it.
+    declined: bool,
 }
 
 /// What comes next.
@@ -127,7 +129,15 @@ impl Framing {
     pub(crate) fn decide(&mut self, switched: bool) {
         if self.at == At::Undecided {
             self.at = if switched { At::Beyond } else { At::RequestLine };
+            self.declined |= !switched;
         }
+    }
+
+    /// Whether a request for an upgrade was declined, if it is not followed by anything else than whole requests,
+    /// whose answers have ends of their own.
+    pub(crate) fn is_whole_after_declining(&self) -> bool {
+        let is_between = self.at == At::RequestLine && self.line.is_empty();
+        self.is_undecided() || (self.declined && is_between && !self.head.http10)
     }
 
     /// Keeps the beginning of a line, and looks at what hyper acts upon before the end has come.
@@ -174,7 +184,7 @@ impl Framing {
                 self.heads += 1;
                 self.at = match self.head {
                     Head { chunked: true, .. } => At::ChunkSize,
-                    Head { length: Some(length), .. } => At::Sized(length),
+                    Head { length: Some(length @ 1..), .. } => At::Sized(length),
                     _ => self.after_body(),
                 };
             }

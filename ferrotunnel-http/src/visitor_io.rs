@@ -200,7 +200,7 @@ impl Http1 {
     fn is_declined(&self) -> bool {
         let is_answered = self.visitor.answers.load(Ordering::Acquire) >= self.framing.heads();
         let switched = self.visitor.switched.load(Ordering::Acquire);
-        self.framing.is_undecided() && self.is_flushed && is_answered && !switched
+        self.framing.is_whole_after_declining() && self.is_flushed && is_answered && !switched
     }
 
     /// Whether bytes behind a request for an upgrade have to wait until it is decided.

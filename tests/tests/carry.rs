@@ -642,6 +642,74 @@ fn one_connection_of_a_visitor_carries_everything_in_turn() {
     });
 }
 
+#[test]
+fn an_upgrade_that_is_declined_harms_nothing_that_follows_on_the_connection() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        // As the HTTP client of Java begins each connection, and curl --http2.
+        let wish = "connection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AA\r\n";
+        for length in ["content-length: 0\r\n", ""] {
+            let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+            let head = format!("GET /hello HTTP/1.1\r\nhost: {}\r\n", bed.host("app"));
+            visitor.write_all(format!("{head}{wish}{length}\r\n").as_bytes()).await.unwrap();
+            let answer = soon("an answer", hello(&mut visitor)).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            visitor.write_all(format!("{head}\r\n").as_bytes()).await.unwrap();
+            let answer = soon("the next answer", hello(&mut visitor)).await;
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            // The last one is large, and read late.
+            let last = head.replace("/hello", "/bytes/1000000");
+            let last = format!("{last}connection: close\r\n\r\n");
+            visitor.write_all(last.as_bytes()).await.unwrap();
+            visitor.readable().await.unwrap();
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            let mut answer = Vec::new();
+            soon("the end", visitor.read_to_end(&mut answer)).await.unwrap();
+            assert!(answer.ends_with(&Site::pattern()[..1_000_000]), "{}", answer.len());
+        }
+    });
+}
+
+/// The answer to `/hello`.
+async fn hello(visitor: &mut TcpStream) -> String {
+    let head = read_head(visitor).await;
+    let mut body = [0; 5];
+    visitor.read_exact(&mut body).await.unwrap();
+    assert_eq!(&body, b"hello");
+    head
+}
+
+#[test]
+fn a_get_keeps_its_body() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let recorder = LocalService::each(async |mut socket| {
+            let head = read_head(&mut socket).await;
+            let mut body = String::new();
+            while !body.ends_with("0\r\n\r\n") {
+                body.push(char::from(socket.read_u8().await.unwrap()));
+            }
+            let text = format!("{head}{body}");
+            let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        })
+        .await;
+        let _client = bed.http("app", recorder.addr()).await;
+        // As searches are asked for that are too long for a path.
+        let asking = format!(
+            "GET /search HTTP/1.1\r\nhost: {}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n\
+             5\r\nquery\r\n0\r\n\r\n",
+            bed.host("app")
+        );
+        let answer = soon("an answer", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("transfer-encoding: chunked\r\n"), "{answer}");
+        assert!(answer.contains("\r\nquery\r\n"), "{answer}");
+    });
+}
+
 /// An answer without the interim ones before it.
 fn last_answer(answer: &[u8]) -> String {
     let mut rest = std::str::from_utf8(answer).unwrap();
@@ -663,7 +731,7 @@ fn a_visitor_that_has_finished_talking_still_gets_its_answer() {
         let large = "x".repeat(1 << 20);
         for (asking, end) in [
             (get("/hello"), "\r\n\r\nhello".to_owned()),
-            (get("/bytes/3000000"), String::new()),
+            (get("/bytes/1000000"), String::new()),
             (format!("{head}content-length: 4\r\n\r\nbody"), "\r\n\r\nbody".to_owned()),
             (
                 format!("{head}transfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n"),

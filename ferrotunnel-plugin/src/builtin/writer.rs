@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ use parking_lot::Mutex;
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Option<SyncSender<String>>,
+    /// Of the lines that wait.
+    bytes: Arc<AtomicUsize>,
     lost: Arc<AtomicU64>,
     /// Hung up when the thread has ended.
     ended: Mutex<Receiver<()>>,
@@ -33,21 +35,25 @@ impl Writer {
     fn start(place: impl Sink) -> io::Result<Self> {
         let (lines, queue) = sync_channel(QUEUE);
         let (end, ended) = sync_channel(0);
-        let lost = Arc::new(AtomicU64::new(0));
+        let (lost, bytes) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
         let writing = {
-            let lost = Arc::clone(&lost);
+            let (lost, bytes) = (Arc::clone(&lost), Arc::clone(&bytes));
             move || {
-                write_all(&queue, place, &lost);
+                write_all(&queue, place, &lost, &bytes);
                 drop(end);
             }
         };
         std::thread::Builder::new().name("access-log".to_owned()).spawn(writing)?;
-        Ok(Self { lines: Some(lines), lost, ended: Mutex::new(ended) })
+        Ok(Self { lines: Some(lines), bytes, lost, ended: Mutex::new(ended) })
     }
 
     /// Never waits: when the queue is full the line is lost, which is counted and logged.
     pub(super) fn write(&self, line: String) {
-        if self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
+        let length = line.len();
+        let before = self.bytes.fetch_add(length, Ordering::Relaxed);
+        let has_room = before + length <= QUEUE_BYTES;
+        if !has_room || self.lines.as_ref().is_none_or(|lines| lines.try_send(line).is_err()) {
+            self.bytes.fetch_sub(length, Ordering::Relaxed);
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -104,10 +110,15 @@ impl Sink for Place {
     }
 }
 
-fn write_all(queue: &Receiver<String>, mut place: impl Sink, lost: &AtomicU64) {
+fn write_all(
+    queue: &Receiver<String>,
+    mut place: impl Sink,
+    lost: &AtomicU64,
+    bytes: &AtomicUsize,
+) {
     let mut is_failing = false;
     while let Ok(first) = queue.recv() {
-        let written = batch(&first, queue, &mut place);
+        let written = batch(&first, queue, &mut place, bytes);
         if let Err(error) = &written
             && !is_failing
         {
@@ -125,10 +136,17 @@ fn write_all(queue: &Receiver<String>, mut place: impl Sink, lost: &AtomicU64) {
 }
 
 /// That line, and those that wait behind it.
-fn batch(first: &str, queue: &Receiver<String>, place: &mut impl Sink) -> io::Result<()> {
+fn batch(
+    first: &str,
+    queue: &Receiver<String>,
+    place: &mut impl Sink,
+    bytes: &AtomicUsize,
+) -> io::Result<()> {
+    bytes.fetch_sub(first.len(), Ordering::Relaxed);
     let mut out = BufWriter::with_capacity(BATCH, place.target()?);
     out.write_all(first.as_bytes())?;
     for line in queue.try_iter().take(QUEUE) {
+        bytes.fetch_sub(line.len(), Ordering::Relaxed);
         out.write_all(line.as_bytes())?;
     }
     out.flush()
@@ -164,8 +182,11 @@ fn was_moved(path: &Path, _: &File) -> bool {
     !path.exists()
 }
 
-/// Lines that wait at most: some 2 MiB, and what a disk that stops for a second costs a busy server.
+/// Lines that wait at most: some 2 MiB as they mostly are, and what a disk that stops for a second costs a busy server.
 const QUEUE: usize = 8_192;
+
+/// The same in bytes: what visitors write in their headers may be long.
+const QUEUE_BYTES: usize = 8 << 20;
 
 /// A few pages for each write.
 const BATCH: usize = 64 << 10;
