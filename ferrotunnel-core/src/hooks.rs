@@ -136,7 +136,11 @@ pub(crate) async fn attend(
             Err(reason) => Registered::Refused(Refusal { code: RefusalCode::NotAllowed, reason }),
         };
         owner.session.registered(number, answer.clone());
-        hooks.answered(session, &wanted, &answer).await;
+        // Whoever only listens holds nobody up for longer than who decides.
+        let answered = hooks.answered(session, &wanted, &answer);
+        if tokio::time::timeout(DECIDE_WITHIN, answered).await.is_err() {
+            tracing::error!(session = %owner.session_id, "a plugin did not take note of a registration in time");
+        }
     }
 }
 

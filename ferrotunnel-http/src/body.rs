@@ -22,7 +22,7 @@ pub(crate) struct Body {
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
     /// Who sends it is busy with it until then.
-    _servant: Option<Servant>,
+    servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
     watch: Option<Box<Watch>>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
@@ -51,7 +51,12 @@ impl Body {
 
     /// The same, and its servant is busy with it.
     pub(crate) fn served_by(self, servant: Servant) -> Self {
-        Self { _servant: Some(servant), ..self }
+        Self { servant: Some(servant), ..self }
+    }
+
+    /// Who sends it, and will be busy with something else in its place.
+    pub(crate) fn take_servant(&mut self) -> Option<Servant> {
+        self.servant.take()
     }
 
     /// The same, asked for when the gate is open.
@@ -60,7 +65,7 @@ impl Body {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, _in_flight: None, _servant: None, watch: None, gate: None }
+        Self { source, _in_flight: None, servant: None, watch: None, gate: None }
     }
 
     /// The same, seen by plugins while it passes.

@@ -155,6 +155,8 @@ impl Forwarder {
         let form = Form::wanted_by(request.headers());
         let asker = Asker { form, id: request_id::of(request.headers_mut()) };
         let is_http1 = request.version() != Version::HTTP_2;
+        // What came too late for an earlier request is none of this one's.
+        visitor.interim.clear();
         visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
         let is_last = is_http1 && visitor.admission != Admission::Inside;
         let begun = match self.front.look(visitor, &request) {
@@ -392,6 +394,7 @@ impl Forwarder {
         let wish = wish.ok_or(Refusal::BadAnswer)?;
         let mut response = Response::from_parts(head, body);
         let upgrade = wish.granted(&mut response, protocol)?;
+        let upgrade = upgrade.served_by(response.body_mut().take_servant());
         if upgrade.is_stream {
             self.tasks.spawn(upgrade.run());
         } else {

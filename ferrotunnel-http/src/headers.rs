@@ -1,5 +1,6 @@
 //! Headers that concern one hop only and must not pass a proxy (RFC 9110, section 7.6.1).
 
+use crate::request_id::X_REQUEST_ID;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{
@@ -21,7 +22,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     let wants_trailers = has_token(headers, &TE, "trailers");
-    for name in &HOP_BY_HOP {
+    for name in HOP_BY_HOP.iter().chain(&LOOKALIKES) {
         headers.remove(name);
     }
     if wants_trailers {
@@ -63,7 +64,8 @@ fn listed_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok())
         // Listing these would make the message say something else, or nothing (RFC 9110, 7.6.1:
         // "a sender MUST NOT send a connection option corresponding to .. all recipients").
-        .filter(|name| ![HOST, CONTENT_LENGTH, TE].contains(name))
+        // The id of a request joins what is said of it in several places.
+        .filter(|name| ![HOST, CONTENT_LENGTH, TE, X_REQUEST_ID].contains(name))
         .collect()
 }
 
@@ -75,6 +77,11 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .flat_map(|value| value.split(','))
         .map(str::trim)
 }
+
+/// CGI and what came after it show `-` and `_` alike to the application. Over HTTP/1.1 a message that has them is
+/// refused.
+const LOOKALIKES: [HeaderName; 2] =
+    [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
 
 const HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
@@ -108,6 +115,17 @@ mod tests {
 
     fn nothing() -> Vec<(String, String)> {
         Vec::new()
+    }
+
+    #[test]
+    fn the_id_stays_and_what_looks_like_a_length_goes() {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONNECTION, HeaderValue::from_static("x-request-id, x-other"));
+        for name in ["x-request-id", "x-other", "content_length", "transfer_encoding"] {
+            headers.insert(name, HeaderValue::from_static("1"));
+        }
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-request-id"]);
     }
 
     #[test]

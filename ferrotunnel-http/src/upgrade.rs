@@ -2,6 +2,7 @@
 //! over HTTP/2 (RFC 8441), which is an `Upgrade` of HTTP/1.1 for the local service. Once both sides have agreed, bytes
 //! pass untouched.
 
+use ferrotunnel_core::Servant;
 use ferrotunnel_core::splice::{Io, splice};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version,
@@ -31,6 +32,8 @@ pub(crate) struct Upgrade {
     local: OnUpgrade,
     /// It is a stream of the visitor's connection, which goes on beside it.
     pub(crate) is_stream: bool,
+    /// Who is busy with it until its end.
+    servant: Option<Servant>,
 }
 
 impl Wish {
@@ -88,7 +91,8 @@ impl Wish {
         } else {
             set(response.headers_mut(), protocol.unwrap_or(self.protocol));
         }
-        Ok(Upgrade { visitor: self.visitor, local: hyper::upgrade::on(response), is_stream })
+        let local = hyper::upgrade::on(response);
+        Ok(Upgrade { visitor: self.visitor, local, is_stream, servant: None })
     }
 
     /// Whether an answer other than 101 may be passed on. To a CONNECT every 2xx says that it is granted.
@@ -98,10 +102,16 @@ impl Wish {
 }
 
 impl Upgrade {
+    /// The same, counted among what its servant does.
+    pub(crate) fn served_by(self, servant: Option<Servant>) -> Self {
+        Self { servant, ..self }
+    }
+
     /// Copies both ways until both sides are done. No idle limit: a WebSocket may be silent for
     /// hours, and its own pings say when it is dead.
     pub(crate) async fn run(self) {
-        let (visitor, local) = match tokio::try_join!(self.visitor, self.local) {
+        let Self { visitor, local, servant: _busy, .. } = self;
+        let (visitor, local) = match tokio::try_join!(visitor, local) {
             Ok(both) => both,
             Err(error) => return debug!(%error, "an upgrade was not completed"),
         };

@@ -37,6 +37,8 @@ struct Http1 {
     cut: bool,
     /// hyper has flushed all it had to say: what it says next is the beginning of something.
     is_flushed: bool,
+    /// Answers that had begun when the last one began to be written.
+    begun: usize,
     /// hyper waits for bytes, and so sees by itself when there are no more.
     reads: bool,
     side: Side,
@@ -75,6 +77,7 @@ impl<T: Socket> VisitorIo<T> {
             framing: Framing::default(),
             cut: true,
             is_flushed: true,
+            begun: 0,
             reads: false,
             side: Side::Open,
             leaving: None,
@@ -163,7 +166,12 @@ impl<T: Socket> VisitorIo<T> {
             leaving.sent();
         }
         let begins = mem::take(&mut http1.is_flushed);
-        if let (Some(why), true) = (http1.refused, begins && http1.last_words.is_none()) {
+        // One that is on its way to a visitor was counted before; hyper's own is not.
+        let answers = http1.visitor.answers.load(Ordering::Acquire);
+        let is_an_answer = begins && mem::replace(&mut http1.begun, answers) != answers;
+        if let (Some(why), true) =
+            (http1.refused, begins && !is_an_answer && http1.last_words.is_none())
+        {
             // It may still be at an earlier answer; then its own word about the spoiler will do.
             if first.starts_with(b"HTTP/1.1 400 ") {
                 http1.last_words = Some(last_words(&Refusal::Unclear(why)));

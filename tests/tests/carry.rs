@@ -682,6 +682,26 @@ async fn hello(visitor: &mut TcpStream) -> String {
 }
 
 #[test]
+fn a_400_of_the_local_service_is_not_taken_for_one_of_ours() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let says = "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\nof the service\n";
+        let service = LocalService::each(async move |mut socket| {
+            read_head(&mut socket).await;
+            // What follows the request has been seen by then.
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            socket.write_all(says.as_bytes()).await.unwrap();
+        })
+        .await;
+        let _client = bed.http("app", service.addr()).await;
+        let asking = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\nGARBAGE\n\n", bed.host("app"));
+        let answer = soon("an answer", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains("of the service\n"), "{answer}");
+    });
+}
+
+#[test]
 fn a_get_keeps_its_body() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
