@@ -14,6 +14,7 @@ use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
 
 pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
+pub(crate) use self::headers::HeaderArgs;
 pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
@@ -24,6 +25,7 @@ use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod access;
 mod certificates;
+mod headers;
 mod https;
 mod plugins;
 
@@ -398,6 +400,8 @@ pub(crate) struct HttpArgs {
     pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) http_access: HttpAccessArgs,
+    #[command(flatten)]
+    pub(crate) headers: HeaderArgs,
 }
 
 /// How several clients have one tunnel together.
