@@ -79,7 +79,7 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name
     #[command(after_help = exit_codes!())]
-    Http(HttpArgs),
+    Http(Box<HttpArgs>),
     /// Expose a local TCP service on a public port
     #[command(after_help = exit_codes!())]
     Tcp(TcpArgs),

@@ -14,7 +14,7 @@ pub use self::cidr::{Cidr, CidrError};
 use crate::options;
 use crate::principals::Denied;
 use crate::proxies::TrustedProxies;
-use crate::rules::{HttpMakers, IngressRules, made, under};
+use crate::rules::{HttpMakers, IngressRules, Maker, made, under};
 
 /// How a server lets visitors in.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +29,7 @@ pub struct AccessConfig {
 ///
 /// # Errors
 /// What is wrong with them, for people.
-pub type GateMaker = fn(&[(String, String)]) -> Result<Gate, String>;
+pub type GateMaker = Maker<Gate>;
 
 /// Rules of an ingress for one tunnel.
 #[derive(Clone, Debug)]

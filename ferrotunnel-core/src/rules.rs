@@ -15,11 +15,14 @@ use crate::principals::Denied;
 /// Rules of one tunnel, for the ingress that made them.
 pub type IngressRules = Arc<dyn Any + Send + Sync>;
 
+/// Makes rules of options, or says what is wrong with them.
+pub(crate) type Maker<T> = fn(&[(String, String)]) -> Result<T, String>;
+
 /// Makes rules of those options of a tunnel that say what becomes of the headers of its messages.
 ///
 /// # Errors
 /// What is wrong with them, for people.
-pub type HeadersMaker = fn(&[(String, String)]) -> Result<IngressRules, String>;
+pub type HeadersMaker = Maker<IngressRules>;
 
 /// What the HTTP ingress makes of options that are not known here.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +65,7 @@ pub(crate) fn under(prefix: &str, known: &[&str], wanted: &Register) -> TunnelOp
 pub(crate) fn made<T>(
     kind: TunnelKind,
     options: &[(String, String)],
-    make: Option<fn(&[(String, String)]) -> Result<T, String>>,
+    make: Option<Maker<T>>,
 ) -> Result<Option<T>, Denied> {
     let Some((key, _)) = options.first() else { return Ok(None) };
     let made = match make {
