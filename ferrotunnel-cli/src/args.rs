@@ -14,6 +14,7 @@ use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
 
 pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
+pub(crate) use self::headers::HeaderArgs;
 pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
@@ -24,6 +25,7 @@ use crate::value::{self, LocalTarget, Secret, ServerAddr};
 
 mod access;
 mod certificates;
+mod headers;
 mod https;
 mod plugins;
 
@@ -77,7 +79,7 @@ pub(crate) enum Command {
     Client(ClientArgs),
     /// Expose a local HTTP service under a public host name
     #[command(after_help = exit_codes!())]
-    Http(HttpArgs),
+    Http(Box<HttpArgs>),
     /// Expose a local TCP service on a public port
     #[command(after_help = exit_codes!())]
     Tcp(TcpArgs),
@@ -398,6 +400,8 @@ pub(crate) struct HttpArgs {
     pub(crate) access: AccessArgs,
     #[command(flatten)]
     pub(crate) http_access: HttpAccessArgs,
+    #[command(flatten)]
+    pub(crate) headers: HeaderArgs,
 }
 
 /// How several clients have one tunnel together.

@@ -28,7 +28,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
             block_on(server::run(*args, sockets, output))
         }
         Command::Client(args) => block_on(client::run(args, output)),
-        Command::Http(args) => block_on(http::run(args, output)),
+        Command::Http(args) => block_on(http::run(*args, output)),
         Command::Tcp(args) => block_on(tcp::run(args, output)),
         Command::Demo(args) => block_on(demo::run(args, output)),
         Command::Token(command) => token::run(&command, output),

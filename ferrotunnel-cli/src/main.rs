@@ -7,6 +7,7 @@ mod args;
 mod commands;
 mod control;
 mod failure;
+mod headers;
 mod layers;
 mod logging;
 mod output;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
 
 use crate::access::AccessSettings;
+use crate::headers::HeaderSettings;
 use crate::value::LocalTarget;
 
 /// One tunnel of a client. Each kind has only what it can use.
@@ -27,6 +28,8 @@ pub(crate) enum TunnelSettings {
         local_tls: LocalTlsSettings,
         /// For whom.
         access: AccessSettings,
+        /// What becomes of headers.
+        headers: HeaderSettings,
     },
     /// Visitors come by port.
     Tcp {
@@ -129,11 +132,20 @@ impl From<TunnelSettings> for Tunnel {
     fn from(settings: TunnelSettings) -> Self {
         let local_addr = settings.local_addr().to_string();
         match settings {
-            TunnelSettings::Http { name, hosts, http2, sharing, local_tls, access, .. } => {
+            TunnelSettings::Http {
+                name,
+                hosts,
+                http2,
+                sharing,
+                local_tls,
+                access,
+                headers,
+                ..
+            } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
                 let tunnel = hosts.into_iter().fold(tunnel, Self::host);
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
-                access.apply(local_tls.apply(sharing.apply(tunnel)))
+                headers.apply(access.apply(local_tls.apply(sharing.apply(tunnel))))
             }
             TunnelSettings::Tcp { remote_port, streams, sharing, local_tls, access, .. } => {
                 let tunnel = Self::tcp().local_addr(local_addr).streams(streams);

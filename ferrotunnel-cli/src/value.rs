@@ -9,7 +9,7 @@ use std::time::Duration;
 use ferrotunnel::plugin::LogFormat;
 use ferrotunnel::{
     Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
-    HealthCheck, ProxyProtocol, ServerMode, Streams, VisitorRate,
+    HealthCheck, HostHeader, ProxyProtocol, ServerMode, Streams, VisitorRate,
 };
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
@@ -161,6 +161,12 @@ pub(crate) fn proxy_protocol(text: &str) -> Result<ProxyProtocol, String> {
 /// A network, or a single address.
 pub(crate) fn network(text: &str) -> Result<Cidr, String> {
     text.parse().map_err(|error: CidrError| error.to_string())
+}
+
+/// What a local service sees as its host.
+pub(crate) fn host_header(text: &str) -> Result<HostHeader, String> {
+    let Ok(host) = text.parse::<HostHeader>();
+    host.fit()
 }
 
 /// How often visitors may come.

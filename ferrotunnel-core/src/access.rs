@@ -5,11 +5,8 @@
 
 mod cidr;
 
-use std::any::Any;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::frame::{RefusalCode, Register, TunnelOptions};
 
 pub(crate) use self::cidr::any_has;
@@ -17,12 +14,13 @@ pub use self::cidr::{Cidr, CidrError};
 use crate::options;
 use crate::principals::Denied;
 use crate::proxies::TrustedProxies;
+use crate::rules::{HttpMakers, IngressRules, Maker, made, under};
 
 /// How a server lets visitors in.
 #[derive(Clone, Debug, Default)]
 pub struct AccessConfig {
-    /// Makes the rules of HTTP tunnels that only the HTTP ingress understands; without one they are refused.
-    pub http: Option<GateMaker>,
+    /// Makes the rules of HTTP tunnels that only the HTTP ingress understands; without it they are refused.
+    pub http: Option<HttpMakers>,
     /// Proxies in front of the ports of TCP tunnels.
     pub proxies: TrustedProxies,
 }
@@ -31,13 +29,13 @@ pub struct AccessConfig {
 ///
 /// # Errors
 /// What is wrong with them, for people.
-pub type GateMaker = fn(&[(String, String)]) -> Result<Gate, String>;
+pub type GateMaker = Maker<Gate>;
 
 /// Rules of an ingress for one tunnel.
 #[derive(Clone, Debug)]
 pub struct Gate {
     /// For the ingress that made them.
-    pub rules: Arc<dyn Any + Send + Sync>,
+    pub rules: IngressRules,
     /// Nobody comes in who has not shown who they are.
     pub asks_who: bool,
 }
@@ -61,24 +59,8 @@ impl Access {
     ) -> Result<Option<Box<Self>>, Denied> {
         let denied = |reason| (RefusalCode::NotAllowed, reason);
         let addresses = AddressRules::of_options(&wanted.options).map_err(denied)?;
-        let others: TunnelOptions = wanted
-            .options
-            .iter()
-            .filter(|(key, _)| key.starts_with(options::ACCESS) && !KNOWN.contains(&&**key))
-            .cloned()
-            .collect();
-        let gate = match (others.first(), config.http) {
-            (None, _) => None,
-            (Some(_), Some(make)) if wanted.kind == TunnelKind::Http => {
-                Some(make(&others).map_err(denied)?)
-            }
-            (Some((key, _)), _) => {
-                let kind = wanted.kind;
-                let reason =
-                    format!("this server knows no option {key:?} for {kind} tunnels; leave it out");
-                return Err(denied(reason));
-            }
-        };
+        let others = under(options::ACCESS, &KNOWN, wanted);
+        let gate = made(wanted.kind, &others, config.http.map(|http| http.gate))?;
         let is_open = addresses.is_empty() && gate.is_none();
         Ok((!is_open).then(|| Box::new(Self { addresses, gate })))
     }

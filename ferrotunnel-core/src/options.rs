@@ -39,6 +39,9 @@ pub(crate) const ALLOW: &str = "access-allow";
 /// Those that they may not come from.
 pub(crate) const DENY: &str = "access-deny";
 
+/// What the keys of options begin with that change headers: a server that does not know one refuses the tunnel.
+pub(crate) const HEADERS: &str = "header-";
+
 const YES: &str = "true";
 
 /// The value of an option, if it is set.
@@ -57,12 +60,25 @@ pub fn values<'a>(options: &'a [(String, String)], key: &str) -> impl Iterator<I
 
 /// A list, spread over as few options as will do. Nothing in it contains white space.
 pub fn packed(key: &str, items: impl IntoIterator<Item = impl ToString>) -> TunnelOptions {
+    joined(key, ' ', items)
+}
+
+/// The same for items that are a line each.
+pub fn packed_lines(key: &str, items: impl IntoIterator<Item = impl ToString>) -> TunnelOptions {
+    joined(key, '\n', items)
+}
+
+fn joined(
+    key: &str,
+    between: char,
+    items: impl IntoIterator<Item = impl ToString>,
+) -> TunnelOptions {
     let mut packed: TunnelOptions = Vec::new();
     for item in items {
         let item = item.to_string();
         match packed.last_mut() {
             Some((_, value)) if value.len() + 1 + item.len() <= LONGEST_VALUE => {
-                value.push(' ');
+                value.push(between);
                 value.push_str(&item);
             }
             _ => packed.push((key.to_owned(), item)),
@@ -72,7 +88,7 @@ pub fn packed(key: &str, items: impl IntoIterator<Item = impl ToString>) -> Tunn
 }
 
 /// Bytes of a value, by the protocol.
-const LONGEST_VALUE: usize = 1_024;
+pub const LONGEST_VALUE: usize = 1_024;
 
 /// Whether another name or port will do.
 pub(crate) fn is_preferred(wanted: &Register) -> bool {

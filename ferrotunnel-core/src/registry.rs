@@ -31,11 +31,12 @@ use self::owner::{Place, Registration};
 use self::port::Port;
 use self::tunnel::{Member, Places};
 pub use self::tunnel::{Servant, Tunnel, TunnelUid};
-use crate::access::{Access, AccessConfig};
+use crate::access::AccessConfig;
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
+use crate::rules::Rules;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 use crate::turned_away::Meters;
@@ -201,7 +202,7 @@ impl Registry {
                 return Err((RefusalCode::LimitExceeded, reason));
             }
         }
-        let access = Access::of(&wanted, &self.0.config.access)?;
+        let rules = Rules::of(&wanted, &self.0.config.access)?;
         // Held until the owner knows of it: a takeover finds it in both places or in none.
         let mut maps = self.0.maps.write();
         if maps.closed {
@@ -211,7 +212,7 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, REVOKED.to_owned()));
         }
         owner.principal().policy().permit_kind(wanted.kind)?;
-        owner.principal().policy().permit_access(access.as_deref())?;
+        owner.principal().policy().permit_access(rules.access.as_deref())?;
         let Some(carrier) = CarrierNumber::of(&wanted) else {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
@@ -219,8 +220,8 @@ impl Registry {
         let member = Member::new(carrier, Arc::clone(owner), number);
         member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
-            TunnelKind::Http => self.register_http(&mut maps, member, wanted, access)?,
-            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted, access)?,
+            TunnelKind::Http => self.register_http(&mut maps, member, wanted, rules)?,
+            TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted, rules)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
                 return Err((RefusalCode::UnsupportedKind, reason));
@@ -265,7 +266,7 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
-        access: Option<Box<Access>>,
+        rules: Rules,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
         let Some((scheme, port)) = config.public_http() else {
@@ -331,7 +332,7 @@ impl Registry {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
-        let tunnel = self.tunnel(member, wanted, hosts.clone(), access);
+        let tunnel = self.tunnel(member, wanted, hosts.clone(), rules);
         for host in &hosts {
             maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
         }
@@ -343,7 +344,7 @@ impl Registry {
         maps: &mut Maps,
         member: Member,
         mut wanted: Register,
-        access: Option<Box<Access>>,
+        rules: Rules,
     ) -> Result<Entered, Denied> {
         let joining = is_joining(&wanted);
         // Who has it already would not know another port for it.
@@ -373,7 +374,7 @@ impl Registry {
                 };
             }
             check_limit(&member.owner, usize::from(old.is_counted()))?;
-            let tunnel = self.tunnel(member, wanted, Vec::new(), access);
+            let tunnel = self.tunnel(member, wanted, Vec::new(), rules);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
@@ -398,7 +399,7 @@ impl Registry {
         })?;
         let port = bound.port();
         wanted.name = port.to_string();
-        let tunnel = self.tunnel(member, wanted, Vec::new(), access);
+        let tunnel = self.tunnel(member, wanted, Vec::new(), rules);
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(
             port,
@@ -420,12 +421,12 @@ impl Registry {
         member: Member,
         wanted: Register,
         hosts: Vec<String>,
-        access: Option<Box<Access>>,
+        rules: Rules,
     ) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
         let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
-        Arc::new(Tunnel::new(uid, member, wanted, hosts, places, access))
+        Arc::new(Tunnel::new(uid, member, wanted, hosts, places, rules))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients

@@ -168,7 +168,7 @@ const HTML: &str = "text/html; charset=utf-8";
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
-const FERROTUNNEL_ERROR: HeaderName = HeaderName::from_static("ferrotunnel-error");
+pub(crate) const FERROTUNNEL_ERROR: HeaderName = HeaderName::from_static("ferrotunnel-error");
 
 /// 405 has to name what is allowed (RFC 9110, section 15.5.6). What else there may be is for the
 /// local service to say.

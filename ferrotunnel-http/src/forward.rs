@@ -37,6 +37,7 @@ use crate::{
     forwarded,
     front::{Front, Look},
     grpc::is_grpc,
+    header_rules::HeaderRules,
     headers,
     host::Asked,
     https::Challenges,
@@ -54,6 +55,8 @@ use crate::{
 pub(crate) struct Exchange {
     sending: Sending,
     wish: Option<Wish>,
+    /// What its response is to pass.
+    rules: Option<Arc<HeaderRules>>,
     /// For whom a proxy asks.
     behind: Option<Arc<Visitor>>,
 }
@@ -304,10 +307,15 @@ impl Forwarder {
 
         let (mut head, mut body) = request.into_parts();
         rewrite_headers(&mut head, visitor, asked);
+        let rules = HeaderRules::of(tunnel);
+        if let Some(rules) = &rules {
+            rules.change_request(&mut head.headers);
+        }
         if let Some(wish) = &wish {
             wish.repeat(&mut head.headers);
         }
-        address(&mut head, via, asked)?;
+        let host = rules.as_ref().and_then(|rules| rules.host());
+        address(&mut head, via, host.or(asked))?;
         if head.version == Version::HTTP_11
             && !http_body::Body::is_end_stream(&body)
             && http_body::Body::size_hint(&body).exact().is_none()
@@ -332,7 +340,7 @@ impl Forwarder {
         }
         let whose = behind.as_ref().unwrap_or(visitor);
         let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
-        Ok(Exchange { sending, wish, behind })
+        Ok(Exchange { sending, wish, rules, behind })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -370,18 +378,22 @@ impl Forwarder {
             None => response.await?,
             Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
         };
-        self.respond(visitor, exchange.wish, response)
+        self.respond(visitor, exchange.wish, exchange.rules, response)
     }
 
     fn respond(
         &self,
         visitor: &Visitor,
         wish: Option<Wish>,
+        rules: Option<Arc<HeaderRules>>,
         response: Response<Body>,
     ) -> Result<Response<Body>, Refusal> {
         let (mut head, body) = response.into_parts();
         let protocol = head.headers.remove(UPGRADE);
         headers::strip_hop_by_hop(&mut head.headers);
+        if let Some(rules) = rules {
+            rules.change_response(&mut head.headers);
+        }
         head.version = Version::HTTP_11;
         if head.status != StatusCode::SWITCHING_PROTOCOLS {
             if wish.is_some_and(|wish| !wish.can_be_declined_with(head.status)) {
@@ -436,8 +448,8 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
     forwarded::set(&mut head.headers, visitor, asked);
 }
 
-/// Writes the target of the request for the next hop. The host that the visitor asked for reaches
-/// the local service as `Host`, or as `:authority` if it speaks HTTP/2.
+/// Writes the target of the request for the next hop. The host that the visitor asked for, or another
+/// that the tunnel puts in its place, reaches the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
     let authority = match via {
         Via::Pooled | Via::Fresh | Via::Once => {

@@ -157,7 +157,7 @@ fn drop_claims(headers: &mut HeaderMap, is_kept: impl Fn(&HeaderName) -> bool) {
 
 /// Whether a header says where a request came from. CGI and WSGI show `-` and `_` alike to the
 /// application, so `X_Forwarded_For` is as good a lie as `X-Forwarded-For`.
-fn is_claim(name: &HeaderName) -> bool {
+pub(crate) fn is_claim(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     // Names are lower case in a HeaderMap; nearly all are sorted out by these two compares.
     match name.first() {

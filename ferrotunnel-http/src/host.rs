@@ -68,6 +68,13 @@ impl Asked {
         Ok(Some(Self { value, host_len, in_target }))
     }
 
+    /// Another host in place of the one that was asked for. `None`: the text is none.
+    pub(crate) fn instead(text: &str) -> Option<Self> {
+        let host_len = host_len(text).filter(|len| *len > 0)?;
+        text.parse::<Authority>().ok()?;
+        Some(Self { value: HeaderValue::from_str(text).ok()?, host_len, in_target: true })
+    }
+
     /// The host for routing: no port, no brackets, no final dot; case as written.
     pub(crate) fn host(&self) -> &str {
         let host = &self.text()[..self.host_len];

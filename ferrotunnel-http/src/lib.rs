@@ -2,7 +2,7 @@
 //!
 //! A request walks: [`HttpIngress`] accepts -> `connection` detects HTTP/1.1 or HTTP/2 -> `host`
 //! says whom it is for -> `plugged` asks the
-//! plugins, if there are any -> `forward` cleans its headers -> `sending` takes a connection from `local`,
+//! plugins, if there are any -> `forward` cleans its headers, and changes those that `header_rules` says -> `sending` takes a connection from `local`,
 //! which runs through a stream of the tunnel -> the response comes back the same way. Bodies and
 //! trailers pass as they arrive; nothing is ever collected.
 //!
@@ -23,6 +23,7 @@ mod forwarded;
 mod framing;
 mod front;
 mod grpc;
+mod header_rules;
 mod headers;
 mod health;
 mod host;
@@ -54,6 +55,7 @@ pub use access::{
 };
 pub use config::HttpConfig;
 pub use error_pages::{ErrorPages, ErrorPagesError};
+pub use header_rules::{HeaderRule, HeaderRules, make_header_rules};
 pub use health::{Speaks, asks_for};
 pub use https::{AcmeConfig, Expiry, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

@@ -5,6 +5,7 @@ mod client;
 mod dev_certificate;
 mod doors;
 mod error;
+mod headers;
 mod health;
 mod listener;
 mod place;
@@ -28,12 +29,13 @@ pub use ferrotunnel_core::{
     Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
-    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT,
-    PasswordError, VisitorRate, hash_password,
+    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, HeaderRule,
+    LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;
+pub use headers::HostHeader;
 pub use health::HealthCheck;
 pub use listener::TunnelListener;
 pub use server::{BindAddr, RunningServer, Server, ServerBuilder};

@@ -10,12 +10,12 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    AccessConfig, DirectCarriers, Drained, IdentityFiles, Listen, PrincipalConfig, ServerHooks,
-    ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
+    AccessConfig, DirectCarriers, Drained, HttpMakers, IdentityFiles, Listen, PrincipalConfig,
+    ServerHooks, ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
-    make_gate,
+    make_gate, make_header_rules,
 };
 use ferrotunnel_plugin::Plugin;
 use tokio::sync::watch;
@@ -581,7 +581,10 @@ impl Server {
             Some(secure) => (Listen::Elsewhere(secure.addr), None),
             None => settings.bind.lend("tunnel_listener")?,
         };
-        let access = AccessConfig { http: Some(make_gate), proxies: settings.http.proxies.clone() };
+        let access = AccessConfig {
+            http: Some(HttpMakers { gate: make_gate, headers: make_header_rules }),
+            proxies: settings.http.proxies.clone(),
+        };
         let hooks = settings.http.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
         let config = ServerConfig {

@@ -6,9 +6,10 @@ use std::time::Duration;
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{LocalTrust, Target, TunnelSpec};
 use ferrotunnel_core::{AddressRules, Balance, Cidr, ProxyProtocol, Roots, Streams};
-use ferrotunnel_http::{BasicUser, BearerToken, HttpAccess, Speaks, VisitorRate};
+use ferrotunnel_http::{BasicUser, BearerToken, HeaderRule, HttpAccess, Speaks, VisitorRate};
 
 use crate::error::Error;
+use crate::headers::{HeaderSettings, HostHeader};
 use crate::health::HealthCheck;
 
 /// A tunnel that a client wants.
@@ -36,6 +37,7 @@ pub struct Tunnel {
     tokens: Vec<Result<BearerToken, String>>,
     rate: Option<Result<VisitorRate, String>>,
     proxy_protocol: Option<ProxyProtocol>,
+    headers: HeaderSettings,
     local_addr: Option<String>,
     local_trust: Option<LocalTrust>,
 }
@@ -70,6 +72,7 @@ impl Tunnel {
             tokens: Vec::new(),
             rate: None,
             proxy_protocol: None,
+            headers: HeaderSettings::default(),
             local_addr: None,
             local_trust: None,
         }
@@ -205,6 +208,47 @@ impl Tunnel {
         self
     }
 
+    /// Which host the local service of an HTTP tunnel is asked for (`Host`, or `:authority` over HTTP/2); by default the
+    /// one that the visitor asked for, which `X-Forwarded-Host` tells in any case. Services that take their own name only
+    /// want [`HostHeader::Rewrite`].
+    #[must_use]
+    pub fn host_header(mut self, host: HostHeader) -> Self {
+        self.headers.host = host;
+        self
+    }
+
+    /// Changes a header of the requests of an HTTP tunnel, on their way to the local service; may be called several
+    /// times. First headers are removed, then they are set, then they are added, in whatever order it is said. What
+    /// frames a message, is about one connection or says who the visitor is cannot be changed.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), ferrotunnel::Error> {
+    /// use ferrotunnel::{Client, HeaderRule, HostHeader, Tunnel};
+    ///
+    /// let tunnel = Tunnel::http("app")
+    ///     .local_addr("3000")
+    ///     .host_header(HostHeader::Rewrite)
+    ///     .request_header(HeaderRule::set("X-Environment", "preview"))
+    ///     .response_header(HeaderRule::remove("Server"))
+    ///     .response_header(HeaderRule::add("Set-Cookie", "preview=1"));
+    /// # Client::builder().server_addr("localhost:1").token("secret").tunnel(tunnel).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn request_header(mut self, rule: HeaderRule) -> Self {
+        self.headers.request.push(rule);
+        self
+    }
+
+    /// The same for the responses of the local service. Answers that the server gives itself, because the local service
+    /// is away, say, are not changed.
+    #[must_use]
+    pub fn response_header(mut self, rule: HeaderRule) -> Self {
+        self.headers.response.push(rule);
+        self
+    }
+
     /// The local service: `host:port`, a bare port, `unix:/path`, or `https://host:port` for one that speaks
     /// TLS. The certificate of such a one is verified: one of the CAs that the system trusts must have issued
     /// it for that host, unless [`local_ca_file`](Self::local_ca_file) names others.
@@ -311,6 +355,7 @@ impl Tunnel {
         }
         let proxy_protocol =
             self.proxy_protocol.map(|version| ("proxy-protocol".to_owned(), version.to_string()));
+        let headers = self.headers.into_options(self.kind, &target, self.local_addr.as_deref())?;
         let options = h2c
             .into_iter()
             .chain(streams.to_option())
@@ -318,6 +363,7 @@ impl Tunnel {
             .chain(balance)
             .chain(addresses.to_options())
             .chain(access)
+            .chain(headers)
             .chain(proxy_protocol)
             .collect();
         Ok(TunnelSpec {

@@ -1,7 +1,10 @@
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 
+use ferrotunnel::{HeaderRule, HostHeader};
+
 use super::*;
+use crate::headers::HeaderSettings;
 
 /// Parses a command line as typed after the program's name. Blanks split it.
 fn parse(line: &str) -> Result<Cli, clap::Error> {
@@ -203,6 +206,58 @@ fn every_flag_about_visitors_is_understood() {
     let server = server("server --trusted-proxies 10.0.0.0/8,::1 --accept-proxy");
     assert_eq!(server.trusted_proxies.unwrap().len(), 2);
     assert_eq!(server.accept_proxy, Some(true));
+}
+
+#[test]
+fn every_flag_about_headers_is_understood() {
+    let read = |flags: &[&str]| {
+        let line = ["ferrotunnel", "http", "1", "--server", "h"].iter().chain(flags);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Http(http) => http.headers.read(),
+            _ => panic!("another command"),
+        }
+    };
+    let settings = read(&[
+        "--host-header=rewrite",
+        "--request-header-add=x-b: 3, 4",
+        "--request-header-set=X-A: 1",
+        "--request-header-remove=cookie,x-c",
+        "--response-header-remove=server",
+        "--response-header-set=x-d: 5",
+        "--response-header-add=x-e: 6",
+        "--response-header-add=x-e: 7\nx-f: 8",
+    ]);
+    let expected = HeaderSettings {
+        host: HostHeader::Rewrite,
+        request: vec![
+            HeaderRule::remove("cookie"),
+            HeaderRule::remove("x-c"),
+            HeaderRule::set("X-A", "1"),
+            HeaderRule::add("x-b", "3, 4"),
+        ],
+        response: vec![
+            HeaderRule::remove("server"),
+            HeaderRule::set("x-d", "5"),
+            HeaderRule::add("x-e", "6"),
+            HeaderRule::add("x-e", "7"),
+            HeaderRule::add("x-f", "8"),
+        ],
+    };
+    assert_eq!(settings.unwrap(), expected);
+    assert_eq!(read(&[]).unwrap(), HeaderSettings::default());
+    for (flag, value) in [
+        ("--request-header-remove", "host"),
+        ("--request-header-set", "sesame"),
+        ("--request-header-add", "connection: sesame"),
+        ("--response-header-remove", "te"),
+        ("--response-header-set", "x a: sesame"),
+        ("--response-header-add", "ferrotunnel-error: sesame"),
+    ] {
+        let failure = read(&[flag, value]).unwrap_err().to_string();
+        assert!(failure.starts_with(flag) && !failure.contains("sesame"), "{failure}");
+    }
+    assert!(complaint("http 1 --server h --host-header a/b").contains("--host-header"));
+    assert!(parse("tcp 1 --server h --host-header keep").is_err());
 }
 
 #[test]

@@ -4,6 +4,7 @@ use super::forward::forward;
 use crate::access::AccessSettings;
 use crate::args::ClientArgs;
 use crate::failure::Failure;
+use crate::headers::HeaderSettings;
 use crate::output::Output;
 use crate::settings::ClientSettings;
 use crate::settings_file::SettingsFile;
@@ -27,7 +28,7 @@ fn tunnels(
     match (local_addr, name) {
         (Some(local_addr), name) => {
             let (hosts, http2, sharing) = (Vec::new(), false, Sharing::default());
-            let access = AccessSettings::default();
+            let (access, headers) = (AccessSettings::default(), HeaderSettings::default());
             Ok(vec![TunnelSettings::Http {
                 local_addr,
                 name,
@@ -36,6 +37,7 @@ fn tunnels(
                 sharing,
                 local_tls,
                 access,
+                headers,
             }])
         }
         (None, _) if local_tls != LocalTlsSettings::default() => Err(Failure::usage(
@@ -67,6 +69,7 @@ mod tests {
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),
             access: AccessSettings::default(),
+            headers: HeaderSettings::default(),
         }
     }
 

@@ -18,6 +18,7 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         sharing: args.sharing.into(),
         local_tls: args.local_tls.into(),
         access: args.access.with_http(args.http_access)?,
+        headers: args.headers.read()?,
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);

@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 
+use ferrotunnel::plugin::Dir;
 use ferrotunnel::{HealthCheck, Streams, TunnelKind};
 
 use super::section::Section;
 use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
 use crate::access::AccessSettings;
 use crate::args::{ClientTlsArgs, ConnectArgs};
+use crate::headers::{self, HeaderSettings};
 use crate::settings::accept_client;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing, TunnelSettings};
 use crate::value;
@@ -78,6 +80,13 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         ("basic-auth", TunnelKind::Http),
         ("bearer-token", TunnelKind::Http),
         ("rate-limit", TunnelKind::Http),
+        ("host-header", TunnelKind::Http),
+        ("request-header-remove", TunnelKind::Http),
+        ("request-header-set", TunnelKind::Http),
+        ("request-header-add", TunnelKind::Http),
+        ("response-header-remove", TunnelKind::Http),
+        ("response-header-set", TunnelKind::Http),
+        ("response-header-add", TunnelKind::Http),
     ]
     .map(|(key, kind)| (key, kind, section.has(key).then(|| section.place(key))));
 
@@ -113,6 +122,8 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         proxy_protocol: section.text("proxy-protocol", value::proxy_protocol),
     };
 
+    let headers = header_settings(section);
+
     let kind = kind?;
     for (key, of, place) in unfit {
         if let Some(place) = place
@@ -127,8 +138,30 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         TunnelKind::Tcp => {
             TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls, access }
         }
-        _ => TunnelSettings::Http { local_addr, name, hosts, http2, sharing, local_tls, access },
+        _ => TunnelSettings::Http {
+            local_addr,
+            name,
+            hosts,
+            http2,
+            sharing,
+            local_tls,
+            access,
+            headers,
+        },
     })
+}
+
+/// What becomes of the headers of a tunnel. Values may be secrets.
+fn header_settings(section: &mut Section<'_, '_>) -> HeaderSettings {
+    use Dir::{Request, Response};
+    let host = section.text("host-header", value::host_header).unwrap_or_default();
+    let mut request = section.texts("request-header-remove", headers::remove(Request));
+    request.extend(section.secrets("request-header-set", headers::set(Request)));
+    request.extend(section.secrets("request-header-add", headers::add(Request)));
+    let mut response = section.texts("response-header-remove", headers::remove(Response));
+    response.extend(section.secrets("response-header-set", headers::set(Response)));
+    response.extend(section.secrets("response-header-add", headers::add(Response)));
+    HeaderSettings { host, request, response }
 }
 
 /// How the local service of a tunnel is looked after.

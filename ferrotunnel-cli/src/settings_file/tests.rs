@@ -1,10 +1,11 @@
 use std::time::Duration;
 
-use ferrotunnel::{Balance, Connections, HealthCheck, Streams, TunnelKind};
+use ferrotunnel::{Balance, Connections, HeaderRule, HealthCheck, HostHeader, Streams, TunnelKind};
 use proptest::prelude::*;
 
 use super::*;
 use crate::access::AccessSettings;
+use crate::headers::HeaderSettings;
 use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
@@ -186,6 +187,7 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),
             access: AccessSettings::default(),
+            headers: HeaderSettings::default(),
         },
         TunnelSettings::Tcp {
             local_addr: "unix:/run/db.sock".parse().unwrap(),
@@ -250,6 +252,80 @@ fn every_key_about_visitors_is_taken() {
     assert_eq!(http.rate.unwrap().to_string(), "10/m");
     assert_eq!((&*tcp.allow, http.proxy_protocol), (&networks[1..], None));
     assert_eq!(tcp.proxy_protocol.unwrap().to_string(), "v2");
+}
+
+#[test]
+fn every_key_about_headers_is_taken() {
+    let file = parse(
+        r#"
+        [[client.tunnels]]
+        kind = "http"
+        local-addr = 1
+        host-header = "rewrite"
+        request-header-remove = ["cookie"]
+        request-header-set = ["X-A: 1, 2"]
+        request-header-add = ["x-b: 3", "x-b: 4"]
+        response-header-remove = ["server"]
+        response-header-set = ["x-c: 5"]
+        response-header-add = ["set-cookie: d=6; Path=/"]
+        "#,
+    );
+    let tunnels = file.unwrap().client.unwrap().tunnels;
+    let [TunnelSettings::Http { headers, .. }] = &*tunnels else { panic!("{tunnels:?}") };
+    let expected = HeaderSettings {
+        host: HostHeader::Rewrite,
+        request: vec![
+            HeaderRule::remove("cookie"),
+            HeaderRule::set("X-A", "1, 2"),
+            HeaderRule::add("x-b", "3"),
+            HeaderRule::add("x-b", "4"),
+        ],
+        response: vec![
+            HeaderRule::remove("server"),
+            HeaderRule::set("x-c", "5"),
+            HeaderRule::add("set-cookie", "d=6; Path=/"),
+        ],
+    };
+    assert_eq!(*headers, expected);
+}
+
+#[test]
+fn a_rule_that_there_cannot_be_has_its_place_in_the_file_and_is_not_repeated() {
+    let problems = problems(
+        r#"
+[[client.tunnels]]
+kind = "http"
+local-addr = 1
+host-header = "http://app"
+request-header-remove = ["x-a", "connection"]
+request-header-set = ["sesame"]
+request-header-add = ["x-a: 1", "x-forwarded-for: sesame"]
+response-header-set = ["content-length: sesame"]
+[[client.tunnels]]
+kind = "tcp"
+local-addr = 1
+host-header = "rewrite"
+response-header-add = []
+[[client.tunnels]]
+kind = "http"
+local-addr = 1
+request-header-set = ["x-a: sesame", "X-A: sesame"]
+"#,
+    );
+    let said = problems.join("\n");
+    for (place, words) in [
+        ("5:15", "no host"),
+        ("6:33", "connection"),
+        ("7:23", "NAME: VALUE"),
+        ("8:33", "x-forwarded-for"),
+        ("9:24", "content-length"),
+        ("13:1", "is for tunnels of kind \"http\""),
+        ("14:1", "is for tunnels of kind \"http\""),
+    ] {
+        let is_told = |problem: &String| problem.starts_with(place) && problem.contains(words);
+        assert!(problems.iter().any(is_told), "{place} {words}: {said}");
+    }
+    assert!(!said.contains("sesame"), "{said}");
 }
 
 #[test]

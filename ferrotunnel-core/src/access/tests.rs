@@ -1,3 +1,5 @@
+use ferrotunnel_common::TunnelKind;
+
 use super::*;
 
 fn wanted(kind: TunnelKind, options: &[(&str, &str)]) -> Register {

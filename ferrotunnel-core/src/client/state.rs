@@ -647,7 +647,7 @@ impl State {
 /// What a server would say, if it could be asked.
 pub(super) fn too_long() -> Refusal {
     let reason = "a name has at most 63 bytes, a host 253, and a tunnel has at most 32 hosts; its further settings have room for \
-                  some 500 networks or 200 passwords, so write fewer and wider ones";
+                  some 500 networks, 200 passwords or 30 KiB of headers, so write fewer and wider ones";
     Refusal { code: RefusalCode::InvalidName, reason: reason.to_owned() }
 }
 

@@ -21,6 +21,7 @@ use crate::direct::Streams;
 use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
+use crate::rules::{IngressRules, Rules};
 use crate::seat::Seat;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
@@ -49,6 +50,8 @@ pub struct Tunnel {
     options: TunnelOptions,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
+    /// `None`: the headers of its messages pass as they are.
+    headers: Option<IngressRules>,
     streams: Streams,
     balance: Balance,
     turn: Turn,
@@ -136,14 +139,15 @@ impl Tunnel {
         wanted: Register,
         hosts: Vec<String>,
         places: Places,
-        access: Option<Box<Access>>,
+        rules: Rules,
     ) -> Self {
         Self {
             uid,
             kind: wanted.kind,
             name: wanted.name,
             hosts,
-            access,
+            access: rules.access,
+            headers: rules.headers,
             streams: Streams::of(&wanted.options),
             balance: Balance::of(&wanted.options),
             turn: Turn::default(),
@@ -178,6 +182,11 @@ impl Tunnel {
     /// Who may visit it; `None`: everybody.
     pub fn access(&self) -> Option<&Access> {
         self.access.as_deref()
+    }
+
+    /// What the ingress made of the options that concern headers.
+    pub fn headers(&self) -> Option<&IngressRules> {
+        self.headers.as_ref()
     }
 
     /// Opens a stream to the tunnel's local service: no round trip, never waits. Of several
