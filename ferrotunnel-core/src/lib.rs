@@ -61,11 +61,11 @@ pub use ferrotunnel_protocol::frame::{
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
 pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
-pub use options::{packed as pack_option, values as option_values};
+pub use options::{PATH, STRIP_PATH, packed as pack_option, values as option_values};
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
-pub use registry::{Routes, Servant, Tunnel, TunnelUid};
+pub use registry::{NoRoute, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid};
 pub use server::CarrierDoor;
 pub use session::Session;
 pub use shards::Shards;
