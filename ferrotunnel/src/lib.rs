@@ -7,6 +7,7 @@ mod doors;
 mod error;
 mod health;
 mod listener;
+mod names;
 mod place;
 mod plugins;
 mod server;
@@ -24,8 +25,9 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol,
-    Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
+    PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier, VerifierError,
+    check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, LETS_ENCRYPT,
