@@ -23,7 +23,7 @@ fn lookup(c: &mut Criterion) {
                         .routes()
                         .http(black_box("nobody.example.org"), black_box("/"))
                         .is_err()
-                )
+                );
             });
         });
     }

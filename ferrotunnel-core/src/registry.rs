@@ -271,7 +271,8 @@ impl Registry {
             joined.into_iter().filter(|before| before.owner.lose(tunnel.uid, before.number)),
         );
         drop(maps);
-        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
+        let path = (!tunnel.path().is_whole()).then(|| tracing::field::display(tunnel.path()));
+        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), path, kind = %tunnel.kind(), carrier = carrier.0, "registered");
         for member in lost {
             member.owner.superseded(member.number, owner);
         }

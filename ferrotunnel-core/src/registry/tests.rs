@@ -227,7 +227,7 @@ fn refusal(registry: &Registry, guest: &Guest, number: u32, wanted: Register) ->
 }
 
 fn carriers_at(registry: &Registry, host: &str) -> Vec<(u8, SessionId, u32)> {
-    let tunnel = found(&registry, host);
+    let tunnel = found(registry, host);
     let members = tunnel.map(|tunnel| tunnel.members()).unwrap_or_default();
     members.iter().map(|one| (one.carrier.0, one.owner.session_id, one.number)).collect()
 }
