@@ -12,10 +12,19 @@ fn lookup(c: &mut Criterion) {
         let directory = Directory::new(count);
         let mut hosts = directory.hosts().iter().cycle();
         group.bench_function(format!("among {count}"), |b| {
-            b.iter(|| directory.routes().http(black_box(hosts.next().unwrap())).unwrap());
+            b.iter(|| {
+                directory.routes().http(black_box(hosts.next().unwrap()), black_box("/")).unwrap()
+            });
         });
         group.bench_function(format!("that is not among {count}"), |b| {
-            b.iter(|| assert!(directory.routes().http(black_box("nobody.example.org")).is_none()));
+            b.iter(|| {
+                assert!(
+                    directory
+                        .routes()
+                        .http(black_box("nobody.example.org"), black_box("/"))
+                        .is_err()
+                );
+            });
         });
     }
     group.finish();

@@ -62,6 +62,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         token: Some(Token::new("bench").unwrap()),
         principals: Vec::new(),
         domain: "localhost".to_owned(),
+        reserved_names: Vec::new(),
         only_tunnel_answers: false,
         http_port: Some(80),
         https_port: None,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::builder::FalseyValueParser;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, ServerMode, Streams};
+use ferrotunnel::{Balance, Cidr, Connections, HealthCheck, PathPrefix, ServerMode, Streams};
 
 pub(crate) use self::access::{AccessArgs, HttpAccessArgs};
 pub(crate) use self::certificates::ClientTlsArgs;
@@ -198,6 +198,9 @@ pub(crate) struct ServerArgs {
     /// The domain under which HTTP tunnels get their names: `app` becomes `app.DOMAIN` [default: localhost]
     #[arg(long, env = "FERROTUNNEL_DOMAIN")]
     pub(crate) domain: Option<String>,
+    /// A name under the domain that no tunnel gets, like www or admin, nor anything below it; may be repeated
+    #[arg(long, env = "FERROTUNNEL_RESERVED_NAMES", value_name = "NAME", value_delimiter = ',')]
+    pub(crate) reserved_names: Option<Vec<String>>,
     /// Speak with clients without encryption; for trusted networks only
     #[arg(long, env = "FERROTUNNEL_PLAINTEXT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
     pub(crate) plaintext: Option<bool>,
@@ -386,9 +389,15 @@ pub(crate) struct HttpArgs {
     /// The public name; without one the server picks a readable one
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
-    /// A further public host name, in full and without wildcards; may be repeated
+    /// A further public host name, in full, or *.shop.example for all with one label more; may be repeated
     #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',')]
     pub(crate) hosts: Vec<String>,
+    /// The part of its hosts that the tunnel is for, like /api; the rest may be other tunnels' [default: /]
+    #[arg(long, env = "FERROTUNNEL_PATH", value_name = "PATH", value_parser = value::url_path)]
+    pub(crate) path: Option<PathPrefix>,
+    /// Take --path off the paths of requests: the local service sees /x of /api/x, and the rest in X-Forwarded-Prefix
+    #[arg(long, env = "FERROTUNNEL_STRIP_PATH", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    pub(crate) strip_path: bool,
     /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do
     #[arg(long, env = "FERROTUNNEL_HTTP2", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) http2: bool,

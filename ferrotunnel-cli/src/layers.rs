@@ -108,6 +108,7 @@ impl Layer for ServerArgs {
             bind: self.bind.or(below.bind),
             http_bind: self.http_bind.or(below.http_bind),
             domain: self.domain.or(below.domain),
+            reserved_names: self.reserved_names.or(below.reserved_names),
             plaintext: self.plaintext.or(below.plaintext),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),

@@ -41,6 +41,7 @@ pub(crate) struct ServerSettings {
     pub(crate) http_bind: SocketAddr,
     pub(crate) https: Option<HttpsSettings>,
     pub(crate) domain: Option<String>,
+    reserved_names: Vec<String>,
     pub(crate) encryption: ServerEncryption,
     tcp_bind_ip: Option<IpAddr>,
     trusted_proxies: Vec<Cidr>,
@@ -82,6 +83,7 @@ impl ServerSettings {
             http_bind: args.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
             https: HttpsSettings::new(args.https)?,
             domain: args.domain,
+            reserved_names: args.reserved_names.unwrap_or_default(),
             tcp_bind_ip: args.tcp_bind_ip,
             trusted_proxies: args.trusted_proxies.unwrap_or_default(),
             accept_proxy: args.accept_proxy.unwrap_or(false),
@@ -152,6 +154,7 @@ impl ServerSettings {
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
+        builder = builder.reserved_names(self.reserved_names);
         builder = builder.trusted_proxies(self.trusted_proxies.iter().map(Cidr::to_string));
         if self.accept_proxy {
             builder = builder.accept_proxy();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ferrotunnel::{Balance, HealthCheck, Streams, Tunnel, TunnelKind};
+use ferrotunnel::{Balance, HealthCheck, PathPrefix, Streams, Tunnel, TunnelKind};
 
 use crate::access::AccessSettings;
 use crate::headers::HeaderSettings;
@@ -20,6 +20,10 @@ pub(crate) enum TunnelSettings {
         name: Option<String>,
         /// Further names, in full.
         hosts: Vec<String>,
+        /// The part of all of them that it is for.
+        path: PathPrefix,
+        /// The local service does not know of the path.
+        strip_path: bool,
         /// The local service speaks HTTP/2 without TLS.
         http2: bool,
         /// With whom.
@@ -135,6 +139,8 @@ impl From<TunnelSettings> for Tunnel {
             TunnelSettings::Http {
                 name,
                 hosts,
+                path,
+                strip_path,
                 http2,
                 sharing,
                 local_tls,
@@ -143,7 +149,8 @@ impl From<TunnelSettings> for Tunnel {
                 ..
             } => {
                 let tunnel = Self::http(name.unwrap_or_default()).local_addr(local_addr);
-                let tunnel = hosts.into_iter().fold(tunnel, Self::host);
+                let tunnel = hosts.into_iter().fold(tunnel, Self::host).path(path.to_string());
+                let tunnel = if strip_path { tunnel.strip_path() } else { tunnel };
                 let tunnel = if http2 { tunnel.http2() } else { tunnel };
                 headers.apply(access.apply(local_tls.apply(sharing.apply(tunnel))))
             }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use ferrotunnel::plugin::LogFormat;
 use ferrotunnel::{
     Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
-    HealthCheck, HostHeader, ProxyProtocol, ServerMode, Streams, VisitorRate,
+    HealthCheck, HostHeader, PathPrefix, PathPrefixError, ProxyProtocol, ServerMode, Streams,
+    VisitorRate,
 };
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
@@ -187,6 +188,12 @@ pub(crate) fn bearer(text: Secret) -> Result<BearerToken, String> {
 /// A name of any form, which the server judges.
 pub(crate) fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A path of the hosts of a tunnel; a slash at its end says nothing.
+pub(crate) fn url_path(text: &str) -> Result<PathPrefix, String> {
+    let path = text.strip_suffix('/').filter(|path| !path.is_empty()).unwrap_or(text);
+    path.parse().map_err(|error: PathPrefixError| error.to_string())
 }
 
 /// A time like those of [`duration`], or none at all.

@@ -42,6 +42,12 @@ pub enum BuildError {
         /// Bytes that it may have.
         most: usize,
     },
+    /// A reserved name is none.
+    #[error("reserved_names: {name:?} is no name: give labels like www, without the domain")]
+    ReservedName {
+        /// As it was given.
+        name: String,
+    },
     /// A principal cannot be what its settings say.
     #[error("principal {name:?}: {reason}")]
     Principal {

@@ -63,13 +63,13 @@ pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
 pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
 pub use options::{
-    LONGEST_VALUE as LONGEST_OPTION, packed as pack_option, packed_lines as pack_option_lines,
-    values as option_values,
+    LONGEST_VALUE as LONGEST_OPTION, PATH, STRIP_PATH, packed as pack_option,
+    packed_lines as pack_option_lines, values as option_values,
 };
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
-pub use registry::{Routes, Servant, Tunnel, TunnelUid};
+pub use registry::{NoRoute, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid};
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
 pub use server::CarrierDoor;
 pub use session::Session;

@@ -2,6 +2,8 @@
 
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
 
+use crate::registry::PathPrefix;
+
 /// How visitors travel: see [`Streams`](crate::direct::Streams).
 pub(crate) const STREAMS: &str = "streams";
 
@@ -26,6 +28,12 @@ pub(crate) const GROUP: &str = "group";
 /// [`Balance`](crate::balance::Balance).
 pub(crate) const BALANCE: &str = "balance";
 
+/// The part of its hosts' paths that an HTTP tunnel is for.
+pub const PATH: &str = "path";
+
+/// Whether that part is taken off the paths of requests.
+pub const STRIP_PATH: &str = "strip-path";
+
 /// Whether the client's own checks reach the local service. In a second Register for a tunnel it replaces what
 /// was said before.
 const HEALTH: &str = "health";
@@ -43,6 +51,7 @@ pub(crate) const DENY: &str = "access-deny";
 pub(crate) const HEADERS: &str = "header-";
 
 const YES: &str = "true";
+const NO: &str = "false";
 
 /// The value of an option, if it is set.
 pub(crate) fn value<'a>(options: &'a [(String, String)], key: &str) -> Option<&'a str> {
@@ -89,6 +98,31 @@ fn joined(
 
 /// Bytes of a value, by the protocol.
 pub const LONGEST_VALUE: usize = 1_024;
+
+/// Which path an HTTP tunnel is for, and whether it is taken off. Options that say what goes without saying are
+/// dropped, so that both ways to ask for a tunnel ask for the same one.
+///
+/// # Errors
+/// What is wrong, for people.
+pub(crate) fn take_path(wanted: &mut Register) -> Result<(PathPrefix, bool), String> {
+    let path: PathPrefix = match value(&wanted.options, PATH) {
+        Some(path) => path.parse().map_err(|error| format!("path: {error}"))?,
+        None => PathPrefix::default(),
+    };
+    let strips = match value(&wanted.options, STRIP_PATH) {
+        None | Some(NO) => false,
+        Some(YES) if path.is_whole() => {
+            return Err("strip-path: there is no path to strip; give one".to_owned());
+        }
+        Some(YES) => true,
+        Some(other) => return Err(format!("strip-path: {other:?} is neither true nor false")),
+    };
+    let (is_whole, is_kept) = (path.is_whole(), !strips);
+    let goes_without_saying =
+        |key: &str| (key == PATH && is_whole) || (key == STRIP_PATH && is_kept);
+    wanted.options.retain(|(key, _)| !goes_without_saying(key));
+    Ok((path, strips))
+}
 
 /// Whether another name or port will do.
 pub(crate) fn is_preferred(wanted: &Register) -> bool {

@@ -6,8 +6,10 @@
 //! Several carriers of one client share its tunnels.
 
 mod health;
+mod hosts;
 pub(crate) mod names;
 mod owner;
+mod path;
 mod port;
 mod ports;
 mod tunnel;
@@ -25,11 +27,14 @@ use parking_lot::RwLock;
 use tokio::runtime::Handle;
 
 pub(crate) use self::health::Health;
-pub use self::names::parse_domain;
+pub use self::hosts::NoRoute;
+use self::hosts::{Hosts, by_path};
+pub use self::names::{parse_domain, parse_reserved_name};
 pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
+pub use self::path::{PathPrefix, PathPrefixError};
 use self::port::Port;
-use self::tunnel::{Member, Places};
+use self::tunnel::{Member, Places, Stand};
 pub use self::tunnel::{Servant, Tunnel, TunnelUid};
 use crate::access::AccessConfig;
 use crate::crowd::Crowd;
@@ -43,10 +48,14 @@ use crate::turned_away::Meters;
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
-    /// The HTTP tunnel for a host name without port, in any case.
-    fn http(&self, host: &str) -> Option<Arc<Tunnel>>;
+    /// The HTTP tunnel for a host name without port, in any case, and a path without query, as it was sent.
+    ///
+    /// # Errors
+    /// There is none, or it is not clear which.
+    fn http(&self, host: &str, path: &str) -> Result<Arc<Tunnel>, NoRoute>;
 
-    /// Whether a client has registered this very host, in any case; no other tunnel answers for it.
+    /// Whether a client has registered this very host, in any case; no other tunnel answers for it. A wildcard
+    /// is no such host: any number of names would have it.
     fn has_host(&self, host: &str) -> bool;
 
     /// The tunnel of a registration that still stands, with a client that is there.
@@ -61,6 +70,8 @@ pub trait Routes: Send + Sync + 'static {
 pub(crate) struct RegistryConfig {
     /// HTTP tunnels are reached under `name.domain`.
     pub(crate) domain: String,
+    /// Labels under the domain that no tunnel gets, in lower case.
+    pub(crate) reserved_names: Vec<String>,
     /// Port of the HTTP ingress, if there is one.
     pub(crate) http_port: Option<u16>,
     /// Port of the HTTPS ingress, if there is one: public addresses say that one then.
@@ -90,6 +101,22 @@ impl RegistryConfig {
             (None, None) => return None,
         };
         Some((scheme, if port == usual { String::new() } else { format!(":{port}") }))
+    }
+
+    /// Whether a host is a reserved name, or below one.
+    fn reserves(&self, host: &str) -> bool {
+        let under = host.strip_suffix(&*self.domain).and_then(|rest| rest.strip_suffix('.'));
+        let label = under.and_then(|under| under.rsplit('.').next());
+        label.is_some_and(|label| self.reserved_names.iter().any(|reserved| reserved == label))
+    }
+
+    /// Whether a tunnel may stand under a host, by this server's rules and those for its principal.
+    fn permit_host(&self, host: &str, policy: &Policy) -> Result<(), Denied> {
+        if self.reserves(host) {
+            let reason = format!("{host} is reserved on this server; choose another name");
+            return Err((RefusalCode::NotAllowed, reason));
+        }
+        policy.permit_host(host, &self.domain)
     }
 }
 
@@ -130,7 +157,7 @@ struct Maps {
     /// Takes no registrations any more.
     closed: bool,
     tunnels: HashMap<TunnelUid, Arc<Tunnel>>,
-    hosts: HashMap<String, Arc<Tunnel>>,
+    hosts: Hosts,
     ports: HashMap<u16, Port>,
 }
 
@@ -245,7 +272,8 @@ impl Registry {
             joined.into_iter().filter(|before| before.owner.lose(tunnel.uid, before.number)),
         );
         drop(maps);
-        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
+        let path = (!tunnel.path().is_whole()).then(|| tracing::field::display(tunnel.path()));
+        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), path, kind = %tunnel.kind(), carrier = carrier.0, "registered");
         for member in lost {
             member.owner.superseded(member.number, owner);
         }
@@ -273,10 +301,12 @@ impl Registry {
             return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
         };
         let policy = member.owner.principal().policy();
+        let (path, strips_path) =
+            options::take_path(&mut wanted).map_err(|reason| (RefusalCode::NotAllowed, reason))?;
         let host = |name: &str| format!("{name}.{}", config.domain);
         let pick = || {
             let unique = self.0.next_uid.load(Ordering::Relaxed);
-            let is_taken = |name: &str| maps.hosts.contains_key(&host(name));
+            let is_taken = |name: &str| maps.hosts.has(&host(name)) || config.reserves(&host(name));
             match policy.name_pool(&config.domain) {
                 NamePool::Any => Ok(names::pick(unique, is_taken)),
                 NamePool::Of(names) => names
@@ -291,31 +321,36 @@ impl Registry {
             let name = names::check_label(&wanted.name)?;
             let may_pick = is_preferred(&wanted) && !is_joining(&wanted);
             let is_free_for_it = || {
-                let holder = maps.hosts.get(&host(&name));
-                holder
-                    .is_none_or(|old| old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
+                let host = host(&name);
+                let holder = maps.hosts.holder(&host, &path);
+                let is_own = |old: &Arc<Tunnel>| {
+                    old.is_of(&member.owner) || old.is_in_group(&member, &wanted)
+                };
+                let is_strange = |old: &Arc<Tunnel>| old.principal() != member.owner.principal();
+                holder.is_none_or(is_own) && !maps.hosts.all_at(&host).any(is_strange)
             };
-            match policy.permit_host(&host(&name), &config.domain) {
+            match config.permit_host(&host(&name), &policy) {
                 Ok(()) if !may_pick || is_free_for_it() => name,
                 Err(denied) if !may_pick => return Err(denied),
                 _ => pick()?,
             }
         };
         let mut hosts = vec![host(&name)];
-        let address = format!("{scheme}://{name}.{}{port}/", config.domain);
+        let address = format!("{scheme}://{name}.{}{port}{path}", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
-            let host = names::check_host(host)?;
-            policy.permit_host(&host, &config.domain)?;
+            let host = names::check_public_host(host)?;
+            config.permit_host(&host, &policy)?;
             hosts.push(host);
         }
+        // Also other paths of a host: what one tunnel's pages may do in a browser they may do to the others'.
+        refuse_strangers(hosts.iter().flat_map(|host| maps.hosts.all_at(host)), &member.owner)?;
         let mut replaced: Vec<Arc<Tunnel>> = Vec::new();
-        for old in hosts.iter().filter_map(|host| maps.hosts.get(host)) {
+        for old in hosts.iter().filter_map(|host| maps.hosts.holder(host, &path)) {
             if !replaced.iter().any(|known| known.uid == old.uid) {
                 replaced.push(Arc::clone(old));
             }
         }
-        refuse_strangers(&replaced, &member.owner)?;
         let is_joining = is_joining(&wanted);
         let in_group = replaced.iter().any(|old| old.binds(&member, &wanted, &hosts));
         if !replaced.is_empty() && (is_joining || in_group) {
@@ -326,15 +361,16 @@ impl Registry {
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
         let is_left = |old: &Tunnel, host: &String| {
-            !hosts.contains(host) && maps.hosts.get(host).is_some_and(|one| one.uid == old.uid)
+            !hosts.contains(host) && maps.hosts.has_tunnel(host, old.uid)
         };
         let freed = |old: &&Arc<Tunnel>| {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
-        let tunnel = self.tunnel(member, wanted, hosts.clone(), rules);
+        let stand = Stand { hosts: hosts.clone(), path, strips_path };
+        let tunnel = self.tunnel(member, wanted, stand, rules);
         for host in &hosts {
-            maps.hosts.insert(host.clone(), Arc::clone(&tunnel));
+            maps.hosts.insert(host, Arc::clone(&tunnel));
         }
         Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced, joined: Vec::new() })
     }
@@ -359,7 +395,7 @@ impl Registry {
         if let Some((taken, old)) = taken
             && (!preferred || old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
         {
-            refuse_strangers(std::slice::from_ref(&old), &member.owner)?;
+            refuse_strangers([&old], &member.owner)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
             let in_group = old.binds(&member, &wanted, &[]);
@@ -374,7 +410,7 @@ impl Registry {
                 };
             }
             check_limit(&member.owner, usize::from(old.is_counted()))?;
-            let tunnel = self.tunnel(member, wanted, Vec::new(), rules);
+            let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
@@ -399,7 +435,7 @@ impl Registry {
         })?;
         let port = bound.port();
         wanted.name = port.to_string();
-        let tunnel = self.tunnel(member, wanted, Vec::new(), rules);
+        let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
         let (visitors, listeners) = (self.0.visitors.clone(), &self.0.listeners);
         maps.ports.insert(
             port,
@@ -416,17 +452,11 @@ impl Registry {
         Ok(Entered { tunnel, place, address, replaced: Vec::new(), joined: Vec::new() })
     }
 
-    fn tunnel(
-        &self,
-        member: Member,
-        wanted: Register,
-        hosts: Vec<String>,
-        rules: Rules,
-    ) -> Arc<Tunnel> {
+    fn tunnel(&self, member: Member, wanted: Register, stand: Stand, rules: Rules) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
         let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
-        Arc::new(Tunnel::new(uid, member, wanted, hosts, places, rules))
+        Arc::new(Tunnel::new(uid, member, wanted, stand, places, rules))
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
@@ -533,8 +563,11 @@ fn taken_over() -> Denied {
     (RefusalCode::Superseded, owner::TAKEN_OVER.to_owned())
 }
 
-fn refuse_strangers(holders: &[Arc<Tunnel>], owner: &Owner) -> Result<(), Denied> {
-    match holders.iter().find(|old| old.principal() != owner.principal()) {
+fn refuse_strangers<'a>(
+    holders: impl IntoIterator<Item = &'a Arc<Tunnel>>,
+    owner: &Owner,
+) -> Result<(), Denied> {
+    match holders.into_iter().find(|old| old.principal() != owner.principal()) {
         None => Ok(()),
         Some(old) => {
             Err((RefusalCode::NameTaken, format!("{} belongs to somebody else", old.name())))
@@ -616,9 +649,7 @@ impl Maps {
 
     fn vacate_hosts(&mut self, uid: TunnelUid, hosts: &[String]) {
         for host in hosts {
-            if self.hosts.get(host).is_some_and(|tunnel| tunnel.uid == uid) {
-                self.hosts.remove(host);
-            }
+            self.hosts.remove(host, uid);
         }
     }
 
@@ -640,8 +671,7 @@ impl Maps {
     /// A tunnel of which something was taken over leaves when nothing is left of it. Returns whom to
     /// tell.
     fn forget_if_lost(&mut self, old: &Tunnel) -> Vec<Member> {
-        if old.kind() == TunnelKind::Http && self.hosts.values().any(|tunnel| tunnel.uid == old.uid)
-        {
+        if old.hosts().iter().any(|host| self.hosts.has_tunnel(host, old.uid)) {
             return Vec::new();
         }
         self.forget_lost(old)
@@ -662,25 +692,34 @@ impl Maps {
 }
 
 impl Routes for Registry {
-    fn http(&self, host: &str) -> Option<Arc<Tunnel>> {
+    fn http(&self, host: &str, path: &str) -> Result<Arc<Tunnel>, NoRoute> {
         let maps = self.0.maps.read();
+        let config = &self.0.config;
+        let find = |host: &str| maps.hosts.find(host, path, |host| config.reserves(host));
         let found = if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            maps.hosts.get(host.to_ascii_lowercase().as_str())
+            find(&host.to_ascii_lowercase())
         } else {
-            maps.hosts.get(host)
+            find(host)
         };
         // A name under the domain means that tunnel: while it is away its visitors must not get to
         // somebody else's.
-        let RegistryConfig { only_tunnel_answers, domain, .. } = &self.0.config;
-        let found = found.or_else(|| {
-            let answers = *only_tunnel_answers && !is_under(host, domain);
-            if answers { maps.only_http() } else { None }
-        });
+        let found = match found {
+            Err(NoRoute::Unknown)
+                if config.only_tunnel_answers && !is_under(host, &config.domain) =>
+            {
+                let only = maps.only_http().ok_or(NoRoute::Unknown)?;
+                match only.path() {
+                    path if path.is_whole() => Ok(only),
+                    prefix => by_path(path, |path| prefix.covers(path).then_some(only)),
+                }
+            }
+            found => found,
+        };
         found.cloned()
     }
 
     fn has_host(&self, host: &str) -> bool {
-        self.0.maps.read().hosts.contains_key(host.to_ascii_lowercase().as_str())
+        self.0.maps.read().hosts.has_exact(&host.to_ascii_lowercase())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {

@@ -43,7 +43,7 @@ use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::TurnedAway;
 
-pub use crate::registry::parse_domain;
+pub use crate::registry::{parse_domain, parse_reserved_name};
 
 /// How clients reach a server.
 #[derive(Clone, Debug)]
@@ -67,6 +67,8 @@ pub struct ServerConfig {
     pub principals: Vec<PrincipalConfig>,
     /// HTTP tunnels are reached under `name.domain`; as [`parse_domain`] gives it.
     pub domain: String,
+    /// Labels under the domain that no tunnel gets; as [`parse_reserved_name`] gives them.
+    pub reserved_names: Vec<String>,
     /// A request whose host matches nothing goes to the only HTTP tunnel, if there is exactly one.
     pub only_tunnel_answers: bool,
     /// Port of the HTTP ingress, for public addresses; `None` without one.
@@ -147,6 +149,7 @@ impl ServerEngine {
         let registry = Registry::new(
             RegistryConfig {
                 domain: config.domain,
+                reserved_names: config.reserved_names,
                 http_port: config.http_port,
                 https_port: config.https_port,
                 only_tunnel_answers: config.only_tunnel_answers,

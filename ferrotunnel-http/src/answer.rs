@@ -180,9 +180,10 @@ mod tests {
     use crate::{framing::Unclear, host::BadHost};
     use http_body::Body as _;
 
-    const ALL: [Refusal; 20] = [
+    const ALL: [Refusal; 21] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Misdirected,
+        Refusal::UnclearPath,
         Refusal::Unclear(Unclear::Lengths),
         Refusal::Unclear(Unclear::TooLong),
         Refusal::BadBody,

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Routes, TrustedProxies, Tunnel, tasks::Tasks};
+use ferrotunnel_core::{NoRoute, Routes, TrustedProxies, Tunnel, tasks::Tasks};
 use ferrotunnel_plugin::Chain;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
@@ -47,6 +47,7 @@ use crate::{
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
+    strip::strip,
     upgrade::Wish,
     visitor::{Admission, Visitor},
 };
@@ -215,7 +216,8 @@ impl Forwarder {
             Ok(asked) => asked,
             Err(bad) => return Forwarded::Done(Err(bad.into())),
         };
-        let mut routed = self.route(asked.as_ref()).map_err(|refusal| (refusal, None));
+        let routed = self.route(asked.as_ref(), request.uri());
+        let mut routed = routed.map_err(|refusal| (refusal, None));
         if matches!(routed, Err((Refusal::NoSuchTunnel(_), _)))
             && self.is_settling()
             && let Ok(place) = Arc::clone(&self.waiting).try_acquire_owned()
@@ -310,6 +312,9 @@ impl Forwarder {
         let rules = HeaderRules::of(tunnel);
         if let Some(rules) = &rules {
             rules.change_request(&mut head.headers);
+        }
+        if let Some(prefix) = tunnel.stripped_path() {
+            strip(&mut head, prefix);
         }
         if let Some(wish) = &wish {
             wish.repeat(&mut head.headers);
@@ -416,14 +421,12 @@ impl Forwarder {
         Ok(response.map(|_| Body::empty()))
     }
 
-    fn route(&self, asked: Option<&Asked>) -> Result<Arc<Tunnel>, Refusal> {
+    fn route(&self, asked: Option<&Asked>, uri: &Uri) -> Result<Arc<Tunnel>, Refusal> {
         let host = asked.map_or("", Asked::host);
-        self.routes.http(host).ok_or_else(|| {
-            if self.routes.is_closed() {
-                Refusal::Draining
-            } else {
-                Refusal::NoSuchTunnel(host.into())
-            }
+        self.routes.http(host, uri.path()).map_err(|none| match none {
+            NoRoute::UnclearPath => Refusal::UnclearPath,
+            NoRoute::Unknown if self.routes.is_closed() => Refusal::Draining,
+            NoRoute::Unknown => Refusal::NoSuchTunnel(host.into()),
         })
     }
 }

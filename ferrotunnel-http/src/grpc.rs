@@ -33,9 +33,11 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         Refusal::AddressNotAllowed => Some("7"),
         Refusal::NoSuchTunnel(_) => Some("12"),
         // What callers make of 400 by themselves: internal.
-        Refusal::BadHost(_) | Refusal::Unclear(_) | Refusal::BadBody | Refusal::PluginFailed => {
-            Some("13")
-        }
+        Refusal::BadHost(_)
+        | Refusal::Unclear(_)
+        | Refusal::UnclearPath
+        | Refusal::BadBody
+        | Refusal::PluginFailed => Some("13"),
         Refusal::Rejected(rejected) => Some(of_http(rejected.status)),
         // Unavailable: callers may try again.
         Refusal::LocalUnreachable

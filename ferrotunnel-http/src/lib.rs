@@ -41,6 +41,7 @@ mod problem;
 mod refusal;
 mod request_id;
 mod sending;
+mod strip;
 mod upgrade;
 mod visitor;
 mod visitor_io;

@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     Protocol,
     /// No tunnel has the host that was asked for.
     NoSuchTunnel(Box<str>),
+    /// The path may be read as one tunnel's or as another's.
+    UnclearPath,
     /// The tunnel does not let in visitors from this address.
     AddressNotAllowed,
     /// The visitor has not shown who it is, or not rightly.

@@ -73,6 +73,13 @@ impl Wording {
                 "Check the address. If the tunnel is yours, check that its client is running and \
                  connected.",
             ),
+            Refusal::UnclearPath => (
+                StatusCode::BAD_REQUEST,
+                "unclear-path",
+                "Unclear path",
+                "The path of this address can be read in several ways, and here they lead to different places. Write \
+                 it without \"..\", double slashes and characters that are encoded without need.",
+            ),
             Refusal::AddressNotAllowed => (
                 StatusCode::FORBIDDEN,
                 "address-not-allowed",

@@ -8,6 +8,7 @@ mod error;
 mod headers;
 mod health;
 mod listener;
+mod names;
 mod place;
 mod plugins;
 mod server;
@@ -25,8 +26,9 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PrincipalConfig, ProxyProtocol,
-    Stream, Streams, TurnedAway, Verifier, VerifierError, check_principals, issue_token,
+    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
+    PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier, VerifierError,
+    check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, HeaderRule,

@@ -53,6 +53,7 @@ struct Settings {
     token: Option<Token>,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
+    reserved_names: Vec<String>,
     transport: Transport,
     tcp_ip: IpAddr,
     limits: LimitsConfig,
@@ -124,6 +125,7 @@ pub struct ServerBuilder {
     token: TokenSetting,
     principals: Vec<PrincipalConfig>,
     domain: Option<String>,
+    reserved_names: Vec<String>,
     plaintext: bool,
     tls: ServerTls,
     tcp_ip: Option<IpAddr>,
@@ -149,6 +151,7 @@ impl Default for ServerBuilder {
             token: TokenSetting::default(),
             principals: Vec::new(),
             domain: None,
+            reserved_names: Vec::new(),
             plaintext: false,
             tls: ServerTls::default(),
             tcp_ip: None,
@@ -312,6 +315,14 @@ impl ServerBuilder {
     #[must_use]
     pub fn domain(mut self, domain: impl Into<String>) -> Self {
         self.domain = Some(domain.into());
+        self
+    }
+
+    /// Names under the domain that no tunnel gets, like `www` and `admin`, nor anything below them: for hosts that are
+    /// the operator's, or that users would take for the operator's. Wildcards do not answer for them either.
+    #[must_use]
+    pub fn reserved_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.reserved_names = names.into_iter().map(Into::into).collect();
         self
     }
 
@@ -493,6 +504,9 @@ impl ServerBuilder {
             }
             check_acme(acme)?;
         }
+        let reserved_names =
+            self.reserved_names.iter().map(|name| server::parse_reserved_name(name));
+        let reserved_names = reserved_names.collect::<Result<_, _>>()?;
         let transport = transport(self.plaintext, self.tls)?;
         http.plugins = self.plugins.chain();
         let settings = Settings {
@@ -503,6 +517,7 @@ impl ServerBuilder {
             token,
             principals: self.principals,
             domain,
+            reserved_names,
             transport,
             limits: self.limits,
             http,
@@ -594,6 +609,7 @@ impl Server {
             principals: settings.principals,
             only_tunnel_answers: settings.domain.is_none(),
             domain: settings.domain.unwrap_or_else(|| DEFAULT_DOMAIN.to_owned()),
+            reserved_names: settings.reserved_names,
             http_port: http.as_ref().map(|http| http.addr.port()),
             https_port: secure.as_ref().map(|secure| secure.addr.port()),
             tcp_ip: settings.tcp_ip,

@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{LocalTrust, Target, TunnelSpec};
-use ferrotunnel_core::{AddressRules, Balance, Cidr, ProxyProtocol, Roots, Streams};
+use ferrotunnel_core::{
+    AddressRules, Balance, Cidr, PATH, PathPrefix, ProxyProtocol, Roots, STRIP_PATH, Streams,
+};
 use ferrotunnel_http::{BasicUser, BearerToken, HeaderRule, HttpAccess, Speaks, VisitorRate};
 
 use crate::error::Error;
 use crate::headers::{HeaderSettings, HostHeader};
 use crate::health::HealthCheck;
+use crate::names::{public_host, public_name};
 
 /// A tunnel that a client wants.
 ///
@@ -25,6 +28,8 @@ pub struct Tunnel {
     kind: TunnelKind,
     name: String,
     hosts: Vec<String>,
+    path: Option<String>,
+    strip_path: bool,
     port: u16,
     http2: bool,
     streams: Option<Streams>,
@@ -60,6 +65,8 @@ impl Tunnel {
             kind,
             name,
             hosts: Vec::new(),
+            path: None,
+            strip_path: false,
             port: 0,
             http2: false,
             streams: None,
@@ -86,11 +93,35 @@ impl Tunnel {
         self
     }
 
-    /// A further host name under which an HTTP tunnel is reached. Its DNS must point to the
-    /// server.
+    /// A further host name under which an HTTP tunnel is reached, or `*.shop.example` for all that have one label in
+    /// place of the asterisk and are no other tunnel's; may be called up to 32 times. Its DNS must point to the
+    /// server. It may be written in Unicode.
     #[must_use]
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.hosts.push(host.into());
+        self
+    }
+
+    /// The part of its hosts that an HTTP tunnel is for: with `/api` visitors of `/api` and of all below it, but not of
+    /// `/apix`. The rest of the hosts may be other tunnels' of the same token; the longest path that fits wins.
+    ///
+    /// ```
+    /// use ferrotunnel::Tunnel;
+    ///
+    /// let site = Tunnel::http("shop").local_addr("3000");
+    /// let api = Tunnel::http("shop").path("/api").strip_path().local_addr("4000");
+    /// ```
+    #[must_use]
+    pub fn path(mut self, path: impl Into<String>) -> Self {
+        self.path = Some(path.into());
+        self
+    }
+
+    /// The local service does not know of the [path](Self::path): of `/api/x` it sees `/x`, and of the rest in a
+    /// header, `X-Forwarded-Prefix: /api`. What it answers is not changed: links and redirects are its own to make.
+    #[must_use]
+    pub fn strip_path(mut self) -> Self {
+        self.strip_path = true;
         self
     }
 
@@ -328,6 +359,15 @@ impl Tunnel {
                 check.map(|check| check.build(host, speaks)).transpose()?
             }
         };
+        let hosts: Vec<String> =
+            self.hosts.iter().map(|host| public_host(host)).collect::<Result<_, _>>()?;
+        if hosts.len() > MOST_HOSTS {
+            let text = format!(
+                "host: a tunnel has at most {MOST_HOSTS}; use a wildcard or another tunnel"
+            );
+            return Err(Error::config(text));
+        }
+        let path = route(self.kind, self.path.as_deref(), self.strip_path)?;
         let h2c = self.http2.then(|| ("h2c".to_owned(), "true".to_owned()));
         let group = self.group.map(|group| ("group".to_owned(), group));
         if group.as_ref().is_some_and(|(_, group)| group.is_empty()) {
@@ -358,6 +398,7 @@ impl Tunnel {
         let headers = self.headers.into_options(self.kind, &target, self.local_addr.as_deref())?;
         let options = h2c
             .into_iter()
+            .chain(path)
             .chain(streams.to_option())
             .chain(group)
             .chain(balance)
@@ -368,8 +409,8 @@ impl Tunnel {
             .collect();
         Ok(TunnelSpec {
             kind: self.kind,
-            name: self.name,
-            hosts: self.hosts,
+            name: public_name(self.name)?,
+            hosts,
             port: self.port,
             options,
             proxy_protocol: self.proxy_protocol,
@@ -378,6 +419,33 @@ impl Tunnel {
         })
     }
 }
+
+/// What the server is told of a path.
+fn route(
+    kind: TunnelKind,
+    path: Option<&str>,
+    strips: bool,
+) -> Result<Vec<(String, String)>, Error> {
+    let Some(text) = path else {
+        return match strips {
+            true => Err(Error::config("strip_path: there is no path to strip; give one by path")),
+            false => Ok(Vec::new()),
+        };
+    };
+    if kind != TunnelKind::Http {
+        return Err(Error::config("path: only HTTP tunnels have paths"));
+    }
+    let text = text.strip_suffix('/').filter(|text| !text.is_empty()).unwrap_or(text);
+    let path: PathPrefix = text.parse().map_err(|error| Error::config(format!("path: {error}")))?;
+    if path.is_whole() {
+        return route(kind, None, strips);
+    }
+    let strip = strips.then(|| (STRIP_PATH.to_owned(), "true".to_owned()));
+    Ok([(PATH.to_owned(), path.to_string())].into_iter().chain(strip).collect())
+}
+
+/// By the protocol.
+const MOST_HOSTS: usize = 32;
 
 fn networks(setting: &str, texts: &[String]) -> Result<Vec<Cidr>, Error> {
     let read =

@@ -81,7 +81,7 @@ fn a_switch_can_be_typed_off() {
 
 #[test]
 fn every_server_flag_is_understood() {
-    let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --tls-cert c --tls-key k \
+    let line = "server --token s --bind [::]:1 --http-bind 127.0.0.1:0 --domain d.example --reserved-names www,admin --tls-cert c --tls-key k \
                 --tcp-bind-ip 127.0.0.1 --max-sessions 1 --max-tunnels 2 --max-streams 3 --max-handshakes 4 \
                 --handshake-timeout 5s --max-failed-handshakes 3 \
                 --max-visitors 5 --max-visitors-per-tunnel 3 \
@@ -102,6 +102,8 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "127.0.0.1:0".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
+    let reserved = vec!["www".to_owned(), "admin".to_owned()];
+    assert_eq!(server.reserved_names, Some(reserved));
     assert_eq!(server.tls_cert, Some("c".into()));
     assert_eq!(server.tls_key, Some("k".into()));
     assert_eq!(server.tls_client_ca, Some("a".into()));
@@ -159,13 +161,15 @@ fn a_drain_of_a_client_has_a_limit_too() {
 
 #[test]
 fn an_http_tunnel_takes_several_hosts() {
-    let line =
-        "http 3000 --server h --token s --name app --host a.example --host b.example --http2";
+    let line = "http 3000 --server h --token s --name app --host a.example --host *.b.example --path /api/ --strip-path --http2";
     let Command::Http(http) = command(line) else { panic!("another command") };
     assert_eq!(http.target.to_string(), "127.0.0.1:3000");
     assert_eq!(http.connect.typed.servers.unwrap()[0].to_string(), "h:7835");
     assert_eq!(http.name.as_deref(), Some("app"));
-    assert_eq!(http.hosts, ["a.example", "b.example"]);
+    assert_eq!(http.hosts, ["a.example", "*.b.example"]);
+    assert_eq!(http.path, Some("/api".parse().unwrap()));
+    assert!(http.strip_path);
+    assert!(complaint("http 3000 --server h --path api").contains("is no path like /api"));
     assert!(http.http2);
 }
 
@@ -317,12 +321,11 @@ fn the_default_log_level_depends_on_the_command() {
 }
 
 #[test]
-fn the_help_promises_no_wildcard_hosts() {
+fn the_help_tells_of_wildcard_hosts() {
     let mut cli = Cli::command();
     let http = cli.find_subcommand_mut("http").unwrap();
     let help = http.render_long_help().to_string();
-    assert!(help.contains("without wildcards"), "{help}");
-    assert!(!help.contains("*."), "{help}");
+    assert!(help.contains("*.shop.example"), "{help}");
 }
 
 #[test]

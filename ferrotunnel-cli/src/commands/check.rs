@@ -186,8 +186,9 @@ fn client_as_json(client: &ClientSection) -> Value {
 fn tunnel_as_json(tunnel: &TunnelSettings) -> Value {
     let (kind, local_addr) = (tunnel.kind().as_str(), tunnel.local_addr().to_string());
     match tunnel {
-        TunnelSettings::Http { name, hosts, .. } => {
-            json!({ "kind": kind, "name": name, "hosts": hosts, "local_addr": local_addr })
+        TunnelSettings::Http { name, hosts, path, .. } => {
+            let path = path.as_str();
+            json!({ "kind": kind, "name": name, "hosts": hosts, "path": path, "local_addr": local_addr })
         }
         TunnelSettings::Tcp { remote_port, .. } => {
             json!({ "kind": kind, "remote_port": remote_port, "local_addr": local_addr })

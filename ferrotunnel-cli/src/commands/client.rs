@@ -1,5 +1,7 @@
 //! `ferrotunnel client`: a local address, exposed over HTTP, or all the tunnels of a settings file.
 
+use ferrotunnel::PathPrefix;
+
 use super::forward::forward;
 use crate::access::AccessSettings;
 use crate::args::ClientArgs;
@@ -33,6 +35,8 @@ fn tunnels(
                 local_addr,
                 name,
                 hosts,
+                path: PathPrefix::default(),
+                strip_path: false,
                 http2,
                 sharing,
                 local_tls,
@@ -65,6 +69,8 @@ mod tests {
             local_addr: port.parse().unwrap(),
             name: name.map(str::to_owned),
             hosts: Vec::new(),
+            path: PathPrefix::default(),
+            strip_path: false,
             http2: false,
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),

@@ -14,6 +14,8 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         local_addr: args.target,
         name: args.name,
         hosts: args.hosts,
+        path: args.path.unwrap_or_default(),
+        strip_path: args.strip_path,
         http2: args.http2,
         sharing: args.sharing.into(),
         local_tls: args.local_tls.into(),

@@ -60,6 +60,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.bind: addrs;
         ServerArgs.http_bind: addrs;
         ServerArgs.domain: texts;
+        ServerArgs.reserved_names: texts.clone().map(|name| vec![name]);
         ServerArgs.plaintext: [true, false, true];
         ServerArgs.plaintext: [false, true, false];
         ServerArgs.tls_cert: paths();

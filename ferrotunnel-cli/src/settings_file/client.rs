@@ -74,6 +74,8 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let unfit = [
         ("name", TunnelKind::Http),
         ("hosts", TunnelKind::Http),
+        ("path", TunnelKind::Http),
+        ("strip-path", TunnelKind::Http),
         ("http2", TunnelKind::Http),
         ("remote-port", TunnelKind::Tcp),
         ("streams", TunnelKind::Tcp),
@@ -94,6 +96,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let local_addr = section.required("local-addr", |section, key| section.value(key, str::parse));
     let name = section.text("name", value::not_empty);
     let hosts = section.texts("hosts", value::not_empty);
+    let stripped = section.has("strip-path").then(|| section.place("strip-path"));
+    let path = section.text("path", value::url_path).unwrap_or_default();
+    let strip_path = section.switch("strip-path").unwrap_or(false);
     let http2 = section.switch("http2").unwrap_or(false);
     let remote_port = section.number("remote-port", value::port);
     let streams = section.text("streams", value::streams).unwrap_or(Streams::Auto);
@@ -133,6 +138,10 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
             section.complain_about(place, message);
         }
     }
+    if let Some(place) = stripped.filter(|_| strip_path && path.is_whole()) {
+        let message = "\"strip-path\" is of no use without \"path\"".to_owned();
+        section.complain_about(place, message);
+    }
     let local_addr = local_addr?;
     Some(match kind {
         TunnelKind::Tcp => {
@@ -142,6 +151,8 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
             local_addr,
             name,
             hosts,
+            path,
+            strip_path,
             http2,
             sharing,
             local_tls,
@@ -187,9 +198,13 @@ fn health(section: &mut Section<'_, '_>) -> Option<HealthCheck> {
 /// What no two tunnels can share.
 fn public_name(tunnel: &TunnelSettings) -> Option<String> {
     match tunnel {
-        TunnelSettings::Http { name, .. } => {
-            name.as_ref().map(|name| format!("the name {:?}", name.to_ascii_lowercase()))
-        }
+        TunnelSettings::Http { name, path, .. } => name.as_ref().map(|name| {
+            let name = name.to_ascii_lowercase();
+            match path.is_whole() {
+                true => format!("the name {name:?}"),
+                false => format!("the name {name:?} with the path {path}"),
+            }
+        }),
         TunnelSettings::Tcp { remote_port, .. } => remote_port.map(|port| format!("port {port}")),
     }
 }

@@ -15,6 +15,9 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         bind: section.value("bind", value::listen_addr),
         http_bind: section.value("http-bind", value::listen_addr),
         domain: section.text("domain", domain),
+        reserved_names: section
+            .has("reserved-names")
+            .then_some(section.texts("reserved-names", reserved_name)),
         plaintext: section.switch("plaintext"),
         tls_cert: section.path("tls-cert"),
         tls_key: section.path("tls-key"),
@@ -129,6 +132,14 @@ fn acceptable_token(token: Secret) -> Result<Secret, String> {
 fn domain(text: &str) -> Result<String, String> {
     let domain = Some(text.to_owned());
     accept_server(ServerArgs { domain, ..ServerArgs::default() }).map_err(|why| why.to_string())?;
+    Ok(text.to_owned())
+}
+
+/// What a reserved name may be too.
+fn reserved_name(text: &str) -> Result<String, String> {
+    let reserved_names = Some(vec![text.to_owned()]);
+    let server = ServerArgs { reserved_names, ..ServerArgs::default() };
+    accept_server(server).map_err(|why| why.to_string())?;
     Ok(text.to_owned())
 }
 

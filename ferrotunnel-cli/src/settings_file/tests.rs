@@ -61,6 +61,7 @@ fn every_key_of_a_server_is_taken() {
         bind = "[::]:1"
         http-bind = 8081
         domain = "d.example"
+        reserved-names = ["www"]
         plaintext = false
         tls-cert = "cert.pem"
         tls-key = "/keys/key.pem"
@@ -105,6 +106,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.bind, "[::]:1".parse().ok());
     assert_eq!(server.http_bind, "0.0.0.0:8081".parse().ok());
     assert_eq!(server.domain.as_deref(), Some("d.example"));
+    assert_eq!(server.reserved_names, Some(vec!["www".to_owned()]));
     assert_eq!(server.plaintext, Some(false));
     assert_eq!(server.tls_cert, Some("/etc/ferrotunnel/cert.pem".into()));
     assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
@@ -157,7 +159,9 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         kind = "http"
         local-addr = 3000
         name = "app"
-        hosts = ["a.example", "b.example"]
+        hosts = ["a.example", "*.b.example"]
+        path = "/api/"
+        strip-path = true
         http2 = true
         [[client.tunnels]]
         kind = "tcp"
@@ -182,7 +186,9 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         TunnelSettings::Http {
             local_addr: "127.0.0.1:3000".parse().unwrap(),
             name: Some("app".to_owned()),
-            hosts: vec!["a.example".to_owned(), "b.example".to_owned()],
+            hosts: vec!["a.example".to_owned(), "*.b.example".to_owned()],
+            path: "/api".parse().unwrap(),
+            strip_path: true,
             http2: true,
             sharing: Sharing::default(),
             local_tls: LocalTlsSettings::default(),
@@ -609,6 +615,24 @@ fn two_tunnels_cannot_have_one_name_or_one_port() {
             r#"5:1: another tunnel has the name "a" already"#,
             "13:1: another tunnel has port 7 already",
         ],
+    );
+}
+
+#[test]
+fn tunnels_of_one_name_have_each_its_path() {
+    let http = |more: &str| {
+        format!("[[client.tunnels]]\nkind = 'http'\nlocal-addr = 1\nname = 'a'\n{more}\n")
+    };
+    let file = ["", "path = '/api'", "path = '/x'"].map(http).concat();
+    let client = SettingsFile::parse(file.as_bytes(), Path::new("")).unwrap().client.unwrap();
+    assert_eq!(client.tunnels.len(), 3);
+    assert_problems(
+        &["path = '/api'", "path = '/api/'"].map(http).concat(),
+        &[r#"6:1: another tunnel has the name "a" with the path /api already"#],
+    );
+    assert_problems(
+        &http("strip-path = true"),
+        &[r#"5:1: "strip-path" is of no use without "path""#],
     );
 }
 

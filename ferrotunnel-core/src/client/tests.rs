@@ -31,6 +31,7 @@ fn server_at(addr: SocketAddr) -> ServerEngine {
         token: Some(token()),
         principals: Vec::new(),
         domain: "localhost".to_owned(),
+        reserved_names: Vec::new(),
         only_tunnel_answers: false,
         http_port: Some(80),
         https_port: None,
@@ -110,7 +111,7 @@ fn sessions(client: &ClientEngine) -> usize {
 
 /// A visitor, and the client's end of its stream.
 async fn visitor(server: &ServerEngine, visits: &mut mpsc::Receiver<Visit>) -> (Stream, Stream) {
-    let stream = server.routes().http("app.localhost").unwrap().open(ANY, ANY).unwrap();
+    let stream = server.routes().http("app.localhost", "/").unwrap().open(ANY, ANY).unwrap();
     (stream, soon(visits.recv()).await.unwrap().stream)
 }
 
@@ -204,7 +205,7 @@ async fn what_drains_finishes_before_the_client_ends() {
         let client = Arc::clone(&client);
         async move { client.shutdown(Duration::from_secs(60)).await }
     });
-    until(|| server.routes().http("app.localhost").is_none()).await;
+    until(|| server.routes().http("app.localhost", "/").is_err()).await;
     for one in &mut pair {
         assert!(is_alive(one).await);
     }

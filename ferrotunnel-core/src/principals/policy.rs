@@ -137,7 +137,8 @@ impl Policy {
         Err((RefusalCode::NotAllowed, reason))
     }
 
-    /// `host` in full and in lower case; `domain` is the server's.
+    /// `host` in full and in lower case, or a wildcard like `*.example`, which is permitted only with all that it
+    /// covers; `domain` is the server's.
     pub(crate) fn permit_host(&self, host: &str, domain: &str) -> Result<(), Denied> {
         let rules = match &self.hosts {
             Hosts::Any => return Ok(()),
@@ -232,7 +233,8 @@ impl HostRule {
     fn permits(&self, host: &str, domain: &str) -> bool {
         match self {
             Self::Name(name) => label_under(host, domain) == Some(name),
-            Self::AnyName => is_below(host, domain),
+            // A wildcard of the whole domain would also have those names that others are to get.
+            Self::AnyName => is_below(host, domain) && label_under(host, domain) != Some("*"),
             Self::Host(rule) => host == rule,
             Self::Below(above) => is_below(host, above),
         }

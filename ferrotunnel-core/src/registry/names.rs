@@ -31,6 +31,25 @@ pub(crate) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
     Ok(host.to_ascii_lowercase())
 }
 
+/// A host name as a tunnel may stand under it: one of its own, or `*.` and one, for all that have a label in place
+/// of the asterisk. Lower-cased.
+pub(super) fn check_public_host(host: &str) -> Result<String, (RefusalCode, String)> {
+    let Some(rest) = host.strip_prefix("*.") else { return check_host(host) };
+    let host = format!("*.{}", check_host(rest)?);
+    if host.len() > 253 {
+        return Err((RefusalCode::InvalidName, format!("{host:?} is no host name")));
+    }
+    Ok(host)
+}
+
+/// A label that no tunnel gets, lower-cased.
+///
+/// # Errors
+/// It is no label.
+pub fn parse_reserved_name(text: &str) -> Result<String, BuildError> {
+    check_label(text).map_err(|_| BuildError::ReservedName { name: text.to_owned() })
+}
+
 /// The domain under which HTTP tunnels get their names: a host name, lower-cased, and short enough
 /// for every name to fit in front of it. Dots around it are ignored.
 ///
@@ -105,6 +124,18 @@ mod tests {
         assert_eq!(check_host("Shop.Example.com.").unwrap(), "shop.example.com");
         for bad in ["", ".", "a..b", "*.example.com", "a b.c"] {
             assert!(check_host(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_is_an_asterisk_before_a_host_name() {
+        assert_eq!(check_public_host("*.Shop.Example.").unwrap(), "*.shop.example");
+        assert_eq!(check_public_host("shop.example").unwrap(), "shop.example");
+        let longest = format!("*.{}", ["x".repeat(63).as_str(); 4].join("."));
+        for bad in
+            ["*", "*.", "*x.example", "a.*.example", "*.*.example", "*..example", "", &longest]
+        {
+            assert!(check_public_host(bad).is_err(), "{bad:?}");
         }
     }
 

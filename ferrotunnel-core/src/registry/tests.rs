@@ -1,5 +1,7 @@
 //! Who keeps what when names are claimed again.
 
+mod routes;
+
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
@@ -20,6 +22,7 @@ fn registry() -> Registry {
 fn registry_that_waits(grace: Duration) -> Registry {
     let config = RegistryConfig {
         domain: "localhost".to_owned(),
+        reserved_names: vec!["www".to_owned()],
         http_port: Some(80),
         https_port: None,
         only_tunnel_answers: false,
@@ -94,8 +97,12 @@ fn register(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -
     registry.try_register(&guest.owner, number, wanted).unwrap()
 }
 
+fn found(registry: &Registry, host: &str) -> Option<Arc<Tunnel>> {
+    registry.http(host, "/").ok()
+}
+
 fn number_at(registry: &Registry, host: &str) -> Option<(SessionId, u32)> {
-    let first = registry.http(host)?.members().into_iter().next()?;
+    let first = found(registry, host)?.members().into_iter().next()?;
     Some((first.owner.session_id, first.number))
 }
 
@@ -191,7 +198,7 @@ fn a_reconnect_supersedes_each_tunnel_once() {
 fn a_tunnel_that_was_given_up_meanwhile_is_not_lost() {
     let (registry, old) = (registry(), Guest::new(1));
     register(&registry, &old, 0, http("app", &[]));
-    let tunnel = registry.http("app.localhost").unwrap();
+    let tunnel = found(&registry, "app.localhost").unwrap();
     old.owner.unregister(0);
     register(&registry, &old, 0, http("again", &[]));
     assert!(!old.owner.lose(tunnel.uid(), 0));
@@ -205,7 +212,7 @@ fn nothing_is_registered_once_it_is_closed() {
     registry.close();
     let refused = registry.try_register(&guest.owner, 1, http("late", &[])).unwrap_err();
     assert_eq!(refused, (RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
-    assert!(registry.http("app.localhost").is_none() && guest.numbers() == [0]);
+    assert!(found(&registry, "app.localhost").is_none() && guest.numbers() == [0]);
 }
 
 /// Asked for over a further carrier of a client that has it.
@@ -220,7 +227,7 @@ fn refusal(registry: &Registry, guest: &Guest, number: u32, wanted: Register) ->
 }
 
 fn carriers_at(registry: &Registry, host: &str) -> Vec<(u8, SessionId, u32)> {
-    let tunnel = registry.http(host);
+    let tunnel = found(registry, host);
     let members = tunnel.map(|tunnel| tunnel.members()).unwrap_or_default();
     members.iter().map(|one| (one.carrier.0, one.owner.session_id, one.number)).collect()
 }
@@ -237,7 +244,7 @@ fn carriers_of_one_client_share_a_tunnel() {
     first.owner.leave();
     assert_eq!(carriers_at(&registry, "app.localhost"), [(1, SessionId(2), 7)]);
     second.owner.unregister(7);
-    assert!(registry.http("app.localhost").is_none() && registry.http("a.example").is_none());
+    assert!(found(&registry, "app.localhost").is_none() && found(&registry, "a.example").is_none());
 }
 
 #[tokio::test]
@@ -259,14 +266,14 @@ fn a_carrier_that_comes_back_takes_its_own_place_only() {
     let (registry, first, second) = (registry(), Guest::new(1), Guest::new(2));
     register(&registry, &first, 0, http("app", &[]));
     register(&registry, &second, 0, over(1, http("app", &[])));
-    let uid = registry.http("app.localhost").unwrap().uid();
+    let uid = found(&registry, "app.localhost").unwrap().uid();
     let back = Guest::new(3);
     register(&registry, &back, 0, over(1, http("app", &[])));
     assert_eq!(
         carriers_at(&registry, "app.localhost"),
         [(0, SessionId(1), 0), (1, SessionId(3), 0)]
     );
-    assert_eq!(registry.http("app.localhost").unwrap().uid(), uid);
+    assert_eq!(found(&registry, "app.localhost").unwrap().uid(), uid);
     assert!(second.numbers().is_empty());
     assert!(!first.is_closed() && !back.is_closed());
     // What the old session gives up is no longer its own.
@@ -490,15 +497,20 @@ fn what_is_allowed_no_longer_is_taken_away_and_nothing_else() {
         web.hosts = Some(vec!["one".into(), "two".into()]);
         web.max_tunnels = Some(1);
     });
-    assert!(registry.http("one.localhost").is_some() && registry.http("three.localhost").is_some());
-    assert!(registry.http("two.localhost").is_none() && registry.http("x.localhost").is_none());
+    assert!(
+        found(&registry, "one.localhost").is_some()
+            && found(&registry, "three.localhost").is_some()
+    );
+    assert!(
+        found(&registry, "two.localhost").is_none() && found(&registry, "x.localhost").is_none()
+    );
     assert!(guest.numbers() == [0] && !guest.is_closed());
     // It is not counted any more either.
     assert_eq!(refused(&registry, &guest, 1, http("two", &[])).0, RefusalCode::LimitExceeded);
     web.change(&registry, |web| web.max_tunnels = Some(2));
     register(&registry, &guest, 1, http("two", &[]));
     web.change(&registry, |web| web.kinds = Some(vec![TunnelKind::Tcp]));
-    assert!(guest.numbers().is_empty() && registry.http("one.localhost").is_none());
+    assert!(guest.numbers().is_empty() && found(&registry, "one.localhost").is_none());
     let (code, reason) = refused(&registry, &guest, 2, http("one", &[]));
     assert_eq!(code, RefusalCode::NotAllowed);
     assert_eq!(reason, "kind http is not among those of principal \"web\"; allowed: tcp");
@@ -511,7 +523,7 @@ fn a_session_that_was_revoked_registers_nothing_more() {
     register(&registry, &guest, 0, http("app", &[]));
     registry.revoke(&guest.owner);
     assert!(guest.is_closed() && guest.numbers().is_empty());
-    assert!(registry.http("app.localhost").is_none());
+    assert!(found(&registry, "app.localhost").is_none());
     assert_eq!(refused(&registry, &guest, 1, http("app", &[])).0, RefusalCode::NotAllowed);
 }
 
@@ -527,7 +539,7 @@ fn clients_of_a_group_share_a_name() {
     let address = register(&registry, &one, 4, grouped("web", http("app", &["a.example"])));
     let wanted = || grouped("web", http("app", &["a.example"]));
     assert_eq!(register(&registry, &two, 9, wanted()), address);
-    let tunnel = registry.http("a.example").unwrap();
+    let tunnel = found(&registry, "a.example").unwrap();
     assert!(tunnel.is_shared());
     assert_eq!(
         carriers_at(&registry, "app.localhost"),
@@ -545,9 +557,9 @@ fn clients_of_a_group_share_a_name() {
     assert!(two.numbers().is_empty() && second.numbers().is_empty() && !one.is_closed());
     one.owner.leave();
     assert_eq!(carriers_at(&registry, "a.example"), [(0, SessionId(4), 9)]);
-    assert_eq!(registry.http("a.example").unwrap().uid(), tunnel.uid());
+    assert_eq!(found(&registry, "a.example").unwrap().uid(), tunnel.uid());
     back.owner.unregister(9);
-    assert!(registry.http("a.example").is_none());
+    assert!(found(&registry, "a.example").is_none());
 }
 
 #[tokio::test]
@@ -619,5 +631,5 @@ async fn a_principal_keeps_no_more_places_for_clients_that_are_away_than_it_may_
     register(&registry, &back, 1, http("two0", &[]));
     back.owner.leave();
     assert_eq!(registry.tunnels(), 2);
-    assert!(registry.http("one0.localhost").is_some_and(|tunnel| tunnel.is_away()));
+    assert!(found(&registry, "one0.localhost").is_some_and(|tunnel| tunnel.is_away()));
 }

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 
 use super::Owner;
 use super::health::Health;
+use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
@@ -45,8 +46,7 @@ pub struct Tunnel {
     pub(super) uid: TunnelUid,
     kind: TunnelKind,
     name: String,
-    /// Where it stands, if it is routed by host.
-    hosts: Vec<String>,
+    stand: Stand,
     options: TunnelOptions,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
@@ -60,6 +60,17 @@ pub struct Tunnel {
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
+}
+
+/// Where a tunnel stands that is routed by host.
+#[derive(Debug, Default)]
+pub(super) struct Stand {
+    /// In lower case; wildcards as `*.example`.
+    pub(super) hosts: Vec<String>,
+    /// Under each of them.
+    pub(super) path: PathPrefix,
+    /// The local service does not know of the path.
+    pub(super) strips_path: bool,
 }
 
 /// The visitors that a tunnel may have at once.
@@ -132,12 +143,12 @@ impl Servant {
 }
 
 impl Tunnel {
-    /// `wanted` with the name and port as they are registered, and all `hosts` it stands under.
+    /// `wanted` with the name and port as they are registered.
     pub(super) fn new(
         uid: TunnelUid,
         first: Member,
         wanted: Register,
-        hosts: Vec<String>,
+        stand: Stand,
         places: Places,
         rules: Rules,
     ) -> Self {
@@ -145,7 +156,7 @@ impl Tunnel {
             uid,
             kind: wanted.kind,
             name: wanted.name,
-            hosts,
+            stand,
             access: rules.access,
             headers: rules.headers,
             streams: Streams::of(&wanted.options),
@@ -177,6 +188,16 @@ impl Tunnel {
     /// The value of a setting given at registration.
     pub fn option(&self, key: &str) -> Option<&str> {
         options::value(&self.options, key)
+    }
+
+    /// The part of its hosts' paths that it is for.
+    pub fn path(&self) -> &PathPrefix {
+        &self.stand.path
+    }
+
+    /// What is to be taken off the paths of requests before the local service sees them.
+    pub fn stripped_path(&self) -> Option<&PathPrefix> {
+        self.stand.strips_path.then_some(&self.stand.path)
     }
 
     /// Who may visit it; `None`: everybody.
@@ -400,12 +421,12 @@ impl Tunnel {
         policy.permit_kind(self.kind)?;
         policy.permit_access(self.access())?;
         self.port().map_or(Ok(()), |port| policy.permit_port(port))?;
-        self.hosts.iter().try_for_each(|host| policy.permit_host(host, domain))
+        self.stand.hosts.iter().try_for_each(|host| policy.permit_host(host, domain))
     }
 
     /// Where it stands, if it is routed by host.
     pub(super) fn hosts(&self) -> &[String] {
-        &self.hosts
+        &self.stand.hosts
     }
 
     /// Where it stands, if it has a port of its own.
@@ -422,7 +443,7 @@ impl Tunnel {
         let client = member.owner.client_id;
         let is_same = self.kind == wanted.kind
             && self.name == wanted.name
-            && self.hosts == hosts
+            && self.stand.hosts == hosts
             && self.principal == *member.owner.principal()
             && self.options == options::lasting(wanted.options.clone());
         let presence = self.presence.lock();

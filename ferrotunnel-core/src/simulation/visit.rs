@@ -94,7 +94,7 @@ impl Visit {
         ledger: Arc<Ledger>,
     ) -> io::Result<u32> {
         let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        let tunnel = routes.http(&host).ok_or(io::ErrorKind::NotFound)?;
+        let tunnel = routes.http(&host, "/").map_err(|_| io::ErrorKind::NotFound)?;
         let stream = tunnel.open(nobody, nobody).map_err(io::Error::other)?;
         drop(tunnel);
         let (mut reader, mut writer) = tokio::io::split(stream);

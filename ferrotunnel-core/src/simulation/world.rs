@@ -118,6 +118,7 @@ impl World {
             token: None,
             principals: self.principals.clone(),
             domain: "localhost".to_owned(),
+            reserved_names: Vec::new(),
             only_tunnel_answers: false,
             http_port: Some(80),
             https_port: None,
@@ -304,7 +305,7 @@ impl World {
         self.ledger.check();
         let Some(routes) = self.network.with_server(ServerEngine::routes) else { return };
         for tenant in &mut self.tenants {
-            let Some(tunnel) = routes.http(&tenant.host()) else { continue };
+            let Ok(tunnel) = routes.http(&tenant.host(), "/") else { continue };
             tenant.history.see(&tunnel.servants());
         }
         for client in self.tenants.iter().flat_map(|tenant| &tenant.clients) {

@@ -64,6 +64,7 @@ impl Public {
             token: Some(token.clone()),
             principals: Vec::new(),
             domain: "localhost".into(),
+            reserved_names: Vec::new(),
             only_tunnel_answers: false,
             http_port: Some(80),
             https_port: None,
