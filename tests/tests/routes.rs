@@ -217,6 +217,7 @@ fn visitors_over_http2_are_told_apart_by_path_on_one_connection() {
 }
 
 #[test]
+#[allow(clippy::result_large_err, reason = "the callback's type is tungstenite's")]
 fn a_websocket_under_a_path_echoes() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
