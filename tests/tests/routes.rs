@@ -224,6 +224,7 @@ fn a_websocket_under_a_path_echoes() {
         let service = LocalService::each(move |socket| {
             let heard = heard.clone();
             async move {
+                #[expect(clippy::result_large_err, reason = "it is the library's")]
                 let callback = |request: &tokio_tungstenite::tungstenite::http::Request<()>,
                                 response| {
                     heard.try_send(request.uri().to_string()).unwrap();
