@@ -76,11 +76,11 @@ instructions:
 instructions-update:
     CARGO_INCREMENTAL=0 {{ cargo }} run --locked --profile instructions --quiet --package ferrotunnel-benches --bin instructions -- update
 
-# This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
 # The HTTP edge beside two haproxies: HTTP/1.1, HTTP/2 and HTTPS; wants a release build and a quiet machine.
 bench-edge *ARGS:
     tools/bench-edge {{ ARGS }}
 
+# This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
 bench-rivals *ARGS:
     tools/bench-rivals {{ ARGS }}
 

@@ -390,7 +390,7 @@ pub(crate) struct HttpArgs {
     #[arg(long, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
     /// A further public host name, in full, or *.shop.example for all with one label more; may be repeated
-    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',')]
+    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
     pub(crate) hosts: Vec<String>,
     /// The part of its hosts that the tunnel is for, like /api; the rest may be other tunnels' [default: /]
     #[arg(long, env = "FERROTUNNEL_PATH", value_name = "PATH", value_parser = value::url_path)]

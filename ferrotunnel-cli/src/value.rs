@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use ferrotunnel::plugin::LogFormat;
 use ferrotunnel::{
-    Balance, BasicUser, BearerToken, Cidr, CidrError, Connections, DEFAULT_TUNNEL_PORT,
+    Balance, BasicUser, BearerToken, Cidr, CidrError, Client, Connections, DEFAULT_TUNNEL_PORT,
     HealthCheck, HostHeader, PathPrefix, PathPrefixError, ProxyProtocol, ServerMode, Streams,
-    VisitorRate,
+    Tunnel, VisitorRate,
 };
 
 /// Where the server is: a host name or address, and a port. Resolved at every connection attempt, not here.
@@ -188,6 +188,19 @@ pub(crate) fn bearer(text: Secret) -> Result<BearerToken, String> {
 /// A name of any form, which the server judges.
 pub(crate) fn not_empty(text: &str) -> Result<String, String> {
     if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+/// A further host of a tunnel, as the library takes it, which judges whole clients only.
+pub(crate) fn public_host(text: &str) -> Result<String, String> {
+    let tunnel = Tunnel::http("").host(text).local_addr("1");
+    let client = Client::builder().server_addr("localhost:1").token("probe").tunnel(tunnel);
+    match client.build() {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => {
+            let why = error.to_string();
+            Err(why.strip_prefix("host: ").unwrap_or(&why).to_owned())
+        }
+    }
 }
 
 /// A path of the hosts of a tunnel; a slash at its end says nothing.

@@ -225,6 +225,7 @@ fn a_websocket_under_a_path_echoes() {
         let service = LocalService::each(move |socket| {
             let heard = heard.clone();
             async move {
+                #[expect(clippy::result_large_err, reason = "it is the library's")]
                 let callback = |request: &tokio_tungstenite::tungstenite::http::Request<()>,
                                 response| {
                     heard.try_send(request.uri().to_string()).unwrap();
@@ -272,5 +273,44 @@ fn settings_that_make_no_route_are_errors_of_the_builder() {
         }
         let error = Server::builder().token("s").reserved_names(["a.b"]).build().unwrap_err();
         assert!(error.to_string().contains("reserved_names: \"a.b\" is no name"), "{error}");
+    });
+}
+
+#[test]
+fn one_client_has_several_paths_of_a_host_and_a_password_for_one() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (web, admin) = (shows("web").await, shows("admin").await);
+        let hash = ferrotunnel::hash_password("open sesame").unwrap();
+        let open = Tunnel::http("app").local_addr(web.addr().to_string());
+        let closed = Tunnel::http("app").path("/admin").basic_auth("aladdin", hash);
+        let closed = closed.local_addr(admin.addr().to_string());
+        let client = bed.client().tunnel(open).tunnel(closed).build().unwrap();
+        soon("the tunnels", client.start()).await.unwrap();
+        ferrotunnel_tests::eventually("both tunnels", || bed.server.tunnels() == 2).await;
+        assert_eq!(seen(&bed, "app.localhost", "/x").await, "web GET /x");
+        assert_eq!(seen(&bed, "app.localhost", "/admin/x").await, "401 unauthorized");
+        for path in [
+            "//admin/x",
+            "/%61dmin/x",
+            "/x/../admin/x",
+            "/x/%2e%2e/admin/x",
+            "/admin;v=1/x",
+            "/x%2f..%2fadmin",
+            "/.//admin",
+        ] {
+            assert_eq!(seen(&bed, "app.localhost", path).await, "400 unclear-path", "{path}");
+        }
+    });
+}
+
+#[test]
+fn an_absolute_target_is_stripped_too() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let api = shows("api").await;
+        let (_api, _) = client(&bed, Tunnel::http("app").path("/api").strip_path(), &api).await;
+        let seen = seen(&bed, "app.localhost", "http://app.localhost/api/x?q").await;
+        assert_eq!(seen, "api GET /x?q");
     });
 }

@@ -169,6 +169,8 @@ fn an_http_tunnel_takes_several_hosts() {
     assert_eq!(http.hosts, ["a.example", "*.b.example"]);
     assert_eq!(http.path, Some("/api".parse().unwrap()));
     assert!(http.strip_path);
+    let wrong = complaint("http 3000 --server h --host a_b.example");
+    assert!(wrong.contains("\"a_b.example\" is no host name"), "{wrong}");
     assert!(complaint("http 3000 --server h --path api").contains("is no path like /api"));
     assert!(http.http2);
 }

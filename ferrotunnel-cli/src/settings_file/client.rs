@@ -95,7 +95,7 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let kind = section.required("kind", |section, key| section.text(key, kind));
     let local_addr = section.required("local-addr", |section, key| section.value(key, str::parse));
     let name = section.text("name", value::not_empty);
-    let hosts = section.texts("hosts", value::not_empty);
+    let hosts = section.texts("hosts", value::public_host);
     let stripped = section.has("strip-path").then(|| section.place("strip-path"));
     let path = section.text("path", value::url_path).unwrap_or_default();
     let strip_path = section.switch("strip-path").unwrap_or(false);

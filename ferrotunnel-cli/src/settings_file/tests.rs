@@ -631,6 +631,12 @@ fn tunnels_of_one_name_have_each_its_path() {
         &[r#"6:1: another tunnel has the name "a" with the path /api already"#],
     );
     assert_problems(
+        &http("hosts = ['bücher.example', '*.*.example']"),
+        &[
+            r#"5:28: bad value "*.*.example" for "hosts" in [[client.tunnels]]: "*.*.example" is no host name like shop.example, and no wildcard like *.shop.example"#,
+        ],
+    );
+    assert_problems(
         &http("strip-path = true"),
         &[r#"5:1: "strip-path" is of no use without "path""#],
     );
