@@ -142,7 +142,8 @@ pub struct Registration {
     pub server: String,
     /// What it carries.
     pub kind: TunnelKind,
-    /// The name in use, also when the server picked it; for `tcp` the port.
+    /// The name in use, also when the server picked it, and behind it the path if it has only one, like `app/api`;
+    /// for `tcp` the port.
     pub name: String,
     /// Where visitors reach it: `http://..` or `tcp://host:port`.
     pub public_url: String,

@@ -99,6 +99,11 @@ fn joined(
 /// Bytes of a value, by the protocol.
 pub const LONGEST_VALUE: usize = 1_024;
 
+/// What stands behind the name of a tunnel that has only a part of its hosts.
+pub(crate) fn path_behind(options: &[(String, String)]) -> &str {
+    value(options, PATH).filter(|path| *path != "/").unwrap_or_default()
+}
+
 /// Which path an HTTP tunnel is for, and whether it is taken off. Options that say what goes without saying are
 /// dropped, so that both ways to ask for a tunnel ask for the same one.
 ///

@@ -272,8 +272,7 @@ impl Registry {
             joined.into_iter().filter(|before| before.owner.lose(tunnel.uid, before.number)),
         );
         drop(maps);
-        let path = (!tunnel.path().is_whole()).then(|| tracing::field::display(tunnel.path()));
-        tracing::info!(session = %owner.session_id, tunnel = %tunnel.name(), path, kind = %tunnel.kind(), carrier = carrier.0, "registered");
+        tracing::info!(session = %owner.session_id, tunnel = %tunnel.label(), kind = %tunnel.kind(), carrier = carrier.0, "registered");
         for member in lost {
             member.owner.superseded(member.number, owner);
         }
@@ -476,7 +475,7 @@ impl Registry {
         let judged: Vec<(Arc<Tunnel>, Denied)> = judged.collect();
         let mut lost = Vec::new();
         for (tunnel, denied) in judged {
-            tracing::info!(tunnel = %tunnel.name(), kind = %tunnel.kind(), reason = %denied.1, "taken away");
+            tracing::info!(tunnel = %tunnel.label(), kind = %tunnel.kind(), reason = %denied.1, "taken away");
             for member in maps.evict(&tunnel) {
                 lost.push((member, denied.clone()));
             }

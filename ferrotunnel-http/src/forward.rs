@@ -237,7 +237,7 @@ impl Forwarder {
                 Err(Stop::Refused(refusal)) => {
                     if behind.is_some() {
                         // What is logged of the answer knows the proxy only.
-                        debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.name(), ?refusal, "kept out");
+                        debug!(visitor = %from, proxy = %visitor.address, tunnel = tunnel.label(), ?refusal, "kept out");
                     }
                     let tunnel = Some(Arc::clone(tunnel));
                     routed = Err((refusal, tunnel));
@@ -283,7 +283,7 @@ impl Forwarder {
         }
         let rules = access.gate().and_then(|gate| gate.rules.downcast_ref::<Rules>());
         let Some(rules) = rules else { return Ok(None) };
-        match rules.judge(headers, from, tunnel.name(), &self.checks) {
+        match rules.judge(headers, from, tunnel.label(), &self.checks) {
             Judgement::Pass => Ok(Some(rules)),
             Judgement::Refused(refusal) => Err(Stop::Refused(refusal)),
             Judgement::Checking(moment) => Err(Stop::Waiting(moment)),

@@ -130,7 +130,7 @@ impl Forwarder {
 }
 
 fn about(tunnel: &Tunnel) -> TunnelContext {
-    TunnelContext::new(tunnel.name(), tunnel.kind(), tunnel.session(), tunnel.principal_name())
+    TunnelContext::new(tunnel.label(), tunnel.kind(), tunnel.session(), tunnel.principal_name())
 }
 
 /// What a plugin answers.

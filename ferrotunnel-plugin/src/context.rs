@@ -40,7 +40,7 @@ pub enum AnsweredBy {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TunnelContext {
-    /// Its name; for `tcp` its port.
+    /// Its name, and behind it its path if it has only one, like `app/api`; for `tcp` its port.
     pub name: String,
     /// What it carries.
     pub kind: TunnelKind,

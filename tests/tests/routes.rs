@@ -4,7 +4,7 @@
 use ferrotunnel::{
     Client, ErrorKind, PrincipalConfig, Retry, Server, Tunnel, TunnelInfo, issue_token,
 };
-use ferrotunnel_tests::{LocalService, TestBed, over_both, raw, read_head, soon};
+use ferrotunnel_tests::{LocalService, TestBed, over_both, raw, read_head, ready, soon};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -55,7 +55,7 @@ fn two_clients_share_a_host_by_path() {
         assert_eq!(info.public_url, format!("http://{}/", bed.host("app")));
         let (_api_client, info) = client(&bed, Tunnel::http("app").path("/api"), &api).await;
         assert_eq!(info.public_url, format!("http://{}/api", bed.host("app")));
-        assert_eq!(info.name, "app");
+        assert_eq!(info.name, "app/api");
         for (path, expected) in [
             ("/", "web GET /"),
             ("/apix?/api", "web GET /apix?/api"),
@@ -290,6 +290,11 @@ fn one_client_has_several_paths_of_a_host_and_a_password_for_one() {
         ferrotunnel_tests::eventually("both tunnels", || bed.server.tunnels() == 2).await;
         assert_eq!(seen(&bed, "app.localhost", "/x").await, "web GET /x");
         assert_eq!(seen(&bed, "app.localhost", "/admin/x").await, "401 unauthorized");
+        let answer = bed.get("app", "/admin").await;
+        assert_eq!(
+            answer.headers["www-authenticate"],
+            "Basic realm=\"app/admin\", charset=\"UTF-8\""
+        );
         for path in [
             "//admin/x",
             "/%61dmin/x",
@@ -312,5 +317,25 @@ fn an_absolute_target_is_stripped_too() {
         let (_api, _) = client(&bed, Tunnel::http("app").path("/api").strip_path(), &api).await;
         let seen = seen(&bed, "app.localhost", "http://app.localhost/api/x?q").await;
         assert_eq!(seen, "api GET /x?q");
+    });
+}
+
+#[test]
+fn a_picked_name_with_a_path_is_the_same_after_an_outage() {
+    over_both(async |carrier| {
+        let bed = TestBed::alone(carrier).await;
+        let (tunnel_addr, http_addr) = (bed.server.tunnel_addr(), bed.http_addr());
+        let api = shows("api").await;
+        let tunnel = Tunnel::http("").path("/api").local_addr(api.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        let mut events = client.events();
+        let info = soon("the tunnel", client.start()).await.unwrap();
+        let (name, path) = info.name.split_once('/').unwrap();
+        assert_eq!((path, ready(&mut events).await.name), ("api", info.name.clone()));
+        soon("the shutdown", bed.server.shutdown()).await.unwrap();
+        let bed = TestBed::again(carrier, tunnel_addr, http_addr).await;
+        let again = ready(&mut events).await;
+        assert_eq!((&again.name, &again.public_url), (&info.name, &info.public_url));
+        assert_eq!(seen(&bed, &format!("{name}.localhost"), "/api").await, "api GET /api");
     });
 }

@@ -286,8 +286,10 @@ impl Connector {
             }
             TunnelKind::Http | TunnelKind::Tls => {
                 let authority = address.split_once("://").map_or(address, |(_, rest)| rest);
+                let (authority, path) =
+                    authority.split_at(authority.find('/').unwrap_or(authority.len()));
                 let name = authority.split('.').next().unwrap_or_default();
-                (name.to_owned(), address.to_owned())
+                (format!("{name}{}", path.trim_end_matches('/')), address.to_owned())
             }
         };
         Registration { session_id, server: server.to_owned(), kind: spec.kind, name, public_url }

@@ -23,7 +23,7 @@ use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
-use crate::options::{CarrierNumber, join, prefer, tell_health};
+use crate::options::{CarrierNumber, join, path_behind, prefer, tell_health};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -272,6 +272,7 @@ impl State {
             ("", port) => port.to_string(),
             (name, _) => name.to_owned(),
         };
+        let name = format!("{name}{}", path_behind(&spec.options));
         let (kind, visitor) = (spec.kind, open.visitor);
         let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
         Some(hooks.opened(stream))
@@ -526,7 +527,9 @@ impl State {
         let is_new = !wanted.is_held_at(server);
         wanted.standing.insert(carrier, Standing::Held);
         if is_left_open(&wanted.spec) {
-            wanted.picked.insert(server, registration.name.clone());
+            // Without the path, which is the client's own to say.
+            let picked = registration.name.split('/').next().unwrap_or_default();
+            wanted.picked.insert(server, picked.to_owned());
         }
         wanted.told.remove(&server);
         wanted.ask(number, sessions);
@@ -709,11 +712,12 @@ fn label(wanted: &Wanted, server: ServerIndex) -> String {
     named(as_known(wanted, server))
 }
 
-fn named(Register { kind, name, port, .. }: Register) -> String {
+fn named(Register { kind, name, port, options, .. }: Register) -> String {
+    let path = path_behind(&options);
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),
-        (false, _) => name,
+        (false, _) => format!("{name}{path}"),
     }
 }
 

@@ -46,6 +46,7 @@ pub struct Tunnel {
     pub(super) uid: TunnelUid,
     kind: TunnelKind,
     name: String,
+    label: String,
     stand: Stand,
     options: TunnelOptions,
     /// `None`: everybody may visit it.
@@ -155,6 +156,10 @@ impl Tunnel {
         Self {
             uid,
             kind: wanted.kind,
+            label: match stand.path.is_whole() {
+                true => wanted.name.clone(),
+                false => format!("{}{}", wanted.name, stand.path),
+            },
             name: wanted.name,
             stand,
             access: rules.access,
@@ -178,6 +183,11 @@ impl Tunnel {
     /// The name it was registered under; for `tcp` its port.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The same with its path, if it has one: for whoever has to tell the tunnels of one host apart.
+    pub fn label(&self) -> &str {
+        &self.label
     }
 
     /// What it carries.
@@ -236,7 +246,7 @@ impl Tunnel {
     ) -> Result<(Stream, Option<Handle>), OpenError> {
         let Some(place) = self.places.take() else {
             self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(tunnel = %self.name, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
+            tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
         let (stream, home) = open()?;
@@ -247,7 +257,7 @@ impl Tunnel {
     fn seen(&self, place: Seat, visitor: SocketAddr) -> Seat {
         let Some(hooks) = &self.places.hooks else { return place };
         place.keeping(hooks.opened(OpenedStream {
-            tunnel: &self.name,
+            tunnel: &self.label,
             kind: self.kind,
             session: self.session(),
             principal: self.principal.name(),
