@@ -366,6 +366,10 @@ impl Registry {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
         check_limit(&member.owner, replaced.iter().filter(freed).count())?;
+        if !path.is_whole() && hosts.iter().any(|host| maps.hosts.is_full(host, &path)) {
+            let reason = format!("a host may be shared by {} paths", hosts::MOST_PATHS);
+            return Err((RefusalCode::LimitExceeded, reason));
+        }
         let stand = Stand { hosts: hosts.clone(), path, strips_path };
         let tunnel = self.tunnel(member, wanted, stand, rules);
         for host in &hosts {

@@ -148,6 +148,7 @@ impl Edits {
     }
 
     fn apply(&self, headers: &mut HeaderMap) {
+        self.drop_lookalikes(headers);
         for name in &self.remove {
             headers.remove(name);
         }
@@ -160,12 +161,34 @@ impl Edits {
     }
 }
 
+impl Edits {
+    /// CGI and what came after it show `-` and `_` alike to the application: whoever takes a header out, or says
+    /// what it is, means that one too.
+    fn drop_lookalikes(&self, headers: &mut HeaderMap) {
+        let is_meant = |name: &HeaderName| {
+            let mut ours = self.remove.iter().chain(self.set.iter().map(|(name, _)| name));
+            ours.any(|ours| name != ours && look_alike(name.as_str(), ours.as_str()))
+        };
+        let lookalikes: Vec<HeaderName> =
+            headers.keys().filter(|name| is_meant(name)).cloned().collect();
+        for name in lookalikes {
+            headers.remove(name);
+        }
+    }
+}
+
 /// The rules that a client asks for with these options.
 ///
 /// # Errors
 /// What is wrong with them.
 pub fn make_header_rules(options: &[(String, String)]) -> Result<IngressRules, String> {
     HeaderRules::of_options(options).map(|rules| Arc::new(rules) as IngressRules)
+}
+
+fn look_alike(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len()
+        && one.bytes().zip(other.bytes()).all(|(one, other)| plain(one) == plain(other))
 }
 
 fn line((name, value): &(HeaderName, HeaderValue)) -> String {
@@ -199,6 +222,22 @@ mod tests {
 
     fn shown(headers: &HeaderMap) -> Vec<(&str, &str)> {
         headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect()
+    }
+
+    #[test]
+    fn what_an_application_would_take_for_the_same_header_goes_too() {
+        let (remove, set) = (HeaderRule::remove("x-remote-user"), HeaderRule::set("x-auth", "1"));
+        let rules = rules(&[remove, set, HeaderRule::add("x-more", "1")], &[]);
+        let mut headers = HeaderMap::new();
+        for name in ["x_remote_user", "x-remote_user", "x_auth", "x_more", "x_other"] {
+            headers.insert(name, HeaderValue::from_static("forged"));
+        }
+        rules.change_request(&mut headers);
+        let mut left = shown(&headers);
+        left.sort_unstable();
+        let expected =
+            [("x-auth", "1"), ("x-more", "1"), ("x_more", "forged"), ("x_other", "forged")];
+        assert_eq!(left, expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ferrotunnel_core::client::Event;
 use ferrotunnel_core::{
-    Decision, NewSession, OpenedStream, Register, Registered, ServerHooks, StreamHooks,
+    Decision, NewSession, OpenedStream, PATH, Register, Registered, ServerHooks, StreamHooks,
 };
 use ferrotunnel_plugin::{
     Chain, Plugin, RegistrationAnswer, RegistrationContext, SessionContext, StreamContext,
@@ -93,7 +93,10 @@ impl ServerHooks for Hooks {
 
 fn asked(session: &NewSession, wanted: &Register) -> RegistrationContext {
     let (id, kind) = (Some(session.session_id), Some(wanted.kind));
-    let context = RegistrationContext::new(id, &session.principal, kind, &wanted.name);
+    // As its requests and streams will name it.
+    let path = wanted.options.iter().find(|(key, path)| key == PATH && path != "/");
+    let name = format!("{}{}", wanted.name, path.map_or("", |(_, path)| path));
+    let context = RegistrationContext::new(id, &session.principal, kind, &name);
     context.at(wanted.hosts.clone(), wanted.port)
 }
 

@@ -73,6 +73,12 @@ impl Hosts {
         self.site(host).into_iter().flat_map(Site::all)
     }
 
+    /// Whether there is no room for one more path of it.
+    pub(super) fn is_full(&self, host: &str, path: &PathPrefix) -> bool {
+        let parts = self.site(host).map_or(&[][..], |site| &site.parts);
+        parts.len() >= MOST_PATHS && parts.iter().all(|tunnel| tunnel.path() != path)
+    }
+
     /// Whether that tunnel stands under it.
     pub(super) fn has_tunnel(&self, host: &str, uid: TunnelUid) -> bool {
         self.all_at(host).any(|tunnel| tunnel.uid == uid)
@@ -109,6 +115,9 @@ impl Hosts {
         }
     }
 }
+
+/// Tunnels with a path under one host: each request of the host looks through them.
+pub(super) const MOST_PATHS: usize = 256;
 
 impl Site {
     fn find(&self, path: &str) -> Result<&Arc<Tunnel>, NoRoute> {

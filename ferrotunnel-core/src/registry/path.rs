@@ -42,6 +42,10 @@ impl PathPrefix {
     pub fn strip<'a>(&self, path_and_query: &'a str) -> Option<Cow<'a, str>> {
         let rest = path_and_query.strip_prefix(&*self.0)?;
         match rest.as_bytes().first() {
+            // Two slashes at the front would be read as a host by whoever resolves it.
+            Some(b'/') if rest.starts_with("//") => {
+                Some(Cow::Owned(format!("/{}", rest.trim_start_matches('/'))))
+            }
             Some(b'/') => Some(Cow::Borrowed(rest)),
             None | Some(b'?') => Some(Cow::Owned(format!("/{rest}"))),
             Some(_) => None,

@@ -117,6 +117,9 @@ fn pair(line: &str) -> Result<(&str, &str), String> {
 
 /// Why no rule may concern a header, if none may.
 fn taboo(name: &HeaderName, dir: Dir) -> Option<&'static str> {
+    // Applications may take one spelling for the other, and so does what applies the rules.
+    let plain = HeaderName::try_from(name.as_str().replace('_', "-"));
+    let name = plain.as_ref().unwrap_or(name);
     if *name == HOST {
         return Some("what the local service sees as its host is a setting of its own");
     }
@@ -143,6 +146,15 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_underscore_is_no_way_round_what_no_rule_may_touch() {
+        for name in ["content_length", "transfer_encoding", "sec_websocket_key", "x_request_id"] {
+            for dir in [Dir::Request, Dir::Response] {
+                assert!(!refused(HeaderRule::remove(name), dir).is_empty(), "{name}");
+            }
+        }
+    }
 
     fn refused(rule: HeaderRule, dir: Dir) -> String {
         rule.fit_for(dir).unwrap_err()

@@ -202,11 +202,14 @@ fn a_group_shares_a_route() {
 fn a_wildcard_needs_a_permission_that_covers_it_whole() {
     let registry = registry();
     let by_default = principal(1, "by-default", None);
-    for host in ["*.localhost", "*.example"] {
+    // What is below a name shares its cookies.
+    for host in ["*.localhost", "*.example", "*.app.localhost", "evil.app.localhost"] {
         let (code, _) = denied(&registry, &by_default, http("", &[host]));
         assert_eq!(code, RefusalCode::NotAllowed, "{host}");
     }
-    register(&registry, &by_default, 0, http("", &["*.app.localhost"]));
+    let of_app = principal(4, "of-app", Some(&["app", "*.app.localhost"]));
+    register(&registry, &of_app, 0, http("app", &["*.app.localhost", "a.b.app.localhost"]));
+    of_app.owner.leave();
     let below = principal(2, "below", Some(&["*", "*.b.example", "c.example"]));
     for host in ["*.example", "*.c.example", "*.xb.example", "*.localhost"] {
         let (code, _) = denied(&registry, &below, http("", &[host]));
@@ -274,4 +277,24 @@ fn the_only_tunnel_answers_for_its_path_only() {
     assert_eq!(named(&registry, "127.0.0.1", "/x"), Err(NoRoute::Unknown));
     assert_eq!(named(&registry, "127.0.0.1", "/api/../x"), Err(NoRoute::UnclearPath));
     assert_eq!(named(&registry, "other.localhost", "/api"), Err(NoRoute::Unknown));
+}
+
+#[test]
+fn a_host_has_so_many_paths_and_no_more() {
+    let registry = registry();
+    let mut guests = Vec::new();
+    for number in 0..hosts::MOST_PATHS {
+        if number % 10 == 0 {
+            guests.push(Guest::new(number as u64));
+        }
+        let guest = guests.last().unwrap();
+        register(&registry, guest, number as u32, part("app", &[], &format!("/p{number}")));
+    }
+    let late = Guest::new(10_000);
+    let (code, reason) = denied(&registry, &late, part("app", &[], "/more"));
+    assert_eq!(code, RefusalCode::LimitExceeded);
+    assert!(reason.contains("256"), "{reason}");
+    // One that is taken over is no more, and the whole is none of them.
+    register(&registry, &late, 1, part("app", &[], "/p7"));
+    register(&registry, &late, 2, http("app", &[]));
 }
