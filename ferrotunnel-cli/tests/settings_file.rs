@@ -328,7 +328,7 @@ fn check_says_what_a_file_would_run() {
             "servers": ["h:7835"],
             "tunnels": [
                 { "kind": "tcp", "remote_port": 2222, "local_addr": "127.0.0.1:22" },
-                { "kind": "http", "name": "app", "hosts": [], "local_addr": "127.0.0.1:80" },
+                { "kind": "http", "name": "app", "hosts": [], "path": "/", "local_addr": "127.0.0.1:80" },
             ],
         },
         "principals": [],
