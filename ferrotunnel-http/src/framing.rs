@@ -125,6 +125,15 @@ impl Framing {
         self.at == At::Undecided
     }
 
+    /// Whether more of a message has to come that has begun.
+    pub(crate) fn is_within_message(&self) -> bool {
+        match self.at {
+            At::RequestLine => !self.line.is_empty(),
+            At::Undecided | At::Beyond => false,
+            _ => true,
+        }
+    }
+
     /// What was agreed on for the bytes behind a request for an upgrade.
     pub(crate) fn decide(&mut self, switched: bool) {
         if self.at == At::Undecided {

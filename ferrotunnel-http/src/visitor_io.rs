@@ -7,11 +7,15 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use ferrotunnel_core::splice::Socket;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Sleep, sleep},
+};
 use tracing::debug;
 
 use crate::{
@@ -37,6 +41,8 @@ struct Http1 {
     cut: bool,
     /// hyper has flushed all it had to say: what it says next is the beginning of something.
     is_flushed: bool,
+    /// While what it goes on sending is thrown away at the end.
+    linger: Option<Linger>,
     /// Answers that had begun when the last one began to be written.
     begun: usize,
     /// hyper waits for bytes, and so sees by itself when there are no more.
@@ -78,6 +84,7 @@ impl<T: Socket> VisitorIo<T> {
             cut: true,
             is_flushed: true,
             begun: 0,
+            linger: None,
             reads: false,
             side: Side::Open,
             leaving: None,
@@ -356,18 +363,62 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.io).poll_shutdown(cx))?;
-        if let Some(http1) = &mut self.http1 {
-            http1.cut = false;
+        let this = &mut *self;
+        let is_shut = this.http1.as_ref().is_some_and(|http1| !http1.cut);
+        if !is_shut {
+            ready!(Pin::new(&mut this.io).poll_shutdown(cx))?;
         }
+        let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
+        http1.cut = false;
+        if http1.refused.is_none() && !http1.framing.is_within_message() {
+            return Poll::Ready(Ok(()));
+        }
+        // What the visitor is still sending would be answered with RST, and that may destroy the answer on its way.
+        let linger = http1.linger.get_or_insert_with(Linger::new);
+        ready!(linger.poll(&mut this.io, cx));
         Poll::Ready(Ok(()))
     }
 }
+
+/// Reads and throws away for a while: until the visitor has ended, too.
+struct Linger {
+    /// Boxed: few need it.
+    over: Pin<Box<Sleep>>,
+    left: usize,
+}
+
+impl Linger {
+    fn new() -> Self {
+        Self { over: Box::pin(sleep(LINGER)), left: MOST_THROWN_AWAY }
+    }
+
+    fn poll<T: AsyncRead + Unpin>(&mut self, io: &mut T, cx: &mut Context<'_>) -> Poll<()> {
+        let mut thrown_away = [0; 4 << 10];
+        while self.left > 0 {
+            let mut buf = ReadBuf::new(&mut thrown_away);
+            match Pin::new(&mut *io).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    self.left = self.left.saturating_sub(buf.filled().len());
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => return self.over.as_mut().poll(cx),
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// For an answer to arrive, and be read by somebody who writes first.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What a visitor has on its way who has not heard yet that it need not go on.
+const MOST_THROWN_AWAY: usize = 4 << 20;
 
 /// Bytes of a next request that are taken while there is no answer to this one: hardly more than is needed to see
 /// that they are there.
 const READ_AHEAD: usize = 256;
 
 /// No head, no size of a chunk and no value of a header has this in it; where hyper takes it for part of something,
-/// the end of the connection comes next.
-const SPOILER: &[u8] = b"\0";
+/// the end of the connection comes next. The end of a head makes hyper look at it: of a head that comes in pieces it
+/// looks at the first one, and then at the whole.
+const SPOILER: &[u8] = b"\0\r\n\r\n";
