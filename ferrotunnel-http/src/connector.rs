@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, OnceLock},
-    task::{Context, Poll},
+    task::{Context, Poll, Waker},
 };
 
 use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
@@ -100,11 +100,22 @@ pub(crate) struct TunnelIo {
     stream: TokioIo<Stream>,
     /// Where the reason is left when the stream breaks, for those who cannot see the error.
     broke: Broke,
+    has_written: bool,
+    /// Who is to hear that the stream has broken once something was written.
+    held_back: Option<Waker>,
 }
 
 impl TunnelIo {
     pub(crate) fn new(stream: Stream, broke: Broke) -> Self {
-        Self { stream: TokioIo::new(stream), broke }
+        Self { stream: TokioIo::new(stream), broke, has_written: false, held_back: None }
+    }
+
+    /// The first request is on its way.
+    fn begins(&mut self) {
+        self.has_written = true;
+        if let Some(waker) = self.held_back.take() {
+            waker.wake();
+        }
     }
 
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -145,7 +156,15 @@ impl Read for TunnelIo {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let result = Pin::new(&mut self.stream).poll_read(cx, buf);
-        self.note(result)
+        let result = self.note(result);
+        if matches!(result, Poll::Ready(Err(_))) && !self.has_written {
+            // hyper ends a connection at once that breaks without a request, and the request that is just being
+            // handed to it may then be answered by nobody: its channel can lose what comes while it closes. So
+            // the request comes first. Where there is none to come, the connection ends by itself.
+            self.held_back = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+        result
     }
 }
 
@@ -155,6 +174,7 @@ impl Write for TunnelIo {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.begins();
         let result = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(result, buf.len())
     }
@@ -164,6 +184,7 @@ impl Write for TunnelIo {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.begins();
         let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.note_write(result, bufs.iter().map(|buf| buf.len()).sum())
     }
