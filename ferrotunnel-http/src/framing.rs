@@ -134,6 +134,11 @@ impl Framing {
         }
     }
 
+    /// Whether the head of a request is being read.
+    pub(crate) fn is_in_head(&self) -> bool {
+        matches!(self.at, At::RequestLine | At::Header)
+    }
+
     /// What was agreed on for the bytes behind a request for an upgrade.
     pub(crate) fn decide(&mut self, switched: bool) {
         if self.at == At::Undecided {

@@ -203,7 +203,7 @@ impl Http1 {
             Err(stopped) => {
                 debug!(visitor = %self.visitor.address, why = %stopped.why, "a request was refused");
                 self.refused = Some(stopped.why);
-                self.spoiler = SPOILER;
+                self.spoiler = if self.framing.is_in_head() { HEAD_SPOILER } else { SPOILER };
                 stopped.good
             }
         }
@@ -419,6 +419,9 @@ const MOST_THROWN_AWAY: usize = 4 << 20;
 const READ_AHEAD: usize = 256;
 
 /// No head, no size of a chunk and no value of a header has this in it; where hyper takes it for part of something,
-/// the end of the connection comes next. The end of a head makes hyper look at it: of a head that comes in pieces it
-/// looks at the first one, and then at the whole.
-const SPOILER: &[u8] = b"\0\r\n\r\n";
+/// the end of the connection comes next.
+const SPOILER: &[u8] = b"\0";
+
+/// The end of a head makes hyper look at it: of a head that comes in pieces it looks at the first one, and then at the
+/// whole.
+const HEAD_SPOILER: &[u8] = b"\0\r\n\r\n";
