@@ -10,6 +10,7 @@ use http::{
 };
 
 use crate::{
+    headers::look_alike,
     host::Asked,
     visitor::{Admission, Visitor},
 };
@@ -162,11 +163,9 @@ pub(crate) fn is_claim(name: &HeaderName) -> bool {
     // Names are lower case in a HeaderMap; nearly all are sorted out by these two compares.
     match name.first() {
         Some(b'x') => {
-            let same = |a: &u8, b: &u8| a == b || (*a == b'_' && *b == b'-');
-            let starts_with = |what: &[u8]| {
-                name.len() >= what.len() && name.iter().zip(what).all(|(a, b)| same(a, b))
-            };
-            starts_with(b"x-forwarded-") || (name.len() == 9 && starts_with(b"x-real-ip"))
+            let prefix = b"x-forwarded-";
+            name.get(..prefix.len()).is_some_and(|start| look_alike(start, prefix))
+                || look_alike(name, b"x-real-ip")
         }
         Some(b'f') => name == b"forwarded",
         _ => false,

@@ -8,7 +8,7 @@
 
 use std::mem;
 
-use crate::config::MAX_BUFFERED;
+use crate::{config::MAX_BUFFERED, headers::look_alike};
 
 /// Follows the bytes of one connection over HTTP/1.
 #[derive(Debug, Default)]
@@ -277,11 +277,7 @@ fn header(line: &[u8]) -> Result<(&[u8], &[u8]), Unclear> {
 }
 
 fn is_about_body(name: &[u8]) -> bool {
-    let is = |other: &[u8]| {
-        let same = |(a, b): (&u8, &u8)| a.to_ascii_lowercase() == *b || (*a == b'_' && *b == b'-');
-        name.len() == other.len() && name.iter().zip(other).all(same)
-    };
-    is(b"content-length") || is(b"transfer-encoding")
+    look_alike(name, b"content-length") || look_alike(name, b"transfer-encoding")
 }
 
 fn decimal(digits: &[u8]) -> Option<u64> {

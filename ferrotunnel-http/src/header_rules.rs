@@ -13,7 +13,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::rule::HeaderRule;
 use self::rule::What;
-use crate::{headers::join_cookies, host::Asked};
+use crate::{
+    headers::{join_cookies, look_alike},
+    host::Asked,
+};
 
 /// What a client asks for: the host that its local service sees, and what becomes of headers on either way.
 #[derive(Clone, Default)]
@@ -167,7 +170,9 @@ impl Edits {
     fn drop_lookalikes(&self, headers: &mut HeaderMap) {
         let is_meant = |name: &HeaderName| {
             let mut ours = self.remove.iter().chain(self.set.iter().map(|(name, _)| name));
-            ours.any(|ours| name != ours && look_alike(name.as_str(), ours.as_str()))
+            ours.any(|ours| {
+                name != ours && look_alike(name.as_str().as_bytes(), ours.as_str().as_bytes())
+            })
         };
         let lookalikes: Vec<HeaderName> =
             headers.keys().filter(|name| is_meant(name)).cloned().collect();
@@ -183,12 +188,6 @@ impl Edits {
 /// What is wrong with them.
 pub fn make_header_rules(options: &[(String, String)]) -> Result<IngressRules, String> {
     HeaderRules::of_options(options).map(|rules| Arc::new(rules) as IngressRules)
-}
-
-fn look_alike(one: &str, other: &str) -> bool {
-    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    one.len() == other.len()
-        && one.bytes().zip(other.bytes()).all(|(one, other)| plain(one) == plain(other))
 }
 
 fn line((name, value): &(HeaderName, HeaderValue)) -> String {

@@ -78,6 +78,13 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
         .map(str::trim)
 }
 
+/// Whether two names of headers are one to an application: CGI and WSGI show `-` and `_` alike, and case does not
+/// count.
+pub(crate) fn look_alike(one: &[u8], other: &[u8]) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    one.len() == other.len() && one.iter().zip(other).all(|(a, b)| plain(*a) == plain(*b))
+}
+
 /// CGI and what came after it show `-` and `_` alike to the application. Over HTTP/1.1 a message that has them is
 /// refused.
 const LOOKALIKES: [HeaderName; 2] =
