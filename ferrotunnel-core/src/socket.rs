@@ -105,11 +105,16 @@ pub(crate) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> 
     TcpListener::from_std(listener)
 }
 
-/// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again.
+/// Binds a listener. `SO_REUSEADDR` lets a server that was just stopped have its port again; who lets the system pick
+/// one gets it afterwards: Linux looks for those who want it among half of the ports only, which takes milliseconds
+/// once some thousand of them are in use.
 pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    let named = addr.port() != 0;
     #[cfg(unix)]
-    socket.set_reuse_address(true)?;
+    if named {
+        socket.set_reuse_address(true)?;
+    }
     socket.set_nonblocking(true)?;
     if addr == SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED), addr.port()) {
         // `[::]` takes IPv4 visitors too, whatever the system's default.
@@ -118,6 +123,10 @@ pub(crate) fn listen(addr: SocketAddr) -> io::Result<TcpListener> {
     // What it accepts inherits this: a visitor who vanished is noticed though nobody writes to it.
     let _ = socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER));
     socket.bind(&addr.into())?;
+    #[cfg(unix)]
+    if !named {
+        socket.set_reuse_address(true)?;
+    }
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
@@ -155,3 +164,24 @@ const KEEPALIVE_TIMES: u32 = 3;
 
 /// Connections the kernel holds for us between two accepts; it cuts this to its own limit.
 const BACKLOG: i32 = 4_096;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Who had a port picked comes back to the very same one, though the kernel remembers visitors of it.
+    #[tokio::test]
+    async fn a_port_that_was_picked_can_be_had_again_at_once() {
+        let listener = listen((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut visitor = TcpStream::connect(addr).await.unwrap();
+        // The end that closes first is the one that is remembered.
+        drop(listener.accept().await.unwrap());
+        assert_eq!(visitor.read(&mut [0]).await.unwrap(), 0);
+        drop((visitor, listener));
+        assert_eq!(listen(addr).unwrap().local_addr().unwrap(), addr);
+    }
+}

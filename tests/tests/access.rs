@@ -465,6 +465,19 @@ async fn announced(to: SocketAddr, version: ProxyProtocol, visitor: [u8; 4]) -> 
     socket
 }
 
+/// The same, once that visitor is inside: the place of its predecessor may be free a moment after that one has left.
+async fn let_in(to: SocketAddr, version: ProxyProtocol, visitor: [u8; 4]) -> TcpStream {
+    soon("a place", async {
+        loop {
+            let mut socket = announced(to, version, visitor).await;
+            if socket.write_all(b"x").await.is_ok() && socket.read_u8().await.is_ok() {
+                return socket;
+            }
+        }
+    })
+    .await
+}
+
 const BOTH: [ProxyProtocol; 2] = [ProxyProtocol::V1, ProxyProtocol::V2];
 
 #[test]
@@ -510,12 +523,9 @@ fn whom_a_header_of_the_proxy_protocol_names_is_the_visitor_over_tcp() {
             let (_client, url) = client(&bed, tunnel.deny("192.0.2.9")).await;
             let public = public_addr(&url);
             for version in BOTH {
-                let mut inside = announced(public, version, [192, 0, 2, 7]).await;
-                inside.write_all(b"x").await.unwrap();
-                assert_eq!(soon("an echo", inside.read_u8()).await.unwrap(), b'x');
+                let inside = let_in(public, version, [192, 0, 2, 7]).await;
                 // By rules and limits they are who they are.
-                let other = announced(public, version, [192, 0, 2, 8]).await;
-                assert!(is_echoed(Ok(other)).await);
+                drop(let_in(public, version, [192, 0, 2, 8]).await);
                 for turned_away in [[192, 0, 2, 7], [192, 0, 2, 9]] {
                     let socket = announced(public, version, turned_away).await;
                     assert!(!is_echoed(Ok(socket)).await, "{turned_away:?}");

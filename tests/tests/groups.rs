@@ -21,7 +21,9 @@ use tokio::net::TcpStream;
 async fn named(name: &'static str) -> LocalService {
     LocalService::each(move |mut socket| async move {
         ferrotunnel_tests::read_head(&mut socket).await;
-        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{name}", name.len());
+        // Said, because a request over a connection that has just closed is another member's.
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n", name.len());
+        let answer = format!("{head}connection: close\r\n\r\n{name}");
         let _ = socket.write_all(answer.as_bytes()).await;
         let _ = socket.shutdown().await;
     })

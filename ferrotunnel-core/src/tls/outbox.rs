@@ -44,6 +44,8 @@ impl Outbox {
         if self.is_empty() {
             self.buffer = vec![0; needed];
         } else {
+            // Not twice as much as there was, which is what a `Vec` takes by itself.
+            self.buffer.reserve_exact(needed - self.buffer.len());
             self.buffer.resize(needed, 0);
         }
     }
@@ -66,5 +68,31 @@ impl Outbox {
         if self.is_empty() {
             *self = Self::default();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A little that waits to leave with the next write must not double what that one takes.
+    #[test]
+    fn what_joins_a_write_costs_only_itself() {
+        let mut outbox = Outbox::new(vec![1; 1_000]);
+        outbox.fill(128 << 10).fill(2);
+        assert_eq!(outbox.unsent().len(), 1_000 + (128 << 10));
+        assert_eq!((outbox.unsent().first(), outbox.unsent().last()), (Some(&1), Some(&2)));
+        assert!(outbox.held() < 130 << 10, "{}", outbox.held());
+    }
+
+    /// Also where most of the buffer was sent before.
+    #[test]
+    fn what_was_left_of_a_write_costs_the_next_one_only_itself() {
+        let mut outbox = Outbox::default();
+        outbox.fill(128 << 10).fill(1);
+        outbox.advance((128 << 10) - 1_000);
+        outbox.fill(128 << 10).fill(2);
+        assert_eq!(outbox.unsent().len(), 1_000 + (128 << 10));
+        assert!(outbox.held() < 130 << 10, "{}", outbox.held());
     }
 }
