@@ -13,20 +13,62 @@ use http::{
 /// that belong to it even when it does not list them. `TE: trailers` stays, in that one form:
 /// gRPC services insist on it.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // One look at the names that are there costs less than asking for each that could be.
+    let present = OneHop::of(headers);
+    if present.is_empty() {
+        return;
+    }
     // The length of a chunked body is what its chunks say, whatever else does (RFC 9112, section 6.3):
     // told on, it would cut the body, and that would look whole.
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if present.has(&TRANSFER_ENCODING) {
         headers.remove(CONTENT_LENGTH);
     }
-    for name in listed_by_connection(headers) {
-        headers.remove(name);
+    if present.has(&CONNECTION) {
+        for name in listed_by_connection(headers) {
+            headers.remove(name);
+        }
     }
-    let wants_trailers = has_token(headers, &TE, "trailers");
-    for name in HOP_BY_HOP.iter().chain(&LOOKALIKES) {
+    let wants_trailers = present.has(&TE) && has_token(headers, &TE, "trailers");
+    for name in present.names() {
         headers.remove(name);
     }
     if wants_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// Which of [`HOP_BY_HOP`] and [`LOOKALIKES`] are there: bit by bit, in their order.
+struct OneHop(u16);
+
+impl OneHop {
+    fn of(headers: &HeaderMap) -> Self {
+        let bits = headers.keys().map(|name| Self::bit(name)).fold(0, |all, bit| all | bit);
+        Self(bits)
+    }
+
+    /// The bit of a name, or none.
+    fn bit(name: &HeaderName) -> u16 {
+        Self::all().position(|one| one == name).map_or(0, |index| 1 << index)
+    }
+
+    fn all() -> impl Iterator<Item = &'static HeaderName> {
+        HOP_BY_HOP.iter().chain(&LOOKALIKES)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0 == 0
+    }
+
+    fn has(&self, name: &HeaderName) -> bool {
+        self.0 & Self::bit(name) != 0
+    }
+
+    fn names(&self) -> impl Iterator<Item = &'static HeaderName> {
+        let present = self.0;
+        Self::all()
+            .enumerate()
+            .filter(move |(index, _)| present & 1 << index != 0)
+            .map(|(_, name)| name)
     }
 }
 
@@ -87,10 +129,10 @@ pub(crate) fn look_alike(one: &[u8], other: &[u8]) -> bool {
 
 /// CGI and what came after it show `-` and `_` alike to the application. Over HTTP/1.1 a message that has them is
 /// refused.
-const LOOKALIKES: [HeaderName; 2] =
+static LOOKALIKES: [HeaderName; 2] =
     [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
 
-pub(crate) const HOP_BY_HOP: [HeaderName; 8] = [
+pub(crate) static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
