@@ -14,7 +14,7 @@ use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::{self, Output};
-use crate::settings::{changes, error_pages, limits, token};
+use crate::settings::{Places, ServerSettings, changes, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::signals::HangUps;
 use crate::value::Secret;
@@ -27,6 +27,8 @@ pub(crate) struct Reload {
     /// What the server was started with.
     running: ServerArgs,
     token: Option<Secret>,
+    /// Where it listens on sockets of its own.
+    places: Places,
     hang_ups: HangUps,
     /// Where others than signals ask, if there is such a place.
     control: Option<Control>,
@@ -50,6 +52,7 @@ impl Reload {
             given,
             running: ServerArgs::default(),
             token: None,
+            places: Places::default(),
             hang_ups: HangUps::listen()?,
             control: None,
             askers: Vec::new(),
@@ -61,8 +64,8 @@ impl Reload {
     }
 
     /// What the server runs with from now on.
-    pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>) {
-        (self.running, self.token) = (running, token);
+    pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>, places: Places) {
+        (self.running, self.token, self.places) = (running, token, places);
     }
 
     /// From now on it can be asked for there, too.
@@ -119,14 +122,7 @@ impl Reload {
         if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
             output::warning(format_args!("{error}; the limits of before stay in force"));
         }
-        match said.error_pages {
-            Ok(pages) => server.set_error_pages(pages),
-            Err(failure) => {
-                for message in failure.messages() {
-                    output::warning(format_args!("{message}; the pages of before stay in use"));
-                }
-            }
-        }
+        server.set_error_pages(said.error_pages);
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
         }
@@ -158,7 +154,8 @@ impl Reload {
 
     async fn read(&self) -> Result<Said, Failure> {
         let (path, given) = (self.path.clone(), self.given.clone());
-        let said = spawn_blocking(move || Said::read(&path, given)).await;
+        let (running, places) = (self.running.clone(), self.places);
+        let said = spawn_blocking(move || Said::read(&path, given, &running, places)).await;
         said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
     }
 }
@@ -169,12 +166,16 @@ struct Said {
     /// Unless it is in a file that cannot be read now.
     token: Option<Option<Secret>>,
     principals: Vec<PrincipalConfig>,
-    /// They may be unusable without anything else being so.
-    error_pages: Result<ErrorPages, Failure>,
+    error_pages: ErrorPages,
 }
 
 impl Said {
-    fn read(path: &Path, given: Given<ServerArgs>) -> Result<Self, Failure> {
+    fn read(
+        path: &Path,
+        given: Given<ServerArgs>,
+        running: &ServerArgs,
+        places: Places,
+    ) -> Result<Self, Failure> {
         // To open a pipe would be to wait for its writer.
         if path.exists() && !path.is_file() {
             let shown = path.display();
@@ -194,7 +195,14 @@ impl Said {
             (None, Some(_)) => token(args.token.clone()).ok(),
             _ => Some(token(args.token.clone())?),
         };
-        let error_pages = error_pages(args.error_pages.as_deref());
+        let in_file = |why: Failure| {
+            let lines = why.messages().iter().map(|why| format!("{}: {why}", path.display()));
+            Failure::several(why.exit(), lines.collect())
+        };
+        // The next start is not to be the first to find that there is something wrong.
+        let error_pages =
+            ServerSettings::check_start(args.clone(), file.principals.clone()).map_err(in_file)?;
+        places.check(running, &args).map_err(in_file)?;
         Ok(Self { args, token, principals: file.principals, error_pages })
     }
 }
