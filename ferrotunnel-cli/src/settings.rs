@@ -27,7 +27,7 @@ use crate::value::{Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
-pub(crate) use self::changes::changes;
+pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
 pub(crate) use self::places::Places;
 use self::plugins::PluginSettings;
@@ -288,6 +288,15 @@ impl ClientSettings {
     pub(crate) fn build(self) -> Result<Client, Failure> {
         self.encryption.check_files()?;
         self.builder()
+    }
+
+    /// Whether a client could start with that; the files that it needs are read.
+    pub(crate) fn check_start(
+        args: ConnectArgs,
+        tunnels: Vec<TunnelSettings>,
+    ) -> Result<(), Failure> {
+        let settings = Self::resolve(Layers { file: args, ..Layers::default() }, tunnels)?;
+        settings.build().map(drop)
     }
 
     /// Reads no file.

@@ -1,9 +1,11 @@
 //! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
 
-use ferrotunnel::{LETS_ENCRYPT, ServerBuilder};
+use ferrotunnel::{ClientBuilder, LETS_ENCRYPT, ServerBuilder};
 
 use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
-use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs};
+use crate::args::{
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs,
+};
 use crate::runtime::server_threads;
 
 /// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
@@ -149,6 +151,56 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             access_log_format.unwrap_or_default()
                 == said.plugins.access_log_format.unwrap_or_default(),
         ),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_same)| (!is_same).then_some(name))
+    .collect()
+}
+
+/// The same for a client, tunnels aside.
+pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&'static str> {
+    let ConnectArgs {
+        servers,
+        server_mode,
+        token,
+        plaintext,
+        exit_on_first_failure,
+        connect_timeout,
+        handshake_timeout,
+        connections,
+        tls: ClientTlsArgs { tls_ca, tls_verify, tls_server_name, tls_cert, tls_key },
+        drain: DrainArg { drain_timeout },
+    } = running;
+    let is_on = |switch: Option<bool>| switch.unwrap_or(false);
+    let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
+    let (connect, handshake) =
+        (ClientBuilder::DEFAULT_CONNECT_TIMEOUT, ClientBuilder::DEFAULT_HANDSHAKE_TIMEOUT);
+    let is_token_same =
+        token.token == said.token.token && token.token_file == said.token.token_file;
+    [
+        ("server", *servers == said.servers),
+        ("server-mode", server_mode.unwrap_or_default() == said.server_mode.unwrap_or_default()),
+        ("token", is_token_same),
+        ("plaintext", is_on(*plaintext) == is_on(said.plaintext)),
+        (
+            "exit-on-first-failure",
+            is_on(*exit_on_first_failure) == is_on(said.exit_on_first_failure),
+        ),
+        (
+            "connect-timeout",
+            connect_timeout.unwrap_or(connect) == said.connect_timeout.unwrap_or(connect),
+        ),
+        (
+            "handshake-timeout",
+            handshake_timeout.unwrap_or(handshake) == said.handshake_timeout.unwrap_or(handshake),
+        ),
+        ("connections", connections.unwrap_or_default() == said.connections.unwrap_or_default()),
+        ("tls-ca", *tls_ca == said.tls.tls_ca),
+        ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),
+        ("tls-server-name", *tls_server_name == said.tls.tls_server_name),
+        ("tls-cert", *tls_cert == said.tls.tls_cert),
+        ("tls-key", *tls_key == said.tls.tls_key),
+        ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
     ]
     .into_iter()
     .filter_map(|(name, is_same)| (!is_same).then_some(name))
