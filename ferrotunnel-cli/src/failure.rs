@@ -1,6 +1,7 @@
 //! How a command can end, and what is said when it ends badly.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use ferrotunnel::ErrorKind;
@@ -57,6 +58,12 @@ impl Failure {
     /// Ends with everything that was found wrong at once.
     pub(crate) fn several(exit: Exit, messages: Vec<String>) -> Self {
         Self { exit, messages }
+    }
+
+    /// The same, said of a file.
+    pub(crate) fn in_file(&self, path: &Path) -> Self {
+        let lines = self.messages.iter().map(|why| format!("{}: {why}", path.display()));
+        Self::several(self.exit, lines.collect())
     }
 
     /// What is said, each on a line of its own.

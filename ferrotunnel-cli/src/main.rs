@@ -4,12 +4,14 @@
 
 mod access;
 mod args;
+mod client_reload;
 mod commands;
 mod control;
 mod failure;
 mod headers;
 mod layers;
 mod logging;
+mod occasion;
 mod output;
 mod reload;
 mod report;

@@ -1,22 +1,19 @@
-//! A server's settings file, read again while the server runs: when, and what comes of it.
+//! A server's settings file, read again while the server runs: what comes of it.
 
-use std::future::pending;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use ferrotunnel::{ErrorPages, FileLook, PrincipalConfig, RunningServer};
+use ferrotunnel::{ErrorPages, PrincipalConfig, RunningServer};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::args::ServerArgs;
-use crate::control::{Asker, Control};
+use crate::control::Control;
 use crate::failure::Failure;
 use crate::layers::Given;
+use crate::occasion::Occasion;
 use crate::output::{self, Output};
-use crate::settings::{changes, error_pages, limits, token};
+use crate::settings::{Places, ServerSettings, changes, limits, token};
 use crate::settings_file::SettingsFile;
-use crate::signals::HangUps;
 use crate::value::Secret;
 
 /// Reads a settings file again whenever that is asked for, and when the file has changed.
@@ -27,80 +24,44 @@ pub(crate) struct Reload {
     /// What the server was started with.
     running: ServerArgs,
     token: Option<Secret>,
-    hang_ups: HangUps,
-    /// Where others than signals ask, if there is such a place.
-    control: Option<Control>,
-    /// Who asked there, and waits for what comes of it.
-    askers: Vec<Asker>,
-    /// It was asked for, and has not come to it yet.
-    is_asked_for: bool,
-    watch: Watch,
-    pulse: Interval,
-    /// A pipe can be read once.
-    is_regular: bool,
+    /// Where it listens on sockets of its own.
+    places: Places,
+    occasion: Occasion,
 }
 
 impl Reload {
     /// To be called before the file is read for the first time, so that no change falls in between.
     pub(crate) fn of(path: &Path, given: Given<ServerArgs>) -> Result<Self, Failure> {
-        let mut pulse = interval(LOOK_EVERY);
-        pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             path: path.to_owned(),
             given,
             running: ServerArgs::default(),
             token: None,
-            hang_ups: HangUps::listen()?,
-            control: None,
-            askers: Vec::new(),
-            is_asked_for: false,
-            watch: Watch::new(FileLook::of(path)),
-            pulse,
-            is_regular: path.is_file(),
+            places: Places::default(),
+            occasion: Occasion::of(path)?,
         })
     }
 
     /// What the server runs with from now on.
-    pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>) {
-        (self.running, self.token) = (running, token);
+    pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>, places: Places) {
+        (self.running, self.token, self.places) = (running, token, places);
     }
 
     /// From now on it can be asked for there, too.
     pub(crate) fn listens_on(&mut self, control: Control) {
-        self.control = Some(control);
+        self.occasion.listens_on(control);
     }
 
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
-        loop {
-            if !self.is_asked_for {
-                tokio::select! {
-                    () = self.hang_ups.next() => self.is_asked_for = true,
-                    asker = next_asker(&mut self.control) => {
-                        self.askers.push(asker);
-                        self.is_asked_for = true;
-                    }
-                    _ = self.pulse.tick(), if self.is_regular => {}
-                }
-            }
-            let look = self.look().await;
-            if std::mem::take(&mut self.is_asked_for) {
-                return self.watch.loads(look);
-            }
-            if self.watch.is_due(look) {
-                return;
-            }
-        }
+        self.occasion.due().await;
     }
 
     /// Reads the file, changes what can be changed while the server runs, and tells everybody who wants to know.
     pub(crate) async fn run(&mut self, server: &RunningServer, output: &Output) {
         let event = self.outcome(server, output).await;
         output.event(&event);
-        for asker in self.askers.drain(..) {
-            // Who went away has no use for it.
-            let _ = asker.send(event.clone());
-        }
+        self.occasion.came_to(&event);
     }
 
     async fn outcome(&self, server: &RunningServer, output: &Output) -> Value {
@@ -119,14 +80,7 @@ impl Reload {
         if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
             output::warning(format_args!("{error}; the limits of before stay in force"));
         }
-        match said.error_pages {
-            Ok(pages) => server.set_error_pages(pages),
-            Err(failure) => {
-                for message in failure.messages() {
-                    output::warning(format_args!("{message}; the pages of before stay in use"));
-                }
-            }
-        }
+        server.set_error_pages(said.error_pages);
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
         }
@@ -149,16 +103,10 @@ impl Reload {
         })
     }
 
-    /// Files may lie on a disk that is far away.
-    async fn look(&self) -> FileLook {
-        let path = self.path.clone();
-        let look = spawn_blocking(move || FileLook::of(&path)).await;
-        look.unwrap_or_else(|_| self.watch.loaded.clone())
-    }
-
     async fn read(&self) -> Result<Said, Failure> {
         let (path, given) = (self.path.clone(), self.given.clone());
-        let said = spawn_blocking(move || Said::read(&path, given)).await;
+        let (running, places) = (self.running.clone(), self.places);
+        let said = spawn_blocking(move || Said::read(&path, given, &running, places)).await;
         said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
     }
 }
@@ -169,19 +117,17 @@ struct Said {
     /// Unless it is in a file that cannot be read now.
     token: Option<Option<Secret>>,
     principals: Vec<PrincipalConfig>,
-    /// They may be unusable without anything else being so.
-    error_pages: Result<ErrorPages, Failure>,
+    error_pages: ErrorPages,
 }
 
 impl Said {
-    fn read(path: &Path, given: Given<ServerArgs>) -> Result<Self, Failure> {
-        // To open a pipe would be to wait for its writer.
-        if path.exists() && !path.is_file() {
-            let shown = path.display();
-            return Err(Failure::failed(format!(
-                "{shown} is no regular file and was read at the start; restart the server to change its settings"
-            )));
-        }
+    fn read(
+        path: &Path,
+        given: Given<ServerArgs>,
+        running: &ServerArgs,
+        places: Places,
+    ) -> Result<Self, Failure> {
+        no_pipe(path, "server")?;
         let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
         if let Some(warning) = file.warning() {
             output::warning(warning);
@@ -194,83 +140,31 @@ impl Said {
             (None, Some(_)) => token(args.token.clone()).ok(),
             _ => Some(token(args.token.clone())?),
         };
-        let error_pages = error_pages(args.error_pages.as_deref());
+        let in_file = |why: Failure| why.in_file(path);
+        // The next start is not to be the first to find that there is something wrong.
+        let error_pages =
+            ServerSettings::check_start(args.clone(), file.principals.clone()).map_err(in_file)?;
+        places.check(running, &args).map_err(in_file)?;
         Ok(Self { args, token, principals: file.principals, error_pages })
     }
 }
 
-/// Who asks next, if there is a place for it.
-async fn next_asker(control: &mut Option<Control>) -> Asker {
-    match control {
-        Some(control) => control.next().await,
-        None => pending().await,
+/// To open a pipe would be to wait for its writer.
+pub(crate) fn no_pipe(path: &Path, what: &str) -> Result<(), Failure> {
+    if !path.exists() || path.is_file() {
+        return Ok(());
     }
+    let shown = path.display();
+    Err(Failure::failed(format!(
+        "{shown} is no regular file and was read at the start; restart the {what} to change its settings"
+    )))
 }
 
-fn refused(failure: &Failure) -> Value {
+/// Nothing was changed, and why.
+pub(crate) fn refused(failure: &Failure) -> Value {
     for message in failure.messages() {
         output::warning(message);
     }
     output::warning("the settings were not reloaded; those of before stay in force");
     json!({ "event": "reload_refused", "errors": failure.messages() })
-}
-
-/// When a file that is looked at now and then is to be read. Pure.
-///
-/// The beginning of a settings file is often a good one too, so a file is left alone while it is being written: it has
-/// to look the same twice.
-#[derive(Debug)]
-struct Watch {
-    loaded: FileLook,
-    seen: FileLook,
-}
-
-impl Watch {
-    fn new(look: FileLook) -> Self {
-        Self { loaded: look.clone(), seen: look }
-    }
-
-    /// It is read now, whatever it looks like.
-    fn loads(&mut self, look: FileLook) {
-        *self = Self::new(look);
-    }
-
-    /// Whether a file that looks like that is to be read now.
-    fn is_due(&mut self, look: FileLook) -> bool {
-        let rests = look == self.seen;
-        let has_changed = look != self.loaded;
-        self.seen = look.clone();
-        if rests && has_changed {
-            self.loaded = look;
-        }
-        rests && has_changed
-    }
-}
-
-/// A change takes two looks to be taken over; one look costs a system call.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_read_once_when_it_has_come_to_rest() {
-        let dir = tempfile::tempdir().unwrap();
-        let look = |length: usize| {
-            let path = dir.path().join("file");
-            std::fs::write(&path, "x".repeat(length)).unwrap();
-            FileLook::of(&path)
-        };
-        let (old, half, new) = (look(1), look(2), look(3));
-        let mut watch = Watch::new(old.clone());
-        let mut is_due = |look: &FileLook| watch.is_due(look.clone());
-        assert!(!is_due(&old));
-        assert!(!is_due(&half) && !is_due(&new), "it is being written");
-        assert!(is_due(&new), "it rests");
-        assert!(!is_due(&new), "it has been read");
-        assert!(!is_due(&half) && !is_due(&new), "as if nothing had been");
-        watch.loads(half.clone());
-        assert!(!watch.is_due(half), "it was read when that was asked for");
-    }
 }

@@ -3,6 +3,7 @@
 mod certificates;
 mod changes;
 mod https;
+mod places;
 mod plugins;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,8 +27,9 @@ use crate::value::{Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
-pub(crate) use self::changes::changes;
+pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
+pub(crate) use self::places::Places;
 use self::plugins::PluginSettings;
 pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
 
@@ -137,6 +139,26 @@ impl ServerSettings {
     pub(crate) fn check(self) -> Result<(), Failure> {
         self.builder(None).build()?;
         Ok(())
+    }
+
+    /// Whether a server could start with that, as far as can be found out without being it: every file that it
+    /// needs is read. Returns the pages that it would show. A token that cannot be read is no fault of the rest.
+    pub(crate) fn check_start(
+        args: ServerArgs,
+        principals: Vec<PrincipalConfig>,
+    ) -> Result<ErrorPages, Failure> {
+        let token = match &args.token.token_file {
+            None if args.token.token.is_some() => args.token,
+            _ => args.token.or_some(),
+        };
+        let layers = Layers { file: ServerArgs { token, ..args }, ..Layers::default() };
+        let settings = Self::resolve(layers, principals)?;
+        settings.encryption.check_files()?;
+        settings.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
+        settings.plugins.check_log()?;
+        let pages = error_pages(settings.error_pages.as_deref())?;
+        settings.builder(None).build()?.check()?;
+        Ok(pages)
     }
 
     /// Opens no file.
@@ -266,6 +288,15 @@ impl ClientSettings {
     pub(crate) fn build(self) -> Result<Client, Failure> {
         self.encryption.check_files()?;
         self.builder()
+    }
+
+    /// Whether a client could start with that; the files that it needs are read.
+    pub(crate) fn check_start(
+        args: ConnectArgs,
+        tunnels: Vec<TunnelSettings>,
+    ) -> Result<(), Failure> {
+        let settings = Self::resolve(Layers { file: args, ..Layers::default() }, tunnels)?;
+        settings.build().map(drop)
     }
 
     /// Reads no file.

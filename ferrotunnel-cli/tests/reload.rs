@@ -74,6 +74,14 @@ fn event(server: &Server) -> Value {
     server.process.line().parse().unwrap()
 }
 
+/// Why a reload was refused, for one reason.
+fn refused(server: &Server) -> String {
+    let event = event(server);
+    assert_eq!(event["event"], "reload_refused", "{event}");
+    let [why] = event["errors"].as_array().unwrap().as_slice() else { panic!("{event}") };
+    why.as_str().unwrap().to_owned()
+}
+
 fn reloaded(principals: usize, restart_needed: &[&str]) -> Value {
     json!({ "event": "reloaded", "principals": principals, "restart_needed": restart_needed })
 }
@@ -264,9 +272,8 @@ fn pages_are_read_again_with_the_settings() {
         assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
         std::fs::write(&page, "third {{nonsense}}").unwrap();
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
-        let said = server.process.talk_with("the pages of before stay in use");
-        assert!(said.contains("404.html has {{nonsense}} in it"), "{said}");
+        let why = refused(&server);
+        assert!(why.contains("404.html has {{nonsense}} in it"), "{why}");
         assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
         settings(&files, &[&web], "");
         server.process.signal("HUP");
@@ -313,8 +320,78 @@ fn certificates_are_loaded_with_the_settings() {
     let server = server(&file, &[]);
     std::fs::write(&identity.cert, "no certificate").unwrap();
     server.process.signal("HUP");
-    assert_eq!(event(&server), reloaded(1, &[]));
-    let said = server.process.talk_with("the certificates of before stay in use");
-    assert!(said.starts_with("warning: ") && said.contains(cert), "{said}");
+    let why = refused(&server);
+    assert!(why.starts_with(&file) && why.contains(cert), "{why}");
     assert!(web.may_come(server.tunnel));
+}
+
+#[test]
+fn a_file_with_which_no_server_could_start_changes_nothing() {
+    let (web, shop) = (User::new("web"), User::new("shop"));
+    let authority = Authority::new("servers");
+    let (one, other) = (authority.server("one.example"), authority.server("other.example"));
+    let shown = |path: &std::path::Path| path.display().to_string();
+    let files = Files::new();
+    let file = settings(&files, &[&web], "");
+    let server = server(&file, &[]);
+    let missing = shown(&files.dir().join("missing"));
+    let (cert, key) = (shown(&one.cert), shown(&one.key));
+    let https = "https-bind = '127.0.0.1:0'";
+    for (lines, word) in [
+        (format!("tls-cert = '{cert}'"), "--tls-cert needs --tls-key"),
+        (format!("tls-cert = '{cert}'\ntls-key = '{missing}'"), &*missing),
+        (
+            format!("tls-cert = '{cert}'\ntls-key = '{}'", shown(&other.key)),
+            "the key does not belong to the certificate",
+        ),
+        (format!("tls-client-ca = '{missing}'"), &*missing),
+        (format!("tls-client-ca = '{key}'"), &*key),
+        (format!("error-pages = '{missing}'"), &*missing),
+        // No machine has it: it is kept for documentation.
+        ("tcp-bind-ip = '192.0.2.1'".to_owned(), "--tcp-bind-ip: cannot listen on 192.0.2.1"),
+        (format!("[server.https]\n{https}"), "--https-bind needs certificates"),
+        (
+            format!(
+                "[server.https]\n{https}\nhttps-cert = '{cert}'\nhttps-key = '{}'",
+                shown(&other.key)
+            ),
+            "the key does not belong to the certificate",
+        ),
+        (
+            format!("[server.plugins]\naccess-log = '{missing}/log'"),
+            "--access-log: cannot write to",
+        ),
+        ("[server.plugins]\naccess-log-format = 'json'".to_owned(), "--access-log"),
+    ] {
+        // Principals, which would change at once, are not changed halfway.
+        settings(&files, &[&shop], &lines);
+        server.process.signal("HUP");
+        let why = refused(&server);
+        assert!(why.starts_with(&format!("{file}: ")) && why.contains(word), "{word}: {why}");
+    }
+    assert!(web.may_come(server.tunnel) && !shop.may_come(server.tunnel));
+    // The addresses that it listens on are in use, by itself.
+    let ports = format!("bind = '{}'\nhttp-bind = '{}'", server.http, server.tunnel);
+    files.write("server.toml", &format!("[server]\n{ports}\n{}", shop.lines));
+    server.process.signal("HUP");
+    assert_eq!(event(&server), reloaded(1, &["bind", "http-bind"]));
+    assert!(shop.may_come(server.tunnel));
+}
+
+#[test]
+fn what_a_file_says_as_it_is_anyway_has_not_changed() {
+    let web = User::new("web");
+    let files = Files::new();
+    let server = server(&settings(&files, &[&web], ""), &["--threads", "1"]);
+    settings(
+        &files,
+        &[&web],
+        "threads = 1\nreserved-names = []\ntrusted-proxies = []\ntcp-bind-ip = '127.0.0.1'\nvisitor-grace = '3s'\n\
+         plaintext = false\naccept-proxy = false\ndrain-timeout = '30s'\n\
+         [server.timeouts]\nhttp-header-timeout = '30s'\nhttp-pool-idle-timeout = '4s'\n\
+         [server.limits]\nmax-handshakes = 1024\n\
+         [server.https]\nhttps-redirect = false\nhttps-tls13-only = false",
+    );
+    server.process.signal("HUP");
+    assert_eq!(event(&server), reloaded(1, &[]));
 }

@@ -274,16 +274,10 @@ impl ClientEngine {
         &self,
         spec: TunnelSpec,
     ) -> Result<(TunnelHandle, Registration), ConnectError> {
-        if !state::is_within_caps(&spec) {
-            return Err(ConnectError::Refused(state::too_long()));
-        }
+        check_length(&spec)?;
         let (first, answer) = oneshot::channel();
         let check = spec.health.clone();
-        let number = self.state.add(spec, first);
-        if let Some(check) = check {
-            self.state.checks.spawn(health::watch(Arc::clone(&self.state), number, check));
-        }
-        let handle = TunnelHandle { state: Arc::clone(&self.state), number };
+        let handle = self.handle(self.state.add(spec, Some(first)), check);
         let mut end = self.state.end.subscribe();
         let registration = tokio::select! {
             biased;
@@ -297,6 +291,39 @@ impl ClientEngine {
             }
         };
         Ok((handle, registration))
+    }
+
+    /// Adds a tunnel that is asked for until a server has it, and does not wait for that.
+    ///
+    /// # Errors
+    /// It is too long to be asked for.
+    pub fn want(&self, spec: TunnelSpec) -> Result<TunnelHandle, ConnectError> {
+        check_length(&spec)?;
+        let check = spec.health.clone();
+        Ok(self.handle(self.state.add(spec, None), check))
+    }
+
+    /// The same in the place of another one, whose visitors stay until they have finished. Only what the servers
+    /// see no difference in is changed without a moment in which there is none.
+    ///
+    /// # Errors
+    /// As there; then the other one stays.
+    pub fn replace(&self, tunnel: &mut TunnelHandle, spec: TunnelSpec) -> Result<(), ConnectError> {
+        check_length(&spec)?;
+        let (check, before) = (spec.health.clone(), tunnel.number);
+        let number = self.state.replace(before, spec);
+        if number != before {
+            // What is dropped is wanted no more already.
+            *tunnel = self.handle(number, check);
+        }
+        Ok(())
+    }
+
+    fn handle(&self, number: u32, check: Option<HealthCheck>) -> TunnelHandle {
+        if let Some(check) = check {
+            self.state.checks.spawn(health::watch(Arc::clone(&self.state), number, check));
+        }
+        TunnelHandle { state: Arc::clone(&self.state), number }
     }
 
     /// Whether it has ended for good.
@@ -389,6 +416,24 @@ impl Drop for ClientEngine {
 pub struct TunnelHandle {
     state: Arc<State>,
     number: u32,
+}
+
+/// Whether a tunnel can be asked for.
+///
+/// # Errors
+/// There is too much to say of it.
+pub fn check_length(spec: &TunnelSpec) -> Result<(), ConnectError> {
+    if state::is_within_caps(spec) {
+        return Ok(());
+    }
+    Err(ConnectError::Refused(state::too_long()))
+}
+
+impl TunnelHandle {
+    /// Takes the tunnel away, and whoever listens to events hears of it.
+    pub fn withdraw(self) {
+        self.state.withdraw(self.number);
+    }
 }
 
 impl Drop for TunnelHandle {

@@ -26,7 +26,7 @@ use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{SocketEnd, splice_paced};
+use crate::splice::{Prefixed, SocketEnd, splice_paced};
 
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
@@ -109,6 +109,15 @@ struct Waiting {
     carriers: Vec<oneshot::Sender<Visit>>,
 }
 
+/// Why a visitor has no carrier to itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Met {
+    /// None was waiting, or none is wanted.
+    Nobody,
+    /// It broke before anything was said. Its client may be gone, too.
+    LostCarrier,
+}
+
 /// A visitor on the way to its carrier's task, which may live on another thread.
 struct Visit {
     socket: std::net::TcpStream,
@@ -120,7 +129,7 @@ struct Visit {
     place: Option<CrowdSeat>,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
-    otherwise: Box<dyn FnOnce(Visitor) + Send>,
+    otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
 impl std::fmt::Debug for Visit {
@@ -149,7 +158,7 @@ impl Visit {
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress, place });
+                otherwise(Visitor { socket, addr, ingress, place }, Met::LostCarrier);
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -212,11 +221,11 @@ impl Pool {
         seat: Seat,
         pacing: [Option<Box<Pacing>>; 2],
         visitor: Visitor,
-        otherwise: impl FnOnce(Visitor) + Send + 'static,
+        otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
         let Some(carrier) = self.take() else {
             drop(seat);
-            return otherwise(visitor);
+            return otherwise(visitor, Met::Nobody);
         };
         let Visitor { socket, addr, ingress, place } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
@@ -357,10 +366,27 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, seat: _seat, place: _place, pacing, .. } = visit;
-    let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
+    let Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise } = visit;
+    let socket = TcpStream::from_std(socket)?;
+    let mut first = BytesMut::with_capacity(READ_BYTES);
+    let broke = tokio::select! {
+        biased;
+        // What is said from here on may be heard, so it is not said again.
+        _ = socket.readable() => None,
+        heard = carrier.read_buf(&mut first) => heard.err(),
+        // The session is lost, and its client may be back in a moment.
+        _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
+    };
+    if let Some(error) = broke {
+        let socket = socket.into_std()?;
+        Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise }.fall_back();
+        return Err(error);
+    }
+    drop(otherwise);
+    let (_seat, _place) = (seat, place);
+    let visitor = SocketEnd::aborting(socket);
     tokio::select! {
-        spliced = splice_paced(visitor, carrier.into_end(), pacing) => {
+        spliced = splice_paced(visitor, Prefixed::new(first.freeze(), carrier.into_end()), pacing) => {
             spliced.map(drop).map_err(io::Error::other)
         }
         // The pool lives as long as this. Both ends close without a goodbye: that is a break.

@@ -12,6 +12,7 @@ mod owner;
 mod path;
 mod port;
 mod ports;
+mod trial;
 mod tunnel;
 
 use std::io;

@@ -54,6 +54,19 @@ pub enum Transport {
     Plaintext,
 }
 
+impl Transport {
+    /// Whether a server could start with it: its files are read, and made into what a start makes of them.
+    ///
+    /// # Errors
+    /// They cannot be used; the error names the file.
+    pub fn check(&self) -> Result<(), BuildError> {
+        match self {
+            Self::Tls(settings) => TlsAcceptor::new(settings.clone()).map(drop),
+            Self::Plaintext => Ok(()),
+        }
+    }
+}
+
 /// Settings of a server's engine.
 #[derive(Debug)]
 pub struct ServerConfig {

@@ -68,6 +68,11 @@ impl Stream {
         self
     }
 
+    /// Gives its places back: it is of no more use.
+    pub(crate) fn stand_up(&mut self) {
+        self.seat = None;
+    }
+
     /// The same, and it says when the peer could not reach its local service.
     pub(crate) fn telling(mut self, health: &Arc<Health>) -> Self {
         self.health = Some(Arc::clone(health));

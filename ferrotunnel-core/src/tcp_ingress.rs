@@ -16,8 +16,7 @@ use crate::crowd::{Crowd, CrowdSeat};
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
-use crate::splice::{SocketEnd, splice};
-use crate::stream::Stream;
+use crate::splice::{End, SocketEnd, splice};
 use crate::tasks::Tasks;
 
 /// A bound port that nobody serves yet.
@@ -118,24 +117,20 @@ impl Visitor {
         socket::abort_on_close(&self.socket);
     }
 
+    /// The tunnel takes nobody.
+    pub(crate) fn turn_away(self, error: OpenError) {
+        let Self { socket, addr, ingress, .. } = self;
+        tracing::debug!(visitor = %addr, %ingress, %error, "visitor turned away");
+        socket::abort_on_close(&socket);
+    }
+
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
-    pub(crate) fn multiplex(
-        self,
-        opened: Result<(Stream, Option<Handle>), OpenError>,
-        visitors: &Tasks,
-    ) {
+    pub(crate) fn serve(self, stream: impl End + 'static, home: Option<Handle>, visitors: &Tasks) {
         let Self { socket, addr, ingress, place } = self;
-        let (stream, home) = match opened {
-            Ok(opened) => opened,
-            Err(error) => {
-                tracing::debug!(visitor = %addr, %ingress, %error, "visitor turned away");
-                return socket::abort_on_close(&socket);
-            }
-        };
         let serve = move |socket| async move {
-            let (id, _place) = (stream.id(), place);
+            let _place = place;
             if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
-                tracing::debug!(visitor = %addr, stream = %id, %error, "visitor's connection broke");
+                tracing::debug!(visitor = %addr, %ingress, %error, "visitor's connection broke");
             }
         };
         match home {

@@ -50,16 +50,24 @@ pub struct HttpConfig {
     pub plugins: Option<Chain>,
 }
 
+impl HttpConfig {
+    /// What `header_read_timeout` is by default.
+    pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(30);
+
+    /// What `pool_idle_timeout` is by default.
+    pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+}
+
 impl Default for HttpConfig {
     fn default() -> Self {
         Self {
-            header_read_timeout: Duration::from_secs(30),
+            header_read_timeout: Self::HEADER_READ_TIMEOUT,
             response_timeout: None,
             redirect_to_https: None,
             max_visitors: 100_000,
             drain_grace: Duration::from_secs(10),
             settling: None,
-            pool_idle_timeout: Duration::from_secs(4),
+            pool_idle_timeout: Self::POOL_IDLE_TIMEOUT,
             error_pages: ErrorPages::default(),
             proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,

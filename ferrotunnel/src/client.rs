@@ -7,7 +7,7 @@ use std::time::Duration;
 use ferrotunnel_common::Token;
 use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
-    Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec,
+    Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec, check_length,
 };
 use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
 use ferrotunnel_plugin::{Chain, Plugin};
@@ -43,6 +43,8 @@ use crate::tunnel::Tunnel;
 pub struct Client {
     settings: Settings,
     running: Mutex<Option<Running>>,
+    /// Held by whoever changes which tunnels there are.
+    changing: Mutex<()>,
     /// Events of the engine, also for those who subscribe before it runs.
     events: broadcast::Sender<Event>,
 }
@@ -52,7 +54,9 @@ struct Settings {
     servers: Vec<String>,
     server_mode: ServerMode,
     token: Token,
-    tunnels: Vec<TunnelSpec>,
+    /// What a tunnel without a local address of its own gets.
+    local_addr: Option<String>,
+    tunnels: Vec<(Tunnel, TunnelSpec)>,
     transport: ClientTransport,
     retry: Retry,
     drain_grace: Duration,
@@ -67,7 +71,7 @@ struct Settings {
 struct Running {
     engine: Arc<ClientEngine>,
     /// Tunnels live as long as their handles.
-    tunnels: Vec<TunnelHandle>,
+    tunnels: Vec<(Tunnel, TunnelHandle)>,
     _telling: Option<Telling>,
 }
 
@@ -101,6 +105,12 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
+    /// Two lost SYNs are forgiven: they are sent again after 1 s and 3 s.
+    pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// A server that is busy with the handshakes of many clients lets them wait for some seconds.
+    pub const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
     /// The server, as `host:port`. The name is looked up anew at each attempt, and all its addresses
     /// are tried.
     #[must_use]
@@ -254,8 +264,8 @@ impl ClientBuilder {
     /// A setting is missing or cannot be used; the error names it.
     pub fn build(mut self) -> Result<Client, Error> {
         check_servers(&self.servers)?;
-        let connect_timeout = self.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
-        let handshake_timeout = self.handshake_timeout.unwrap_or(HANDSHAKE_TIMEOUT);
+        let connect_timeout = self.connect_timeout.unwrap_or(Self::DEFAULT_CONNECT_TIMEOUT);
+        let handshake_timeout = self.handshake_timeout.unwrap_or(Self::DEFAULT_HANDSHAKE_TIMEOUT);
         check_time("connect_timeout", connect_timeout)?;
         check_time("handshake_timeout", handshake_timeout)?;
         if let Connections::Exactly(count) = self.connections
@@ -270,11 +280,7 @@ impl ClientBuilder {
         if self.tunnels.is_empty() && self.local_addr.is_some() {
             self.tunnels.push(Tunnel::http(""));
         }
-        let tunnels = self
-            .tunnels
-            .into_iter()
-            .map(|tunnel| tunnel.or_local_addr(self.local_addr.as_deref()).into_local())
-            .collect::<Result<Vec<_>, _>>()?;
+        let tunnels = specified(self.tunnels, self.local_addr.as_deref())?;
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
         let events = events_kept(tunnels.len(), self.servers.len());
         Ok(Client {
@@ -282,6 +288,7 @@ impl ClientBuilder {
                 servers: self.servers,
                 server_mode: self.server_mode,
                 token,
+                local_addr: self.local_addr,
                 tunnels,
                 transport,
                 retry: self.retry,
@@ -293,6 +300,7 @@ impl ClientBuilder {
                 plugins: self.plugins.chain(),
             },
             running: Mutex::default(),
+            changing: Mutex::default(),
             events: broadcast::Sender::new(events),
         })
     }
@@ -343,12 +351,13 @@ impl Client {
         if self.settings.tunnels.is_empty() {
             return Err(Error::config("local_addr is not set: where should visitors go?"));
         }
+        let _changing = self.changing.lock().await;
         let engine = self.engine().await?;
         let (mut first, mut handles) = (None, Vec::new());
-        for spec in self.settings.tunnels.clone() {
+        for (tunnel, spec) in self.settings.tunnels.clone() {
             // An error takes the tunnels before it away again.
             let (handle, info) = engine.add(spec).await?;
-            handles.push(handle);
+            handles.push((tunnel, handle));
             first.get_or_insert(info);
         }
         if let Some(running) = &mut *self.running.lock().await {
@@ -383,6 +392,69 @@ impl Client {
         Ok(TunnelListener::new(info, handle, visits))
     }
 
+    /// Has these tunnels from now on, in place of those that it was [started](Self::start) with; those of
+    /// [`listen`](Self::listen) stay. One that is the same as before notices nothing. One of the same name, port and
+    /// path with other settings is asked for anew, unless only its local service has changed; in either case
+    /// visitors inside stay until they have finished. What is new is asked for until a server has it, as
+    /// [`events`](Self::events) tell. A client that is started again begins with the tunnels of its builder.
+    ///
+    /// # Errors
+    /// One cannot be asked for, there is none, or the client has not started or has ended. Then nothing has changed.
+    pub async fn set_tunnels(
+        &self,
+        tunnels: impl IntoIterator<Item = Tunnel>,
+    ) -> Result<TunnelChanges, Error> {
+        let mut wanted =
+            specified(tunnels.into_iter().collect(), self.settings.local_addr.as_deref())?;
+        if wanted.is_empty() {
+            return Err(Error::config("no tunnel is set"));
+        }
+        prepare(&wanted)?;
+        for (_, spec) in &wanted {
+            check_length(spec)?;
+        }
+        // A start that is under way comes first.
+        let _changing = self.changing.lock().await;
+        let mut running = self.running.lock().await;
+        let Some(running) = running.as_mut().filter(|running| !running.engine.has_ended()) else {
+            return Err(Error::config("the client is not running: start it first"));
+        };
+        let mut changes = TunnelChanges::default();
+        let mut before = std::mem::take(&mut running.tunnels);
+        let mut take = |is_it: &dyn Fn(&Tunnel) -> bool| {
+            before.iter().position(|(tunnel, _)| is_it(tunnel)).map(|at| before.remove(at))
+        };
+        wanted.retain(|(tunnel, _)| match take(&|known| known == tunnel) {
+            Some(kept) => {
+                changes.unchanged += 1;
+                running.tunnels.push(kept);
+                false
+            }
+            None => true,
+        });
+        let mut others = Vec::new();
+        for (tunnel, spec) in wanted {
+            match take(&|known| known.has_the_place_of(&tunnel)) {
+                Some((_, mut handle)) => {
+                    changes.changed += 1;
+                    running.engine.replace(&mut handle, spec)?;
+                    running.tunnels.push((tunnel, handle));
+                }
+                None => others.push((tunnel, spec)),
+            }
+        }
+        // Before anybody asks for what they had.
+        for (_, handle) in before {
+            changes.removed += 1;
+            handle.withdraw();
+        }
+        for (tunnel, spec) in others {
+            changes.added += 1;
+            running.tunnels.push((tunnel, running.engine.want(spec)?));
+        }
+        Ok(changes)
+    }
+
     async fn engine(&self) -> Result<Arc<ClientEngine>, Error> {
         let mut running = self.running.lock().await;
         // One that has ended for good makes way, so that the same call may succeed later.
@@ -392,11 +464,7 @@ impl Client {
             return Ok(Arc::clone(&running.engine));
         }
         let settings = self.settings.clone();
-        for tunnel in &settings.tunnels {
-            if let Target::Https(https) = &tunnel.target {
-                https.prepare()?;
-            }
-        }
+        prepare(&settings.tunnels)?;
         let hooks = settings.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
         // Before anything can happen.
@@ -455,11 +523,42 @@ impl Client {
     }
 }
 
-/// Two lost SYNs are forgiven: they are sent again after 1 s and 3 s.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// What a client's tunnels became by [`Client::set_tunnels`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TunnelChanges {
+    /// Those that are new.
+    pub added: usize,
+    /// Those of the same name, port and path with other settings.
+    pub changed: usize,
+    /// Those that are wanted no more.
+    pub removed: usize,
+    /// Those that are as they were.
+    pub unchanged: usize,
+}
 
-/// A server that is busy with the handshakes of many clients lets them wait for some seconds.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What the tunnels say, in the engine's terms.
+fn specified(
+    tunnels: Vec<Tunnel>,
+    local_addr: Option<&str>,
+) -> Result<Vec<(Tunnel, TunnelSpec)>, Error> {
+    let specify = |tunnel: Tunnel| {
+        let tunnel = tunnel.or_local_addr(local_addr);
+        let spec = tunnel.clone().into_local()?;
+        Ok((tunnel, spec))
+    };
+    tunnels.into_iter().map(specify).collect()
+}
+
+/// Reads what is needed to verify local services.
+fn prepare(tunnels: &[(Tunnel, TunnelSpec)]) -> Result<(), Error> {
+    for (_, spec) in tunnels {
+        if let Target::Https(https) = &spec.target {
+            https.prepare()?;
+        }
+    }
+    Ok(())
+}
 
 /// Events kept for a listener that is slow to take them. All tunnels may become ready at every server in
 /// one turn of the client, in which no listener has a chance to take any of it; twice that, since they may

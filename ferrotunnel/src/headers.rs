@@ -76,7 +76,7 @@ fn host_of(local_addr: &str) -> String {
 }
 
 /// What one tunnel asks for.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct HeaderSettings {
     pub(crate) host: HostHeader,
     pub(crate) request: Vec<HeaderRule>,

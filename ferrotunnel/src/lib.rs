@@ -15,7 +15,7 @@ mod server;
 mod settings;
 mod tunnel;
 
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientBuilder, TunnelChanges};
 pub use dev_certificate::{DevCertificate, dev_certificate};
 pub use error::{Error, ErrorKind};
 pub use ferrotunnel_common::{

@@ -161,13 +161,22 @@ impl Default for ServerBuilder {
             proxy_protocol: false,
             threads: 0,
             drain_grace: DRAIN_GRACE,
-            visitor_grace: VISITOR_GRACE,
+            visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
         }
     }
 }
 
 impl ServerBuilder {
+    /// A client that restarts is back within one; a visitor does not yet think that nothing happens.
+    pub const DEFAULT_VISITOR_GRACE: Duration = Duration::from_secs(3);
+
+    /// More than any honest browser needs.
+    pub const DEFAULT_HTTP_HEADER_TIMEOUT: Duration = HttpConfig::HEADER_READ_TIMEOUT;
+
+    /// Below the 5 s after which many a local service hangs up by itself.
+    pub const DEFAULT_HTTP_POOL_IDLE_TIMEOUT: Duration = HttpConfig::POOL_IDLE_TIMEOUT;
+
     /// Where clients connect; `0.0.0.0:7835` by default. With port 0 the system picks one.
     #[must_use]
     pub fn bind(mut self, addr: impl Into<BindAddr>) -> Self {
@@ -574,6 +583,24 @@ impl Server {
         self.stop.send_replace(true);
     }
 
+    /// Whether it could start: its files are read, and made into what a start makes of them. It listens nowhere,
+    /// and asks no ACME server for anything. It waits for the disk.
+    ///
+    /// # Errors
+    /// Something cannot be used; the error names it.
+    pub fn check(&self) -> Result<(), Error> {
+        self.settings.transport.check()?;
+        if let Some(https) = &self.settings.https {
+            // What the ACME server gave is looked after by who runs already.
+            let mut config = https.config.clone();
+            config.acme = None;
+            if config.identity.is_some() || config.directory.is_some() {
+                Https::new(config)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Starts and returns once everything is bound.
     ///
     /// # Errors
@@ -858,9 +885,6 @@ impl RunningServer {
         Ok(drained)
     }
 }
-
-/// A client that restarts is back within one; a visitor does not yet think that nothing happens.
-const VISITOR_GRACE: Duration = Duration::from_secs(3);
 
 /// How long clients serve on after the last visitor over HTTP was accepted: until each of those has
 /// said what it wants, and gone if that was little.

@@ -23,7 +23,7 @@ use crate::names::{public_host, public_name};
 /// let web = Tunnel::http("app").local_addr("127.0.0.1:3000");
 /// let database = Tunnel::tcp().remote_port(15432).local_addr("unix:/run/postgresql/.s.PGSQL.5432");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Tunnel {
     kind: TunnelKind,
     name: String,
@@ -303,6 +303,13 @@ impl Tunnel {
     pub fn dangerous_accept_any_local_certificate(mut self) -> Self {
         self.local_trust = Some(LocalTrust::Anybody);
         self
+    }
+
+    /// Whether it is the same one to visitors, whatever else is said of it.
+    pub(crate) fn has_the_place_of(&self, other: &Self) -> bool {
+        let place =
+            |tunnel: &Self| (tunnel.kind, tunnel.name.clone(), tunnel.port, tunnel.path.clone());
+        place(self) == place(other)
     }
 
     /// Gives the tunnel a local service if it has none of its own.

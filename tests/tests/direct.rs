@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ferrotunnel::{ClientEvent, LimitsConfig, Streams, Tunnel};
+use ferrotunnel::{ClientEvent, Connections, LimitsConfig, Streams, Tunnel};
 use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, TestBed, abort_on_close, eventually, numbered_visitors, over_both,
@@ -14,6 +14,7 @@ use ferrotunnel_tests::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 
 /// Bytes that no two places of a transfer share by chance.
 fn pattern(len: usize) -> Vec<u8> {
@@ -192,6 +193,100 @@ fn carriers_come_back_after_a_cut_and_none_is_left_behind() {
         drop(client);
         eventually("the session to end", || bed.server.sessions() == 0).await;
         eventually("its carriers to end", || descriptors() < before - 4).await;
+    });
+}
+
+/// A local service that leaves the first visitor waiting for its greeting and says when it has come.
+async fn greets_all_but_the_first() -> (LocalService, mpsc::Receiver<()>) {
+    let (tell, came) = mpsc::channel(1);
+    let service = LocalService::each(move |mut socket| {
+        let tell = tell.clone();
+        async move {
+            // There is room for one.
+            if tell.try_send(()).is_err() {
+                socket.write_all(b"!").await.unwrap();
+            }
+            let _ = socket.read_u8().await;
+        }
+    })
+    .await;
+    (service, came)
+}
+
+#[test]
+fn a_silent_visitor_whose_carrier_breaks_is_served_all_the_same() {
+    over_both(async |carrier| {
+        for all_is_cut in [false, true] {
+            let bed = TestBed::start(carrier).await;
+            let link = Link::to(bed.server.tunnel_addr()).await;
+            let (service, came) = greets_all_but_the_first().await;
+            let tunnel = Tunnel::tcp().local_addr(service.addr().to_string());
+            let tunnel = tunnel.streams(Streams::Direct);
+            let client = bed.client_over(&link).connections(Connections::Exactly(1));
+            let client = client.tunnel(tunnel).build().unwrap();
+            let public = public_addr(&client.start().await.unwrap().public_url);
+            eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            eventually("the visitor at the service", || came.len() == 1).await;
+            assert_eq!(bed.server.direct().serving, 1);
+            if all_is_cut {
+                // It waits for the client to come back.
+                link.cut();
+            }
+            let greeting = soon("the greeting", async {
+                loop {
+                    // The first is the session's, and any other one the visitor's.
+                    for number in 1..link.accepted() {
+                        if !all_is_cut {
+                            link.cut_only(number);
+                        }
+                        let moment = Duration::from_millis(10);
+                        if let Ok(heard) = timeout(moment, visitor.read_u8()).await {
+                            return heard;
+                        }
+                    }
+                }
+            });
+            let greeting = greeting.await;
+            assert_eq!(greeting.unwrap(), b'!');
+        }
+    });
+}
+
+#[test]
+fn who_has_said_something_over_a_carrier_that_breaks_is_cut() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let (heard, mut hears) = mpsc::channel(8);
+        let service = LocalService::each(move |mut socket| {
+            let heard = heard.clone();
+            async move {
+                while let Ok(byte) = socket.read_u8().await {
+                    heard.send(byte).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let tunnel = Tunnel::tcp().local_addr(service.addr().to_string());
+        let client = bed.client_over(&link).tunnel(tunnel.streams(Streams::Direct));
+        let client = client.build().unwrap();
+        let mut events = client.events();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"x").await.unwrap();
+        assert_eq!(soon("the word", hears.recv()).await, Some(b'x'));
+        while events.try_recv().is_ok() {}
+        link.cut();
+        soon("the end", visitor.read_u8()).await.unwrap_err();
+        let ready =
+            async { while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelReady(_)) {} };
+        soon("the tunnel to come back", ready).await;
+        // The next word that is heard is another visitor's.
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"y").await.unwrap();
+        assert_eq!(soon("the word", hears.recv()).await, Some(b'y'));
     });
 }
 

@@ -16,6 +16,7 @@ use ferrotunnel_tests::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 /// A local service that answers every HTTP request with that name, and closes.
 async fn named(name: &'static str) -> LocalService {
@@ -172,18 +173,74 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
             client.start().await.unwrap();
             dead.push(client);
         }
-        // Each of the dead costs one visitor, then one after a second, after two more, and so on.
-        let mut heard = 0;
+        // With what they have said, and its end.
         for _ in 0..40 {
-            // Whoever met a dead one may hear of it before anything else.
-            let talk = async {
-                let mut visitor = TcpStream::connect(public).await?;
-                visitor.write_all(b"x").await?;
-                visitor.read_u8().await
-            };
-            heard += usize::from(talk.await.is_ok());
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            let said = [7; 40_000];
+            visitor.write_all(&said).await.unwrap();
+            visitor.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            soon("the echo", visitor.read_to_end(&mut heard)).await.unwrap();
+            assert!(heard == said, "{} bytes", heard.len());
         }
-        assert!(heard >= 28, "{heard} of 40");
+    });
+}
+
+/// A local service that says nothing and tells what it hears: `None` when somebody comes.
+async fn hush() -> (LocalService, mpsc::UnboundedReceiver<Option<u8>>) {
+    let (tell, told) = mpsc::unbounded_channel();
+    let service = LocalService::each(move |mut socket| {
+        let tell = tell.clone();
+        async move {
+            let _ = tell.send(None);
+            while let Ok(byte) = socket.read_u8().await {
+                let _ = tell.send(Some(byte));
+            }
+        }
+    })
+    .await;
+    (service, told)
+}
+
+#[test]
+fn a_silent_visitor_of_a_member_that_is_lost_is_the_next_ones() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (silent, mut told) = hush().await;
+        let tunnel = |port, local: SocketAddr| {
+            let tunnel = Tunnel::tcp().remote_port(port).group("db");
+            tunnel.balance(Balance::RoundRobin).local_addr(local.to_string())
+        };
+        let lost = bed.client().tunnel(tunnel(0, silent.addr())).build().unwrap();
+        let public = public_addr(&lost.start().await.unwrap().public_url);
+        let greeter = LocalService::each(async |mut socket| {
+            let _ = socket.write_all(b"!").await;
+            let heard = socket.read_u8().await;
+            assert!(heard.is_err(), "{heard:?}");
+        })
+        .await;
+        let stays = bed.client().tunnel(tunnel(public.port(), greeter.addr()));
+        let stays = stays.build().unwrap();
+        stays.start().await.unwrap();
+        // Every second one comes to the silent one.
+        let mut waiting = Vec::new();
+        for _ in 0..4 {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            tokio::select! {
+                greeting = visitor.read_u8() => assert_eq!(greeting.unwrap(), b'!'),
+                came = told.recv() => {
+                    assert_eq!(came, Some(None));
+                    waiting.push(visitor);
+                }
+            }
+        }
+        let [silent_one, speaks] = &mut waiting[..] else { panic!("{} wait", waiting.len()) };
+        speaks.write_all(b"x").await.unwrap();
+        assert_eq!(soon("the word", told.recv()).await, Some(Some(b'x')));
+        drop(lost);
+        assert_eq!(soon("a greeting", silent_one.read_u8()).await.unwrap(), b'!');
+        // What was heard once is not said again.
+        soon("the end", speaks.read_u8()).await.unwrap_err();
     });
 }
 

@@ -5,6 +5,7 @@ use ferrotunnel::PathPrefix;
 use super::forward::forward;
 use crate::access::AccessSettings;
 use crate::args::ClientArgs;
+use crate::client_reload::ClientReload;
 use crate::failure::Failure;
 use crate::headers::HeaderSettings;
 use crate::output::Output;
@@ -14,10 +15,18 @@ use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
 use crate::value::LocalTarget;
 
 pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure> {
+    let path = args.config.config.as_deref();
+    let mut reload = path.map(|path| ClientReload::of(path, args.connect.clone())).transpose()?;
     let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
+    let is_given = args.local_addr.is_some();
     let tunnels = tunnels(args.local_addr, args.name, args.local_tls.into(), file.tunnels)?;
-    let settings = ClientSettings::resolve(args.connect.over_file(file.connect), tunnels)?;
-    forward(settings, output).await
+    let layers = args.connect.over_file(file.connect);
+    if let Some(reload) = &mut reload {
+        let given = tunnels.first().filter(|_| is_given).cloned();
+        reload.runs_with(layers.clone().resolve(), given);
+    }
+    let settings = ClientSettings::resolve(layers, tunnels)?;
+    forward(settings, reload, output).await
 }
 
 /// The one that was given, or else those of the file.

@@ -1,7 +1,11 @@
 //! What `client`, `http` and `tcp` share: run one client until it ends or is told to stop.
 
-use tokio::sync::broadcast::error::RecvError;
+use std::future::pending;
 
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+
+use crate::client_reload::ClientReload;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::report::Reporter;
@@ -10,7 +14,12 @@ use crate::signals::StopSignals;
 use crate::standing::Standing;
 use crate::systemd::Manager;
 
-pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result<(), Failure> {
+/// With a `reload` its tunnels change with the settings file, from when there are any.
+pub(super) async fn forward(
+    settings: ClientSettings,
+    mut reload: Option<ClientReload>,
+    output: &Output,
+) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
     let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
     let mut standing = Standing::new(settings.server_mode());
@@ -21,8 +30,10 @@ pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result
     let mut manager = Manager::from_env();
     output.talk(format_args!("connecting to {}", servers.join(", ")));
     let mut events = client.events();
+    let has_started = watch::Sender::new(false);
     let running = async {
         client.start().await?;
+        has_started.send_replace(true);
         client.wait().await
     };
     tokio::pin!(running);
@@ -51,10 +62,39 @@ pub(super) async fn forward(settings: ClientSettings, output: &Output) -> Result
                 return signals.drain(output, drain_timeout, draining).await;
             }
             () = manager.due() => manager.beat(),
+            reload = due(&mut reload, has_started.subscribe()) => {
+                manager.reloading();
+                // Its file may lie on a disk that does not answer.
+                tokio::select! {
+                    () = manager.beating(reload.run(&client, output)) => {}
+                    () = signals.next() => {
+                        manager.stopping(drain_timeout);
+                        let draining = manager.beating(client.shutdown());
+                        return signals.drain(output, drain_timeout, draining).await;
+                    }
+                }
+                manager.reloaded();
+            }
         }
     };
     while let Ok(event) = events.try_recv() {
         reporter.report(&event);
     }
     Ok(ended?)
+}
+
+/// Resolves when the settings file should be read again, if there is one and the client has its tunnels.
+async fn due(
+    reload: &mut Option<ClientReload>,
+    mut has_started: watch::Receiver<bool>,
+) -> &mut ClientReload {
+    match reload {
+        Some(reload) => {
+            // The sender lives for longer.
+            let _ = has_started.wait_for(|started| *started).await;
+            reload.due().await;
+            reload
+        }
+        None => pending().await,
+    }
 }

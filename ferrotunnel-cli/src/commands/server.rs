@@ -11,7 +11,7 @@ use crate::control::Control;
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::reload::Reload;
-use crate::settings::{ServerSettings, error_pages};
+use crate::settings::{Places, ServerSettings, error_pages};
 use crate::settings_file::SettingsFile;
 use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
@@ -41,7 +41,7 @@ pub(super) async fn run(
         (_, None) => {}
     }
     if let Some(reload) = &mut reload {
-        reload.runs_with(running, settings.token().cloned());
+        reload.runs_with(running, settings.token().cloned(), Places::beside(&sockets));
     }
     let drain_timeout = settings.drain_timeout();
     let pages = settings.error_pages.clone();

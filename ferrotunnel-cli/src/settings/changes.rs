@@ -1,7 +1,12 @@
 //! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
 
+use ferrotunnel::{ClientBuilder, LETS_ENCRYPT, ServerBuilder};
+
 use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
-use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs};
+use crate::args::{
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs,
+};
+use crate::runtime::server_threads;
 
 /// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
 pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static str> {
@@ -55,6 +60,14 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
     } = running;
     let (was, is) = (limits(limits_args), limits(&said.limits));
     let https = &said.https;
+    let or = |said: Option<_>, default| said.unwrap_or(default);
+    let count = |threads: Option<_>| server_threads(threads.map(usize::from));
+    // Where nothing is said it goes with the visitors of HTTP.
+    let tcp_ip = |args: &ServerArgs| {
+        args.tcp_bind_ip.unwrap_or(args.http_bind.unwrap_or(DEFAULT_HTTP_BIND).ip())
+    };
+    let is_tcp_ip_same = *tcp_bind_ip == said.tcp_bind_ip || tcp_ip(running) == tcp_ip(said);
+    let acme = |server: &Option<String>| server.clone().unwrap_or_else(|| LETS_ENCRYPT.to_owned());
     let is_on = |switch: Option<bool>| switch.unwrap_or(false);
     let pause = |pause: Option<_>| pause.unwrap_or(DEFAULT_PAUSE);
     let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
@@ -65,29 +78,47 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
             http_bind.unwrap_or(DEFAULT_HTTP_BIND) == said.http_bind.unwrap_or(DEFAULT_HTTP_BIND),
         ),
         ("domain", *domain == said.domain),
-        ("reserved-names", *reserved_names == said.reserved_names),
+        ("reserved-names", listed(reserved_names.as_ref()) == listed(said.reserved_names.as_ref())),
         ("plaintext", plaintext.unwrap_or(false) == said.plaintext.unwrap_or(false)),
         ("tls-cert", *tls_cert == said.tls_cert),
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
-        ("tcp-bind-ip", *tcp_bind_ip == said.tcp_bind_ip),
-        ("trusted-proxies", *trusted_proxies == said.trusted_proxies),
+        ("tcp-bind-ip", is_tcp_ip_same),
+        (
+            "trusted-proxies",
+            listed(trusted_proxies.as_ref()) == listed(said.trusted_proxies.as_ref()),
+        ),
         ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
-        ("visitor-grace", *visitor_grace == said.visitor_grace),
-        ("threads", *threads == said.threads),
+        (
+            "visitor-grace",
+            or(*visitor_grace, ServerBuilder::DEFAULT_VISITOR_GRACE)
+                == or(said.visitor_grace, ServerBuilder::DEFAULT_VISITOR_GRACE),
+        ),
+        ("threads", count(*threads) == count(said.threads)),
         ("control", *control == said.control),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
         // Of the limits only these: the others hold for what comes, as soon as they are read.
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
         ("limits.max-receive-memory", was.max_receive_memory == is.max_receive_memory),
-        ("timeouts.http-header-timeout", *http_header_timeout == said.timeouts.http_header_timeout),
+        (
+            "timeouts.http-header-timeout",
+            or(*http_header_timeout, ServerBuilder::DEFAULT_HTTP_HEADER_TIMEOUT)
+                == or(
+                    said.timeouts.http_header_timeout,
+                    ServerBuilder::DEFAULT_HTTP_HEADER_TIMEOUT,
+                ),
+        ),
         (
             "timeouts.http-response-timeout",
             *http_response_timeout == said.timeouts.http_response_timeout,
         ),
         (
             "timeouts.http-pool-idle-timeout",
-            *http_pool_idle_timeout == said.timeouts.http_pool_idle_timeout,
+            or(*http_pool_idle_timeout, ServerBuilder::DEFAULT_HTTP_POOL_IDLE_TIMEOUT)
+                == or(
+                    said.timeouts.http_pool_idle_timeout,
+                    ServerBuilder::DEFAULT_HTTP_POOL_IDLE_TIMEOUT,
+                ),
         ),
         ("https.https-bind", *https_bind == https.https_bind),
         ("https.https-cert", *https_cert == https.https_cert),
@@ -96,7 +127,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("https.https-redirect", is_on(*https_redirect) == is_on(https.https_redirect)),
         ("https.https-tls13-only", is_on(*https_tls13_only) == is_on(https.https_tls13_only)),
         ("https.acme-dir", *acme_dir == https.acme_dir),
-        ("https.acme-server", *acme_server == https.acme_server),
+        ("https.acme-server", acme(acme_server) == acme(&https.acme_server)),
         ("https.acme-email", *acme_email == https.acme_email),
         ("https.acme-server-ca", *acme_server_ca == https.acme_server_ca),
         ("https.acme-dns-hook", *acme_dns_hook == https.acme_dns_hook),
@@ -124,4 +155,59 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
     .into_iter()
     .filter_map(|(name, is_same)| (!is_same).then_some(name))
     .collect()
+}
+
+/// The same for a client, tunnels aside.
+pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&'static str> {
+    let ConnectArgs {
+        servers,
+        server_mode,
+        token,
+        plaintext,
+        exit_on_first_failure,
+        connect_timeout,
+        handshake_timeout,
+        connections,
+        tls: ClientTlsArgs { tls_ca, tls_verify, tls_server_name, tls_cert, tls_key },
+        drain: DrainArg { drain_timeout },
+    } = running;
+    let is_on = |switch: Option<bool>| switch.unwrap_or(false);
+    let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
+    let (connect, handshake) =
+        (ClientBuilder::DEFAULT_CONNECT_TIMEOUT, ClientBuilder::DEFAULT_HANDSHAKE_TIMEOUT);
+    let is_token_same =
+        token.token == said.token.token && token.token_file == said.token.token_file;
+    [
+        ("server", *servers == said.servers),
+        ("server-mode", server_mode.unwrap_or_default() == said.server_mode.unwrap_or_default()),
+        ("token", is_token_same),
+        ("plaintext", is_on(*plaintext) == is_on(said.plaintext)),
+        (
+            "exit-on-first-failure",
+            is_on(*exit_on_first_failure) == is_on(said.exit_on_first_failure),
+        ),
+        (
+            "connect-timeout",
+            connect_timeout.unwrap_or(connect) == said.connect_timeout.unwrap_or(connect),
+        ),
+        (
+            "handshake-timeout",
+            handshake_timeout.unwrap_or(handshake) == said.handshake_timeout.unwrap_or(handshake),
+        ),
+        ("connections", connections.unwrap_or_default() == said.connections.unwrap_or_default()),
+        ("tls-ca", *tls_ca == said.tls.tls_ca),
+        ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),
+        ("tls-server-name", *tls_server_name == said.tls.tls_server_name),
+        ("tls-cert", *tls_cert == said.tls.tls_cert),
+        ("tls-key", *tls_key == said.tls.tls_key),
+        ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
+    ]
+    .into_iter()
+    .filter_map(|(name, is_same)| (!is_same).then_some(name))
+    .collect()
+}
+
+/// Nothing is as good as an empty list.
+fn listed<T>(list: Option<&Vec<T>>) -> &[T] {
+    list.map_or(&[], Vec::as_slice)
 }

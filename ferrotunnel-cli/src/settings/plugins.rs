@@ -1,5 +1,7 @@
 //! The plugins of a server, in the order in which they are asked.
 
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,9 +57,24 @@ impl PluginSettings {
         } else {
             AccessLog::to_file(path, *format)
         };
-        opened.map(Some).map_err(|error| {
-            Failure::failed(format!("--access-log: cannot write to {}: {error}", path.display()))
-        })
+        opened.map(Some).map_err(|error| cannot_write(path, &error))
+    }
+
+    /// Whether the access log could be opened. Makes no file.
+    pub(super) fn check_log(&self) -> Result<(), Failure> {
+        let Some((path, _)) = &self.access_log else { return Ok(()) };
+        if path == Path::new(STDOUT) {
+            return Ok(());
+        }
+        let found = match OpenOptions::new().append(true).open(path) {
+            // It would be made.
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let folder = path.parent().filter(|folder| *folder != Path::new(""));
+                folder.map_or(Ok(()), |folder| folder.metadata().map(drop))
+            }
+            opened => opened.map(drop),
+        };
+        found.map_err(|error| cannot_write(path, &error))
     }
 
     /// The log is the first, since it tells of all; who comes too fast costs least after it; then nothing of what
@@ -99,6 +116,10 @@ impl PluginArgs {
 /// What is kept of a visitor secret. The text is not repeated: it may be the secret itself.
 pub(crate) fn hash(text: Secret) -> Result<VisitorSecret, String> {
     text.reveal().parse().map_err(|why: ferrotunnel::plugin::VisitorSecretError| why.to_string())
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    Failure::failed(format!("--access-log: cannot write to {}: {error}", path.display()))
 }
 
 fn needs(setting: &str, other: &str) -> Failure {

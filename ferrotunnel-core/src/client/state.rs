@@ -78,10 +78,13 @@ impl std::fmt::Debug for Tunnels {
     }
 }
 
+/// How the first answer gets to who waits for it.
+pub(super) type First = oneshot::Sender<Result<Registration, ConnectError>>;
+
 struct Wanted {
     spec: Arc<TunnelSpec>,
     /// Who waits for the first answer.
-    first: Option<oneshot::Sender<Result<Registration, ConnectError>>>,
+    first: Option<First>,
     /// The name or port that each server picked, where the spec leaves it open.
     picked: BTreeMap<ServerIndex, String>,
     /// How it stands over each carrier where it was asked for.
@@ -108,10 +111,10 @@ enum Standing {
 }
 
 impl Wanted {
-    fn new(spec: TunnelSpec, first: oneshot::Sender<Result<Registration, ConnectError>>) -> Self {
+    fn new(spec: TunnelSpec, first: Option<First>) -> Self {
         Self {
             spec: Arc::new(spec),
-            first: Some(first),
+            first,
             picked: BTreeMap::new(),
             standing: BTreeMap::new(),
             told: BTreeMap::new(),
@@ -196,6 +199,15 @@ pub(super) enum Next {
 }
 
 impl Tunnels {
+    /// Asks for one more. Returns its number.
+    fn add(&mut self, mut wanted: Wanted) -> u32 {
+        self.next_number += 1;
+        let number = self.next_number;
+        wanted.ask(number, &self.sessions);
+        self.wanted.insert(number, wanted);
+        number
+    }
+
     fn sessions_with(&self, server: ServerIndex) -> usize {
         self.sessions.keys().filter(|carrier| carrier.server == server).count()
     }
@@ -278,20 +290,65 @@ impl State {
         Some(hooks.opened(stream))
     }
 
-    pub(super) fn add(
-        &self,
-        spec: TunnelSpec,
-        first: oneshot::Sender<Result<Registration, ConnectError>>,
-    ) -> u32 {
+    /// Without a `first` it is asked for until a server has it.
+    pub(super) fn add(&self, spec: TunnelSpec, first: Option<First>) -> u32 {
         let mut tunnels = self.tunnels.lock();
-        tunnels.next_number += 1;
-        let number = tunnels.next_number;
-        let mut wanted = Wanted::new(spec, first);
-        wanted.ask(number, &tunnels.sessions);
-        tunnels.wanted.insert(number, wanted);
+        let number = tunnels.add(Wanted::new(spec, first));
         self.take_stock(&tunnels);
         self.tunnels_changed.send_replace(());
         number
+    }
+
+    /// Has another tunnel in the place of one, whose visitors may stay. Returns its number, which is the same
+    /// where the servers see no difference.
+    pub(super) fn replace(&self, number: u32, spec: TunnelSpec) -> u32 {
+        let mut tunnels = self.tunnels.lock();
+        let known = tunnels.wanted.remove(&number);
+        let number = match known {
+            Some(mut known)
+                if as_asked(&known.spec) == as_asked(&spec)
+                    && known.spec.health.is_none()
+                    && spec.health.is_none() =>
+            {
+                known.spec = Arc::new(spec);
+                tunnels.wanted.insert(number, known);
+                number
+            }
+            Some(known) => {
+                // First, so that its name is free.
+                tunnels.give_up(number, &known);
+                let keeps_name = is_left_open(&spec) && is_left_open(&known.spec);
+                let mut wanted = Wanted::new(spec, None);
+                if keeps_name {
+                    wanted.picked = known.picked;
+                }
+                tunnels.add(wanted)
+            }
+            None => tunnels.add(Wanted::new(spec, None)),
+        };
+        self.take_stock(&tunnels);
+        self.tunnels_changed.send_replace(());
+        number
+    }
+
+    /// As [`remove`](Self::remove), and whoever listens hears of it.
+    pub(super) fn withdraw(&self, number: u32) {
+        let lost: Vec<_> = {
+            let tunnels = self.tunnels.lock();
+            let known = tunnels.wanted.get(&number);
+            let held = |known: &Wanted| {
+                let servers: Vec<_> = self.roster.borrow().servers().collect();
+                let held = servers.into_iter().filter(|server| known.is_held_at(*server));
+                held.map(|server| (label(known, server), server)).collect()
+            };
+            known.map(held).unwrap_or_default()
+        };
+        self.remove(number);
+        for (name, server) in lost {
+            let server = self.connector.server(server).to_owned();
+            let reason = "the client does not want it any more".to_owned();
+            self.tell(Event::TunnelLost { name, server, reason });
+        }
     }
 
     pub(super) fn remove(&self, number: u32) {

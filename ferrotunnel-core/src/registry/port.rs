@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
 
 use super::Tunnel;
+use super::trial::Trial;
+use super::tunnel::Opened;
 use crate::crowd::Crowd;
+use crate::direct::Met;
 use crate::proxies::TrustedProxies;
 use crate::tasks::Tasks;
 use crate::tcp_ingress::{Bound, Ingress, Visitor};
@@ -46,32 +50,74 @@ impl Port {
 
 /// From the port to the tunnel of the moment.
 #[derive(Clone)]
-struct WayIn {
+pub(super) struct WayIn {
     current: Arc<Mutex<Arc<Tunnel>>>,
     visitors: Tasks,
 }
 
 impl WayIn {
+    pub(super) fn tunnel(&self) -> Arc<Tunnel> {
+        Arc::clone(&self.current.lock())
+    }
+
     fn admit(&self, visitor: Visitor) {
-        let tunnel = Arc::clone(&self.current.lock());
-        if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
-            return visitor.deny(tunnel.name());
-        }
-        if let Some(away) = tunnel.away() {
-            let way_in = self.clone();
-            self.visitors.spawn(async move {
-                away.await;
-                way_in.admit(visitor);
-            });
-            return;
-        }
-        let multiplex = {
-            let (tunnel, visitors) = (Arc::clone(&tunnel), self.visitors.clone());
-            move |visitor: Visitor| {
-                let opened = tunnel.open_on(visitor.addr, visitor.ingress);
-                visitor.multiplex(opened, &visitors);
-            }
+        let Some((tunnel, visitor)) = self.enter(visitor, Self::admit) else { return };
+        let way_in = self.clone();
+        let multiplex = move |visitor: Visitor, met: Met| match met {
+            Met::Nobody => way_in.multiplex(&way_in.tunnel(), visitor),
+            Met::LostCarrier => way_in.admit_again(visitor),
         };
         tunnel.serve_directly(visitor, multiplex);
+    }
+
+    /// The tunnel that the visitor may enter now. While its client is away the visitor waits for it, to be
+    /// admitted then.
+    fn enter(&self, visitor: Visitor, admit: fn(&Self, Visitor)) -> Option<(Arc<Tunnel>, Visitor)> {
+        let tunnel = self.tunnel();
+        if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
+            visitor.deny(tunnel.name());
+            return None;
+        }
+        let Some(away) = tunnel.away() else { return Some((tunnel, visitor)) };
+        let way_in = self.clone();
+        self.visitors.spawn(async move {
+            away.await;
+            admit(&way_in, visitor);
+        });
+        None
+    }
+
+    /// Opens a stream for the visitor. One that somebody else may have as well changes hands until somebody
+    /// has answered.
+    fn multiplex(&self, tunnel: &Tunnel, visitor: Visitor) {
+        match tunnel.open_on(visitor.addr, visitor.ingress, |_| true) {
+            Ok(opened) if opened.is_shared => self.try_out(opened, visitor),
+            Ok(Opened { stream, home, .. }) => visitor.serve(stream, home, &self.visitors),
+            Err(error) => visitor.turn_away(error),
+        }
+    }
+
+    fn try_out(&self, opened: Opened, visitor: Visitor) {
+        let Opened { stream, home, by, .. } = opened;
+        let trial = Trial::new((stream, by), self.clone(), visitor.addr, visitor.ingress);
+        visitor.serve(trial, home, &self.visitors);
+    }
+
+    /// For one who has lost a carrier of its own: its client may be lost as well, and back in a moment.
+    fn admit_again(&self, visitor: Visitor) {
+        let Some((tunnel, visitor)) = self.enter(visitor, Self::admit_again) else { return };
+        let session = tunnel.session();
+        match (tunnel.open_on(visitor.addr, visitor.ingress, |_| true), session) {
+            (Ok(opened), _) => self.try_out(opened, visitor),
+            // That is known a moment before it leaves.
+            (Err(OpenError::SessionClosed), Some(ended)) => {
+                let way_in = self.clone();
+                self.visitors.spawn(async move {
+                    tunnel.another_than(ended).await;
+                    way_in.admit_again(visitor);
+                });
+            }
+            (Err(error), _) => visitor.turn_away(error),
+        }
     }
 }

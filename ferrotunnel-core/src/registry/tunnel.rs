@@ -18,7 +18,7 @@ use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
-use crate::direct::Streams;
+use crate::direct::{Met, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
@@ -143,6 +143,23 @@ impl Servant {
     }
 }
 
+/// Who serves a visitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ServedBy {
+    pub(super) client: ClientId,
+    pub(super) session: SessionId,
+}
+
+/// A stream for a visitor.
+pub(super) struct Opened {
+    pub(super) stream: Stream,
+    /// The runtime that the stream's session lives on if that is not here.
+    pub(super) home: Option<Handle>,
+    pub(super) by: ServedBy,
+    /// The tunnel has more than one carrier.
+    pub(super) is_shared: bool,
+}
+
 impl Tunnel {
     /// `wanted` with the name and port as they are registered.
     pub(super) fn new(
@@ -227,30 +244,32 @@ impl Tunnel {
     /// # Errors
     /// The client takes no new streams.
     pub fn open(&self, visitor: SocketAddr, ingress: SocketAddr) -> Result<Stream, OpenError> {
-        self.open_on(visitor, ingress).map(|(stream, _)| stream)
+        self.open_on(visitor, ingress, |_| true).map(|opened| opened.stream)
     }
 
-    /// The same, and the runtime that the stream's session lives on if that is not here.
+    /// The same with somebody who `may` have the visitor, and what else is known of the stream.
     pub(super) fn open_on(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
-    ) -> Result<(Stream, Option<Handle>), OpenError> {
-        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress))
+        may: impl Fn(ServedBy) -> bool,
+    ) -> Result<Opened, OpenError> {
+        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress, may))
     }
 
     fn place_and_open(
         &self,
         visitor: SocketAddr,
-        open: impl FnOnce() -> Result<(Stream, Option<Handle>), OpenError>,
-    ) -> Result<(Stream, Option<Handle>), OpenError> {
+        open: impl FnOnce() -> Result<Opened, OpenError>,
+    ) -> Result<Opened, OpenError> {
         let Some(place) = self.places.take() else {
             self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
-        let (stream, home) = open()?;
-        Ok((stream.seated(self.seen(place, visitor)), home))
+        let Opened { stream, home, by, is_shared } = open()?;
+        let stream = stream.seated(self.seen(place, visitor));
+        Ok(Opened { stream, home, by, is_shared })
     }
 
     /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
@@ -315,11 +334,11 @@ impl Tunnel {
                 Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
                 _ => {
                     drop(presence);
-                    self.open_anywhere(visitor, ingress)
+                    self.open_anywhere(visitor, ingress, |_| true)
                 }
             }
         })
-        .map(|(stream, _)| stream)
+        .map(|opened| opened.stream)
     }
 
     /// Over the carrier whose turn it is.
@@ -327,15 +346,18 @@ impl Tunnel {
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
-    ) -> Result<(Stream, Option<Handle>), OpenError> {
+        may: impl Fn(ServedBy) -> bool,
+    ) -> Result<Opened, OpenError> {
         let carriers = &self.presence.lock().carriers;
-        if let [only] = carriers.as_slice() {
+        if let [only] = carriers.as_slice()
+            && may(only.served_by())
+        {
             return only.open(self.kind, visitor, ingress, &self.places.meters);
         }
         let mut refused = OpenError::SessionClosed;
-        for one in self.ranked(carriers) {
+        for one in self.ranked(carriers).filter(|one| may(one.served_by())) {
             match one.open(self.kind, visitor, ingress, &self.places.meters) {
-                Ok(opened) => return Ok(opened),
+                Ok(opened) => return Ok(Opened { is_shared: true, ..opened }),
                 Err(error) => refused = error,
             }
         }
@@ -383,7 +405,7 @@ impl Tunnel {
     pub(super) fn serve_directly(
         &self,
         visitor: Visitor,
-        otherwise: impl FnOnce(Visitor) + Send + 'static,
+        otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
         // One that has no room is turned away where it would open a stream.
         let found = self.directly().and_then(|one| {
@@ -400,7 +422,7 @@ impl Tunnel {
                 let seat = self.seen(seat, visitor.addr);
                 one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
             }
-            None => otherwise(visitor),
+            None => otherwise(visitor, Met::Nobody),
         }
     }
 
@@ -511,6 +533,9 @@ impl Tunnel {
         if is_away {
             presence.away_since.get_or_insert_with(clock::now);
         }
+        // Under the lock: who sees that it is away does not take this for the return.
+        self.changed.notify_waiters();
+        drop(presence);
         is_away
     }
 
@@ -570,6 +595,21 @@ impl Tunnel {
         (is_away && Arc::strong_count(&self.changed) <= MOST_WAITING).then_some(changed)
     }
 
+    /// For a visitor of a session that has ended: done as soon as it is worth to look for another one.
+    /// That it has ended is known a moment before it leaves.
+    pub(super) async fn another_than(self: Arc<Self>, session: SessionId) {
+        loop {
+            let changed = Arc::clone(&self.changed).notified_owned();
+            if !self.is_with(session) {
+                break;
+            }
+            changed.await;
+        }
+        if let Some(away) = self.away() {
+            away.await;
+        }
+    }
+
     /// The clients that have it now, with their sessions.
     #[cfg(test)]
     pub(crate) fn servants(&self) -> Vec<(ClientId, SessionId)> {
@@ -592,13 +632,17 @@ impl Member {
         Self { carrier, owner, number, health: Arc::default(), requests: Arc::default() }
     }
 
+    fn served_by(&self) -> ServedBy {
+        ServedBy { client: self.owner.client_id, session: self.owner.session_id }
+    }
+
     fn open(
         &self,
         kind: TunnelKind,
         visitor: SocketAddr,
         ingress: SocketAddr,
         meters: &Meters,
-    ) -> Result<(Stream, Option<Handle>), OpenError> {
+    ) -> Result<Opened, OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
             return Err(OpenError::LimitReached);
@@ -622,6 +666,7 @@ impl Member {
         let stream = stream.seated(seat).telling(&self.health);
         let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
         let stream = stream.paced(pacing);
-        Ok((stream, self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned())))
+        let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
+        Ok(Opened { stream, home, by: self.served_by(), is_shared: false })
     }
 }

@@ -39,7 +39,7 @@ pub struct Verification {
 }
 
 /// Whom a client trusts to issue a server's certificate.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Roots {
     /// The CAs of this PEM file.
     File(PathBuf),

@@ -14,7 +14,7 @@ use super::dialer::{RootSettings, Roots};
 use crate::error::BuildError;
 
 /// Whose certificates a client takes for a local service.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LocalTrust {
     /// Those that one of these CAs has issued, for the host that is dialled.
     IssuedBy(Roots),

@@ -54,6 +54,9 @@ pub enum StreamError {
         /// Why, for people; may be empty.
         reason: String,
     },
+    /// The peer is draining, and did not begin it: nobody has heard what was written.
+    #[error("the peer is draining")]
+    Unserved,
     /// This side aborted or released it.
     #[error("stream is closed")]
     Closed,

@@ -186,8 +186,7 @@ impl Session {
             .map(|(id, _)| *id)
             .collect();
         for id in unserved {
-            let reason = "the peer is draining".to_owned();
-            self.abort_stream(id, StreamError::Reset { code: ResetCode::Cancelled, reason });
+            self.abort_stream(id, StreamError::Unserved);
         }
         self.close_if_drained();
     }
