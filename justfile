@@ -39,6 +39,10 @@ nextest:
 e2e *ARGS:
     {{ cargo }} test --locked --package ferrotunnel-tests {{ ARGS }}
 
+# Large bodies through the built program, four times so many MiB, and what server and client grow by.
+large-bodies MIB="1024":
+    FT_BODY_MIB={{ MIB }} {{ cargo }} test --locked --package ferrotunnel-cli --test bodies -- --nocapture
+
 # Bans, licences and sources of dependencies, then the arrows between our own crates.
 deny:
     {{ cargo }} deny --all-features check --hide-inclusion-graph bans licenses sources

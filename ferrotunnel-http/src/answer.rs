@@ -17,7 +17,6 @@ use crate::{
     page::{self, page},
     problem::{self, problem},
     refusal::{Challenge, Refusal},
-    request_id,
     wording::Wording,
 };
 
@@ -75,20 +74,12 @@ pub(crate) struct Asker {
 /// The answer to a request that is not forwarded.
 pub(crate) fn answer(refusal: &Refusal, asker: &Asker, pages: &ErrorPages) -> Response<Body> {
     let wording = Wording::of(refusal);
-    let id = asker.id.to_str().unwrap_or_default();
     if let (Form::Grpc, Some(status)) = (asker.form, grpc::status(refusal)) {
         let mut response = ours(StatusCode::OK, &wording, Body::empty());
         grpc::set_status(response.headers_mut(), status, &wording);
         return response;
     }
-    let (text, content_type, policy) = match asker.form {
-        Form::Html => match pages.page(&wording, id) {
-            Some(page) => (page, HTML, Some(error_pages::POLICY)),
-            None => (page(&wording, id), HTML, Some(page::POLICY)),
-        },
-        Form::Json => (problem(&wording, id), problem::MEDIA_TYPE, None),
-        Form::Text | Form::Grpc => (wording.text(), TEXT, None),
-    };
+    let Told { text, content_type, policy } = told(&wording, asker, pages);
     let mut response = readable(refusal, &wording, text);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -98,17 +89,53 @@ pub(crate) fn answer(refusal: &Refusal, asker: &Asker, pages: &ErrorPages) -> Re
     response
 }
 
-/// The same in bytes, for a request that nobody could make out. It is the last of its connection.
-pub(crate) fn last_words(refusal: &Refusal) -> Bytes {
+/// What is told to people or programs, and as what.
+struct Told {
+    text: String,
+    content_type: &'static str,
+    policy: Option<&'static str>,
+}
+
+fn told(wording: &Wording, asker: &Asker, pages: &ErrorPages) -> Told {
+    let id = asker.id.to_str().unwrap_or_default();
+    let (text, content_type, policy) = match asker.form {
+        Form::Html => match pages.page(wording, id) {
+            Some(page) => (page, HTML, Some(error_pages::POLICY)),
+            None => (page(wording, id), HTML, Some(page::POLICY)),
+        },
+        Form::Json => (problem(wording, id), problem::MEDIA_TYPE, None),
+        Form::Text | Form::Grpc => (wording.text(), TEXT, None),
+    };
+    Told { text, content_type, policy }
+}
+
+/// The last words of a connection: an answer in bytes, to a request that nobody could make out.
+pub(crate) struct LastWords {
+    pub(crate) status: StatusCode,
+    pub(crate) kind: &'static str,
+    pub(crate) bytes: Bytes,
+    pub(crate) body_len: usize,
+}
+
+pub(crate) fn last_words(
+    refusal: &Refusal,
+    asker: &Asker,
+    pages: &ErrorPages,
+    is_head: bool,
+) -> LastWords {
     let wording = Wording::of(refusal);
-    let (status, kind, text) = (wording.status, wording.kind, wording.text());
-    let (id, len) = (request_id::pick(), text.len());
-    let head = format!(
-        "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\nx-request-id: {}\r\ncontent-type: {TEXT}\r\n\
+    let Told { text, content_type, policy } = told(&wording, asker, pages);
+    let (status, kind, len) = (wording.status, wording.kind, text.len());
+    let policy = policy.map(|policy| format!("{CONTENT_SECURITY_POLICY}: {policy}\r\n"));
+    let mut bytes = format!(
+        "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\nx-request-id: {}\r\ncontent-type: {content_type}\r\n{}\
          content-length: {len}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
-        id.to_str().unwrap_or_default()
+        asker.id.to_str().unwrap_or_default(),
+        policy.unwrap_or_default(),
     );
-    Bytes::from(head + &text)
+    let body_len = if is_head { 0 } else { len };
+    bytes.push_str(&text[..body_len]);
+    LastWords { status, kind, bytes: bytes.into(), body_len }
 }
 
 /// An answer with a status of HTTP and a text for people.

@@ -114,7 +114,7 @@ impl Serving {
         let visitor = Arc::new(visitor);
         let ended = match version {
             Version::Http1 => {
-                let io = VisitorIo::http1(io, read_ahead, visitor.clone());
+                let io = VisitorIo::http1(io, read_ahead, visitor.clone(), self.forwarder.clone());
                 self.serve_http1(io, &visitor, shutdown).await
             }
             Version::Http2 => {
@@ -214,5 +214,6 @@ const HTTP2_STREAM_WINDOW: u32 = 1 << 20;
 /// the others. It is what one connection can make us hold.
 const HTTP2_CONNECTION_WINDOW: u32 = 2 << 20;
 
-/// Bytes of one request's headers over HTTP/2, the same as over HTTP/1.1.
-const MAX_HTTP2_HEADERS: u32 = MAX_BUFFERED as u32;
+/// Bytes of one request's headers over HTTP/2 that are read: twice as many as are taken, so that those who send too much
+/// get an answer of ours, as over HTTP/1.1. The answer to still more is that of the library below.
+const MAX_HTTP2_HEADERS: u32 = 2 * MAX_BUFFERED as u32;

@@ -32,9 +32,11 @@ use crate::{
     access::{Checks, Judgement, Rules},
     answer::{Asker, Form, answer},
     body::Body,
-    config::HttpConfig,
+    config::{HttpConfig, MAX_BUFFERED},
+    early,
     error_pages::ErrorPages,
     forwarded,
+    framing::Unclear,
     front::{Front, Look},
     grpc::is_grpc,
     header_rules::HeaderRules,
@@ -111,7 +113,7 @@ pub(crate) struct Forwarder {
     settled_at: Option<Instant>,
     /// For requests that wait for those.
     waiting: Arc<Semaphore>,
-    plugins: Option<Chain>,
+    pub(crate) plugins: Option<Chain>,
 }
 
 impl Forwarder {
@@ -163,6 +165,7 @@ impl Forwarder {
         visitor.interim.clear();
         visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
         let is_last = is_http1 && visitor.admission != Admission::Inside;
+        let early = self.plugins.as_ref().map(|_| Box::new(early::Asking::of(&request)));
         let begun = match self.front.look(visitor, &request) {
             Look::Ours(response) => Begun::Ours(response),
             Look::Refused(refusal) => Begun::Already(Err(refusal)),
@@ -178,12 +181,15 @@ impl Forwarder {
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
+            let is_ours = matches!(begun, Begun::Ours(_));
             let response = match begun {
                 Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
                 Begun::Already(Err(refusal)) => Err(refusal),
                 Begun::InAMoment(response) => response.await,
                 Begun::Ours(response) => Ok(*response),
             };
+            // What plugins are asked about is an answer in any case.
+            let early = early.filter(|_| is_ours || response.is_err());
             let mut response = response.unwrap_or_else(|refusal| {
                 let (visitor, request) = (visitor.address, &asker.id);
                 debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
@@ -194,6 +200,9 @@ impl Forwarder {
                 }
                 response
             });
+            if let Some(asking) = early {
+                forwarder.tell_early(&visitor, *asking, &asker, &response);
+            }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
             visitor.asking.store(false, Ordering::Release);
@@ -211,6 +220,9 @@ impl Forwarder {
         let is_extended = request.extensions().get::<Protocol>().is_some();
         if *request.method() == Method::CONNECT && !is_extended {
             return Forwarded::Done(Err(Refusal::Connect));
+        }
+        if request.version() == Version::HTTP_2 && early::is_too_long(&request, MAX_BUFFERED) {
+            return Forwarded::Done(Err(Refusal::Unclear(Unclear::TooLong)));
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
             Ok(asked) => asked,

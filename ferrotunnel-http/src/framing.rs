@@ -8,7 +8,7 @@
 
 use std::mem;
 
-use crate::{config::MAX_BUFFERED, headers::look_alike};
+use crate::{config::MAX_BUFFERED, headers::look_alike, seen::Seen};
 
 /// Follows the bytes of one connection over HTTP/1.
 #[derive(Debug, Default)]
@@ -18,6 +18,7 @@ pub(crate) struct Framing {
     /// The beginning of a line whose end has yet to come.
     line: Vec<u8>,
     heads: usize,
+    seen: Seen,
     /// hyper takes a connection for one that may be switched from the first request on that asked for it.
     declined: bool,
 }
@@ -46,6 +47,9 @@ struct Head {
     length: Option<u64>,
     chunked: bool,
     upgrade: bool,
+    headers: usize,
+    /// Of all lines so far.
+    bytes: usize,
 }
 
 /// What is wrong with a message; the text is shown to the visitor.
@@ -73,6 +77,15 @@ pub(crate) enum Unclear {
     Trailer,
     #[error("the head of the request is longer than 64 KiB")]
     TooLong,
+    #[error("it has more than 100 headers")]
+    TooMany,
+    #[error("the first line of the request is longer than 64 KiB")]
+    TargetTooLong,
+    /// hyper does not take it, for a reason that it keeps to itself.
+    #[error(
+        "the target is no path and no URL, or something else of the head is not as it has to be"
+    )]
+    Malformed,
 }
 
 /// Where it went wrong: the bytes before it are fine.
@@ -134,6 +147,29 @@ impl Framing {
         }
     }
 
+    /// What has been said in the head that was read last, or is being read. `None`, if that is not the head behind so
+    /// many others.
+    pub(crate) fn seen(&self, earlier: usize) -> Option<&Seen> {
+        let is_begun =
+            self.at == At::Header || (self.at == At::RequestLine && !self.line.is_empty());
+        let whole = if is_begun { self.heads } else { self.heads.checked_sub(1)? };
+        (whole == earlier).then_some(&self.seen)
+    }
+
+    /// The same for whatever was wrong.
+    pub(crate) fn seen_last(&self) -> &Seen {
+        &self.seen
+    }
+
+    /// What is too long in a head of which no more will be read.
+    pub(crate) fn too_long(&mut self) -> Unclear {
+        if self.at != At::RequestLine || self.line.is_empty() {
+            return Unclear::TooLong;
+        }
+        self.seen.begin(&self.line);
+        Unclear::TargetTooLong
+    }
+
     /// Whether the head of a request is being read.
     pub(crate) fn is_in_head(&self) -> bool {
         matches!(self.at, At::RequestLine | At::Header)
@@ -161,7 +197,8 @@ impl Framing {
             return Err(Unclear::Chunk);
         }
         if self.line.len() + part.len() > MAX_BUFFERED {
-            return Err(Unclear::TooLong);
+            self.line.extend_from_slice(part);
+            return Err(self.too_long());
         }
         self.line.extend_from_slice(part);
         Ok(())
@@ -181,6 +218,9 @@ impl Framing {
             self.at = At::ChunkSize;
             return if line == b"\r\n" { Ok(()) } else { Err(Unclear::Chunk) };
         }
+        if self.at == At::RequestLine && !matches!(line, b"\r\n") {
+            self.seen.begin(line);
+        }
         let line = line.strip_suffix(b"\r\n").ok_or(Unclear::Line)?;
         if line.iter().any(|&byte| is_control(byte)) {
             return Err(Unclear::Line);
@@ -188,10 +228,12 @@ impl Framing {
         match self.at {
             // Empty lines before a request are those of old browsers behind a body (RFC 9112, section 2.2).
             At::RequestLine if line.is_empty() => {}
+            At::RequestLine if line.len() > MAX_BUFFERED => return Err(Unclear::TargetTooLong),
             At::RequestLine => {
                 // Behind a CONNECT there may be anything, too.
                 let upgrade = line.starts_with(b"CONNECT ");
-                self.head = Head { http10: request_line(line)?, upgrade, ..Head::default() };
+                let http10 = request_line(line)?;
+                self.head = Head { http10, upgrade, bytes: line.len(), ..Head::default() };
                 self.at = At::Header;
             }
             At::Header if line.is_empty() => {
@@ -202,7 +244,10 @@ impl Framing {
                     _ => self.after_body(),
                 };
             }
-            At::Header => self.head.take(line)?,
+            At::Header => {
+                let name = self.head.take(line)?;
+                self.seen.header(name, line);
+            }
             At::ChunkSize => {
                 self.at = match chunk_size(line).ok_or(Unclear::Chunk)? {
                     0 => At::Trailer,
@@ -227,8 +272,17 @@ impl Framing {
 }
 
 impl Head {
-    fn take(&mut self, line: &[u8]) -> Result<(), Unclear> {
+    /// One header; returns its name.
+    fn take<'a>(&mut self, line: &'a [u8]) -> Result<&'a [u8], Unclear> {
         let (name, value) = header(line)?;
+        self.headers += 1;
+        self.bytes += line.len();
+        if self.headers > MOST_HEADERS {
+            return Err(Unclear::TooMany);
+        }
+        if self.bytes > MAX_BUFFERED {
+            return Err(Unclear::TooLong);
+        }
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.length.is_some() || self.chunked {
                 return Err(Unclear::Lengths);
@@ -239,7 +293,7 @@ impl Head {
                 return Err(Unclear::Lengths);
             }
             self.chunked = !self.http10 && value.eq_ignore_ascii_case(b"chunked");
-            return if self.chunked { Ok(()) } else { Err(Unclear::Coding) };
+            return if self.chunked { Ok(name) } else { Err(Unclear::Coding) };
         } else if name.eq_ignore_ascii_case(b"upgrade") {
             // HTTP/1.0 has no upgrades, and hyper knows that.
             self.upgrade |= !self.http10;
@@ -247,9 +301,12 @@ impl Head {
             // CGI and what came after it show `-` and `_` alike to the application.
             return Err(Unclear::Underscore);
         }
-        Ok(())
+        Ok(name)
     }
 }
+
+/// As many as hyper takes.
+const MOST_HEADERS: usize = 100;
 
 /// Whether the line is one of HTTP/1.0.
 fn request_line(line: &[u8]) -> Result<bool, Unclear> {
@@ -363,7 +420,14 @@ mod tests {
         let mut framing = Framing::default();
         let piece = [b'x'; 16 << 10];
         let stopped = (0..8).find_map(|_| framing.follow(&piece).err());
-        assert_eq!(stopped, Some(Stopped { good: 0, why: Unclear::TooLong }));
+        assert_eq!(stopped, Some(Stopped { good: 0, why: Unclear::TargetTooLong }));
+        assert_eq!(framing.seen_last().request_line()[..4], piece[..4]);
+
+        let many = (0..101).map(|_| "x: y\r\n").collect::<String>();
+        let why = |text: String| followed(&text).map_err(|stopped| stopped.why);
+        assert_eq!(why(format!("{HEAD}{many}")), Err(Unclear::TooMany));
+        let large = format!("x: {}\r\n", "y".repeat(1000)).repeat(66);
+        assert_eq!(why(format!("{HEAD}{large}")), Err(Unclear::TooLong));
     }
 
     fn anything() -> impl Strategy<Value = Vec<u8>> {

@@ -19,11 +19,10 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    answer::last_words,
+    forward::Forwarder,
     framing::{Framing, Unclear},
     interim::PROCESSING,
     leaving::Leaving,
-    refusal::Refusal,
     visitor::Visitor,
 };
 
@@ -36,6 +35,8 @@ pub(crate) struct VisitorIo<T: Socket> {
 /// What there is to know while HTTP/1 is spoken.
 struct Http1 {
     visitor: Arc<Visitor>,
+    /// Has the words for what is no request.
+    forwarder: Arc<Forwarder>,
     framing: Framing,
     /// Ends with RST, not FIN, if it is dropped as it is now.
     cut: bool,
@@ -54,7 +55,7 @@ struct Http1 {
     refused: Option<Unclear>,
     /// What hyper reads in place of what was refused, until it has been read.
     spoiler: &'static [u8],
-    /// What is said in place of hyper's word about the spoiler, and then nothing more.
+    /// What is said in place of hyper's word about what is no request, and then nothing more.
     last_words: Option<Bytes>,
 }
 
@@ -77,9 +78,17 @@ impl<T: Socket> VisitorIo<T> {
     /// would throw away what the kernel has yet to send of earlier answers.
     ///
     /// What can be read in two ways ([`Framing`]) does not reach hyper.
-    pub(crate) fn http1(io: T, read_ahead: Bytes, visitor: Arc<Visitor>) -> Self {
+    ///
+    /// What hyper does not take for a request gets an answer of ours, not hyper's.
+    pub(crate) fn http1(
+        io: T,
+        read_ahead: Bytes,
+        visitor: Arc<Visitor>,
+        forwarder: Arc<Forwarder>,
+    ) -> Self {
         let http1 = Http1 {
             visitor,
+            forwarder,
             framing: Framing::default(),
             cut: true,
             is_flushed: true,
@@ -176,13 +185,8 @@ impl<T: Socket> VisitorIo<T> {
         // One that is on its way to a visitor was counted before; hyper's own is not.
         let answers = http1.visitor.answers.load(Ordering::Acquire);
         let is_an_answer = begins && mem::replace(&mut http1.begun, answers) != answers;
-        if let (Some(why), true) =
-            (http1.refused, begins && !is_an_answer && http1.last_words.is_none())
-        {
-            // It may still be at an earlier answer; then its own word about the spoiler will do.
-            if first.starts_with(b"HTTP/1.1 400 ") {
-                http1.last_words = Some(last_words(&Refusal::Unclear(why)));
-            }
+        if begins && !is_an_answer && http1.last_words.is_none() {
+            http1.last_words = http1.instead_of(first, answers);
         }
         let words = http1.last_words.as_mut()?;
         while !words.is_empty() {
@@ -196,6 +200,27 @@ impl<T: Socket> VisitorIo<T> {
 }
 
 impl Http1 {
+    /// What to say in place of a word of hyper's about a request that it does not take: none of the answers, of which
+    /// there have been so many, begins with it.
+    fn instead_of(&mut self, first: &[u8], answers: usize) -> Option<Bytes> {
+        if self.visitor.switched.load(Ordering::Acquire) {
+            return None;
+        }
+        // While one is refused it may still be at an earlier answer.
+        let own = match first.get(..13)? {
+            b"HTTP/1.1 400 " => Unclear::Malformed,
+            b"HTTP/1.1 414 " => Unclear::TargetTooLong,
+            b"HTTP/1.1 431 " => self.framing.too_long(),
+            _ => return None,
+        };
+        let seen = match self.refused {
+            Some(_) => Some(self.framing.seen_last()),
+            None => self.framing.seen(answers),
+        };
+        let why = *self.refused.get_or_insert(own);
+        Some(self.forwarder.refuse_unread(&self.visitor, why, seen))
+    }
+
     /// Follows what hyper is about to read. Returns how much of it hyper may have.
     fn follow(&mut self, bytes: &[u8]) -> usize {
         match self.framing.follow(bytes) {

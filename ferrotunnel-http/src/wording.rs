@@ -27,7 +27,13 @@ impl Wording {
                 "Bad request",
                 "Send exactly one Host header that names the tunnel you want.",
             ),
-            Refusal::Unclear(Unclear::TooLong) => (
+            Refusal::Unclear(Unclear::TargetTooLong) => (
+                StatusCode::URI_TOO_LONG,
+                "uri-too-long",
+                "Address too long",
+                "Send what is longer in the body of a request.",
+            ),
+            Refusal::Unclear(Unclear::TooLong | Unclear::TooMany) => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "head-too-large",
                 "Request head too large",

@@ -9,6 +9,7 @@ use crate::contain::{awaited, called};
 use crate::context::{
     RegistrationAnswer, RegistrationContext, RequestContext, SessionContext, StreamContext,
 };
+use crate::early::EarlyAnswer;
 use crate::exchange::Exchange;
 use crate::plugin::Plugin;
 
@@ -110,6 +111,13 @@ impl Chain {
         for plugin in self.plugins() {
             let told = awaited(|| plugin.on_registration_answered(wanted, answer)).await;
             settle(&**plugin, "on_registration_answered", flat(told));
+        }
+    }
+
+    /// Tells of an answer that no plugin was asked about.
+    pub fn early_answer(&self, early: &EarlyAnswer) {
+        for plugin in self.plugins() {
+            settle(&**plugin, "on_early_answer", called(|| plugin.on_early_answer(early)));
         }
     }
 

@@ -12,6 +12,7 @@ mod builtin;
 mod chain;
 mod contain;
 mod context;
+mod early;
 mod exchange;
 mod plugin;
 
@@ -30,6 +31,7 @@ pub use context::{
     AnsweredBy, RegistrationAnswer, RegistrationContext, RequestContext, SessionContext,
     StreamContext, TunnelContext,
 };
+pub use early::EarlyAnswer;
 pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
 /// The types of requests and responses.
 pub use http;

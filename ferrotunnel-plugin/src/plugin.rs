@@ -8,6 +8,7 @@ use crate::action::{PluginAction, Result};
 use crate::context::{
     RegistrationAnswer, RegistrationContext, RequestContext, SessionContext, StreamContext,
 };
+use crate::early::EarlyAnswer;
 use crate::exchange::Outcome;
 
 /// A say in what passes through tunnels. Every method has a default that does nothing.
@@ -110,6 +111,10 @@ pub trait Plugin: Send + Sync + 'static {
     /// The request is over, well or not. To be brief. Called for plugins whose [`on_request`](Self::on_request) has
     /// run, the last first.
     fn on_finished(&self, _context: &RequestContext, _outcome: &Outcome) {}
+
+    /// A visitor got an answer before there was a request to ask about. To be brief. For such a request no other
+    /// phase is called.
+    fn on_early_answer(&self, _answer: &EarlyAnswer) {}
 
     /// A stream was opened. To be brief.
     fn on_stream_opened(&self, _stream: &StreamContext) {}

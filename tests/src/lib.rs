@@ -34,6 +34,6 @@ pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;
 pub use visitor::{
-    Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, raw,
-    says_and_hears, send,
+    Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, open_http2,
+    raw, says_and_hears, send,
 };

@@ -7,15 +7,25 @@ pub fn resident_bytes(process: Process) -> Option<u64> {
 
 /// The most that [`resident_bytes`] of this process has been since [`restart_peak`].
 pub fn peak_bytes() -> Option<u64> {
-    field(Process::This, "VmHWM:")
+    peak_of(Process::This)
+}
+
+/// The same of any process.
+pub fn peak_of(process: Process) -> Option<u64> {
+    field(process, "VmHWM:")
 }
 
 /// Lets [`peak_bytes`] begin with what this process has now, and says how much that is; `None`
 /// where the system does not do so.
 pub fn restart_peak() -> Option<u64> {
+    restart_peak_of(Process::This)
+}
+
+/// The same for [`peak_of`].
+pub fn restart_peak_of(process: Process) -> Option<u64> {
     // 5 is "reset the peak" (proc_pid_clear_refs(5)).
-    std::fs::write("/proc/self/clear_refs", "5").ok()?;
-    peak_bytes()
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").ok()?;
+    peak_of(process)
 }
 
 fn field(process: Process, name: &str) -> Option<u64> {

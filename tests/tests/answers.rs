@@ -1,6 +1,10 @@
 //! Answers that are the server's own: in the form that the visitor can make use of, with no more in them than the
 //! visitor may know, under the pages of the operator and with a name for the logs.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at the first surprise, in its helpers too"
+)]
 
 use std::fs;
 
@@ -12,8 +16,10 @@ use ferrotunnel_tests::{
 use http_body_util::Empty;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 const PROGRAM: &str = "application/json";
@@ -145,6 +151,108 @@ fn every_request_has_an_id_that_goes_all_the_way() {
         let answer = raw(bed.http_addr(), b"GET / HTTP/1.1\nhost: app\n\n").await.unwrap();
         let answer = String::from_utf8(answer).unwrap();
         assert!(answer.contains("\r\nx-request-id: "), "{answer}");
+    });
+}
+
+/// Requests that nobody can make out, what comes in front of `accept`, and the answer to them.
+fn unreadable() -> Vec<(String, u16, &'static str)> {
+    let long = "x".repeat(70 << 10);
+    let many = (0..101).map(|number| format!("x-{number}: y\r\n")).collect::<String>();
+    let large = (0..70).map(|number| format!("x-{number}: {}\r\n", &long[..1000]));
+    let large = large.collect::<String>();
+    let with = |headers: &str| format!("GET / HTTP/1.1\r\nHEADERS{headers}\r\n");
+    vec![
+        (with("a: b\n"), 400, "bad-request"),
+        (with(" a: b\r\n"), 400, "bad-request"),
+        // These the framing lets through, and hyper does not.
+        ("GET /a<b HTTP/1.1\r\nHEADERS\r\n".to_owned(), 400, "bad-request"),
+        (with(&many), 431, "head-too-large"),
+        (with(&large), 431, "head-too-large"),
+        (with(&format!("x: {long}\r\n")), 431, "head-too-large"),
+        (format!("GET /{long} HTTP/1.1\r\nHEADERS\r\n"), 414, "uri-too-long"),
+    ]
+}
+
+/// What the server says to it, before it closes.
+async fn said_to(bed: &TestBed, request: &str) -> (String, String) {
+    let mut socket = TcpStream::connect(bed.http_addr()).await.unwrap();
+    // It need not take all of what it refuses.
+    let _ = socket.write_all(request.as_bytes()).await;
+    let mut answer = Vec::new();
+    soon("the end", socket.read_to_end(&mut answer)).await.unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect(&answer);
+    (head.to_owned() + "\r\n", body.to_owned())
+}
+
+#[test]
+fn what_is_no_request_gets_an_answer_in_the_form_it_asks_for() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        for (request, status, kind) in unreadable() {
+            for (accept, content_type) in [
+                ("*/*", "text/plain; charset=utf-8"),
+                (BROWSER, "text/html; charset=utf-8"),
+                (PROGRAM, "application/problem+json"),
+            ] {
+                let headers = format!("host: app\r\nX-Request-Id: mine\r\naccept: {accept}\r\n");
+                let (head, body) = said_to(&bed, &request.replace("HEADERS", &headers)).await;
+                assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+                // Of a line without an end nothing behind is read.
+                let is_read = status != 414;
+                let content_type = if is_read { content_type } else { "text/plain; charset=utf-8" };
+                for header in [
+                    format!("ferrotunnel-error: {kind}"),
+                    format!("content-type: {content_type}"),
+                    format!("content-length: {}", body.len()),
+                    "connection: close".to_owned(),
+                ] {
+                    assert!(head.contains(&format!("\r\n{header}\r\n")), "{header}: {head}");
+                }
+                assert_eq!(head.contains("\r\nx-request-id: mine\r\n"), is_read, "{head}");
+                assert!(head.contains("\r\nx-request-id: "), "{head}");
+                if is_read && accept == PROGRAM {
+                    assert!(body.contains("\"request_id\":\"mine\""), "{body}");
+                }
+                if is_read && accept == BROWSER {
+                    assert!(head.contains("\r\ncontent-security-policy: "), "{head}");
+                }
+            }
+        }
+        // A HEAD has no body, and what came before it has been answered.
+        let two = "GET /hello HTTP/1.1\r\nhost: app.localhost\r\n\r\nHEAD / HTTP/1.1\r\na\r\n\r\n";
+        let (head, rest) = said_to(&bed, two).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        let (head, body) = rest.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("helloHTTP/1.1 400 ") && body.is_empty(), "{rest}");
+    });
+}
+
+#[test]
+fn a_head_that_is_too_long_over_http2_gets_an_answer_as_well() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let io = TokioIo::new(TcpStream::connect(bed.http_addr()).await.unwrap());
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), io);
+        let (mut visitor, connection) = handshake.await.unwrap();
+        tokio::spawn(connection);
+        let asking = Request::get(format!("http://{}/", bed.host("app")))
+            .header("x-long", "x".repeat(70 << 10))
+            .header("accept", PROGRAM)
+            .body(Empty::<Bytes>::new())
+            .unwrap();
+        let answer = soon("an answer", visitor.send_request(asking)).await.unwrap();
+        let answer = collect(answer).await;
+        assert_eq!(answer.status, StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE);
+        assert_eq!(answer.ferrotunnel_error(), Some("head-too-large"));
+        assert!(answer.body.contains(id_of(&answer)), "{}", answer.body);
+        // The others of the connection go on.
+        let asking = Request::get(format!("http://{}/", bed.host("app")));
+        let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+        let answer = soon("an answer", visitor.send_request(asking)).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     });
 }
 

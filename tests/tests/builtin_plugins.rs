@@ -15,6 +15,7 @@ use ferrotunnel_tests::{
 use http_body_util::Empty;
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 fn with(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
     |server| server.plugin(plugin)
@@ -171,6 +172,54 @@ fn the_access_log_has_a_line_for_each_request() {
                     assert!(none.contains("\"tunnel\":null") && none.contains("\"status\":404"));
                 }
             }
+        }
+    });
+}
+
+#[test]
+fn the_access_log_has_a_line_for_what_no_plugin_was_asked_about() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::to_file(&path, LogFormat::Json).unwrap();
+        let bed = TestBed::with(Carrier::Tls, with(log)).await;
+        let many = "x: y\r\n".repeat(101);
+        for (request, logged) in [
+            (
+                "GET /a HTTP/1.1\nhost: app\n\n".to_owned(),
+                [r#""method":"GET","#, r#""error":"bad-request""#],
+            ),
+            ("\u{1}\r\n\r\n".to_owned(), [r#""method":null"#, r#""status":400"#]),
+            (
+                "GET /a<b HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+                [r#""path":"/a<b""#, r#""host":"a""#],
+            ),
+            (
+                format!("GET / HTTP/1.1\r\nuser-agent: cat\r\n{many}\r\n"),
+                [r#""status":431"#, r#""user_agent":"cat""#],
+            ),
+            (
+                "GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n".to_owned(),
+                [r#""error":"bad-host""#, r#""status":400"#],
+            ),
+            (
+                "CONNECT a:1 HTTP/1.1\r\nhost: a:1\r\n\r\n".to_owned(),
+                [r#""method":"CONNECT""#, r#""error":"connect-refused""#],
+            ),
+        ] {
+            let mut socket = tokio::net::TcpStream::connect(bed.http_addr()).await.unwrap();
+            socket.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = vec![0; 4 << 10];
+            let count = soon("an answer", socket.read(&mut answer)).await.unwrap();
+            let answer = String::from_utf8_lossy(&answer[..count]).into_owned();
+            let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap();
+            let line = lines(&path, 1).await.remove(0);
+            // One line for one request.
+            assert_eq!(line.matches("\"event\":\"request\"").count(), 1, "{line}");
+            for part in [&logged[..], &[&format!("\"request_id\":\"{id}\"")]].concat() {
+                assert!(line.contains(part), "{part} is not in {line}");
+            }
+            std::fs::write(&path, "").unwrap();
         }
     });
 }

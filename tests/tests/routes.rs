@@ -65,6 +65,11 @@ fn two_clients_share_a_host_by_path() {
             ("/api/../x", "400 unclear-path"),
             ("/%61pi", "400 unclear-path"),
             ("//api", "400 unclear-path"),
+            ("/api%2F..%2Fadmin", "400 unclear-path"),
+            ("/api%2Fx", "400 unclear-path"),
+            ("/api%00x", "400 unclear-path"),
+            ("/api/group%2Fproject", "api GET /api/group%2Fproject"),
+            ("/see/%2Fx", "web GET /see/%2Fx"),
             ("/see/%7Ex//y", "web GET /see/%7Ex//y"),
         ] {
             assert_eq!(seen(&bed, "app.localhost", path).await, expected, "{path}");
@@ -182,6 +187,9 @@ fn a_stripped_path_is_told_in_a_header() {
             ("/api", "api GET /"),
             ("/api?q", "api GET /?q"),
             ("/api/api/", "api GET /api/"),
+            ("/api//%2Fx.example/y", "api GET /x.example/y"),
+            ("/api/x%2Fy", "api GET /x%2Fy"),
+            ("/api/%2e%2e%2fx", "400 unclear-path"),
             ("/apix", "web GET /apix"),
         ] {
             assert_eq!(seen(&bed, "app.localhost", path).await, expected, "{path}");
@@ -302,6 +310,9 @@ fn one_client_has_several_paths_of_a_host_and_a_password_for_one() {
             "/x/%2e%2e/admin/x",
             "/admin;v=1/x",
             "/x%2f..%2fadmin",
+            "/admin%2Fx",
+            "/admin%3fx",
+            "/%61dmin%2fx",
             "/.//admin",
         ] {
             assert_eq!(seen(&bed, "app.localhost", path).await, "400 unclear-path", "{path}");

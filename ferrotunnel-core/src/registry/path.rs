@@ -42,11 +42,12 @@ impl PathPrefix {
     pub fn strip<'a>(&self, path_and_query: &'a str) -> Option<Cow<'a, str>> {
         let rest = path_and_query.strip_prefix(&*self.0)?;
         match rest.as_bytes().first() {
-            // Two slashes at the front would be read as a host by whoever resolves it.
-            Some(b'/') if rest.starts_with("//") => {
-                Some(Cow::Owned(format!("/{}", rest.trim_start_matches('/'))))
+            Some(b'/') => {
+                // Two slashes at the front would be read as a host by whoever resolves it.
+                let left = without_slashes(rest);
+                let is_one = rest.len() == left.len() + 1;
+                Some(if is_one { Cow::Borrowed(rest) } else { Cow::Owned(format!("/{left}")) })
             }
-            Some(b'/') => Some(Cow::Borrowed(rest)),
             None | Some(b'?') => Some(Cow::Owned(format!("/{rest}"))),
             Some(_) => None,
         }
@@ -80,6 +81,14 @@ impl fmt::Display for PathPrefix {
     }
 }
 
+/// What follows the slashes at the front, however they are written.
+fn without_slashes(mut path: &str) -> &str {
+    while let Some(rest) = ["/", "%2f", "%2F"].iter().find_map(|slash| path.strip_prefix(slash)) {
+        path = rest;
+    }
+    path
+}
+
 /// Of a prefix; requests are compared with it, and the client's public address contains it.
 const LONGEST: usize = 255;
 
@@ -88,10 +97,14 @@ const LONGEST: usize = 255;
 pub(super) enum Reading {
     /// As it was sent.
     AsSent,
-    /// Or like this: percent signs decoded (RFC 3986, section 6.2.2.2), slashes that follow each other as
-    /// one, and without what some take for parameters (section 3.3), from a semicolon on.
+    /// Or like this: percent signs decoded (RFC 3986, section 6.2.2.2), slashes that follow each other as one,
+    /// and each part without what some cut off.
+    ///
+    /// Whoever reads between the two, say with slashes decoded or letters alone, arrives in one of these places:
+    /// prefixes have nothing in them that could be decoded or cut, so one that covers such a reading covers
+    /// this one, too.
     OrAs(Vec<u8>),
-    /// With `.` and `..` in it, or slashes that are written otherwise: nobody knows where a local service
+    /// With `.` and `..` in it, or what is another character for some: nobody knows where a local service
     /// arrives.
     Unclear,
 }
@@ -103,13 +116,12 @@ impl Reading {
             return Self::AsSent;
         }
         let decoded = decoded(path.as_bytes());
-        let slashes = |bytes: &[u8]| bytes.iter().filter(|&&byte| byte == b'/').count();
         let parts = decoded.split(|&byte| byte == b'/');
         let bare =
-            |part: &'_ [u8]| part.iter().position(|&byte| byte == b';').unwrap_or(part.len());
+            |part: &'_ [u8]| part.iter().position(|byte| CUTS.contains(byte)).unwrap_or(part.len());
         let parts: Vec<&[u8]> = parts.map(|part| &part[..bare(part)]).collect();
         if decoded.contains(&b'\\')
-            || slashes(&decoded) != slashes(path.as_bytes())
+            || decoded.windows(2).any(is_overlong)
             || parts.iter().any(|part| matches!(part, [b'.'] | [b'.', b'.']))
         {
             return Self::Unclear;
@@ -118,6 +130,16 @@ impl Reading {
         merged.dedup_by(|byte, before| *byte == b'/' && *before == b'/');
         Self::OrAs(merged)
     }
+}
+
+/// Where a part ends for some: parameters (RFC 3986, section 3.3), a query or fragment that appears when the path
+/// is decoded before it is taken apart, and the end of a string in C.
+const CUTS: &[u8] = b";?#\0";
+
+/// The beginning of a character in more bytes than UTF-8 gives it (RFC 3629, section 10): lenient decoders find dots
+/// and slashes in such.
+fn is_overlong(pair: &[u8]) -> bool {
+    matches!(pair, [0xc0 | 0xc1, 0x80..=0xbf] | [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f])
 }
 
 fn decoded(path: &[u8]) -> Vec<u8> {
@@ -174,6 +196,8 @@ mod tests {
         assert_eq!(left("/api?q=/api").as_deref(), Some("/?q=/api"));
         assert_eq!(left("/api/").as_deref(), Some("/"));
         assert_eq!(left("/api/x/?q").as_deref(), Some("/x/?q"));
+        assert_eq!(left("/api//%2f/%2Fx//y").as_deref(), Some("/x//y"));
+        assert_eq!(left("/api/x%2Fy?q").as_deref(), Some("/x%2Fy?q"));
         assert_eq!((left("/apix"), left("/")), (None, None));
     }
 
@@ -217,9 +241,15 @@ mod tests {
             "/%2e%2E/x",
             "/.%2e/x",
             "/%2e",
-            "/api%2fx",
-            "/api%2Fx",
+            "/api%2f..%2fx",
+            "/api%2F.",
             "/api/..%2fx",
+            "/api/..%3fx",
+            "/api/..%00/x",
+            "/api/%c0%ae%c0%ae/x",
+            "/api%c0%af..",
+            "/api%e0%80%afx",
+            "/api%F0%80%80%afx",
             "/api\\x",
             "/api%5cx",
             "/..;/x",
@@ -242,6 +272,12 @@ mod tests {
             ("/%2561", "/%61"),
             ("/api;v=1/x", "/api/x"),
             ("/a%3Bb/c;", "/a/c"),
+            ("/api%2fx", "/api/x"),
+            ("/a/b%2F%2Fc", "/a/b/c"),
+            ("/a%00b/c", "/a/c"),
+            ("/a%3Fb%23", "/a"),
+            ("/%e0%a4%85", "/\u{905}"),
+            ("/%f0%9f%a6%80", "/\u{1f980}"),
             ("/;a//b", "/b"),
         ] {
             assert_eq!(Reading::of(path), Reading::OrAs(read.into()), "{path}");

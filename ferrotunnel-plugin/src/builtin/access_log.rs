@@ -9,11 +9,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use http::Request;
 
-use super::line::{Asked, line};
+use super::line::{Asked, early_line, line};
 use super::writer::Writer;
-use crate::{Outcome, Plugin, PluginAction, RequestContext, Result};
+use crate::{EarlyAnswer, Outcome, Plugin, PluginAction, RequestContext, Result};
 
-/// Writes a line for each request when it is over, also for those that no tunnel got. To be the first of the plugins:
+/// Writes a line for each request when it is over, also for those that no tunnel got or that nobody could make out. To be the first of the plugins:
 /// what comes before it, it does not see.
 ///
 /// Lines wait in a bounded queue for a thread that writes them; when a disk does not keep up, lines are lost, which is
@@ -98,5 +98,9 @@ impl Plugin for AccessLog {
         if let Some(asked) = context.get::<Arc<Asked>>() {
             self.writer.write(line(self.format, &asked, context, outcome));
         }
+    }
+
+    fn on_early_answer(&self, answer: &EarlyAnswer) {
+        self.writer.write(early_line(self.format, answer));
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use time::OffsetDateTime;
 
 use super::access_log::LogFormat;
-use crate::{AnsweredBy, Outcome, RequestContext};
+use crate::{AnsweredBy, EarlyAnswer, Outcome, RequestContext};
 
 /// What is kept of a request until it is over: plugins behind may change it.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub(super) struct Asked {
     host: Option<HeaderValue>,
     referer: Option<HeaderValue>,
     user_agent: Option<HeaderValue>,
+    id: Option<HeaderValue>,
 }
 
 impl Asked {
@@ -31,6 +32,7 @@ impl Asked {
             host: header(header::HOST),
             referer: header(header::REFERER),
             user_agent: header(header::USER_AGENT),
+            id: header(HeaderName::from_static("x-request-id")),
         }
     }
 
@@ -111,6 +113,66 @@ fn as_json(asked: &Asked, context: &RequestContext, outcome: &Outcome) -> String
         "complete": outcome.is_complete,
         "referer": asked.referer.as_ref().map(text),
         "user_agent": asked.user_agent.as_ref().map(text),
+        "request_id": asked.id.as_ref().map(text),
+    })
+    .to_string()
+}
+
+/// The same for what was answered early.
+pub(super) fn early_line(format: LogFormat, early: &EarlyAnswer) -> String {
+    let header = |name: HeaderName| early.headers.get(name);
+    let mut line = match format {
+        LogFormat::Common => early_common(early),
+        LogFormat::Combined => {
+            let (referer, agent) =
+                (Quoted(header(header::REFERER)), Quoted(header(header::USER_AGENT)));
+            format!("{} {referer} {agent}", early_common(early))
+        }
+        LogFormat::Json => early_json(early),
+    };
+    line.push('\n');
+    line
+}
+
+fn early_common(early: &EarlyAnswer) -> String {
+    let (visitor, time) = (early.visitor.ip(), Clf(early.at));
+    let (status, bytes) = (early.status.as_u16(), early.response_bytes);
+    let line = match &early.request_line[..] {
+        [] => "-".to_owned(),
+        line => Escaped(line).to_string(),
+    };
+    format!("{visitor} - - [{time}] \"{line}\" {status} {bytes}")
+}
+
+fn early_json(early: &EarlyAnswer) -> String {
+    let line = std::str::from_utf8(&early.request_line).unwrap_or_default();
+    let parts: Vec<_> = line.split(' ').collect();
+    let (method, path, version) = match parts[..] {
+        [method, path, version] => (Some(method), Some(path), Some(version)),
+        _ => (None, None, None),
+    };
+    let header = |name: HeaderName| early.headers.get(name).map(text);
+    json!({
+        "event": "request",
+        "time": Rfc3339(early.at).to_string(),
+        "visitor": early.visitor,
+        "tunnel": null,
+        "session": null,
+        "principal": null,
+        "method": method,
+        "host": header(header::HOST),
+        "path": path,
+        "version": version,
+        "status": early.status.as_u16(),
+        "answered_by": "server",
+        "request_bytes": 0,
+        "response_bytes": early.response_bytes,
+        "duration_ms": 0,
+        "complete": true,
+        "referer": header(header::REFERER),
+        "user_agent": header(header::USER_AGENT),
+        "request_id": text(&early.request_id),
+        "error": early.error,
     })
     .to_string()
 }
@@ -176,6 +238,25 @@ mod tests {
         let time = SystemTime::UNIX_EPOCH + Duration::from_millis(971_186_136_042);
         assert_eq!(Clf(time).to_string(), "10/Oct/2000:13:55:36 +0000");
         assert_eq!(Rfc3339(time).to_string(), "2000-10-10T13:55:36.042Z");
+    }
+
+    #[test]
+    fn what_was_answered_early_has_a_line_as_well() {
+        let visitor = "192.0.2.7:1".parse().unwrap();
+        let mut early = EarlyAnswer::new(visitor, http::StatusCode::BAD_REQUEST);
+        early.at = SystemTime::UNIX_EPOCH;
+        let begins = "192.0.2.7 - - [01/Jan/1970:00:00:00 +0000]";
+        let unread = early_line(LogFormat::Common, &early);
+        assert_eq!(unread, format!("{begins} \"-\" 400 0\n"));
+        early.request_line = b"GET /\"\x1b[1m HTTP/1.1".to_vec();
+        early.headers.insert(header::USER_AGENT, HeaderValue::from_static("cat"));
+        let read = early_line(LogFormat::Combined, &early);
+        assert_eq!(read, format!("{begins} \"GET /\\x22\\x1B[1m HTTP/1.1\" 400 0 \"-\" \"cat\"\n"));
+        early.error = Some("bad-request".to_owned());
+        let json = early_line(LogFormat::Json, &early);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!((&json["method"], &json["path"]), (&"GET".into(), &"/\"\u{1b}[1m".into()));
+        assert_eq!((&json["error"], &json["status"]), (&"bad-request".into(), &400.into()));
     }
 
     #[test]

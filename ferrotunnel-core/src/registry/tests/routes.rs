@@ -74,6 +74,15 @@ fn a_path_that_reads_as_somebody_elses_is_nobodys() {
         "/x/..%2fapi",
         "/x/../api",
         "/api%2fx",
+        "/api%2Fa%2Fx",
+        "/api%2f..%2fadmin",
+        "/api/..%2Fadmin",
+        "/x/%2e%2e%2fapi",
+        "/api%00",
+        "/api%3Fx",
+        "/api%23/x",
+        "/x/%c0%ae%c0%ae/api",
+        "/%61pi%2fx%2Fy",
         "/%61pi",
         "/%61pi/x",
         "//api",
@@ -90,6 +99,10 @@ fn a_path_that_reads_as_somebody_elses_is_nobodys() {
         ("/api/%61", "app/api"),
         ("/api//x", "app/api"),
         ("/api/100%25", "app/api"),
+        // An encoded slash that leads to nobody else.
+        ("/api/group%2Fproject", "app/api"),
+        ("/@scope%2fname", "app/"),
+        ("/see/https%3A%2F%2Fx.example%3Fq", "app/"),
     ] {
         assert_eq!(named(&registry, "app.localhost", path).as_deref(), Ok(expected), "{path}");
     }
