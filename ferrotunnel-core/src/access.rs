@@ -7,6 +7,7 @@ mod cidr;
 
 use std::net::IpAddr;
 
+use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::frame::{RefusalCode, Register, TunnelOptions};
 
 pub(crate) use self::cidr::any_has;
@@ -59,7 +60,11 @@ impl Access {
     ) -> Result<Option<Box<Self>>, Denied> {
         let denied = |reason| (RefusalCode::NotAllowed, reason);
         let addresses = AddressRules::of_options(&wanted.options).map_err(denied)?;
-        let others = under(options::ACCESS, &KNOWN, wanted);
+        let known = match wanted.kind {
+            TunnelKind::Http => &[options::ALLOW, options::DENY, options::PATH][..],
+            _ => &[options::ALLOW, options::DENY],
+        };
+        let others = under(options::ACCESS, known, wanted);
         let gate = made(wanted.kind, &others, config.http.map(|http| http.gate))?;
         let is_open = addresses.is_empty() && gate.is_none();
         Ok((!is_open).then(|| Box::new(Self { addresses, gate })))
@@ -125,8 +130,6 @@ impl AddressRules {
         all
     }
 }
-
-const KNOWN: [&str; 2] = [options::ALLOW, options::DENY];
 
 #[cfg(test)]
 mod tests;

@@ -28,8 +28,9 @@ pub(crate) const GROUP: &str = "group";
 /// [`Balance`](crate::balance::Balance).
 pub(crate) const BALANCE: &str = "balance";
 
-/// The part of its hosts' paths that an HTTP tunnel is for.
-pub const PATH: &str = "path";
+/// The part of its hosts' paths that an HTTP tunnel is for. A server that does not know it must not give the tunnel
+/// whole hosts, so its key is one of those that are refused where they are unknown.
+pub const PATH: &str = "access-path";
 
 /// Whether that part is taken off the paths of requests.
 pub const STRIP_PATH: &str = "strip-path";

@@ -3,9 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair,
+    KeyPair, PublicKeyData,
 };
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -90,4 +91,20 @@ pub fn replace(file: &Path, other: &Path) {
     let new = other.with_extension("new");
     std::fs::copy(file, &new).unwrap();
     std::fs::rename(new, other).unwrap();
+}
+
+/// What a browser knows a key by, that of a certificate in a file of that key: the SHA-256 of its
+/// `SubjectPublicKeyInfo`, in base64 (RFC 7469, section 2.4).
+pub fn key_pin(key: &Path) -> String {
+    let key = KeyPair::from_pem(&std::fs::read_to_string(key).unwrap()).unwrap();
+    let digest = digest(&SHA256, &key.subject_public_key_info());
+    let symbols = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut pin = String::new();
+    for three in digest.as_ref().chunks(3) {
+        let bits = three.iter().fold(0, |bits, byte| bits << 8 | usize::from(*byte));
+        let bits = bits << (8 * (3 - three.len()));
+        let at = |place: usize| char::from(symbols[bits >> (18 - 6 * place) & 63]);
+        (0..4).for_each(|place| pin.push(if place > three.len() { '=' } else { at(place) }));
+    }
+    pin
 }

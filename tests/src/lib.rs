@@ -23,7 +23,7 @@ mod site;
 mod stranger;
 mod visitor;
 
-pub use authority::{Authority, Identity, replace};
+pub use authority::{Authority, Identity, key_pin, replace};
 pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready};
 pub use link::Link;
 pub use log::{Log, run_logged};

@@ -26,8 +26,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::{Message, handshake::server as handshake};
 
 type Http2 = SendRequest<Empty<Bytes>>;
 
@@ -120,6 +120,61 @@ fn websockets_over_http2_reach_a_local_service_over_http1() {
         eventually("its stream to end", || bed.server.streams() == 4).await;
         drop(sockets);
         eventually("the streams to end", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
+fn a_websocket_over_http2_reaches_the_tunnel_of_its_path_with_the_path_taken_off() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let whole = echoing_websocket().await;
+        // Says what it was asked for first, so that the two cannot be taken for each other.
+        let part = LocalService::each(|socket| async move {
+            let mut asked = String::new();
+            let opening = |request: &handshake::Request, response: handshake::Response| {
+                let prefix = request.headers().get("x-forwarded-prefix");
+                let prefix = prefix.map_or("", |prefix| prefix.to_str().unwrap());
+                asked = format!("{} of {prefix}", request.uri());
+                Ok(response)
+            };
+            let mut socket = tokio_tungstenite::accept_hdr_async(socket, opening).await.unwrap();
+            socket.send(asked.into()).await.unwrap();
+            while let Some(Ok(message)) = socket.next().await {
+                if message.is_text() && socket.send(message).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+        let _whole = bed.http("ws", whole.addr()).await;
+        let tunnel = Tunnel::http("ws").path("/live").strip_path();
+        let tunnel = tunnel.local_addr(part.addr().to_string());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        soon("the tunnel", client.start()).await.unwrap();
+        let mut visitor = open_http2(&bed).await;
+        let heard = async |socket: &mut WebSocketStream<_>| {
+            let message = soon("a message", socket.next()).await.unwrap().unwrap();
+            message.into_text().unwrap().to_string()
+        };
+        // Both at once, on the one connection of the visitor.
+        let mut echoing = websocket(&bed, &mut visitor, "/lively").await;
+        for (path, asked) in [
+            ("/live", "/ of /live"),
+            ("/live/room?x=/live", "/room?x=/live of /live"),
+            ("/live/a%2Fb", "/a%2Fb of /live"),
+        ] {
+            let mut socket = websocket(&bed, &mut visitor, path).await;
+            assert_eq!(heard(&mut socket).await, asked);
+            socket.send(Message::text("to and fro")).await.unwrap();
+            assert_eq!(heard(&mut socket).await, "to and fro");
+            echoing.send(Message::text(path)).await.unwrap();
+            assert_eq!(heard(&mut echoing).await, path);
+        }
+        for path in ["/live/../x", "/x%2F..%2Flive", "//live", "/%6cive"] {
+            let refused = connect(&bed, &mut visitor, path, "websocket").await;
+            assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{path}");
+            assert_eq!(refused.headers()["ferrotunnel-error"], "unclear-path");
+        }
     });
 }
 

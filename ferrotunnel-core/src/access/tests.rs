@@ -62,6 +62,19 @@ fn what_the_server_does_not_understand_is_refused() {
 }
 
 #[test]
+fn a_path_is_for_http_tunnels_and_closes_nothing() {
+    let path = [("access-path", "/api")];
+    let http = wanted(TunnelKind::Http, &path);
+    assert!(Access::of(&http, &AccessConfig::default()).unwrap().is_none());
+    for kind in [TunnelKind::Tcp, TunnelKind::Tls] {
+        let (code, reason) =
+            Access::of(&wanted(kind, &path), &AccessConfig::default()).unwrap_err();
+        assert_eq!(code, RefusalCode::NotAllowed);
+        assert!(reason.contains("access-path"), "{reason}");
+    }
+}
+
+#[test]
 fn long_lists_travel_in_several_options() {
     let networks: Vec<Cidr> =
         (0..200_u8).map(|last| IpAddr::from([192, 0, 2, last]).into()).collect();

@@ -9,7 +9,7 @@ fn with(mut wanted: Register, options: &[(&str, &str)]) -> Register {
 }
 
 fn part(name: &str, hosts: &[&str], path: &str) -> Register {
-    with(http(name, hosts), &[("path", path)])
+    with(http(name, hosts), &[("access-path", path)])
 }
 
 fn named(registry: &Registry, host: &str, path: &str) -> Result<String, NoRoute> {
@@ -265,12 +265,15 @@ fn reserved_names_are_nobodys() {
 fn malformed_options_are_refused_with_a_sentence() {
     let (registry, guest) = (registry(), Guest::new(1));
     for (options, expected) in [
-        (&[("path", "api")][..], "path: \"api\" is no path like /api"),
-        (&[("path", "")], "path: \"\" is no path like /api"),
-        (&[("path", "/a/../b")], "path: \"/a/../b\" is no path like /api"),
+        (&[("access-path", "api")][..], "path: \"api\" is no path like /api"),
+        (&[("access-path", "")], "path: \"\" is no path like /api"),
+        (&[("access-path", "/a/../b")], "path: \"/a/../b\" is no path like /api"),
         (&[("strip-path", "true")], "strip-path: there is no path to strip"),
-        (&[("path", "/"), ("strip-path", "true")], "strip-path: there is no path to strip"),
-        (&[("path", "/a"), ("strip-path", "yes")], "strip-path: \"yes\" is neither true nor false"),
+        (&[("access-path", "/"), ("strip-path", "true")], "strip-path: there is no path to strip"),
+        (
+            &[("access-path", "/a"), ("strip-path", "yes")],
+            "strip-path: \"yes\" is neither true nor false",
+        ),
     ] {
         let (code, reason) = denied(&registry, &guest, with(http("app", &[]), options));
         assert_eq!(code, RefusalCode::NotAllowed);
