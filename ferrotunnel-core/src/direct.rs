@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{Open, Ping};
 use ferrotunnel_protocol::{Decoded, Decoder, Frame};
@@ -26,12 +26,11 @@ use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{SocketEnd, splice_paced};
-
+use crate::splice::{Prefixed, SocketEnd, splice_paced};
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
 
-/// How the visitors of a TCP tunnel travel between server and client.
+/// How the visitors of a TCP or TLS tunnel travel between server and client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Streams {
@@ -114,10 +113,13 @@ struct Visit {
     socket: std::net::TcpStream,
     addr: SocketAddr,
     ingress: SocketAddr,
+    kind: TunnelKind,
     tunnel: u32,
     /// Its place among the streams of its principal and its tunnel.
     seat: Seat,
     place: Option<CrowdSeat>,
+    /// What it has said already.
+    words: Bytes,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     otherwise: Box<dyn FnOnce(Visitor) + Send>,
@@ -134,7 +136,7 @@ impl Visit {
     fn open(&self) -> Open {
         Open {
             tunnel: self.tunnel,
-            kind: TunnelKind::Tcp,
+            kind: self.kind,
             visitor: Some(self.addr),
             ingress: Some(self.ingress),
             send_window: 0,
@@ -143,13 +145,13 @@ impl Visit {
     }
 
     fn fall_back(self) {
-        let Self { socket, addr, ingress, seat, place, otherwise, .. } = self;
+        let Self { socket, addr, ingress, seat, place, words, otherwise, .. } = self;
         // It takes one again where it goes.
         drop(seat);
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress, place });
+                otherwise(Visitor { socket, addr, ingress, place, words });
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -204,11 +206,11 @@ impl Pool {
         self.cut.send_replace(true);
     }
 
-    /// Gives the visitor a carrier of its own, or does `otherwise` when none is waiting. `seat` is its
-    /// place among the streams of the principal.
+    /// Gives the visitor of a tunnel, by its kind and number, a carrier of its own, or does `otherwise` when none
+    /// is waiting. `seat` is its place among the streams of the principal.
     pub(crate) fn serve(
         &self,
-        tunnel: u32,
+        (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
         pacing: [Option<Box<Pacing>>; 2],
         visitor: Visitor,
@@ -218,16 +220,25 @@ impl Pool {
             drop(seat);
             return otherwise(visitor);
         };
-        let Visitor { socket, addr, ingress, place } = visitor;
+        let Visitor { socket, addr, ingress, place, words } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(
-                    carrier,
-                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise },
-                );
+                let visit = Visit {
+                    socket,
+                    addr,
+                    ingress,
+                    kind,
+                    tunnel,
+                    seat,
+                    place,
+                    words,
+                    pacing,
+                    otherwise,
+                };
+                self.give(carrier, visit);
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -357,8 +368,8 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, seat: _seat, place: _place, pacing, .. } = visit;
-    let visitor = SocketEnd::aborting(TcpStream::from_std(socket)?);
+    let Visit { socket, seat: _seat, place: _place, words, pacing, .. } = visit;
+    let visitor = Prefixed::new(words, SocketEnd::aborting(TcpStream::from_std(socket)?));
     tokio::select! {
         spliced = splice_paced(visitor, carrier.into_end(), pacing) => {
             spliced.map(drop).map_err(io::Error::other)

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,7 @@ use crate::crowd::{Crowd, CrowdSeat};
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{Prefixed, SocketEnd, splice};
 use crate::stream::Stream;
 use crate::tasks::Tasks;
 
@@ -61,7 +62,7 @@ impl Bound {
                 tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
                 return socket::abort_on_close(&socket);
             };
-            admit(Visitor { socket, addr, ingress, place: Some(place) });
+            admit(Visitor { socket, addr, ingress, place: Some(place), words: Bytes::new() });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
             let ingress = arrived_at(&socket, ingress);
@@ -100,7 +101,7 @@ impl Drop for Ingress {
     }
 }
 
-/// Somebody who connected to a public port.
+/// Somebody who connected to a public port and is to have a stream.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) socket: TcpStream,
@@ -109,6 +110,8 @@ pub(crate) struct Visitor {
     pub(crate) ingress: SocketAddr,
     /// Its place among those of its source, where that is limited.
     pub(crate) place: Option<CrowdSeat>,
+    /// What was read of it to find out where it wants to go. The local service hears it first.
+    pub(crate) words: Bytes,
 }
 
 impl Visitor {
@@ -118,13 +121,19 @@ impl Visitor {
         socket::abort_on_close(&self.socket);
     }
 
+    /// Sends the visitor away because the tunnel has left while it waited for the client.
+    pub(crate) fn too_late(self) {
+        tracing::debug!(visitor = %self.addr, "visitor turned away: its tunnel has left");
+        socket::abort_on_close(&self.socket);
+    }
+
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
     pub(crate) fn multiplex(
         self,
         opened: Result<(Stream, Option<Handle>), OpenError>,
         visitors: &Tasks,
     ) {
-        let Self { socket, addr, ingress, place } = self;
+        let Self { socket, addr, ingress, place, words } = self;
         let (stream, home) = match opened {
             Ok(opened) => opened,
             Err(error) => {
@@ -134,7 +143,8 @@ impl Visitor {
         };
         let serve = move |socket| async move {
             let (id, _place) = (stream.id(), place);
-            if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
+            let visitor = Prefixed::new(words, SocketEnd::new(socket));
+            if let Err(error) = splice(visitor, stream, None).await {
                 tracing::debug!(visitor = %addr, stream = %id, %error, "visitor's connection broke");
             }
         };

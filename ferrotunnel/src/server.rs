@@ -623,7 +623,7 @@ impl Server {
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
         let https = https.map(|(https, is_shared)| {
-            let https = https.with_routes(engine.routes());
+            let https = https.with_routes(engine.routes()).with_passing(engine.passing_door());
             match is_shared {
                 true => Arc::new(https.with_carriers(engine.carrier_door())),
                 false => Arc::new(https),

@@ -28,7 +28,11 @@ impl Port {
         proxies: TrustedProxies,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
-        let way_in = WayIn { current: Arc::clone(&current), visitors: visitors.clone() };
+        let find = {
+            let current = Arc::clone(&current);
+            move || Some(Arc::clone(&current.lock()))
+        };
+        let way_in = WayIn { find, visitors: visitors.clone() };
         let admit = move |visitor| way_in.admit(visitor);
         let listener = bound.serve(admit, visitors, listeners, crowd, proxies);
         Self { current, _listener: listener }
@@ -44,16 +48,19 @@ impl Port {
     }
 }
 
-/// From the port to the tunnel of the moment.
+/// From where visitors come in to the tunnel of the moment, if there is one.
 #[derive(Clone)]
-struct WayIn {
-    current: Arc<Mutex<Arc<Tunnel>>>,
-    visitors: Tasks,
+pub(super) struct WayIn<F> {
+    pub(super) find: F,
+    pub(super) visitors: Tasks,
 }
 
-impl WayIn {
-    fn admit(&self, visitor: Visitor) {
-        let tunnel = Arc::clone(&self.current.lock());
+impl<F> WayIn<F>
+where
+    F: Fn() -> Option<Arc<Tunnel>> + Clone + Send + 'static,
+{
+    pub(super) fn admit(&self, visitor: Visitor) {
+        let Some(tunnel) = (self.find)() else { return visitor.too_late() };
         if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
             return visitor.deny(tunnel.name());
         }
