@@ -97,7 +97,9 @@ pub(crate) struct RegistryConfig {
 impl RegistryConfig {
     /// The scheme of public addresses of tunnels that are routed by host, and what they say of the port.
     fn public(&self, kind: TunnelKind) -> Result<(&'static str, String), Denied> {
-        let none = |what: &str| (RefusalCode::UnsupportedKind, format!("this server has no {what} ingress"));
+        let none = |what: &str| {
+            (RefusalCode::UnsupportedKind, format!("this server has no {what} ingress"))
+        };
         if kind == TunnelKind::Tls {
             let port = self.https_port.ok_or_else(|| none("HTTPS"))?;
             return Ok(("tls", format!(":{port}")));
@@ -347,7 +349,11 @@ impl Registry {
             }
         };
         let mut hosts = vec![host(&name)];
-        let address = format!("{scheme}://{name}.{}{port}{path}", config.domain);
+        let path_shown = match wanted.kind {
+            TunnelKind::Http => path.as_str(),
+            _ => "",
+        };
+        let address = format!("{scheme}://{name}.{}{port}{path_shown}", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
             let host = names::check_public_host(host)?;
@@ -599,8 +605,9 @@ fn refuse_two_kinds(kind: TunnelKind, wanted: &[String], held: &Hosts) -> Result
         TunnelKind::Tls => ("an http tunnel", "a tls tunnel"),
         _ => ("a tls tunnel", "an http tunnel"),
     };
-    let reason =
-        format!("{host} is {other} already, and cannot be {this} too; choose another name, or end that one first");
+    let reason = format!(
+        "{host} is {other} already, and cannot be {this} too; choose another name, or end that one first"
+    );
     Err((RefusalCode::NameTaken, reason))
 }
 

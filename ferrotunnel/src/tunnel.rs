@@ -371,7 +371,8 @@ impl Tunnel {
             None => Streams::Multiplexed,
             Some(streams) if is_able || streams == Streams::Multiplexed => streams,
             Some(_) => {
-                let text = "streams: only tcp and tls tunnels to a local address can have direct streams";
+                let text =
+                    "streams: only tcp and tls tunnels to a local address can have direct streams";
                 return Err(Error::config(text));
             }
         };
