@@ -230,7 +230,7 @@ pub(crate) struct ServerArgs {
     )]
     pub(crate) trusted_proxies: Option<Vec<Cidr>>,
     /// Connections from --trusted-proxies, and no others, begin with a header of the PROXY protocol, v1 or v2, on the
-    /// HTTP listener and the ports of TCP tunnels
+    /// listeners of HTTP and HTTPS and the ports of TCP tunnels
     #[arg(long, env = "FERROTUNNEL_ACCEPT_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
     pub(crate) accept_proxy: Option<bool>,
     /// How long a tunnel whose client was lost keeps its name or port for it while visitors wait; 0s turns them away at

@@ -70,7 +70,7 @@ pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
 pub use registry::{
-    NoRoute, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
+    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
 };
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
 pub use server::CarrierDoor;

@@ -33,7 +33,7 @@ use self::hosts::{Hosts, by_path};
 pub use self::names::{parse_domain, parse_reserved_name};
 pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
-pub use self::passing::PassingDoor;
+pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
 use self::port::Port;
 use self::tunnel::{Member, Places, Stand};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ferrotunnel_core::{BuildError, CarrierDoor, FromFiles, Hello, PassingDoor, Routes};
+use ferrotunnel_core::{BuildError, CarrierDoor, FromFiles, Hello, Passing, PassingDoor, Routes};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -60,7 +60,7 @@ enum Greeted {
     Gone,
     Visitor(TlsVisitor, Secured),
     /// A visitor for a local service that answers for itself.
-    Passing(PassingDoor, Hello),
+    Passing(Passing),
 }
 
 impl Https {
@@ -174,9 +174,9 @@ impl Https {
         };
         let (io, secured) = match greeted {
             Greeted::Visitor(io, secured) => (io, secured),
-            Greeted::Passing(door, hello) => {
-                if let Some((visitor, place)) = arrival.into_passing(&hello.socket) {
-                    door.admit(hello, (visitor, address), place);
+            Greeted::Passing(passing) => {
+                if let Some((visitor, place)) = arrival.into_passing(passing.socket()) {
+                    passing.admit((visitor, address), place);
                 }
                 return;
             }
@@ -205,9 +205,9 @@ impl Https {
         }
         // Challenges of an ACME server too: such a host has a certificate of its own.
         if let Some(passing) = &self.passing
-            && passing.is_for(&hello)
+            && let Some(host) = passing.host(&hello)
         {
-            return Ok(Greeted::Passing(passing.clone(), hello));
+            return Ok(Greeted::Passing(passing.take(hello, host)));
         }
         let Hello { mut socket, accepted, .. } = hello;
         let said = accepted.client_hello();
