@@ -83,6 +83,9 @@ pub(crate) enum Command {
     /// Expose a local TCP service on a public port
     #[command(after_help = exit_codes!())]
     Tcp(TcpArgs),
+    /// Expose a local service that speaks TLS under a public host name, with its own certificate
+    #[command(after_help = exit_codes!())]
+    Tls(TlsArgs),
     /// Run server, client and a small site in this one process, to see a tunnel work
     Demo(DemoArgs),
     /// Make tokens for the users of a server
@@ -195,7 +198,7 @@ pub(crate) struct ServerArgs {
     /// Where visitors of HTTP tunnels come in [default: 0.0.0.0:8080]
     #[arg(long, env = "FERROTUNNEL_HTTP_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
     pub(crate) http_bind: Option<SocketAddr>,
-    /// The domain under which HTTP tunnels get their names: `app` becomes `app.DOMAIN` [default: localhost]
+    /// The domain under which HTTP and TLS tunnels get their names: `app` becomes `app.DOMAIN` [default: localhost]
     #[arg(long, env = "FERROTUNNEL_DOMAIN")]
     pub(crate) domain: Option<String>,
     /// A name under the domain that no tunnel gets, like www or admin, nor anything below it; may be repeated
@@ -227,7 +230,7 @@ pub(crate) struct ServerArgs {
     )]
     pub(crate) trusted_proxies: Option<Vec<Cidr>>,
     /// Connections from --trusted-proxies, and no others, begin with a header of the PROXY protocol, v1 or v2, on the
-    /// HTTP listener and the ports of TCP tunnels
+    /// listeners of HTTP and HTTPS and the ports of TCP tunnels
     #[arg(long, env = "FERROTUNNEL_ACCEPT_PROXY", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
     pub(crate) accept_proxy: Option<bool>,
     /// How long a tunnel whose client was lost keeps its name or port for it while visitors wait; 0s turns them away at
@@ -488,6 +491,31 @@ pub(crate) struct TcpArgs {
     pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TlsArgs {
+    /// The local service, which speaks TLS itself: a port, host:port, or unix:/path
+    #[arg(env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
+    pub(crate) target: LocalTarget,
+    #[command(flatten)]
+    pub(crate) config: ConfigArg,
+    #[command(flatten)]
+    pub(crate) connect: Given<ConnectArgs>,
+    /// The public name; without one the server picks a readable one
+    #[arg(long, env = "FERROTUNNEL_NAME")]
+    pub(crate) name: Option<String>,
+    /// A further public host name, in full, or *.shop.example for all with one label more; may be repeated
+    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
+    pub(crate) hosts: Vec<String>,
+    /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
+    /// they are ready (direct), or a few of them, more when the server is far away (auto)
+    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
+    pub(crate) streams: Streams,
+    #[command(flatten)]
+    pub(crate) sharing: SharingArgs,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
 }

@@ -11,6 +11,7 @@ mod password;
 mod reload;
 mod server;
 mod tcp;
+mod tls;
 mod token;
 mod version;
 
@@ -30,6 +31,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Client(args) => block_on(client::run(args, output)),
         Command::Http(args) => block_on(http::run(*args, output)),
         Command::Tcp(args) => block_on(tcp::run(args, output)),
+        Command::Tls(args) => block_on(tls::run(args, output)),
         Command::Demo(args) => block_on(demo::run(args, output)),
         Command::Token(command) => token::run(&command, output),
         Command::Cert(command) => cert::run(&command, output),

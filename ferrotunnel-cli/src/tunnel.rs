@@ -50,6 +50,21 @@ pub(crate) enum TunnelSettings {
         /// For whom.
         access: AccessSettings,
     },
+    /// Visitors come by host name, and their TLS ends at the local service.
+    Tls {
+        /// Where visitors end up.
+        local_addr: LocalTarget,
+        /// Without one the server picks a readable one.
+        name: Option<String>,
+        /// Further names, in full.
+        hosts: Vec<String>,
+        /// How visitors travel.
+        streams: Streams,
+        /// With whom.
+        sharing: Sharing,
+        /// For whom.
+        access: AccessSettings,
+    },
 }
 
 /// Whether several clients have a tunnel together, and how its visitors are spread.
@@ -121,13 +136,16 @@ impl TunnelSettings {
         match self {
             Self::Http { .. } => TunnelKind::Http,
             Self::Tcp { .. } => TunnelKind::Tcp,
+            Self::Tls { .. } => TunnelKind::Tls,
         }
     }
 
     /// Where its visitors end up.
     pub(crate) fn local_addr(&self) -> &LocalTarget {
         match self {
-            Self::Http { local_addr, .. } | Self::Tcp { local_addr, .. } => local_addr,
+            Self::Http { local_addr, .. }
+            | Self::Tcp { local_addr, .. }
+            | Self::Tls { local_addr, .. } => local_addr,
         }
     }
 }
@@ -159,6 +177,11 @@ impl From<TunnelSettings> for Tunnel {
                 // Port 0 is none in particular.
                 let tunnel = tunnel.remote_port(remote_port.unwrap_or_default());
                 access.apply(local_tls.apply(sharing.apply(tunnel)))
+            }
+            TunnelSettings::Tls { name, hosts, streams, sharing, access, .. } => {
+                let tunnel = Self::tls(name.unwrap_or_default()).local_addr(local_addr);
+                let tunnel = hosts.into_iter().fold(tunnel, Self::host).streams(streams);
+                access.apply(sharing.apply(tunnel))
             }
         }
     }

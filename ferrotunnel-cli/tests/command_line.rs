@@ -198,7 +198,7 @@ fn every_shell_gets_a_completion_script_that_knows_the_commands() {
         let output = ferrotunnel(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
         let script = String::from_utf8_lossy(&output.stdout);
-        for word in ["server", "client", "http", "tcp", "demo", "remote-port"] {
+        for word in ["server", "client", "http", "tcp", "tls", "demo", "remote-port"] {
             assert!(script.contains(word), "{word} is not in the script for {shell}");
         }
     }

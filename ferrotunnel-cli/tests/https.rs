@@ -56,6 +56,44 @@ fn a_certificate_for_development_serves_visitors_and_clients_on_one_port() {
 }
 
 #[test]
+fn a_local_service_shows_its_own_certificate_beside_the_server_s() {
+    run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let made = |host: &str| {
+            let dir = folder.path().join(host);
+            let dir = dir.to_str().unwrap();
+            let made = ferrotunnel(&["--json", "cert", "dev", host, "--dir", dir]);
+            let event: Value = serde_json::from_slice(&made.stdout).unwrap();
+            ["ca", "cert", "key"].map(|what| event[what].as_str().unwrap().to_owned())
+        };
+        let [_, cert, key] = made("app.localhost");
+        let addr = ferrotunnel_tests::LocalService::nobody().await.to_string();
+        let https = ["--https-bind", &addr, "--https-cert", &cert, "--https-key", &key];
+        let server = server::Server::args(&addr, "127.0.0.1:0");
+        let process = Running::start(&[&server[..], &https].concat());
+        process.line();
+        let site = Site::start().await;
+        let local = site.addr().to_string();
+        // Somebody else's server with HTTPS is a local service like any other.
+        let [ca, cert, key] = made("vault.localhost");
+        let inner = ferrotunnel_tests::LocalService::nobody().await.to_string();
+        let https = ["--https-bind", &inner, "--https-cert", &cert, "--https-key", &key];
+        let server = server::Server::args(&inner, "127.0.0.1:0");
+        let service = Running::start(&[&server[..], &https].concat());
+        service.line();
+        let to =
+            |server| ["--server", server, "--token", ferrotunnel_tests::TOKEN, "--name", "vault"];
+        let behind = Running::start(&[&["http", &local][..], &to(&inner)].concat());
+        behind.line();
+        let client = Running::start(&[&["tls", &inner][..], &to(&addr)].concat());
+        let addr: SocketAddr = addr.parse().unwrap();
+        assert_eq!(client.line().trim_end(), format!("tls://vault.localhost:{}", addr.port()));
+        let visitor = SecureVisitor::trusting(Path::new(&ca), &["h2"]);
+        assert_eq!(visitor.get(addr, "vault.localhost", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
 fn a_certificate_for_development_overwrites_nothing_and_is_for_hosts() {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();

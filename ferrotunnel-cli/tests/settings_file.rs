@@ -301,13 +301,14 @@ fn check_says_what_a_file_would_run() {
     let files = Files::new();
     let text = "[server]\ntoken = 's'\nbind = 7000\n[client]\nserver = 'h'\n\
                 [[client.tunnels]]\nkind = 'tcp'\nlocal-addr = 22\nremote-port = 2222\n\
-                [[client.tunnels]]\nkind = 'http'\nlocal-addr = 80\nname = 'app'\n";
+                [[client.tunnels]]\nkind = 'http'\nlocal-addr = 80\nname = 'app'\n\
+                [[client.tunnels]]\nkind = 'tls'\nlocal-addr = 443\nhosts = ['vault.example']\n";
     let file = files.write("f.toml", text);
     let (code, stdout, stderr) = ended(&["check", &file]);
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
     let expected = format!(
         "{file} is valid: a server for clients on 0.0.0.0:7000 and HTTP visitors on 0.0.0.0:8080; a client of h:7835 with \
-         2 tunnels; [client] has no token, which --token or FERROTUNNEL_TOKEN has to bring\n"
+         3 tunnels; [client] has no token, which --token or FERROTUNNEL_TOKEN has to bring\n"
     );
     assert_eq!(stdout, expected);
 
@@ -329,6 +330,7 @@ fn check_says_what_a_file_would_run() {
             "tunnels": [
                 { "kind": "tcp", "remote_port": 2222, "local_addr": "127.0.0.1:22" },
                 { "kind": "http", "name": "app", "hosts": [], "path": "/", "local_addr": "127.0.0.1:80" },
+                { "kind": "tls", "name": null, "hosts": ["vault.example"], "local_addr": "127.0.0.1:443" },
             ],
         },
         "principals": [],

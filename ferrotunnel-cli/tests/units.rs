@@ -119,7 +119,7 @@ fn every_setting_that_the_units_and_the_guide_name_is_one() {
         text.push_str(&unit(name));
     }
     let mut help = String::new();
-    for of in ["server", "client", "http", "tcp"] {
+    for of in ["server", "client", "http", "tcp", "tls"] {
         let output = command(&[of, "--help"]).output().unwrap();
         help.push_str(&String::from_utf8(output.stdout).unwrap());
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{Open, Ping};
 use ferrotunnel_protocol::{Decoded, Decoder, Frame};
@@ -27,11 +27,10 @@ use crate::options;
 use crate::seat::Seat;
 use crate::socket;
 use crate::splice::{Prefixed, SocketEnd, splice_paced};
-
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
 
-/// How the visitors of a TCP tunnel travel between server and client.
+/// How the visitors of a TCP or TLS tunnel travel between server and client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Streams {
@@ -123,10 +122,13 @@ struct Visit {
     socket: std::net::TcpStream,
     addr: SocketAddr,
     ingress: SocketAddr,
+    kind: TunnelKind,
     tunnel: u32,
     /// Its place among the streams of its principal and its tunnel.
     seat: Seat,
     place: Option<CrowdSeat>,
+    /// What it has said already.
+    words: Bytes,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
@@ -143,7 +145,7 @@ impl Visit {
     fn open(&self) -> Open {
         Open {
             tunnel: self.tunnel,
-            kind: TunnelKind::Tcp,
+            kind: self.kind,
             visitor: Some(self.addr),
             ingress: Some(self.ingress),
             send_window: 0,
@@ -152,13 +154,13 @@ impl Visit {
     }
 
     fn fall_back(self) {
-        let Self { socket, addr, ingress, seat, place, otherwise, .. } = self;
+        let Self { socket, addr, ingress, seat, place, words, otherwise, .. } = self;
         // It takes one again where it goes.
         drop(seat);
         match TcpStream::from_std(socket) {
             Ok(socket) => {
                 socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress, place }, Met::LostCarrier);
+                otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
             }
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -213,11 +215,11 @@ impl Pool {
         self.cut.send_replace(true);
     }
 
-    /// Gives the visitor a carrier of its own, or does `otherwise` when none is waiting. `seat` is its
-    /// place among the streams of the principal.
+    /// Gives the visitor of a tunnel, by its kind and number, a carrier of its own, or does `otherwise` when none
+    /// is waiting. `seat` is its place among the streams of the principal.
     pub(crate) fn serve(
         &self,
-        tunnel: u32,
+        (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
         pacing: [Option<Box<Pacing>>; 2],
         visitor: Visitor,
@@ -227,16 +229,25 @@ impl Pool {
             drop(seat);
             return otherwise(visitor, Met::Nobody);
         };
-        let Visitor { socket, addr, ingress, place } = visitor;
+        let Visitor { socket, addr, ingress, place, words } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket::abort_on_close(&socket);
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(
-                    carrier,
-                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise },
-                );
+                let visit = Visit {
+                    socket,
+                    addr,
+                    ingress,
+                    kind,
+                    tunnel,
+                    seat,
+                    place,
+                    words,
+                    pacing,
+                    otherwise,
+                };
+                self.give(carrier, visit);
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -366,25 +377,42 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise } = visit;
+    let Visit { socket, addr, ingress, kind, tunnel, seat, place, words, pacing, otherwise } =
+        visit;
     let socket = TcpStream::from_std(socket)?;
-    let mut first = BytesMut::with_capacity(READ_BYTES);
-    let broke = tokio::select! {
-        biased;
-        // What is said from here on may be heard, so it is not said again.
-        _ = socket.readable() => None,
-        heard = carrier.read_buf(&mut first) => heard.err(),
-        // The session is lost, and its client may be back in a moment.
-        _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
-    };
-    if let Some(error) = broke {
-        let socket = socket.into_std()?;
-        Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise }.fall_back();
-        return Err(error);
+    let mut first = BytesMut::new();
+    // What is said may be heard, and then it is not said again. Who has said something already is waiting for an
+    // answer, not about to speak.
+    if words.is_empty() {
+        first.reserve(READ_BYTES);
+        let broke = tokio::select! {
+            biased;
+            _ = socket.readable() => None,
+            heard = carrier.read_buf(&mut first) => heard.err(),
+            // The session is lost, and its client may be back in a moment.
+            _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
+        };
+        if let Some(error) = broke {
+            let socket = socket.into_std()?;
+            let visit = Visit {
+                socket,
+                addr,
+                ingress,
+                kind,
+                tunnel,
+                seat,
+                place,
+                words,
+                pacing,
+                otherwise,
+            };
+            visit.fall_back();
+            return Err(error);
+        }
     }
     drop(otherwise);
     let (_seat, _place) = (seat, place);
-    let visitor = SocketEnd::aborting(socket);
+    let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
     tokio::select! {
         spliced = splice_paced(visitor, Prefixed::new(first.freeze(), carrier.into_end()), pacing) => {
             spliced.map(drop).map_err(io::Error::other)

@@ -69,7 +69,9 @@ pub use options::{
 pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
-pub use registry::{NoRoute, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid};
+pub use registry::{
+    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
+};
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
 pub use server::CarrierDoor;
 pub use session::Session;

@@ -9,6 +9,7 @@ mod health;
 mod hosts;
 pub(crate) mod names;
 mod owner;
+mod passing;
 mod path;
 mod port;
 mod ports;
@@ -33,6 +34,7 @@ use self::hosts::{Hosts, by_path};
 pub use self::names::{parse_domain, parse_reserved_name};
 pub(crate) use self::owner::{Owner, OwnerLimits};
 use self::owner::{Place, Registration};
+pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
 use self::port::Port;
 use self::tunnel::{Member, Places, Stand};
@@ -55,8 +57,8 @@ pub trait Routes: Send + Sync + 'static {
     /// There is none, or it is not clear which.
     fn http(&self, host: &str, path: &str) -> Result<Arc<Tunnel>, NoRoute>;
 
-    /// Whether a client has registered this very host, in any case; no other tunnel answers for it. A wildcard
-    /// is no such host: any number of names would have it.
+    /// Whether a client has registered this very host for HTTP, in any case; no other tunnel answers for it. A
+    /// wildcard is no such host: any number of names would have it.
     fn has_host(&self, host: &str) -> bool;
 
     /// The tunnel of a registration that still stands, with a client that is there.
@@ -94,14 +96,21 @@ pub(crate) struct RegistryConfig {
 }
 
 impl RegistryConfig {
-    /// The scheme of public addresses, and what they say of the port.
-    fn public_http(&self) -> Option<(&'static str, String)> {
+    /// The scheme of public addresses of tunnels that are routed by host, and what they say of the port.
+    fn public(&self, kind: TunnelKind) -> Result<(&'static str, String), Denied> {
+        let none = |what: &str| {
+            (RefusalCode::UnsupportedKind, format!("this server has no {what} ingress"))
+        };
+        if kind == TunnelKind::Tls {
+            let port = self.https_port.ok_or_else(|| none("HTTPS"))?;
+            return Ok(("tls", format!(":{port}")));
+        }
         let (scheme, usual, port) = match (self.https_port, self.http_port) {
             (Some(port), _) => ("https", 443, port),
             (None, Some(port)) => ("http", 80, port),
-            (None, None) => return None,
+            (None, None) => return Err(none("HTTP")),
         };
-        Some((scheme, if port == usual { String::new() } else { format!(":{port}") }))
+        Ok((scheme, if port == usual { String::new() } else { format!(":{port}") }))
     }
 
     /// Whether a host is a reserved name, or below one.
@@ -248,7 +257,9 @@ impl Registry {
         let member = Member::new(carrier, Arc::clone(owner), number);
         member.health.set_down(options::is_down(&wanted) == Some(true));
         let entered = match wanted.kind {
-            TunnelKind::Http => self.register_http(&mut maps, member, wanted, rules)?,
+            TunnelKind::Http | TunnelKind::Tls => {
+                self.register_by_host(&mut maps, member, wanted, rules)?
+            }
             TunnelKind::Tcp => self.register_tcp(&mut maps, member, wanted, rules)?,
             kind => {
                 let reason = format!("this server has no {kind} ingress");
@@ -289,7 +300,7 @@ impl Registry {
         }
     }
 
-    fn register_http(
+    fn register_by_host(
         &self,
         maps: &mut Maps,
         member: Member,
@@ -297,12 +308,13 @@ impl Registry {
         rules: Rules,
     ) -> Result<Entered, Denied> {
         let config = &self.0.config;
-        let Some((scheme, port)) = config.public_http() else {
-            return Err((RefusalCode::UnsupportedKind, "this server has no HTTP ingress".into()));
-        };
+        let (scheme, port) = config.public(wanted.kind)?;
         let policy = member.owner.principal().policy();
-        let (path, strips_path) =
-            options::take_path(&mut wanted).map_err(|reason| (RefusalCode::NotAllowed, reason))?;
+        let (path, strips_path) = match wanted.kind {
+            TunnelKind::Http => options::take_path(&mut wanted),
+            _ => Ok((PathPrefix::default(), false)),
+        }
+        .map_err(|reason| (RefusalCode::NotAllowed, reason))?;
         let host = |name: &str| format!("{name}.{}", config.domain);
         let pick = || {
             let unique = self.0.next_uid.load(Ordering::Relaxed);
@@ -326,7 +338,9 @@ impl Registry {
                 let is_own = |old: &Arc<Tunnel>| {
                     old.is_of(&member.owner) || old.is_in_group(&member, &wanted)
                 };
-                let is_strange = |old: &Arc<Tunnel>| old.principal() != member.owner.principal();
+                let is_strange = |old: &Arc<Tunnel>| {
+                    old.principal() != member.owner.principal() || old.kind() != wanted.kind
+                };
                 holder.is_none_or(is_own) && !maps.hosts.all_at(&host).any(is_strange)
             };
             match config.permit_host(&host(&name), &policy) {
@@ -336,7 +350,11 @@ impl Registry {
             }
         };
         let mut hosts = vec![host(&name)];
-        let address = format!("{scheme}://{name}.{}{port}{path}", config.domain);
+        let path_shown = match wanted.kind {
+            TunnelKind::Http => path.as_str(),
+            _ => "",
+        };
+        let address = format!("{scheme}://{name}.{}{port}{path_shown}", config.domain);
         wanted.name = name;
         for host in &wanted.hosts {
             let host = names::check_public_host(host)?;
@@ -345,6 +363,7 @@ impl Registry {
         }
         // Also other paths of a host: what one tunnel's pages may do in a browser they may do to the others'.
         refuse_strangers(hosts.iter().flat_map(|host| maps.hosts.all_at(host)), &member.owner)?;
+        refuse_two_kinds(wanted.kind, &hosts, &maps.hosts)?;
         let mut replaced: Vec<Arc<Tunnel>> = Vec::new();
         for old in hosts.iter().filter_map(|host| maps.hosts.holder(host, &path)) {
             if !replaced.iter().any(|known| known.uid == old.uid) {
@@ -579,6 +598,20 @@ fn refuse_strangers<'a>(
     }
 }
 
+/// Whether TLS ends here or at the local service has to be clear before anything else of a visitor is known.
+fn refuse_two_kinds(kind: TunnelKind, wanted: &[String], held: &Hosts) -> Result<(), Denied> {
+    let is_other = |host: &&String| held.all_at(host).any(|old| old.kind() != kind);
+    let Some(host) = wanted.iter().find(is_other) else { return Ok(()) };
+    let (other, this) = match kind {
+        TunnelKind::Tls => ("an http tunnel", "a tls tunnel"),
+        _ => ("a tls tunnel", "an http tunnel"),
+    };
+    let reason = format!(
+        "{host} is {other} already, and cannot be {this} too; choose another name, or end that one first"
+    );
+    Err((RefusalCode::NameTaken, reason))
+}
+
 impl Inner {
     /// A session gives a tunnel up; the tunnel leaves with its last one, at once or when the client has
     /// not come back in time.
@@ -705,6 +738,11 @@ impl Routes for Registry {
         } else {
             find(host)
         };
+        // Who comes without TLS, or with the server's, is nobody that a local service's TLS could answer.
+        let found = found.and_then(|found| match found.passes_tls() {
+            true => Err(NoRoute::Unknown),
+            false => Ok(found),
+        });
         // A name under the domain means that tunnel: while it is away its visitors must not get to
         // somebody else's.
         let found = match found {
@@ -723,7 +761,9 @@ impl Routes for Registry {
     }
 
     fn has_host(&self, host: &str) -> bool {
-        self.0.maps.read().hosts.has_exact(&host.to_ascii_lowercase())
+        let host = host.to_ascii_lowercase();
+        let maps = self.0.maps.read();
+        maps.hosts.has_exact(&host) && !maps.hosts.all_at(&host).any(|tunnel| tunnel.passes_tls())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {

@@ -32,7 +32,7 @@ use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{PrincipalConfig, Roster};
 use crate::refusals::Refusals;
-use crate::registry::{self, Owner, OwnerLimits, Registry, RegistryConfig, Routes};
+use crate::registry::{self, Owner, OwnerLimits, PassingDoor, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Shards;
@@ -78,7 +78,7 @@ pub struct ServerConfig {
     pub token: Option<Token>,
     /// Who has tokens of their own.
     pub principals: Vec<PrincipalConfig>,
-    /// HTTP tunnels are reached under `name.domain`; as [`parse_domain`] gives it.
+    /// HTTP and TLS tunnels are reached under `name.domain`; as [`parse_domain`] gives it.
     pub domain: String,
     /// Labels under the domain that no tunnel gets; as [`parse_reserved_name`] gives them.
     pub reserved_names: Vec<String>,
@@ -86,7 +86,7 @@ pub struct ServerConfig {
     pub only_tunnel_answers: bool,
     /// Port of the HTTP ingress, for public addresses; `None` without one.
     pub http_port: Option<u16>,
-    /// Port of the HTTPS ingress; with one, public addresses say https.
+    /// Port of the HTTPS ingress, which visitors of TLS tunnels share; with one, public addresses say https.
     pub https_port: Option<u16>,
     /// Address on which TCP tunnels listen.
     pub tcp_ip: IpAddr,
@@ -243,6 +243,11 @@ impl ServerEngine {
     pub fn carrier_door(&self) -> CarrierDoor {
         let (hall, connections) = (Arc::clone(&self.hall), self.connections.clone());
         CarrierDoor { hall, connections, places: Arc::clone(&self.places) }
+    }
+
+    /// For whoever hears visitors over TLS, of whom some are for local services that answer for themselves.
+    pub fn passing_door(&self) -> PassingDoor {
+        PassingDoor::of(self.hall.registry.clone())
     }
 
     /// What the HTTP ingress routes by.

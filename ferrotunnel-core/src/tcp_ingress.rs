@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +17,7 @@ use crate::crowd::{Crowd, CrowdSeat};
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
-use crate::splice::{End, SocketEnd, splice};
+use crate::splice::{End, Prefixed, SocketEnd, splice};
 use crate::tasks::Tasks;
 
 /// A bound port that nobody serves yet.
@@ -60,7 +61,7 @@ impl Bound {
                 tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
                 return socket::abort_on_close(&socket);
             };
-            admit(Visitor { socket, addr, ingress, place: Some(place) });
+            admit(Visitor { socket, addr, ingress, place: Some(place), words: Bytes::new() });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
             let ingress = arrived_at(&socket, ingress);
@@ -99,7 +100,7 @@ impl Drop for Ingress {
     }
 }
 
-/// Somebody who connected to a public port.
+/// Somebody who connected to a public port and is to have a stream.
 #[derive(Debug)]
 pub(crate) struct Visitor {
     pub(crate) socket: TcpStream,
@@ -108,12 +109,20 @@ pub(crate) struct Visitor {
     pub(crate) ingress: SocketAddr,
     /// Its place among those of its source, where that is limited.
     pub(crate) place: Option<CrowdSeat>,
+    /// What was read of it to find out where it wants to go. The local service hears it first.
+    pub(crate) words: Bytes,
 }
 
 impl Visitor {
     /// Sends the visitor away because of its address.
     pub(crate) fn deny(self, tunnel: &str) {
         tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel does not allow its address");
+        socket::abort_on_close(&self.socket);
+    }
+
+    /// Sends the visitor away because the tunnel has left while it waited for the client.
+    pub(crate) fn too_late(self) {
+        tracing::debug!(visitor = %self.addr, "visitor turned away: its tunnel has left");
         socket::abort_on_close(&self.socket);
     }
 
@@ -126,10 +135,11 @@ impl Visitor {
 
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
     pub(crate) fn serve(self, stream: impl End + 'static, home: Option<Handle>, visitors: &Tasks) {
-        let Self { socket, addr, ingress, place } = self;
+        let Self { socket, addr, ingress, place, words } = self;
         let serve = move |socket| async move {
             let _place = place;
-            if let Err(error) = splice(SocketEnd::new(socket), stream, None).await {
+            let visitor = Prefixed::new(words, SocketEnd::new(socket));
+            if let Err(error) = splice(visitor, stream, None).await {
                 tracing::debug!(visitor = %addr, %ingress, %error, "visitor's connection broke");
             }
         };

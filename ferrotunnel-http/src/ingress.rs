@@ -291,6 +291,19 @@ pub(crate) struct Arrival {
     door: Option<OwnedSemaphorePermit>,
 }
 
+impl Arrival {
+    /// For who is to be served elsewhere: its address, and its place among those of its source. `None`: it is one
+    /// too many of those, which nobody can tell it.
+    pub(crate) fn into_passing(self, io: &TcpStream) -> Option<(SocketAddr, Option<CrowdSeat>)> {
+        if self.is_one_of_too_many {
+            debug!(visitor = %self.peer, "visitor turned away: its address has all that it may have");
+            Socket::abort_on_close(io);
+            return None;
+        }
+        Some((self.peer, self.of_source))
+    }
+}
+
 /// Who makes a handshake, with a place for that.
 pub(crate) struct Coming {
     pub(crate) place: OwnedSemaphorePermit,

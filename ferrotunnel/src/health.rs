@@ -58,6 +58,11 @@ impl HealthCheck {
         self
     }
 
+    /// Whether it is a request.
+    pub(crate) fn asks_over_http(&self) -> bool {
+        self.path.is_some()
+    }
+
     pub(crate) fn build(self, host: &str, speaks: Speaks) -> Result<client::HealthCheck, Error> {
         let probe = match &self.path {
             None => Probe::Connect,

@@ -217,8 +217,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Where visitors of HTTP tunnels connect over TLS; by default nowhere. With the same address as
-    /// [`bind`](Self::bind), clients and visitors share the port. It needs certificates:
+    /// Where visitors of HTTP tunnels connect over TLS, and those of [TLS tunnels](crate::Tunnel::tls); by default
+    /// nowhere. With the same address as [`bind`](Self::bind), clients and visitors share the port. It needs certificates:
     /// [`https_identity_files`](Self::https_identity_files) or one of the other ways.
     #[must_use]
     pub fn https_bind(mut self, addr: impl Into<BindAddr>) -> Self {
@@ -385,7 +385,7 @@ impl ServerBuilder {
     }
 
     /// Connections from [trusted proxies](Self::trusted_proxies) begin with a header of the PROXY protocol, of
-    /// version 1 or 2, on the HTTP listener and on the ports of TCP tunnels: all of them must, and nobody else may.
+    /// version 1 or 2, on the listeners of HTTP and HTTPS and on the ports of TCP tunnels: all of them must, and nobody else may.
     /// The visitor in it is who counts for every rule and limit, and whom local services are told of.
     #[must_use]
     pub fn accept_proxy(mut self) -> Self {
@@ -650,7 +650,7 @@ impl Server {
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
         let https = https.map(|(https, is_shared)| {
-            let https = https.with_routes(engine.routes());
+            let https = https.with_routes(engine.routes()).with_passing(engine.passing_door());
             match is_shared {
                 true => Arc::new(https.with_carriers(engine.carrier_door())),
                 false => Arc::new(https),

@@ -22,6 +22,7 @@ use crate::names::{public_host, public_name};
 ///
 /// let web = Tunnel::http("app").local_addr("127.0.0.1:3000");
 /// let database = Tunnel::tcp().remote_port(15432).local_addr("unix:/run/postgresql/.s.PGSQL.5432");
+/// let mail = Tunnel::tls("").host("mail.example").local_addr("127.0.0.1:993");
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tunnel {
@@ -60,6 +61,24 @@ impl Tunnel {
         Self::new(TunnelKind::Tcp, String::new())
     }
 
+    /// A tunnel that visitors reach by host name as they do one of [`http`](Self::http), over TLS that ends at the
+    /// local service and nowhere before: it shows a certificate of its own, and may want one of the visitor. The
+    /// server reads which host the visitor asks for, and passes everything on as it is. It has to have
+    /// [`https_bind`](crate::ServerBuilder::https_bind), whose port these visitors share.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), ferrotunnel::Error> {
+    /// use ferrotunnel::{Client, Tunnel};
+    ///
+    /// let vault = Tunnel::tls("vault").host("vault.example").local_addr("127.0.0.1:8200");
+    /// # Client::builder().server_addr("localhost:1").token("secret").tunnel(vault).build()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls(name: impl Into<String>) -> Self {
+        Self::new(TunnelKind::Tls, name.into())
+    }
+
     fn new(kind: TunnelKind, name: String) -> Self {
         Self {
             kind,
@@ -93,7 +112,7 @@ impl Tunnel {
         self
     }
 
-    /// A further host name under which an HTTP tunnel is reached, or `*.shop.example` for all that have one label in
+    /// A further host name under which an HTTP or TLS tunnel is reached, or `*.shop.example` for all that have one label in
     /// place of the asterisk and are no other tunnel's; may be called up to 32 times. Its DNS must point to the
     /// server. It may be written in Unicode.
     #[must_use]
@@ -132,7 +151,7 @@ impl Tunnel {
         self
     }
 
-    /// How visitors of a TCP tunnel travel between server and client: all over one carrier, or each
+    /// How visitors of a TCP or TLS tunnel travel between server and client: all over one carrier, or each
     /// over one of its own; by default [`Streams::Auto`]. Tunnels of other kinds, and those that this
     /// process serves itself, know the first only.
     #[must_use]
@@ -341,13 +360,26 @@ impl Tunnel {
 
     /// The tunnel to any target.
     pub(crate) fn into_target(self, target: Target) -> Result<TunnelSpec, Error> {
-        let is_able = self.kind == TunnelKind::Tcp && !matches!(target, Target::InProcess(_));
+        let is_tls = self.kind == TunnelKind::Tls;
+        if is_tls && matches!(target, Target::Https(_)) {
+            let text = "local_addr: a tls tunnel passes the visitor's TLS on to the local service, which gets no other \
+                        besides; give it as host:port";
+            return Err(Error::config(text));
+        }
+        if is_tls && self.health.as_ref().is_some_and(HealthCheck::asks_over_http) {
+            let text = "health_check: what the local service of a tls tunnel speaks is not known; check whether it takes a \
+                        connection (tcp)";
+            return Err(Error::config(text));
+        }
+        let is_able = matches!(self.kind, TunnelKind::Tcp | TunnelKind::Tls)
+            && !matches!(target, Target::InProcess(_));
         let streams = match self.streams {
             None if is_able => Streams::Auto,
             None => Streams::Multiplexed,
             Some(streams) if is_able || streams == Streams::Multiplexed => streams,
             Some(_) => {
-                let text = "streams: only TCP tunnels to a local address can have direct streams";
+                let text =
+                    "streams: only tcp and tls tunnels to a local address can have direct streams";
                 return Err(Error::config(text));
             }
         };

@@ -51,6 +51,13 @@ impl SecureVisitor {
         Self { config: Arc::new(config) }
     }
 
+    /// The same with something particular about it.
+    #[must_use]
+    pub fn with(mut self, change: impl FnOnce(&mut ClientConfig)) -> Self {
+        change(Arc::make_mut(&mut self.config));
+        self
+    }
+
     /// The first words of such a connection.
     pub fn hello(&self, host: &str) -> Vec<u8> {
         let name = ServerName::try_from(host.to_owned()).unwrap();
@@ -69,7 +76,18 @@ impl SecureVisitor {
         server: SocketAddr,
         name: &str,
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let socket = TcpStream::connect(server).await?;
+        self.connect_over(TcpStream::connect(server).await?, name).await
+    }
+
+    /// The same over a socket that is connected already.
+    ///
+    /// # Errors
+    /// What the TLS library says.
+    pub async fn connect_over(
+        &self,
+        socket: TcpStream,
+        name: &str,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         TlsConnector::from(Arc::clone(&self.config)).connect(name, socket).await
     }

@@ -11,7 +11,8 @@ use crate::value;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "HTTPS")]
 pub(crate) struct HttpsArgs {
-    /// Where visitors of HTTP tunnels come in over TLS; with the address of --bind, clients and visitors share the port
+    /// Where visitors of HTTP tunnels come in over TLS, and those of TLS tunnels; with the address of --bind, clients share
+    /// the port
     #[arg(long, env = "FERROTUNNEL_HTTPS_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
     pub(crate) https_bind: Option<SocketAddr>,
     /// Certificate chain for visitors, PEM; also shown to those who ask for a host without a certificate

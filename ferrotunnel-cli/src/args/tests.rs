@@ -373,9 +373,24 @@ fn a_client_waits_as_long_as_it_is_told() {
 }
 
 #[test]
+fn a_tunnel_for_tls_has_names_and_nothing_that_is_about_http() {
+    let line = "tls 8443 --server a --name vault --host vault.example,*.vault.example --streams direct --group g";
+    let Command::Tls(tls) = command(line) else { panic!("another command") };
+    assert_eq!(tls.target.to_string(), "127.0.0.1:8443");
+    assert_eq!(tls.name.as_deref(), Some("vault"));
+    assert_eq!(tls.hosts, ["vault.example", "*.vault.example"]);
+    assert_eq!((tls.streams, tls.sharing.group.as_deref()), (Streams::Direct, Some("g")));
+    for flag in ["--path=/a", "--http2", "--basic-auth=a:b", "--local-insecure", "--remote-port=1"]
+    {
+        let line = format!("ferrotunnel tls 8443 --server a {flag}");
+        Cli::try_parse_from(line.split(' ')).unwrap_err();
+    }
+}
+
+#[test]
 fn the_help_of_clients_tells_the_exit_codes() {
     let mut cli = Cli::command();
-    for name in ["client", "http", "tcp"] {
+    for name in ["client", "http", "tcp", "tls"] {
         let help = cli.find_subcommand_mut(name).unwrap().render_long_help().to_string();
         assert!(help.contains("3 wrong token") && help.contains("4 a newer client"), "{help}");
     }

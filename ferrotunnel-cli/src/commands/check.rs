@@ -193,6 +193,9 @@ fn tunnel_as_json(tunnel: &TunnelSettings) -> Value {
         TunnelSettings::Tcp { remote_port, .. } => {
             json!({ "kind": kind, "remote_port": remote_port, "local_addr": local_addr })
         }
+        TunnelSettings::Tls { name, hosts, .. } => {
+            json!({ "kind": kind, "name": name, "hosts": hosts, "local_addr": local_addr })
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `client`, `http` and `tcp` share: run one client until it ends or is told to stop.
+//! What `client`, `http`, `tcp` and `tls` share: run one client until it ends or is told to stop.
 
 use std::future::pending;
 

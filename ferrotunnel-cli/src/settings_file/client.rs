@@ -72,25 +72,27 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
 /// One `[[client.tunnels]]`.
 fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let unfit = [
-        ("name", TunnelKind::Http),
-        ("hosts", TunnelKind::Http),
-        ("path", TunnelKind::Http),
-        ("strip-path", TunnelKind::Http),
-        ("http2", TunnelKind::Http),
-        ("remote-port", TunnelKind::Tcp),
-        ("streams", TunnelKind::Tcp),
-        ("basic-auth", TunnelKind::Http),
-        ("bearer-token", TunnelKind::Http),
-        ("rate-limit", TunnelKind::Http),
-        ("host-header", TunnelKind::Http),
-        ("request-header-remove", TunnelKind::Http),
-        ("request-header-set", TunnelKind::Http),
-        ("request-header-add", TunnelKind::Http),
-        ("response-header-remove", TunnelKind::Http),
-        ("response-header-set", TunnelKind::Http),
-        ("response-header-add", TunnelKind::Http),
+        ("name", HOSTS),
+        ("hosts", HOSTS),
+        ("path", HTTP),
+        ("strip-path", HTTP),
+        ("http2", HTTP),
+        ("remote-port", &[TunnelKind::Tcp]),
+        ("streams", &[TunnelKind::Tcp, TunnelKind::Tls]),
+        ("local-ca", &[TunnelKind::Http, TunnelKind::Tcp]),
+        ("local-insecure", &[TunnelKind::Http, TunnelKind::Tcp]),
+        ("basic-auth", HTTP),
+        ("bearer-token", HTTP),
+        ("rate-limit", HTTP),
+        ("host-header", HTTP),
+        ("request-header-remove", HTTP),
+        ("request-header-set", HTTP),
+        ("request-header-add", HTTP),
+        ("response-header-remove", HTTP),
+        ("response-header-set", HTTP),
+        ("response-header-add", HTTP),
     ]
-    .map(|(key, kind)| (key, kind, section.has(key).then(|| section.place(key))));
+    .map(|(key, kinds)| (key, kinds, section.has(key).then(|| section.place(key))));
 
     let kind = section.required("kind", |section, key| section.text(key, kind));
     let local_addr = section.required("local-addr", |section, key| section.value(key, str::parse));
@@ -132,9 +134,11 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     let kind = kind?;
     for (key, of, place) in unfit {
         if let Some(place) = place
-            && of != kind
+            && !of.contains(&kind)
         {
-            let message = format!("\"{key}\" is for tunnels of kind \"{of}\", not \"{kind}\"");
+            let of: Vec<_> = of.iter().map(|kind| format!("\"{kind}\"")).collect();
+            let of = of.join(" or ");
+            let message = format!("\"{key}\" is for tunnels of kind {of}, not \"{kind}\"");
             section.complain_about(place, message);
         }
     }
@@ -146,6 +150,9 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
     Some(match kind {
         TunnelKind::Tcp => {
             TunnelSettings::Tcp { local_addr, remote_port, streams, sharing, local_tls, access }
+        }
+        TunnelKind::Tls => {
+            TunnelSettings::Tls { local_addr, name, hosts, streams, sharing, access }
         }
         _ => TunnelSettings::Http {
             local_addr,
@@ -161,6 +168,10 @@ fn tunnel(section: &mut Section<'_, '_>) -> Option<TunnelSettings> {
         },
     })
 }
+
+/// Kinds whose visitors are told apart by the host that they ask for.
+const HOSTS: &[TunnelKind] = &[TunnelKind::Http, TunnelKind::Tls];
+const HTTP: &[TunnelKind] = &[TunnelKind::Http];
 
 /// What becomes of the headers of a tunnel. Values may be secrets.
 fn header_settings(section: &mut Section<'_, '_>) -> HeaderSettings {
@@ -205,6 +216,9 @@ fn public_name(tunnel: &TunnelSettings) -> Option<String> {
                 false => format!("the name {name:?} with the path {path}"),
             }
         }),
+        TunnelSettings::Tls { name, .. } => {
+            name.as_ref().map(|name| format!("the name {:?}", name.to_ascii_lowercase()))
+        }
         TunnelSettings::Tcp { remote_port, .. } => remote_port.map(|port| format!("port {port}")),
     }
 }
@@ -214,6 +228,7 @@ pub(super) fn kind(text: &str) -> Result<TunnelKind, String> {
     match text {
         "http" => Ok(TunnelKind::Http),
         "tcp" => Ok(TunnelKind::Tcp),
-        _ => Err("give http or tcp".to_owned()),
+        "tls" => Ok(TunnelKind::Tls),
+        _ => Err("give http, tcp or tls".to_owned()),
     }
 }

@@ -174,6 +174,14 @@ fn a_client_has_as_many_tunnels_as_are_written() {
         health-interval = "2s"
         health-timeout = "500ms"
         health-threshold = 5
+        [[client.tunnels]]
+        kind = "tls"
+        local-addr = "127.0.0.1:8443"
+        name = "vault"
+        hosts = ["vault.example"]
+        streams = "multiplexed"
+        group = "vaults"
+        allow = "192.0.2.0/24"
         "#,
     );
     let ClientSection { connect, tunnels } = client.unwrap().client.unwrap();
@@ -211,6 +219,17 @@ fn a_client_has_as_many_tunnels_as_are_written() {
             },
             local_tls: LocalTlsSettings::default(),
             access: AccessSettings::default(),
+        },
+        TunnelSettings::Tls {
+            local_addr: "127.0.0.1:8443".parse().unwrap(),
+            name: Some("vault".to_owned()),
+            hosts: vec!["vault.example".to_owned()],
+            streams: Streams::Multiplexed,
+            sharing: Sharing { group: Some("vaults".to_owned()), ..Sharing::default() },
+            access: AccessSettings {
+                allow: vec!["192.0.2.0/24".parse().unwrap()],
+                ..AccessSettings::default()
+            },
         },
     ];
     assert_eq!(tunnels, expected);
@@ -548,7 +567,7 @@ streams = "some"
             r#"13:23: bad value "100000" for "http-header-timeout" in [server.timeouts]: is longer than a day; is the unit right?"#,
             r#"15:10: bad value "http://h" for "server" in [client]: give HOST:PORT without a scheme, like example.com:7835"#,
             r#"16:15: bad value "17" for "connections" in [client]: "17" is neither auto nor a number from 1 to 16"#,
-            r#"18:8: bad value "udp" for "kind" in [[client.tunnels]]: give http or tcp"#,
+            r#"18:8: bad value "udp" for "kind" in [[client.tunnels]]: give http, tcp or tls"#,
             r#"19:14: bad value "localhost" for "local-addr" in [[client.tunnels]]: the port is missing; give a port or host:port, like 3000 or 127.0.0.1:3000"#,
             r#"20:15: bad value "0" for "remote-port" in [[client.tunnels]]: '0' is not a port; ports go from 1 to 65535"#,
             r#"21:11: bad value "some" for "streams" in [[client.tunnels]]: "some" is not multiplexed, direct or auto"#,
@@ -591,15 +610,19 @@ fn what_only_the_library_refuses_is_told_at_the_section() {
 fn a_tunnel_needs_its_kind_and_its_local_service_and_nothing_of_another_kind() {
     assert_problems(
         "[[client.tunnels]]\nname = 'a'\n[[client.tunnels]]\nkind = 'tcp'\nlocal-addr = 1\nname = 'b'\nhosts = []\nhttp2 = false\n\
-         [[client.tunnels]]\nkind = 'http'\nlocal-addr = 1\nremote-port = 1\nstreams = 'auto'\n",
+         [[client.tunnels]]\nkind = 'http'\nlocal-addr = 1\nremote-port = 1\nstreams = 'auto'\n\
+         [[client.tunnels]]\nkind = 'tls'\nlocal-addr = 1\npath = '/a'\nlocal-insecure = true\nremote-port = 1\n",
         &[
             r#"1:1: [[client.tunnels]] needs "kind""#,
             r#"1:1: [[client.tunnels]] needs "local-addr""#,
-            r#"6:1: "name" is for tunnels of kind "http", not "tcp""#,
-            r#"7:1: "hosts" is for tunnels of kind "http", not "tcp""#,
+            r#"6:1: "name" is for tunnels of kind "http" or "tls", not "tcp""#,
+            r#"7:1: "hosts" is for tunnels of kind "http" or "tls", not "tcp""#,
             r#"8:1: "http2" is for tunnels of kind "http", not "tcp""#,
             r#"12:1: "remote-port" is for tunnels of kind "tcp", not "http""#,
-            r#"13:1: "streams" is for tunnels of kind "tcp", not "http""#,
+            r#"13:1: "streams" is for tunnels of kind "tcp" or "tls", not "http""#,
+            r#"17:1: "path" is for tunnels of kind "http", not "tls""#,
+            r#"18:1: "local-insecure" is for tunnels of kind "http" or "tcp", not "tls""#,
+            r#"19:1: "remote-port" is for tunnels of kind "tcp", not "tls""#,
         ],
     );
 }
@@ -609,11 +632,13 @@ fn two_tunnels_cannot_have_one_name_or_one_port() {
     let tunnel = |more: &str| format!("[[client.tunnels]]\nlocal-addr = 1\n{more}\n");
     let http = |name: &str| tunnel(&format!("kind = 'http'\nname = '{name}'"));
     let tcp = || tunnel("kind = 'tcp'\nremote-port = 7");
+    let tls = || tunnel("kind = 'tls'\nname = 'a'");
     assert_problems(
-        &[http("a"), http("A"), tcp(), tcp()].concat(),
+        &[http("a"), http("A"), tcp(), tcp(), tls()].concat(),
         &[
             r#"5:1: another tunnel has the name "a" already"#,
             "13:1: another tunnel has port 7 already",
+            r#"17:1: another tunnel has the name "a" already"#,
         ],
     );
 }
@@ -659,7 +684,7 @@ fn what_is_wrong_with_a_principal_is_told_at_the_value_or_at_its_section() {
             r#"7:16: bad value for "tokens" in [principals.d]: this is a token and not its verifier, which begins with ftv1: and is printed beside it; the server needs no token"#,
             r#"8:10: bad value "9-8" for "ports" in [principals.d]: the range ends before it begins; write 8-9"#,
             r#"9:10: bad value "https://h" for "hosts" in [principals.d]: "https://h" is no name like app, host like shop.example, or all below one like *.example"#,
-            r#"10:10: bad value "udp" for "kinds" in [principals.d]: give http or tcp"#,
+            r#"10:10: bad value "udp" for "kinds" in [principals.d]: give http, tcp or tls"#,
             r#"12:12: bad value "0" for "sessions" in [principals.d.limits]: give a whole number of at least 1"#,
             r#"13:1: unknown key "session" in [principals.d.limits]; did you mean "sessions"?"#,
         ],

@@ -670,7 +670,8 @@ impl State {
         let tunnels = self.tunnels.lock();
         let wants = |streams| {
             tunnels.wanted.values().any(|wanted| {
-                wanted.spec.kind == TunnelKind::Tcp && Streams::of(&wanted.spec.options) == streams
+                let is_able = matches!(wanted.spec.kind, TunnelKind::Tcp | TunnelKind::Tls);
+                is_able && Streams::of(&wanted.spec.options) == streams
             })
         };
         match () {

@@ -35,6 +35,7 @@ async fn visitor() -> (Visitor, TcpStream) {
         addr: somewhere(),
         ingress: somewhere(),
         place: None,
+        words: Bytes::from_static(b"oh, "),
     };
     (visitor, dialled.unwrap())
 }
@@ -59,14 +60,16 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve(7, seat(), [None, None], visitor, |_, _| unreachable!());
+    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, |_, _| unreachable!());
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
-    assert_eq!((opened.tunnel, opened.visitor), (7, Some(somewhere())));
-    while input.len() < 5 {
+    assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
+    assert_eq!(opened.visitor, Some(somewhere()));
+    while input.len() < 9 {
         client.read_buf(&mut input).await.unwrap();
     }
-    assert_eq!(input, "hello");
+    // What was read of it already goes first.
+    assert_eq!(input, "oh, hello");
     assert_eq!((pool.waiting(), pool.open()), (0, 1));
     client.write_all(b"bye").await.unwrap();
     client.shutdown().await.unwrap();
@@ -87,9 +90,11 @@ async fn a_carrier_that_died_is_not_handed_out() {
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
-    pool.serve(7, seat(), [None, None], visitor, move |visitor, _| give.try_send(visitor).unwrap());
+    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, move |visitor, _| {
+        give.try_send(visitor).unwrap();
+    });
     let back = given.recv().await.unwrap();
-    assert_eq!(back.addr, somewhere());
+    assert_eq!((back.addr, &back.words[..]), (somewhere(), &b"oh, "[..]));
     assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
     attending.await.unwrap().unwrap();
     assert_eq!((pool.waiting(), pool.open()), (0, 0));
@@ -164,7 +169,7 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve(7, seat(), [None, None], visitor, |_, _| unreachable!());
+    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, |_, _| unreachable!());
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));

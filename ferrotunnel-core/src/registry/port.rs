@@ -32,7 +32,11 @@ impl Port {
         proxies: TrustedProxies,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
-        let way_in = WayIn { current: Arc::clone(&current), visitors: visitors.clone() };
+        let find = {
+            let current = Arc::clone(&current);
+            move || Some(Arc::clone(&current.lock()))
+        };
+        let way_in = WayIn::new(find, visitors.clone());
         let admit = move |visitor| way_in.admit(visitor);
         let listener = bound.serve(admit, visitors, listeners, crowd, proxies);
         Self { current, _listener: listener }
@@ -48,23 +52,32 @@ impl Port {
     }
 }
 
-/// From the port to the tunnel of the moment.
+/// From where visitors come in to the tunnel of the moment, if there is one.
 #[derive(Clone)]
 pub(super) struct WayIn {
-    current: Arc<Mutex<Arc<Tunnel>>>,
+    find: Find,
     visitors: Tasks,
 }
 
+type Find = Arc<dyn Fn() -> Option<Arc<Tunnel>> + Send + Sync>;
+
 impl WayIn {
-    pub(super) fn tunnel(&self) -> Arc<Tunnel> {
-        Arc::clone(&self.current.lock())
+    pub(super) fn new(
+        find: impl Fn() -> Option<Arc<Tunnel>> + Send + Sync + 'static,
+        visitors: Tasks,
+    ) -> Self {
+        Self { find: Arc::new(find), visitors }
     }
 
-    fn admit(&self, visitor: Visitor) {
+    pub(super) fn tunnel(&self) -> Option<Arc<Tunnel>> {
+        (self.find)()
+    }
+
+    pub(super) fn admit(&self, visitor: Visitor) {
         let Some((tunnel, visitor)) = self.enter(visitor, Self::admit) else { return };
         let way_in = self.clone();
         let multiplex = move |visitor: Visitor, met: Met| match met {
-            Met::Nobody => way_in.multiplex(&way_in.tunnel(), visitor),
+            Met::Nobody => way_in.multiplex(visitor),
             Met::LostCarrier => way_in.admit_again(visitor),
         };
         tunnel.serve_directly(visitor, multiplex);
@@ -73,7 +86,10 @@ impl WayIn {
     /// The tunnel that the visitor may enter now. While its client is away the visitor waits for it, to be
     /// admitted then.
     fn enter(&self, visitor: Visitor, admit: fn(&Self, Visitor)) -> Option<(Arc<Tunnel>, Visitor)> {
-        let tunnel = self.tunnel();
+        let Some(tunnel) = self.tunnel() else {
+            visitor.too_late();
+            return None;
+        };
         if tunnel.access().is_some_and(|access| !access.admits(visitor.addr.ip())) {
             visitor.deny(tunnel.name());
             return None;
@@ -89,7 +105,8 @@ impl WayIn {
 
     /// Opens a stream for the visitor. One that somebody else may have as well changes hands until somebody
     /// has answered.
-    fn multiplex(&self, tunnel: &Tunnel, visitor: Visitor) {
+    fn multiplex(&self, visitor: Visitor) {
+        let Some(tunnel) = self.tunnel() else { return visitor.too_late() };
         match tunnel.open_on(visitor.addr, visitor.ingress, |_| true) {
             Ok(opened) if opened.is_shared => self.try_out(opened, visitor),
             Ok(Opened { stream, home, .. }) => visitor.serve(stream, home, &self.visitors),

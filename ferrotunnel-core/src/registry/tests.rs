@@ -1,5 +1,6 @@
 //! Who keeps what when names are claimed again.
 
+mod kinds;
 mod routes;
 
 use std::net::Ipv4Addr;

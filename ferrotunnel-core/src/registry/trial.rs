@@ -157,7 +157,7 @@ impl Trial {
         let Some(attempt) = &mut self.attempt else { return false };
         match failed {
             Failed::Session(session) if attempt.failed.len() <= MOST_FAILURES => {
-                let tunnel = attempt.way_in.tunnel();
+                let Some(tunnel) = attempt.way_in.tunnel() else { return false };
                 attempt.away = Some(Box::pin(tunnel.another_than(session)));
                 true
             }
@@ -179,7 +179,7 @@ impl Trial {
                 Failed::Session(session) => *session == one.session,
             })
         };
-        let tunnel = attempt.way_in.tunnel();
+        let Some(tunnel) = attempt.way_in.tunnel() else { return false };
         // It may be another one by now.
         if tunnel.access().is_some_and(|access| !access.admits(attempt.visitor.ip())) {
             return false;

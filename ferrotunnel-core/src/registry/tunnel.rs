@@ -212,6 +212,11 @@ impl Tunnel {
         self.kind
     }
 
+    /// Whether TLS ends at its local service, and not here.
+    pub(super) fn passes_tls(&self) -> bool {
+        self.kind == TunnelKind::Tls
+    }
+
     /// The value of a setting given at registration.
     pub fn option(&self, key: &str) -> Option<&str> {
         options::value(&self.options, key)
@@ -400,7 +405,7 @@ impl Tunnel {
         }
     }
 
-    /// Gives a visitor of a TCP tunnel a carrier of its own, or does `otherwise` when none is waiting
+    /// Gives a visitor of a TCP or TLS tunnel a carrier of its own, or does `otherwise` when none is waiting
     /// or wanted.
     pub(super) fn serve_directly(
         &self,
@@ -420,7 +425,7 @@ impl Tunnel {
         match found {
             Some((one, seat, pacing)) => {
                 let seat = self.seen(seat, visitor.addr);
-                one.owner.direct.serve(one.number, seat, pacing, visitor, otherwise);
+                one.owner.direct.serve((self.kind, one.number), seat, pacing, visitor, otherwise);
             }
             None => otherwise(visitor, Met::Nobody),
         }

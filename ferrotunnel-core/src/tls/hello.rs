@@ -76,6 +76,12 @@ impl Hello {
         hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN))
     }
 
+    /// The host that it asks for (SNI), in lower case.
+    pub(crate) fn host(&self) -> Option<String> {
+        let hello = self.accepted.client_hello();
+        Some(hello.server_name()?.trim_end_matches('.').to_ascii_lowercase())
+    }
+
     /// For a handshake that reads the words again.
     pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.socket, self.bytes)

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ferrotunnel_core::{BuildError, CarrierDoor, FromFiles, Hello, Routes};
+use ferrotunnel_core::{BuildError, CarrierDoor, FromFiles, Hello, Passing, PassingDoor, Routes};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -32,6 +32,8 @@ pub struct Https {
     routes: Option<Arc<dyn Routes>>,
     /// Where clients go that dial their carriers here.
     carriers: Option<CarrierDoor>,
+    /// Where visitors go whose TLS ends at a local service.
+    passing: Option<PassingDoor>,
     config: HttpsConfig,
     places: Arc<Semaphore>,
 }
@@ -57,6 +59,8 @@ enum Greeted {
     /// Nothing more is to be done.
     Gone,
     Visitor(TlsVisitor, Secured),
+    /// A visitor for a local service that answers for itself.
+    Passing(Passing),
 }
 
 impl Https {
@@ -73,7 +77,7 @@ impl Https {
         }
         let places = Arc::new(Semaphore::new(config.max_handshakes));
         let acme = acme.map(Arc::new);
-        Ok(Self { files, acme, routes: None, carriers: None, config, places })
+        Ok(Self { files, acme, routes: None, carriers: None, passing: None, config, places })
     }
 
     /// The same for a port at which clients dial carriers too. They are told from visitors by the protocol
@@ -81,6 +85,13 @@ impl Https {
     #[must_use]
     pub fn with_carriers(mut self, carriers: CarrierDoor) -> Self {
         self.carriers = Some(carriers);
+        self
+    }
+
+    /// The same for a port that is also that of visitors whose TLS ends at a local service.
+    #[must_use]
+    pub fn with_passing(mut self, passing: PassingDoor) -> Self {
+        self.passing = Some(passing);
         self
     }
 
@@ -161,7 +172,16 @@ impl Https {
             Some(Err(error)) => return debug!(visitor = %peer, %error, "no TLS with a visitor"),
             None => return,
         };
-        let Greeted::Visitor(io, secured) = greeted else { return };
+        let (io, secured) = match greeted {
+            Greeted::Visitor(io, secured) => (io, secured),
+            Greeted::Passing(passing) => {
+                if let Some((visitor, place)) = arrival.into_passing(passing.socket()) {
+                    passing.admit((visitor, address), place);
+                }
+                return;
+            }
+            Greeted::Gone => return,
+        };
         if let Some((visitor, place)) = ingress.admit_arrived(arrival, address) {
             let serving = Arc::clone(ingress.serving());
             drop((self, ingress));
@@ -182,6 +202,12 @@ impl Https {
         {
             carriers.admit(hello, peer).await;
             return Ok(Greeted::Gone);
+        }
+        // Challenges of an ACME server too: such a host has a certificate of its own.
+        if let Some(passing) = &self.passing
+            && let Some(host) = passing.host(&hello)
+        {
+            return Ok(Greeted::Passing(passing.take(hello, host)));
         }
         let Hello { mut socket, accepted, .. } = hello;
         let said = accepted.client_hello();

@@ -115,9 +115,11 @@ fn the_example_shows_the_defaults() {
     assert_eq!(client.connect.connections, Some(Default::default()));
     let has_defaults = |tunnel: &TunnelSettings| match tunnel {
         TunnelSettings::Http { http2, .. } => !http2,
-        TunnelSettings::Tcp { streams, .. } => *streams == Streams::Auto,
+        TunnelSettings::Tcp { streams, .. } | TunnelSettings::Tls { streams, .. } => {
+            *streams == Streams::Auto
+        }
     };
-    assert!(client.tunnels.len() == 3 && client.tunnels.iter().all(has_defaults));
+    assert!(client.tunnels.len() == 4 && client.tunnels.iter().all(has_defaults));
 }
 
 /// Flags that no file can say, and why.
@@ -144,6 +146,7 @@ fn every_flag_has_its_key() {
         ("client", &["client", "[client.tunnels]"]),
         ("http", &["client", "[client.tunnels]"]),
         ("tcp", &["client", "[client.tunnels]"]),
+        ("tls", &["client", "[client.tunnels]"]),
     ] {
         let command = cli.find_subcommand(command).unwrap();
         for flag in command.get_arguments().filter_map(|argument| argument.get_long()) {
