@@ -91,7 +91,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
     pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, move |visitor| {
-        give.try_send(visitor).unwrap()
+        give.try_send(visitor).unwrap();
     });
     let back = given.recv().await.unwrap();
     assert_eq!((back.addr, &back.words[..]), (somewhere(), &b"oh, "[..]));
