@@ -277,7 +277,12 @@ fn a_first_message_may_come_in_many_segments_and_records() {
                 to.write_all(&[from.read_u8().await.unwrap()]).await.unwrap();
                 tokio::task::yield_now().await;
             }
-            let _ = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+            let (mut from_read, mut from_write) = from.split();
+            let (mut to_read, mut to_write) = to.split();
+            let _ = tokio::join!(
+                tokio::io::copy(&mut from_read, &mut to_write),
+                tokio::io::copy(&mut to_read, &mut from_write),
+            );
         })
         .await;
         let said = greeted(&service.visitor(), link.addr(), "vault.localhost").await;
