@@ -58,6 +58,9 @@ pub trait Routes: Send + Sync + 'static {
     /// is no such host: any number of names would have it.
     fn has_host(&self, host: &str) -> bool;
 
+    /// The principal whose clients have registered this very host, in any case.
+    fn principal_of(&self, host: &str) -> Option<String>;
+
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
 
@@ -723,6 +726,13 @@ impl Routes for Registry {
 
     fn has_host(&self, host: &str) -> bool {
         self.0.maps.read().hosts.has_exact(&host.to_ascii_lowercase())
+    }
+
+    fn principal_of(&self, host: &str) -> Option<String> {
+        let maps = self.0.maps.read();
+        // A host is one principal's, whatever the path.
+        let one = maps.hosts.all_at(&host.to_ascii_lowercase()).next()?;
+        Some(one.principal_name().to_owned())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {
