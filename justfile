@@ -118,6 +118,10 @@ soak-smoke:
 slowhttp *ARGS:
     tools/slowhttp {{ ARGS }}
 
+# gRPC of another make (grpcio) at both ends of a tunnel; installs it from PyPI below `target` where it is missing.
+grpc-peer:
+    tools/grpc-peer
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

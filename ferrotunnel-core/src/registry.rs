@@ -61,6 +61,9 @@ pub trait Routes: Send + Sync + 'static {
     /// wildcard is no such host: any number of names would have it.
     fn has_host(&self, host: &str) -> bool;
 
+    /// The principal whose clients have registered this very host, in any case.
+    fn principal_of(&self, host: &str) -> Option<String>;
+
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
 
@@ -764,6 +767,13 @@ impl Routes for Registry {
         let host = host.to_ascii_lowercase();
         let maps = self.0.maps.read();
         maps.hosts.has_exact(&host) && !maps.hosts.all_at(&host).any(|tunnel| tunnel.passes_tls())
+    }
+
+    fn principal_of(&self, host: &str) -> Option<String> {
+        let maps = self.0.maps.read();
+        // A host is one principal's, whatever the path.
+        let one = maps.hosts.all_at(&host.to_ascii_lowercase()).next()?;
+        Some(one.principal_name().to_owned())
     }
 
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>> {

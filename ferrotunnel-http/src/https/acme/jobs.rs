@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use ferrotunnel_core::{BuildError, Routes, TlsIdentity};
@@ -45,6 +45,8 @@ pub(in crate::https) struct Acme {
     waiting: Semaphore,
     /// The way that has worked last.
     way: Mutex<Way>,
+    /// Knows whose a host is.
+    routes: OnceLock<Arc<dyn Routes>>,
     spread: RandomState,
 }
 
@@ -85,6 +87,7 @@ impl Acme {
             at_once: Semaphore::new(ORDERS_AT_ONCE),
             waiting: Semaphore::new(MOST_WAITING),
             way: Mutex::new(Way::Tls),
+            routes: OnceLock::new(),
             spread: RandomState::new(),
             config,
             disk,
@@ -144,7 +147,9 @@ impl Acme {
             return None;
         }
         let _seat = self.waiting.try_acquire().ok()?;
-        let mut decided = self.begin(&self.name_for(host), Why::First)?;
+        let principal = self.routes.get().and_then(|routes| routes.principal_of(host));
+        let why = Why::First { principal: principal.as_deref().unwrap_or_default() };
+        let mut decided = self.begin(&self.name_for(host), why)?;
         let _ = timeout(VISITOR_WAITS, decided.changed()).await;
         self.find(host)
     }
@@ -159,7 +164,7 @@ impl Acme {
         }
     }
 
-    fn begin(&self, name: &str, why: Why) -> Option<watch::Receiver<()>> {
+    fn begin(&self, name: &str, why: Why<'_>) -> Option<watch::Receiver<()>> {
         let mut running = self.running.lock();
         if let Some(decided) = running.get(name) {
             return Some(decided.clone());
@@ -179,10 +184,11 @@ impl Acme {
     /// any more are not renewed.
     pub(in crate::https) async fn run(self: Arc<Self>, routes: Arc<dyn Routes>) {
         let Some(mut wanted) = self.orders.lock().take() else { return };
+        let routes = self.routes.get_or_init(|| routes);
         let mut orders = JoinSet::new();
         loop {
-            self.forget(&*routes, SystemTime::now()).await;
-            for name in self.due(&*routes, SystemTime::now()) {
+            self.forget(&**routes, SystemTime::now()).await;
+            for name in self.due(&**routes, SystemTime::now()) {
                 self.begin(&name, Why::Renewal);
             }
             tokio::select! {

@@ -21,11 +21,29 @@ pub(super) fn renewal(valid: Validity, spread: u16) -> SystemTime {
 #[derive(Debug)]
 pub(super) struct Attempts {
     failed: HashMap<String, Failed>,
-    /// Orders that may be made now, as a bucket that fills up again.
-    left: f64,
-    filled_at: Instant,
+    /// For everybody together.
+    orders: Bucket,
+    /// What each principal may have of it whatever others want.
+    of_principals: HashMap<String, Bucket>,
     /// The server said that it was enough, of these registered domains.
     quiet_until: HashMap<String, Instant>,
+}
+
+/// Orders that may be made now; it fills up again.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    left: f64,
+    filled_at: Instant,
+}
+
+impl Bucket {
+    /// How many there are by now.
+    fn fill(&mut self, per_hour: f64, most: f64, now: Instant) -> f64 {
+        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
+        self.left = (self.left + passed * per_hour / 3_600.0).min(most);
+        self.filled_at = now;
+        self.left
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -36,25 +54,49 @@ struct Failed {
 
 impl Attempts {
     pub(super) fn new(now: Instant) -> Self {
-        Self { failed: HashMap::new(), left: BURST, filled_at: now, quiet_until: HashMap::new() }
+        Self {
+            failed: HashMap::new(),
+            orders: Bucket { left: BURST, filled_at: now },
+            of_principals: HashMap::new(),
+            quiet_until: HashMap::new(),
+        }
     }
 
     /// Takes an order, if one may be made for that name.
-    pub(super) fn take(&mut self, name: &str, why: Why, now: Instant) -> bool {
+    pub(super) fn take(&mut self, name: &str, why: Why<'_>, now: Instant) -> bool {
         let is_quiet = self.quiet_until.get(domain_of(name)).is_some_and(|until| now < *until);
         let is_early = self.failed.get(name).is_some_and(|failed| now < failed.again_at);
-        let passed = now.saturating_duration_since(self.filled_at).as_secs_f64();
-        self.left = (self.left + passed * ORDERS_PER_HOUR / 3_600.0).min(BURST);
-        self.filled_at = now;
-        let least = match why {
-            Why::First => 1.0 + RESERVE,
-            Why::Renewal => 1.0,
+        let left = self.orders.fill(ORDERS_PER_HOUR, BURST, now);
+        let own = match why {
+            Why::First { principal } => Some(self.own(principal, now)),
+            Why::Renewal => None,
         };
-        if is_quiet || is_early || self.left < least {
+        let least = match &own {
+            Some(own) if own.left < 1.0 => 1.0 + RESERVE + FOR_OTHERS,
+            Some(_) => 1.0 + RESERVE,
+            None => 1.0,
+        };
+        if is_quiet || is_early || left < least {
             return false;
         }
-        self.left -= 1.0;
+        if let Some(own) = own {
+            own.left = (own.left - 1.0).max(0.0);
+        }
+        self.orders.left -= 1.0;
         true
+    }
+
+    fn own(&mut self, principal: &str, now: Instant) -> &mut Bucket {
+        if self.of_principals.len() >= MOST_REMEMBERED
+            && !self.of_principals.contains_key(principal)
+        {
+            // Those that are full again are as if they were not there.
+            self.of_principals.retain(|_, own| own.fill(OWN_PER_HOUR, OWN_BURST, now) < OWN_BURST);
+        }
+        let new = Bucket { left: OWN_BURST, filled_at: now };
+        let own = self.of_principals.entry(principal.to_owned()).or_insert(new);
+        own.fill(OWN_PER_HOUR, OWN_BURST, now);
+        own
     }
 
     /// An order came to nothing. Returns how long its name has to wait.
@@ -80,9 +122,9 @@ impl Attempts {
 
 /// What an order is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Why {
-    /// A host that has no certificate.
-    First,
+pub(super) enum Why<'a> {
+    /// A host of that principal that has no certificate.
+    First { principal: &'a str },
     /// One that has one, which ends some day.
     Renewal,
 }
@@ -107,6 +149,15 @@ const BURST: f64 = 50.0;
 /// end.
 const RESERVE: f64 = 15.0;
 
+/// What a principal may have of those at once, and in an hour, before it has to leave some to others. Few have more hosts
+/// that are new in one hour.
+const OWN_BURST: f64 = 20.0;
+const OWN_PER_HOUR: f64 = 10.0;
+
+/// Orders that are left to other principals by one that has had its own: whoever registers hosts without end gets what
+/// nobody else wants. A principal alone begins with 20 orders for that, and has 50 in an hour all the same.
+const FOR_OTHERS: f64 = 15.0;
+
 /// When a server says that it has had enough, all names of that registered domain are left alone for that long.
 const QUIET: Duration = Duration::from_secs(3_600);
 
@@ -118,6 +169,7 @@ mod tests {
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const FIRST: Why<'static> = Why::First { principal: "alice" };
 
     #[test]
     fn a_certificate_is_renewed_well_before_its_end_and_not_at_one_time_with_others() {
@@ -135,18 +187,18 @@ mod tests {
     fn a_name_that_fails_waits_longer_each_time_and_others_do_not() {
         let start = Instant::now();
         let mut attempts = Attempts::new(start);
-        assert!(attempts.take("a", Why::First, start));
+        assert!(attempts.take("a", FIRST, start));
         assert_eq!(attempts.failed("a", start, false), FIRST_PAUSE);
-        assert!(!attempts.take("a", Why::First, start + FIRST_PAUSE - MINUTE));
-        assert!(attempts.take("b", Why::First, start));
-        assert!(attempts.take("a", Why::First, start + FIRST_PAUSE));
+        assert!(!attempts.take("a", FIRST, start + FIRST_PAUSE - MINUTE));
+        assert!(attempts.take("b", FIRST, start));
+        assert!(attempts.take("a", FIRST, start + FIRST_PAUSE));
         assert_eq!(attempts.failed("a", start + FIRST_PAUSE, false), 2 * FIRST_PAUSE);
         for _ in 0..40 {
             attempts.failed("a", start, false);
         }
         assert_eq!(attempts.failed("a", start, false), LONGEST_PAUSE);
         attempts.succeeded("a");
-        assert!(attempts.take("a", Why::First, start + FIRST_PAUSE));
+        assert!(attempts.take("a", FIRST, start + FIRST_PAUSE));
     }
 
     #[test]
@@ -156,10 +208,37 @@ mod tests {
         let take = |attempts: &mut Attempts, why, now| {
             (0..1_000).filter(|number| attempts.take(&number.to_string(), why, now)).count()
         };
-        assert_eq!(take(&mut attempts, Why::First, start), 35);
+        assert_eq!(take(&mut attempts, FIRST, start), 20);
+        assert_eq!(take(&mut attempts, Why::First { principal: "bob" }, start), 15);
         assert_eq!(take(&mut attempts, Why::Renewal, start), 15, "they are kept for those");
-        assert_eq!(take(&mut attempts, Why::First, start + 30 * MINUTE), 10);
+        assert_eq!(take(&mut attempts, FIRST, start + 30 * MINUTE), 5);
         assert_eq!(take(&mut attempts, Why::Renewal, start + 6_000 * MINUTE), 50);
+    }
+
+    #[test]
+    fn a_principal_with_hosts_without_end_leaves_orders_to_others() {
+        let start = Instant::now();
+        let mut attempts = Attempts::new(start);
+        let mut number = 0;
+        let mut take = |attempts: &mut Attempts, principal, now| {
+            number += 1;
+            attempts.take(&number.to_string(), Why::First { principal }, now)
+        };
+        let mut greedy = 0;
+        for minute in 0..600 {
+            let now = start + minute * MINUTE;
+            while take(&mut attempts, "alice", now) {
+                greedy += 1;
+            }
+            if minute % 100 == 0 {
+                for _ in 0..10 {
+                    assert!(take(&mut attempts, "bob", now), "minute {minute}");
+                }
+            }
+        }
+        // Nothing that the others leave is lost: 50 and 500 in ten hours, of which 60 were bob's and some are kept.
+        assert!((440..=470).contains(&greedy), "{greedy}");
+        assert_eq!(attempts.of_principals.len(), 2);
     }
 
     #[test]
@@ -168,9 +247,9 @@ mod tests {
         let mut attempts = Attempts::new(start);
         attempts.failed("a.x.example", start, true);
         let almost = start + QUIET - MINUTE;
-        assert!(!attempts.take("b.x.example", Why::First, almost));
+        assert!(!attempts.take("b.x.example", FIRST, almost));
         assert!(!attempts.take("x.example", Why::Renewal, almost));
-        assert!(attempts.take("b.y.example.com", Why::First, almost));
-        assert!(attempts.take("b.x.example", Why::First, start + QUIET));
+        assert!(attempts.take("b.y.example.com", FIRST, almost));
+        assert!(attempts.take("b.x.example", FIRST, start + QUIET));
     }
 }
