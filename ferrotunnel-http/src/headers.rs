@@ -42,7 +42,7 @@ struct OneHop(u16);
 
 impl OneHop {
     fn of(headers: &HeaderMap) -> Self {
-        let bits = headers.keys().map(|name| Self::bit(name)).fold(0, |all, bit| all | bit);
+        let bits = headers.keys().map(Self::bit).fold(0, |all, bit| all | bit);
         Self(bits)
     }
 
