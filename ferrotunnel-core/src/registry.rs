@@ -368,7 +368,8 @@ impl Registry {
         refuse_strangers(hosts.iter().flat_map(|host| maps.hosts.all_at(host)), &member.owner)?;
         refuse_two_kinds(wanted.kind, &hosts, &maps.hosts)?;
         let mut replaced: Vec<Arc<Tunnel>> = Vec::new();
-        for old in hosts.iter().filter_map(|host| maps.hosts.holder(host, &path)) {
+        let is_replaced = |old: &&Arc<Tunnel>| *old.path() == path || old.kind() != wanted.kind;
+        for old in hosts.iter().flat_map(|host| maps.hosts.all_at(host)).filter(is_replaced) {
             if !replaced.iter().any(|known| known.uid == old.uid) {
                 replaced.push(Arc::clone(old));
             }
@@ -396,6 +397,9 @@ impl Registry {
         let stand = Stand { hosts: hosts.clone(), path, strips_path };
         let tunnel = self.tunnel(member, wanted, stand, rules);
         for host in &hosts {
+            for other in replaced.iter().filter(|old| old.kind() != tunnel.kind()) {
+                maps.hosts.remove(host, other.uid);
+            }
             maps.hosts.insert(host, Arc::clone(&tunnel));
         }
         Ok(Entered { tunnel, place: Place::Hosts(hosts), address, replaced, joined: Vec::new() })
@@ -601,9 +605,11 @@ fn refuse_strangers<'a>(
     }
 }
 
-/// Whether TLS ends here or at the local service has to be clear before anything else of a visitor is known.
+/// Whether TLS ends here or at the local service has to be clear before anything else of a visitor is known. A place
+/// that is only kept for a client is no claim.
 fn refuse_two_kinds(kind: TunnelKind, wanted: &[String], held: &Hosts) -> Result<(), Denied> {
-    let is_other = |host: &&String| held.all_at(host).any(|old| old.kind() != kind);
+    let is_other = |old: &Arc<Tunnel>| old.kind() != kind && !old.is_away();
+    let is_other = |host: &&String| held.all_at(host).any(is_other);
     let Some(host) = wanted.iter().find(is_other) else { return Ok(()) };
     let (other, this) = match kind {
         TunnelKind::Tls => ("an http tunnel", "a tls tunnel"),

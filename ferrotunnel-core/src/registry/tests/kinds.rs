@@ -77,6 +77,33 @@ fn a_host_of_one_kind_is_refused_to_the_other_and_picked_around() {
     assert_eq!(passing(&registry, "vault.localhost"), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_place_that_is_kept_is_taken_over_by_the_other_kind_as_a_whole() {
+    let mut registry = super::registry_that_waits(Duration::from_secs(3));
+    Arc::get_mut(&mut registry.0).unwrap().config.https_port = Some(443);
+    let (away, new, back) = (Guest::new(1), Guest::new(2), Guest::new(3));
+    register(&registry, &away, 0, http("app", &["b.example"]));
+    let api = vec![("path".to_owned(), "/api".to_owned())];
+    register(&registry, &away, 1, Register { options: api, ..http("app", &[]) });
+    let (_, reason) = refused(&registry, &new, tls("app", &[]));
+    assert!(reason.starts_with("app.localhost is an http tunnel already"), "{reason}");
+    away.owner.leave();
+    assert!(found(&registry, "app.localhost").unwrap().is_away());
+    register(&registry, &new, 0, tls("app", &[]));
+    assert_eq!(passing(&registry, "app.localhost").as_deref(), Some("app"));
+    for path in ["/", "/api"] {
+        assert_eq!(registry.http("app.localhost", path).unwrap_err(), NoRoute::Unknown);
+    }
+    // The rest is kept on, and what has nothing left is forgotten.
+    assert_eq!(found(&registry, "b.example").unwrap().name(), "app");
+    assert_eq!(registry.tunnels(), 2);
+    let (code, _) = refused(&registry, &back, http("app", &["b.example"]));
+    assert_eq!(code, RefusalCode::NameTaken);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(registry.tunnels(), 1);
+    assert_eq!(passing(&registry, "app.localhost").as_deref(), Some("app"));
+}
+
 #[test]
 fn a_kind_without_its_port_is_refused() {
     let (registry, guest) = (super::registry(), Guest::new(1));
