@@ -4,7 +4,7 @@ use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferrotunnel::{ErrorPages, FileLook, PrincipalConfig, RunningServer};
+use ferrotunnel::{Cidr, ErrorPages, FileLook, PrincipalConfig, RunningServer};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
@@ -14,7 +14,7 @@ use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::{self, Output};
-use crate::settings::{changes, error_pages, limits, token};
+use crate::settings::{PluginSettings, Plugins, changes, error_pages, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::signals::HangUps;
 use crate::value::Secret;
@@ -27,6 +27,7 @@ pub(crate) struct Reload {
     /// What the server was started with.
     running: ServerArgs,
     token: Option<Secret>,
+    plugins: Option<Plugins>,
     hang_ups: HangUps,
     /// Where others than signals ask, if there is such a place.
     control: Option<Control>,
@@ -50,6 +51,7 @@ impl Reload {
             given,
             running: ServerArgs::default(),
             token: None,
+            plugins: None,
             hang_ups: HangUps::listen()?,
             control: None,
             askers: Vec::new(),
@@ -63,6 +65,11 @@ impl Reload {
     /// What the server runs with from now on.
     pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>) {
         (self.running, self.token) = (running, token);
+    }
+
+    /// The plugins that the server has at first.
+    pub(crate) fn has_plugins(&mut self, plugins: Plugins) {
+        self.plugins = Some(plugins);
     }
 
     /// From now on it can be asked for there, too.
@@ -103,7 +110,7 @@ impl Reload {
         }
     }
 
-    async fn outcome(&self, server: &RunningServer, output: &Output) -> Value {
+    async fn outcome(&mut self, server: &RunningServer, output: &Output) -> Value {
         let said = match self.read().await {
             Ok(said) => said,
             Err(failure) => return refused(&failure),
@@ -118,6 +125,23 @@ impl Reload {
         }
         if let Err(error) = server.set_limits(&limits(&said.args.limits)) {
             output::warning(format_args!("{error}; the limits of before stay in force"));
+        }
+        let proxies = said.args.trusted_proxies.iter().flatten().map(Cidr::to_string);
+        if let Err(error) = server.set_trusted_proxies(proxies) {
+            output::warning(format_args!("{error}; the proxies of before stay trusted"));
+        }
+        if let Some(plugins) = &mut self.plugins {
+            let args = said.args.plugins.clone().without_halves();
+            match PluginSettings::new(args).and_then(|settings| plugins.change(settings)) {
+                Ok(()) => server.set_request_plugins(plugins.all()),
+                Err(failure) => {
+                    for message in failure.messages() {
+                        output::warning(format_args!(
+                            "{message}; the plugins of before stay in use"
+                        ));
+                    }
+                }
+            }
         }
         match said.error_pages {
             Ok(pages) => server.set_error_pages(pages),
