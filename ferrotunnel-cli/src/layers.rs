@@ -141,6 +141,8 @@ impl Layer for HttpsArgs {
             acme_dir: self.acme_dir.or(below.acme_dir),
             acme_server: self.acme_server.or(below.acme_server),
             acme_email: self.acme_email.or(below.acme_email),
+            acme_eab_key_id: self.acme_eab_key_id.or(below.acme_eab_key_id),
+            acme_eab_key_file: self.acme_eab_key_file.or(below.acme_eab_key_file),
             acme_server_ca: self.acme_server_ca.or(below.acme_server_ca),
             acme_dns_hook: self.acme_dns_hook.or(below.acme_dns_hook),
         }

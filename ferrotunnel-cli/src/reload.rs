@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ferrotunnel::{ErrorPages, PrincipalConfig, RunningServer};
+use ferrotunnel::{Cidr, ErrorPages, PrincipalConfig, RunningServer};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
 use crate::output::{self, Output};
-use crate::settings::{Places, ServerSettings, changes, limits, token};
+use crate::settings::{Places, PluginSettings, Plugins, ServerSettings, changes, limits, token};
 use crate::settings_file::SettingsFile;
 use crate::value::Secret;
 
@@ -26,6 +26,7 @@ pub(crate) struct Reload {
     token: Option<Secret>,
     /// Where it listens on sockets of its own.
     places: Places,
+    plugins: Option<Plugins>,
     occasion: Occasion,
 }
 
@@ -38,6 +39,7 @@ impl Reload {
             running: ServerArgs::default(),
             token: None,
             places: Places::default(),
+            plugins: None,
             occasion: Occasion::of(path)?,
         })
     }
@@ -45,6 +47,11 @@ impl Reload {
     /// What the server runs with from now on.
     pub(crate) fn runs_with(&mut self, running: ServerArgs, token: Option<Secret>, places: Places) {
         (self.running, self.token, self.places) = (running, token, places);
+    }
+
+    /// The plugins that the server has at first.
+    pub(crate) fn has_plugins(&mut self, plugins: Plugins) {
+        self.plugins = Some(plugins);
     }
 
     /// From now on it can be asked for there, too.
@@ -64,7 +71,7 @@ impl Reload {
         self.occasion.came_to(&event);
     }
 
-    async fn outcome(&self, server: &RunningServer, output: &Output) -> Value {
+    async fn outcome(&mut self, server: &RunningServer, output: &Output) -> Value {
         let said = match self.read().await {
             Ok(said) => said,
             Err(failure) => return refused(&failure),
@@ -81,6 +88,23 @@ impl Reload {
             output::warning(format_args!("{error}; the limits of before stay in force"));
         }
         server.set_error_pages(said.error_pages);
+        let proxies = said.args.trusted_proxies.iter().flatten().map(Cidr::to_string);
+        if let Err(error) = server.set_trusted_proxies(proxies) {
+            output::warning(format_args!("{error}; the proxies of before stay trusted"));
+        }
+        if let Some(plugins) = &mut self.plugins {
+            let args = said.args.plugins.clone().without_halves();
+            match PluginSettings::new(args).and_then(|settings| plugins.change(settings)) {
+                Ok(()) => server.set_request_plugins(plugins.all()),
+                Err(failure) => {
+                    for message in failure.messages() {
+                        output::warning(format_args!(
+                            "{message}; the plugins of before stay in use"
+                        ));
+                    }
+                }
+            }
+        }
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
         }

@@ -10,7 +10,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ferrotunnel::plugin::AccessLog;
 use ferrotunnel::{
     Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
     PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
@@ -30,8 +29,9 @@ pub(crate) use self::certificates::{ServerEncryption, check_readable};
 pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
 pub(crate) use self::places::Places;
-use self::plugins::PluginSettings;
-pub(crate) use self::plugins::{DEFAULT_PAUSE, STDOUT, hash as visitor_secret};
+pub(crate) use self::plugins::{
+    DEFAULT_PAUSE, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
+};
 
 /// A server as it shall run.
 #[derive(Debug)]
@@ -111,7 +111,7 @@ impl ServerSettings {
 
     /// The server of these settings. It listens on the sockets that were passed on, whatever the
     /// settings say.
-    pub(crate) fn build(self, sockets: Sockets) -> Result<Server, Failure> {
+    pub(crate) fn build(self, sockets: Sockets) -> Result<(Server, Plugins), Failure> {
         self.encryption.check_files()?;
         self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
         if sockets.https.is_some() && self.https.is_none() {
@@ -121,8 +121,8 @@ impl ServerSettings {
             ));
         }
         let pages = error_pages(self.error_pages.as_deref())?;
-        let log = self.plugins.open_log()?;
-        let mut builder = self.builder(log).error_pages(pages);
+        let plugins = Plugins::start(self.plugins.clone())?;
+        let mut builder = self.builder().error_pages(pages).shared_plugins(plugins.all());
         if let Some(listener) = sockets.https {
             builder = builder.https_listener(listener);
         }
@@ -132,12 +132,12 @@ impl ServerSettings {
         if let Some(listener) = sockets.http {
             builder = builder.http_listener(listener);
         }
-        Ok(builder.build()?)
+        Ok((builder.build()?, plugins))
     }
 
     /// Whether the library takes them. Reads no file.
     pub(crate) fn check(self) -> Result<(), Failure> {
-        self.builder(None).build()?;
+        self.builder().build()?;
         Ok(())
     }
 
@@ -157,12 +157,12 @@ impl ServerSettings {
         settings.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
         settings.plugins.check_log()?;
         let pages = error_pages(settings.error_pages.as_deref())?;
-        settings.builder(None).build()?.check()?;
+        settings.builder().build()?.check()?;
         Ok(pages)
     }
 
-    /// Opens no file.
-    fn builder(self, log: Option<AccessLog>) -> ServerBuilder {
+    /// Opens no file, and has no plugins.
+    fn builder(self) -> ServerBuilder {
         let mut builder = Server::builder()
             .principals(self.principals)
             .bind(self.bind)
@@ -203,7 +203,7 @@ impl ServerSettings {
             }
             builder = https.apply(builder);
         }
-        self.encryption.apply(self.plugins.apply(builder, log))
+        self.encryption.apply(builder)
     }
 }
 

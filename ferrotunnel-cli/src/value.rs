@@ -120,6 +120,14 @@ pub(crate) fn https_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// What a CA calls a key.
+pub(crate) fn eab_key_id(text: &str) -> Result<String, String> {
+    match !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(text.to_owned()),
+        false => Err("give the key id as the CA has it, in visible ASCII".to_owned()),
+    }
+}
+
 /// An address for mail, as far as that can be told.
 pub(crate) fn email(text: &str) -> Result<String, String> {
     match text.split_once('@') {

@@ -297,6 +297,100 @@ fn pages_are_read_again_where_there_is_no_settings_file() {
     });
 }
 
+/// The status of an answer to a visitor of a name that nobody has, with that secret.
+async fn status_with(server: &Server, secret: &str) -> String {
+    let asking = format!(
+        "GET / HTTP/1.1\r\nhost: lost.localhost\r\nferrotunnel-secret: {secret}\r\nconnection: close\r\n\r\n"
+    );
+    let answer = soon("an answer", ferrotunnel_tests::raw(server.http, asking.as_bytes())).await;
+    String::from_utf8(answer.unwrap()).unwrap()[9..12].to_owned()
+}
+
+#[test]
+fn plugins_follow_the_file() {
+    run(async {
+        let web = User::new("web");
+        let files = Files::new();
+        let dir = tempfile::tempdir().unwrap();
+        let log = dir.path().join("access.log");
+        let logged = || std::fs::read_to_string(&log).unwrap_or_default().lines().count();
+        let server = server(&settings(&files, &[&web], ""), &[]);
+        let reload = |plugins: &str| {
+            settings(&files, &[&web], &format!("[server.plugins]\n{plugins}"));
+            server.process.signal("HUP");
+            event(&server)
+        };
+        let [hash, other] = ["sesame-sesame", "other-secret-"]
+            .map(|secret| format!("'{}'", ferrotunnel::plugin::VisitorSecret::of(secret).unwrap()));
+        let access_log = format!("access-log = '{}'", log.display());
+        assert_eq!(status_with(&server, "").await, "404");
+
+        let secret = format!("visitor-secret-hash = [{hash}]");
+        assert_eq!(reload(&format!("{secret}\n{access_log}")), reloaded(1, &[]));
+        assert_eq!(status_with(&server, "").await, "401");
+        assert_eq!(status_with(&server, "sesame-sesame").await, "404");
+        eventually("their lines", || logged() == 2).await;
+
+        let secret = format!("visitor-secret-hash = [{other}]");
+        assert_eq!(reload(&format!("{secret}\n{access_log}")), reloaded(1, &[]));
+        assert_eq!(status_with(&server, "sesame-sesame").await, "401");
+        assert_eq!(status_with(&server, "other-secret-").await, "404");
+        eventually("their lines", || logged() == 4).await;
+
+        // What cannot be used leaves everything as it was.
+        let nowhere = format!("access-log = '{}/none/at/all'", dir.path().display());
+        assert_eq!(reload(&nowhere), reloaded(1, &[]));
+        let said = server.process.talk_with("the plugins of before stay in use");
+        assert!(said.contains("--access-log: cannot write to "), "{said}");
+        assert_eq!(status_with(&server, "").await, "401");
+        eventually("its line", || logged() == 5).await;
+
+        assert_eq!(reload("max-requests-per-address = 1"), reloaded(1, &[]));
+        soon("a refusal", async { while status_with(&server, "").await != "429" {} }).await;
+        assert_eq!(reload("circuit-breaker = 3"), reloaded(1, &["plugins.circuit-breaker"]));
+        assert_eq!(status_with(&server, "").await, "404");
+        assert_eq!(logged(), 5);
+    });
+}
+
+#[test]
+fn trusted_proxies_follow_the_file() {
+    run(async {
+        let web = User::new("web");
+        let files = Files::new();
+        let server = server(&settings(&files, &[&web], ""), &[]);
+        let site = ferrotunnel_tests::Site::start().await;
+        let (tunnel, local) = (server.tunnel.to_string(), site.addr().to_string());
+        let mut asking = command(&["http", &local, "--server", &tunnel, "--name", "app"]);
+        asking.env("FERROTUNNEL_TOKEN", &web.token);
+        let client = Running::spawn(asking);
+        client.line();
+        let told = async || {
+            let asking = "GET /head HTTP/1.1\r\nhost: app.localhost\r\nx-forwarded-for: 192.0.2.7\r\n\
+                          connection: close\r\n\r\n";
+            let answer = ferrotunnel_tests::raw(server.http, asking.as_bytes());
+            let answer = String::from_utf8(soon("an answer", answer).await.unwrap()).unwrap();
+            let header = answer.lines().find_map(|line| line.strip_prefix("x-forwarded-for: "));
+            header.unwrap().to_owned()
+        };
+        let reload = |line: &str| {
+            settings(&files, &[&web], line);
+            server.process.signal("HUP");
+            event(&server)
+        };
+        assert_eq!(told().await, "127.0.0.1");
+        assert_eq!(reload("trusted-proxies = ['127.0.0.0/8']"), reloaded(1, &[]));
+        assert_eq!(told().await, "192.0.2.7, 127.0.0.1");
+        assert_eq!(reload("trusted-proxies = ['10.0.0.0/8']"), reloaded(1, &[]));
+        assert_eq!(told().await, "127.0.0.1");
+        let both = "trusted-proxies = ['127.0.0.1']\naccept-proxy = true";
+        assert_eq!(reload(both), reloaded(1, &["accept-proxy"]));
+        assert_eq!(told().await, "192.0.2.7, 127.0.0.1");
+        assert_eq!(reload(""), reloaded(1, &[]));
+        assert_eq!(told().await, "127.0.0.1");
+    });
+}
+
 #[test]
 fn a_file_that_lets_nobody_in_is_taken_at_its_word() {
     let web = User::new("web");

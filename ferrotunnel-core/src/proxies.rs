@@ -5,31 +5,42 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::RwLock;
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
 use crate::access::{Cidr, any_has};
 use crate::proxy_protocol;
 
-/// The addresses of proxies that a server believes. A cheap handle.
+/// The addresses of proxies that a server believes. A cheap handle; all handles of one follow a change.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    networks: Vec<Cidr>,
+    networks: RwLock<Vec<Cidr>>,
     announce: bool,
 }
 
 impl TrustedProxies {
     /// Proxies in these networks; with `announce` their connections begin with a header of the PROXY protocol.
     pub fn new(networks: Vec<Cidr>, announce: bool) -> Self {
-        Self(Arc::new(Inner { networks, announce }))
+        Self(Arc::new(Inner { networks: RwLock::new(networks), announce }))
+    }
+
+    /// Proxies in these networks from now on. Whoever is inside is who it was taken for when it came.
+    pub fn set(&self, networks: Vec<Cidr>) {
+        *self.0.networks.write() = networks;
+    }
+
+    /// Whether their connections begin with a header of the PROXY protocol.
+    pub fn announce(&self) -> bool {
+        self.0.announce
     }
 
     /// Whether one of them has that address.
     pub fn has(&self, address: IpAddr) -> bool {
-        any_has(&self.0.networks, address)
+        any_has(&self.0.networks.read(), address)
     }
 
     /// Whether connections from there begin with a header of the PROXY protocol. Those of others must not: anybody

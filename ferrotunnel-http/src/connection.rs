@@ -7,6 +7,7 @@ use std::{
 };
 
 use ferrotunnel_core::{splice::Socket, tasks::Tasks};
+use ferrotunnel_plugin::Chain;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
@@ -78,6 +79,11 @@ impl Serving {
             Admission::Inside => self.serve(io, visitor, place, shutdown).await,
             _ => self.turn_away(io, visitor, place).await,
         }
+    }
+
+    /// Other plugins from now on.
+    pub(crate) fn set_plugins(&self, plugins: Option<Chain>) {
+        self.forwarder.set_plugins(plugins);
     }
 
     /// Other pages from now on.

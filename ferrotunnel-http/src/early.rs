@@ -53,7 +53,7 @@ impl Forwarder {
         asker: &Asker,
         response: &Response<Body>,
     ) {
-        let Some(plugins) = &self.plugins else { return };
+        let Some(plugins) = self.plugins() else { return };
         let error = response.headers().get(FERROTUNNEL_ERROR);
         let mut early = EarlyAnswer::new(visitor.canonical(), response.status());
         early.request_line = asking.line;
@@ -80,7 +80,7 @@ impl Forwarder {
         let is_head = line.starts_with(b"HEAD ");
         let words = last_words(&refusal, &asker, &self.pages.read(), is_head);
         let LastWords { status, kind, bytes, body_len } = words;
-        if let Some(plugins) = &self.plugins {
+        if let Some(plugins) = self.plugins() {
             let mut early = EarlyAnswer::new(visitor.canonical(), status);
             early.request_line = line.to_vec();
             early.headers = headers;

@@ -113,7 +113,7 @@ pub(crate) struct Forwarder {
     settled_at: Option<Instant>,
     /// For requests that wait for those.
     waiting: Arc<Semaphore>,
-    pub(crate) plugins: Option<Chain>,
+    plugins: RwLock<Option<Chain>>,
 }
 
 impl Forwarder {
@@ -140,8 +140,18 @@ impl Forwarder {
             pages,
             settled_at,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-            plugins,
+            plugins: RwLock::new(plugins),
         }
+    }
+
+    /// Those that are asked about a request that comes now, if there are any.
+    pub(crate) fn plugins(&self) -> Option<Chain> {
+        self.plugins.read().clone()
+    }
+
+    /// Other plugins from now on; requests under way keep theirs.
+    pub(crate) fn set_plugins(&self, plugins: Option<Chain>) {
+        *self.plugins.write() = plugins;
     }
 
     /// Other pages from now on.
@@ -165,7 +175,8 @@ impl Forwarder {
         visitor.interim.clear();
         visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
         let is_last = is_http1 && visitor.admission != Admission::Inside;
-        let early = self.plugins.as_ref().map(|_| Box::new(early::Asking::of(&request)));
+        let plugins = self.plugins.read().is_some();
+        let early = plugins.then(|| Box::new(early::Asking::of(&request)));
         let begun = match self.front.look(visitor, &request) {
             Look::Ours(response) => Begun::Ours(response),
             Look::Refused(refusal) => Begun::Already(Err(refusal)),
@@ -256,9 +267,9 @@ impl Forwarder {
                 }
             }
         }
-        if let Some(plugins) = &self.plugins {
+        if let Some(plugins) = self.plugins() {
             let asking = Box::new(Asking { request, asked, routed, behind });
-            return Forwarded::Asking(asking, plugins.clone());
+            return Forwarded::Asking(asking, plugins);
         }
         Forwarded::Done(routed.map_err(|(refusal, _)| refusal).and_then(|tunnel| {
             let request = request.map(Body::passing);

@@ -18,7 +18,7 @@ mod stream;
 mod validity;
 
 pub(crate) use acme::Challenges;
-pub use acme::{AcmeConfig, LETS_ENCRYPT};
+pub use acme::{AcmeConfig, ExternalAccount, LETS_ENCRYPT};
 pub(crate) use certificate::Certificate;
 pub use config::{HttpsConfig, OldestTls};
 pub use door::{Expiry, Https};

@@ -18,6 +18,7 @@ use ferrotunnel_core::{
     splice::Socket,
     tasks::Tasks,
 };
+use ferrotunnel_plugin::Chain;
 use parking_lot::Mutex;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -104,6 +105,11 @@ impl HttpIngress {
     /// So many visitors at once from now on; those inside stay.
     pub fn set_max_visitors(&self, most: usize) {
         self.most.store(most, Ordering::Relaxed);
+    }
+
+    /// Other plugins for requests that come from now on.
+    pub fn set_plugins(&self, plugins: Option<Chain>) {
+        self.serving.set_plugins(plugins);
     }
 
     /// Other pages of the operator's from now on.

@@ -60,5 +60,5 @@ pub use config::HttpConfig;
 pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use header_rules::{HeaderRule, HeaderRules, make_header_rules};
 pub use health::{Speaks, asks_for};
-pub use https::{AcmeConfig, Expiry, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
+pub use https::{AcmeConfig, Expiry, ExternalAccount, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

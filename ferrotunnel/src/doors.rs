@@ -77,6 +77,9 @@ pub(crate) fn check_acme(acme: &AcmeConfig) -> Result<(), Error> {
         let server = &acme.server;
         return Err(Error::config(format!("acme: {server:?} is no URL that begins with https://")));
     }
+    if acme.external.as_ref().is_some_and(|external| external.key_id.is_empty()) {
+        return Err(Error::config("acme: the external account has no key id"));
+    }
     if acme.dns_hook.is_some() && acme.domain.is_none() {
         return Err(Error::config(
             "acme: a program that writes to the DNS (dns_hook, --acme-dns-hook) is for all names under a domain, and \

@@ -31,8 +31,8 @@ pub use ferrotunnel_core::{
     check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
-    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, HeaderRule,
-    LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
+    AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
+    HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;

@@ -27,7 +27,11 @@ impl std::fmt::Debug for Plugins {
 
 impl Plugins {
     pub(crate) fn push(&mut self, plugin: impl Plugin) {
-        self.0.push(Arc::new(plugin));
+        self.push_shared(Arc::new(plugin));
+    }
+
+    pub(crate) fn push_shared(&mut self, plugin: Arc<dyn Plugin>) {
+        self.0.push(plugin);
     }
 
     /// `None` if there are none.

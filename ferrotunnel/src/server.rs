@@ -10,14 +10,14 @@ use ferrotunnel_common::{
 };
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
-    AccessConfig, DirectCarriers, Drained, HttpMakers, IdentityFiles, Listen, PrincipalConfig,
-    ServerHooks, ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
+    AccessConfig, Cidr, DirectCarriers, Drained, HttpMakers, IdentityFiles, Listen,
+    PrincipalConfig, ServerHooks, ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate, make_header_rules,
 };
-use ferrotunnel_plugin::Plugin;
+use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -450,6 +450,14 @@ impl ServerBuilder {
         self
     }
 
+    /// The same for plugins that are shared with somebody else, like those that
+    /// [`RunningServer::set_request_plugins`] is to be given again.
+    #[must_use]
+    pub fn shared_plugins(mut self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) -> Self {
+        plugins.into_iter().for_each(|plugin| self.plugins.push_shared(plugin));
+        self
+    }
+
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
     /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
     /// they are turned away at once.
@@ -544,15 +552,8 @@ impl ServerBuilder {
         check_time("http_response_timeout", http.response_timeout.unwrap_or(A_DAY))?;
         check_time("http_pool_idle_timeout", http.pool_idle_timeout)?;
         http.max_visitors = self.limits.max_visitors;
-        let networks = self.trusted_proxies.iter().map(|text| {
-            text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
-        });
-        if self.proxy_protocol && self.trusted_proxies.is_empty() {
-            let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
-            return Err(Error::config(text));
-        }
-        http.proxies =
-            TrustedProxies::new(networks.collect::<Result<_, _>>()?, self.proxy_protocol);
+        let networks = proxies(&self.trusted_proxies, self.proxy_protocol)?;
+        http.proxies = TrustedProxies::new(networks, self.proxy_protocol);
         // When the streams are cut the requests get an answer that says so, and this is for it to leave.
         http.drain_grace = self.drain_grace.saturating_add(LAST_WORDS);
         Ok(http)
@@ -627,6 +628,7 @@ impl Server {
             http: Some(HttpMakers { gate: make_gate, headers: make_header_rules }),
             proxies: settings.http.proxies.clone(),
         };
+        let proxies = settings.http.proxies.clone();
         let hooks = settings.http.plugins.clone();
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
         let config = ServerConfig {
@@ -677,8 +679,20 @@ impl Server {
             }
         });
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
-        Ok(RunningServer { engine, http, drain_grace: settings.drain_grace })
+        Ok(RunningServer { engine, http, proxies, drain_grace: settings.drain_grace })
     }
+}
+
+/// The networks of proxies that are believed.
+fn proxies(networks: &[String], announce: bool) -> Result<Vec<Cidr>, Error> {
+    if announce && networks.is_empty() {
+        let text = "accept_proxy: say in trusted_proxies which proxies send it; from others nobody could believe it";
+        return Err(Error::config(text));
+    }
+    let networks = networks.iter().map(|text| {
+        text.parse().map_err(|error| Error::config(format!("trusted_proxies: {error}")))
+    });
+    networks.collect()
 }
 
 fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
@@ -728,6 +742,7 @@ const MOST_HANDSHAKES: usize = 1_000_000;
 pub struct RunningServer {
     engine: ServerEngine,
     http: Option<RunningHttp>,
+    proxies: TrustedProxies,
     drain_grace: Duration,
 }
 
@@ -839,6 +854,30 @@ impl RunningServer {
             ingress.set_max_visitors(limits.max_visitors);
         }
         Ok(())
+    }
+
+    /// Replaces the [proxies that are believed](ServerBuilder::trusted_proxies), for connections that come from then on.
+    /// Those inside are who they were taken for when they came. Whether proxies begin with a header of the PROXY protocol
+    /// stays what it was.
+    ///
+    /// # Errors
+    /// One of them is no network, or there are none and the server expects such headers; nothing has changed then.
+    pub fn set_trusted_proxies<N: Into<String>>(
+        &self,
+        networks: impl IntoIterator<Item = N>,
+    ) -> Result<(), Error> {
+        let networks: Vec<String> = networks.into_iter().map(Into::into).collect();
+        self.proxies.set(proxies(&networks, self.proxies.announce())?);
+        Ok(())
+    }
+
+    /// Replaces the plugins that are asked about requests, for requests that come from then on: those under way keep
+    /// theirs to the end. In the phases of sessions, registrations and streams it is still those of before that are
+    /// called.
+    pub fn set_request_plugins(&self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) {
+        if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
+            ingress.set_plugins(Chain::new(plugins.into_iter().collect()));
+        }
     }
 
     /// Replaces the pages that browsers see when an answer is the server's own, for answers from now on.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use ferrotunnel::{AcmeConfig, Client, ServerBuilder};
+use ferrotunnel::{AcmeConfig, Client, ExternalAccount, ServerBuilder};
 use ferrotunnel_tests::{
     Authority, Carrier, LocalService, SecureVisitor, Site, TestBed, eventually, get, run, soon,
 };
@@ -36,6 +36,8 @@ struct Pebble {
     ca: Authority,
     folder: tempfile::TempDir,
     programs: [PathBuf; 2],
+    /// It makes accounts for those only who have a key of it.
+    only_for_customers: bool,
     running: Vec<Child>,
 }
 
@@ -50,7 +52,17 @@ impl Pebble {
         ];
         let (ca, folder) = (Authority::new("ca of the ACME server"), tempfile::tempdir().unwrap());
         let running = Vec::new();
-        Some(Self { address, management, dns_management, ca, folder, programs, running })
+        let only_for_customers = false;
+        Some(Self {
+            address,
+            management,
+            dns_management,
+            ca,
+            folder,
+            programs,
+            only_for_customers,
+            running,
+        })
     }
 
     fn config(&self, state: &Path) -> AcmeConfig {
@@ -71,13 +83,17 @@ impl Pebble {
         let config = format!(
             r#"{{ "pebble": {{ "listenAddress": "{}", "managementListenAddress": "{}", "certificate": "{}",
                 "privateKey": "{}", "httpPort": {}, "tlsPort": {}, "ocspResponderURL": "",
-                "externalAccountBindingRequired": false, "certificateValidityPeriod": {seconds} }} }}"#,
+                "externalAccountBindingRequired": {}, "externalAccountMACKeys": {{ "{}": "{}" }},
+                "certificateValidityPeriod": {seconds} }} }}"#,
             self.address,
             self.management,
             identity.cert.display(),
             identity.key.display(),
             ports[0],
             ports[1],
+            self.only_for_customers,
+            EXTERNAL.0,
+            EXTERNAL.1,
         );
         let path = self.folder.path().join("pebble.json");
         std::fs::write(&path, config).unwrap();
@@ -114,6 +130,10 @@ impl Pebble {
         SecureVisitor::trusting(&path, alpn)
     }
 }
+
+/// What Pebble calls a customer's key, and the key.
+const EXTERNAL: (&str, &str) =
+    ("kid-1", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W");
 
 const DOMAIN: &str = "tunnels.example.test";
 
@@ -168,6 +188,27 @@ fn the_first_visitor_of_a_registered_host_finds_a_certificate_and_a_stranger_doe
         let seconds = expiry.not_after.duration_since(SystemTime::now()).unwrap().as_secs();
         assert!((80_000..=86_400).contains(&seconds), "{seconds}");
     });
+}
+
+#[test]
+fn a_server_for_customers_only_is_shown_the_key_that_it_gave() {
+    for (key, is_right) in [(EXTERNAL.1, true), ("bm90IHRoZSBrZXkgdGhhdCBpdCBnYXZl", false)] {
+        run(async {
+            let Some(mut pebble) = Pebble::new().await else { return };
+            pebble.only_for_customers = true;
+            let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+            let key_file = state.path().join("eab.key");
+            std::fs::write(&key_file, format!("{key}\n")).unwrap();
+            let mut config = pebble.config(&state.path().join("acme"));
+            config.external = Some(ExternalAccount { key_id: EXTERNAL.0.to_owned(), key_file });
+            let bed = bed(config, |server| server).await;
+            pebble.run(&bed, [NOWHERE, https(&bed).port()], 86_400).await;
+            let _client = tunnel(&bed, "app", &site).await;
+            let visitor = pebble.visitor(&["h2"]).await;
+            let shown = soon("an answer", visitor.shown(https(&bed), &host("app"))).await;
+            assert_eq!(shown.is_ok(), is_right, "{shown:?}");
+        });
+    }
 }
 
 #[test]

@@ -40,6 +40,12 @@ pub(crate) struct HttpsArgs {
     /// Whom the ACME server may write to
     #[arg(long, env = "FERROTUNNEL_ACME_EMAIL", value_name = "ADDRESS", value_parser = value::email)]
     pub(crate) acme_email: Option<String>,
+    /// What the CA calls the key of your account with it, where it wants one (external account binding)
+    #[arg(long, env = "FERROTUNNEL_ACME_EAB_KEY_ID", value_name = "ID", value_parser = value::eab_key_id)]
+    pub(crate) acme_eab_key_id: Option<String>,
+    /// A file with that key, in base64url as the CA gives it
+    #[arg(long, env = "FERROTUNNEL_ACME_EAB_KEY_FILE", value_name = "FILE")]
+    pub(crate) acme_eab_key_file: Option<PathBuf>,
     /// CAs, PEM: one of them must have issued the certificate of the ACME server itself [default: those of the system]
     #[arg(long, env = "FERROTUNNEL_ACME_SERVER_CA", value_name = "FILE")]
     pub(crate) acme_server_ca: Option<PathBuf>,

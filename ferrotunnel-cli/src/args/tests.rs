@@ -94,7 +94,7 @@ fn every_server_flag_is_understood() {
                 --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
                 --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
-                --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-server-ca a \
+                --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-eab-key-id i --acme-eab-key-file f --acme-server-ca a \
                 --acme-dns-hook h \
                  --error-pages e --drain-timeout 2m";
     let server = server(line);
@@ -142,6 +142,8 @@ fn every_server_flag_is_understood() {
         acme_dir: Some("d".into()),
         acme_server: Some("https://a.example/dir".to_owned()),
         acme_email: Some("o@a.example".to_owned()),
+        acme_eab_key_id: Some("i".to_owned()),
+        acme_eab_key_file: Some("f".into()),
         acme_server_ca: Some("a".into()),
         acme_dns_hook: Some("h".into()),
     };

@@ -45,7 +45,11 @@ pub(super) async fn run(
     }
     let drain_timeout = settings.drain_timeout();
     let pages = settings.error_pages.clone();
-    let server = settings.build(sockets)?.spawn().await.map_err(cannot_start)?;
+    let (server, plugins) = settings.build(sockets)?;
+    let server = server.spawn().await.map_err(cannot_start)?;
+    if let Some(reload) = &mut reload {
+        reload.has_plugins(plugins);
+    }
     announce(&server, output);
     let mut manager = Manager::from_env();
     manager.ready(&status(&server));

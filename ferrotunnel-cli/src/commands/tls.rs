@@ -20,5 +20,5 @@ pub(super) async fn run(args: TlsArgs, output: &Output) -> Result<(), Failure> {
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);
-    forward(ClientSettings::resolve(layers, vec![tunnel])?, output).await
+    forward(ClientSettings::resolve(layers, vec![tunnel])?, None, output).await
 }

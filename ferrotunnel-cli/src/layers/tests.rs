@@ -105,6 +105,8 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.https.acme_dir: paths();
         ServerArgs.https.acme_server: texts;
         ServerArgs.https.acme_email: texts;
+        ServerArgs.https.acme_eab_key_id: texts;
+        ServerArgs.https.acme_eab_key_file: paths();
         ServerArgs.https.acme_server_ca: paths();
         ServerArgs.https.acme_dns_hook: paths();
         ConnectArgs.servers: servers;

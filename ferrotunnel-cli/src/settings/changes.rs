@@ -22,7 +22,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_key,
         tls_client_ca,
         tcp_bind_ip,
-        trusted_proxies,
+        // Taken over with the file.
+        trusted_proxies: _,
         accept_proxy,
         visitor_grace,
         // Read again with the file.
@@ -44,18 +45,21 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
                 acme_dir,
                 acme_server,
                 acme_email,
+                acme_eab_key_id,
+                acme_eab_key_file,
                 acme_server_ca,
                 acme_dns_hook,
             },
         plugins:
             PluginArgs {
-                visitor_secret_hash,
-                max_requests_per_address,
-                max_requests_per_tunnel,
+                // Taken over with the file.
+                visitor_secret_hash: _,
+                max_requests_per_address: _,
+                max_requests_per_tunnel: _,
+                access_log: _,
+                access_log_format: _,
                 circuit_breaker,
                 circuit_breaker_pause,
-                access_log,
-                access_log_format,
             },
     } = running;
     let (was, is) = (limits(limits_args), limits(&said.limits));
@@ -84,10 +88,6 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
         ("tcp-bind-ip", is_tcp_ip_same),
-        (
-            "trusted-proxies",
-            listed(trusted_proxies.as_ref()) == listed(said.trusted_proxies.as_ref()),
-        ),
         ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
         (
             "visitor-grace",
@@ -129,27 +129,14 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("https.acme-dir", *acme_dir == https.acme_dir),
         ("https.acme-server", acme(acme_server) == acme(&https.acme_server)),
         ("https.acme-email", *acme_email == https.acme_email),
+        ("https.acme-eab-key-id", *acme_eab_key_id == https.acme_eab_key_id),
+        ("https.acme-eab-key-file", *acme_eab_key_file == https.acme_eab_key_file),
         ("https.acme-server-ca", *acme_server_ca == https.acme_server_ca),
         ("https.acme-dns-hook", *acme_dns_hook == https.acme_dns_hook),
-        ("plugins.visitor-secret-hash", *visitor_secret_hash == said.plugins.visitor_secret_hash),
-        (
-            "plugins.max-requests-per-address",
-            *max_requests_per_address == said.plugins.max_requests_per_address,
-        ),
-        (
-            "plugins.max-requests-per-tunnel",
-            *max_requests_per_tunnel == said.plugins.max_requests_per_tunnel,
-        ),
         ("plugins.circuit-breaker", *circuit_breaker == said.plugins.circuit_breaker),
         (
             "plugins.circuit-breaker-pause",
             pause(*circuit_breaker_pause) == pause(said.plugins.circuit_breaker_pause),
-        ),
-        ("plugins.access-log", *access_log == said.plugins.access_log),
-        (
-            "plugins.access-log-format",
-            access_log_format.unwrap_or_default()
-                == said.plugins.access_log_format.unwrap_or_default(),
         ),
     ]
     .into_iter()

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use ferrotunnel::{AcmeConfig, ServerBuilder};
+use ferrotunnel::{AcmeConfig, ExternalAccount, ServerBuilder};
 
 use super::certificates::{Identity, check_readable};
 use crate::args::HttpsArgs;
@@ -53,6 +53,8 @@ impl HttpsSettings {
     /// Whether the files can be read.
     pub(super) fn check_files(&self) -> Result<(), Failure> {
         self.identity.as_ref().map_or(Ok(()), Identity::check_files)?;
+        let external = self.acme.as_ref().and_then(|acme| acme.external.as_ref());
+        external.map_or(Ok(()), |it| check_readable("--acme-eab-key-file", &it.key_file))?;
         let ca = self.acme.as_ref().and_then(|acme| acme.server_ca.as_deref());
         ca.map_or(Ok(()), |ca| check_readable("--acme-server-ca", ca))
     }
@@ -84,6 +86,8 @@ fn acme(args: &HttpsArgs) -> Result<Option<AcmeConfig>, Failure> {
         let given = [
             ("--acme-server", args.acme_server.is_some()),
             ("--acme-email", args.acme_email.is_some()),
+            ("--acme-eab-key-id", args.acme_eab_key_id.is_some()),
+            ("--acme-eab-key-file", args.acme_eab_key_file.is_some()),
             ("--acme-server-ca", args.acme_server_ca.is_some()),
             ("--acme-dns-hook", args.acme_dns_hook.is_some()),
         ];
@@ -99,9 +103,21 @@ fn acme(args: &HttpsArgs) -> Result<Option<AcmeConfig>, Failure> {
         acme.server = server.clone();
     }
     acme.email = args.acme_email.clone();
+    acme.external = match (&args.acme_eab_key_id, &args.acme_eab_key_file) {
+        (Some(key_id), Some(key_file)) => {
+            Some(ExternalAccount { key_id: key_id.clone(), key_file: key_file.clone() })
+        }
+        (None, None) => None,
+        (Some(_), None) => return Err(half("--acme-eab-key-id", "--acme-eab-key-file")),
+        (None, Some(_)) => return Err(half("--acme-eab-key-file", "--acme-eab-key-id")),
+    };
     acme.server_ca = args.acme_server_ca.clone();
     acme.dns_hook = args.acme_dns_hook.clone();
     Ok(Some(acme))
+}
+
+fn half(flag: &str, other: &str) -> Failure {
+    Failure::usage(format!("{flag} means nothing without {other}; give that too"))
 }
 
 /// The first of what was given that does nothing by itself.
@@ -126,6 +142,8 @@ impl HttpsArgs {
             self.https_bind = self.https_bind.or(Some(SocketAddr::from(([127, 0, 0, 1], 0))));
             (self.https_cert, self.https_key) = (some(), some());
             self.acme_dir = self.acme_dir.or_else(some);
+            self.acme_eab_key_id = Some("any".to_owned());
+            self.acme_eab_key_file = some();
         }
         self
     }
@@ -165,6 +183,15 @@ mod tests {
             (HttpsArgs { https_cert_dir: file(), ..HttpsArgs::default() }, "--https-bind"),
             (HttpsArgs { acme_dir: file(), ..HttpsArgs::default() }, "--https-bind"),
             (HttpsArgs { acme_dns_hook: file(), ..bound() }, "--acme-dir"),
+            (HttpsArgs { acme_eab_key_file: file(), ..bound() }, "--acme-dir"),
+            (
+                HttpsArgs { acme_dir: file(), acme_eab_key_file: file(), ..bound() },
+                "--acme-eab-key-id",
+            ),
+            (
+                HttpsArgs { acme_dir: file(), acme_eab_key_id: Some("k".into()), ..bound() },
+                "--acme-eab-key-file",
+            ),
         ] {
             let text = refused(args);
             assert!(text.contains(word), "{word} is not in: {text}");

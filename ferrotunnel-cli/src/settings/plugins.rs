@@ -3,9 +3,10 @@
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ferrotunnel::ServerBuilder;
+use ferrotunnel::Plugin;
 use ferrotunnel::plugin::{
     AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
 };
@@ -15,7 +16,7 @@ use crate::failure::Failure;
 use crate::value::Secret;
 
 /// Those that are switched on.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct PluginSettings {
     access_log: Option<(PathBuf, LogFormat)>,
     max_per_address: Option<u32>,
@@ -25,7 +26,7 @@ pub(crate) struct PluginSettings {
 }
 
 impl PluginSettings {
-    pub(super) fn new(args: PluginArgs) -> Result<Self, Failure> {
+    pub(crate) fn new(args: PluginArgs) -> Result<Self, Failure> {
         let access_log = match (args.access_log, args.access_log_format) {
             (None, Some(_)) => return Err(needs("access-log-format", "access-log")),
             (path, format) => path.map(|path| (path, format.unwrap_or_default())),
@@ -49,15 +50,14 @@ impl PluginSettings {
         })
     }
 
-    /// Opens the access log, if there is to be one.
-    pub(super) fn open_log(&self) -> Result<Option<AccessLog>, Failure> {
+    fn open_log(&self) -> Result<Option<Shared>, Failure> {
         let Some((path, format)) = &self.access_log else { return Ok(None) };
         let opened = if path == Path::new(STDOUT) {
             AccessLog::to_stdout(*format)
         } else {
             AccessLog::to_file(path, *format)
         };
-        opened.map(Some).map_err(|error| cannot_write(path, &error))
+        opened.map(|log| Some(Arc::new(log) as Shared)).map_err(|error| cannot_write(path, &error))
     }
 
     /// Whether the access log could be opened. Makes no file.
@@ -77,35 +77,78 @@ impl PluginSettings {
         found.map_err(|error| cannot_write(path, &error))
     }
 
+    fn limit(&self) -> Option<Shared> {
+        if self.max_per_address.is_none() && self.max_per_tunnel.is_none() {
+            return None;
+        }
+        let mut limit = RateLimit::new();
+        if let Some(most) = self.max_per_address {
+            limit = limit.per_address(most);
+        }
+        if let Some(most) = self.max_per_tunnel {
+            limit = limit.per_tunnel(most);
+        }
+        Some(Arc::new(limit))
+    }
+
+    fn auth(&self) -> Option<Shared> {
+        let secrets = self.secrets.clone()?;
+        Some(Arc::new(VisitorAuth::new(secrets)))
+    }
+}
+
+type Shared = Arc<dyn Plugin>;
+
+/// The plugins of a server that runs.
+pub(crate) struct Plugins {
+    settings: PluginSettings,
+    log: Option<Shared>,
+    limit: Option<Shared>,
+    auth: Option<Shared>,
+    breaker: Option<Shared>,
+}
+
+impl Plugins {
+    /// Makes them, and opens the access log, if there is to be one.
+    pub(crate) fn start(settings: PluginSettings) -> Result<Self, Failure> {
+        let breaker = settings
+            .circuit_breaker
+            .map(|(most, pause)| Arc::new(CircuitBreaker::new(most, pause)) as Shared);
+        let (log, limit, auth) = (settings.open_log()?, settings.limit(), settings.auth());
+        Ok(Self { settings, log, limit, auth, breaker })
+    }
+
     /// The log is the first, since it tells of all; who comes too fast costs least after it; then nothing of what
     /// nobody may ask for reaches the breaker.
-    pub(super) fn apply(self, mut builder: ServerBuilder, log: Option<AccessLog>) -> ServerBuilder {
-        if let Some(log) = log {
-            builder = builder.plugin(log);
+    pub(crate) fn all(&self) -> Vec<Shared> {
+        let all = [&self.log, &self.limit, &self.auth, &self.breaker];
+        all.into_iter().flatten().cloned().collect()
+    }
+
+    /// Goes by these settings from now on. What they leave as it is goes on as it was, with all that it has counted.
+    /// The breaker stays in any case: it hears of registrations, which is decided at the start.
+    ///
+    /// On an error nothing has changed.
+    pub(crate) fn change(&mut self, settings: PluginSettings) -> Result<(), Failure> {
+        let limits =
+            |settings: &PluginSettings| (settings.max_per_address, settings.max_per_tunnel);
+        if settings.access_log != self.settings.access_log {
+            self.log = settings.open_log()?;
         }
-        if self.max_per_address.is_some() || self.max_per_tunnel.is_some() {
-            let mut limit = RateLimit::new();
-            if let Some(most) = self.max_per_address {
-                limit = limit.per_address(most);
-            }
-            if let Some(most) = self.max_per_tunnel {
-                limit = limit.per_tunnel(most);
-            }
-            builder = builder.plugin(limit);
+        if limits(&settings) != limits(&self.settings) {
+            self.limit = settings.limit();
         }
-        if let Some(secrets) = self.secrets {
-            builder = builder.plugin(VisitorAuth::new(secrets));
+        if settings.secrets != self.settings.secrets {
+            self.auth = settings.auth();
         }
-        if let Some((most_failures, pause)) = self.circuit_breaker {
-            builder = builder.plugin(CircuitBreaker::new(most_failures, pause));
-        }
-        builder
+        self.settings = settings;
+        Ok(())
     }
 }
 
 impl PluginArgs {
     /// Without settings whose other half may still come from another layer.
-    pub(super) fn without_halves(mut self) -> Self {
+    pub(crate) fn without_halves(mut self) -> Self {
         self.access_log_format = self.access_log_format.filter(|_| self.access_log.is_some());
         self.circuit_breaker_pause =
             self.circuit_breaker_pause.filter(|_| self.circuit_breaker.is_some());

@@ -115,6 +115,8 @@ fn https(section: &mut Section<'_, '_>) -> HttpsArgs {
         acme_dir: section.new_path("acme-dir"),
         acme_server: section.text("acme-server", value::https_url),
         acme_email: section.text("acme-email", value::email),
+        acme_eab_key_id: section.text("acme-eab-key-id", value::eab_key_id),
+        acme_eab_key_file: section.path("acme-eab-key-file"),
         acme_server_ca: section.path("acme-server-ca"),
         acme_dns_hook: section.new_path("acme-dns-hook"),
     }

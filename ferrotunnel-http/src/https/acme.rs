@@ -16,5 +16,5 @@ mod order;
 mod schedule;
 
 pub(crate) use challenges::Challenges;
-pub use config::{AcmeConfig, LETS_ENCRYPT};
+pub use config::{AcmeConfig, ExternalAccount, LETS_ENCRYPT};
 pub(super) use jobs::Acme;

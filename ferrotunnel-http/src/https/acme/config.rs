@@ -12,6 +12,9 @@ pub struct AcmeConfig {
     pub server: String,
     /// Whom the server may write to about the account.
     pub email: Option<String>,
+    /// What stands for an account of the operator's with whoever runs the server, where one is needed (external account
+    /// binding, RFC 8555, section 7.3.4). Looked at once, when our account is made.
+    pub external: Option<ExternalAccount>,
     /// The CAs that may have issued the server's own certificate, in a PEM file; without one those of the system.
     pub server_ca: Option<PathBuf>,
     /// A program that publishes records in the DNS. With one, a certificate for all names under the domain is
@@ -21,6 +24,15 @@ pub struct AcmeConfig {
     pub domain: Option<String>,
 }
 
+/// An account with a CA that was made elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalAccount {
+    /// What the CA calls the key.
+    pub key_id: String,
+    /// A file with the key as CAs give it: in base64url, on one line.
+    pub key_file: PathBuf,
+}
+
 impl AcmeConfig {
     /// Settings that keep everything there.
     pub fn new(state: impl Into<PathBuf>) -> Self {
@@ -28,6 +40,7 @@ impl AcmeConfig {
             state: state.into(),
             server: LETS_ENCRYPT.to_owned(),
             email: None,
+            external: None,
             server_ca: None,
             dns_hook: None,
             domain: None,

@@ -13,6 +13,8 @@ pub(super) enum Fault {
     NoWay(String),
     #[error("{0}")]
     Hook(String),
+    #[error("the key of the external account, {0}: {1}")]
+    External(String, String),
     #[error("cannot keep it: {0}")]
     Disk(#[from] std::io::Error),
     #[error("what the server issued cannot be used: {0}")]
