@@ -84,8 +84,8 @@ await fetch('/seen', { method: 'POST', body: JSON.stringify(seen) });
 </script>";
 
 /// The page, what it asks for, and what it says it has seen.
-async fn site() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
-    let (seen, heard) = mpsc::unbounded_channel();
+async fn site() -> (SocketAddr, mpsc::Receiver<String>) {
+    let (seen, heard) = mpsc::channel(1);
     // One for each event that may be sent.
     let next = Arc::new(Semaphore::new(0));
     let asked = Arc::clone(&next);
@@ -107,7 +107,7 @@ async fn site() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
         .route("/", get(page))
         .route("/events", get(events))
         .route("/next", get(move || async move { asked.add_permits(1) }))
-        .route("/seen", post(move |text: String| async move { seen.send(text).unwrap() }))
+        .route("/seen", post(move |text: String| async move { seen.send(text).await.unwrap() }))
         .fallback_service(Site::app());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -119,6 +119,7 @@ async fn site() -> (SocketAddr, mpsc::UnboundedReceiver<String>) {
 async fn websockets() -> LocalService {
     LocalService::each(|socket| async move {
         let mut target = String::new();
+        #[expect(clippy::result_large_err, reason = "it is what the library calls")]
         let opening = |request: &Request, mut response: Response| {
             target = request.uri().to_string();
             let protocol = request.headers()["sec-websocket-protocol"].clone();

@@ -131,6 +131,7 @@ fn a_websocket_over_http2_reaches_the_tunnel_of_its_path_with_the_path_taken_off
         // Says what it was asked for first, so that the two cannot be taken for each other.
         let part = LocalService::each(|socket| async move {
             let mut asked = String::new();
+            #[expect(clippy::result_large_err, reason = "it is what the library calls")]
             let opening = |request: &handshake::Request, response: handshake::Response| {
                 let prefix = request.headers().get("x-forwarded-prefix");
                 let prefix = prefix.map_or("", |prefix| prefix.to_str().unwrap());
