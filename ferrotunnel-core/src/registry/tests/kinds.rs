@@ -79,7 +79,7 @@ fn a_host_of_one_kind_is_refused_to_the_other_and_picked_around() {
 
 #[tokio::test(start_paused = true)]
 async fn a_place_that_is_kept_is_taken_over_by_the_other_kind_as_a_whole() {
-    let mut registry = super::registry_that_waits(Duration::from_secs(3));
+    let mut registry = registry_that_waits(Duration::from_secs(3));
     Arc::get_mut(&mut registry.0).unwrap().config.https_port = Some(443);
     let (away, new, back) = (Guest::new(1), Guest::new(2), Guest::new(3));
     register(&registry, &away, 0, http("app", &["b.example"]));
