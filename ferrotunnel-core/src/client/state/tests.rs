@@ -45,7 +45,7 @@ impl Bed {
 
     /// A tunnel whose name the server picks; who waits for it is told by [`Bed::told`] too.
     fn add(&self) -> u32 {
-        self.state.add(spec(), oneshot::channel().0)
+        self.state.add(spec(), Some(oneshot::channel().0))
     }
 
     /// A session over a carrier to the first server.
