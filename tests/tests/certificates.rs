@@ -343,7 +343,7 @@ fn a_client_of_several_servers_resumes_with_each() {
         eventually("both", || one.server.sessions() + other.server.sessions() == 2).await;
         while events.try_recv().is_ok() {}
         let whole = log.count("is_resumed=false");
-        assert_eq!(log.count("is_resumed=true"), 0);
+        assert!(whole >= 2 && log.count("is_resumed=true") == 0, "{whole}");
         for link in &links {
             link.cut();
             ready(&mut events).await;
