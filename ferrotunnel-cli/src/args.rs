@@ -217,6 +217,9 @@ pub(crate) struct ServerArgs {
     /// CAs, PEM: every client must show a certificate that one of them has issued, besides proving the token
     #[arg(long, env = "FERROTUNNEL_TLS_CLIENT_CA", value_name = "FILE")]
     pub(crate) tls_client_ca: Option<PathBuf>,
+    /// Revocation lists, PEM, of the CAs of --tls-client-ca: no client is let in whose certificate is on one
+    #[arg(long, env = "FERROTUNNEL_TLS_CLIENT_CRL", value_name = "FILE")]
+    pub(crate) tls_client_crl: Option<PathBuf>,
     /// The address on which TCP tunnels get their ports [default: that of --http-bind]
     #[arg(long, env = "FERROTUNNEL_TCP_BIND_IP", value_name = "IP")]
     pub(crate) tcp_bind_ip: Option<IpAddr>,

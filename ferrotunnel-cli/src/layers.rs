@@ -99,7 +99,8 @@ fn only(matches: &ArgMatches, source: ValueSource) -> ArgMatches {
 impl Layer for ServerArgs {
     fn over(self, mut below: Self) -> Self {
         if self.plaintext == Some(true) {
-            (below.tls_cert, below.tls_key, below.tls_client_ca) = (None, None, None);
+            (below.tls_cert, below.tls_key) = (None, None);
+            (below.tls_client_ca, below.tls_client_crl) = (None, None);
         } else if self.has_certificates() {
             below.plaintext = None;
         }
@@ -113,6 +114,7 @@ impl Layer for ServerArgs {
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             tls_client_ca: self.tls_client_ca.or(below.tls_client_ca),
+            tls_client_crl: self.tls_client_crl.or(below.tls_client_crl),
             tcp_bind_ip: self.tcp_bind_ip.or(below.tcp_bind_ip),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
             accept_proxy: self.accept_proxy.or(below.accept_proxy),

@@ -78,6 +78,7 @@ impl ServerSettings {
                 args.tls_cert,
                 args.tls_key,
                 args.tls_client_ca,
+                args.tls_client_crl,
             )?,
             token,
             principals,
@@ -224,6 +225,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,
+        tls_client_crl: None,
         https: layer.https.clone().completed(),
         // Those who send it may be named elsewhere.
         accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
@@ -384,7 +386,10 @@ impl TokenArg {
 impl ServerArgs {
     /// Whether any of it needs encryption.
     pub(crate) fn has_certificates(&self) -> bool {
-        self.tls_cert.is_some() || self.tls_key.is_some() || self.tls_client_ca.is_some()
+        self.tls_cert.is_some()
+            || self.tls_key.is_some()
+            || self.tls_client_ca.is_some()
+            || self.tls_client_crl.is_some()
     }
 
     /// With a token, and without halves of what may become whole, where only the rest of the settings is looked at.

@@ -361,6 +361,15 @@ impl ServerBuilder {
         self
     }
 
+    /// A PEM file of revocation lists of the CAs of [`tls_client_ca_file`](Self::tls_client_ca_file). A client whose
+    /// certificate is on one is not let in. There has to be one of each CA, and once that has expired nobody with a
+    /// certificate of it is let in either. The file is loaded anew when it changes; sessions that run already go on.
+    #[must_use]
+    pub fn tls_client_crl_file(mut self, crl: impl Into<PathBuf>) -> Self {
+        self.tls.client_crl = Some(crl.into());
+        self
+    }
+
     /// The address on which TCP tunnels listen; by default the one on which visitors of HTTP
     /// tunnels come in, or without an HTTP ingress the one clients connect to.
     #[must_use]
@@ -697,11 +706,16 @@ fn proxies(networks: &[String], announce: bool) -> Result<Vec<Cidr>, Error> {
 
 fn transport(plaintext: bool, tls: ServerTls) -> Result<Transport, Error> {
     if !plaintext {
+        if tls.client_crl.is_some() && tls.client_ca.is_none() {
+            let text = "tls_client_crl_file: nobody looks at certificates of clients; set tls_client_ca_file too";
+            return Err(Error::config(text));
+        }
         return Ok(Transport::Tls(tls));
     }
     let unused = match tls {
         ServerTls { identity: Some(_), .. } => "tls_identity_files",
         ServerTls { client_ca: Some(_), .. } => "tls_client_ca_file",
+        ServerTls { client_crl: Some(_), .. } => "tls_client_crl_file",
         _ => return Ok(Transport::Plaintext),
     };
     Err(Error::config(format!(

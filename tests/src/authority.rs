@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, PublicKeyData,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, PublicKeyData, RevokedCertParams,
+    date_time_ymd,
 };
 use rustls_pki_types::CertificateDer;
 use tempfile::TempDir;
@@ -28,6 +29,7 @@ pub struct Identity {
     pub key: PathBuf,
     /// The certificate.
     pub der: CertificateDer<'static>,
+    serial: u64,
 }
 
 impl Authority {
@@ -57,6 +59,28 @@ impl Authority {
         self.issue("client", ExtendedKeyUsagePurpose::ClientAuth, |_| {})
     }
 
+    /// A file with the list of those that are good no more, which is good itself until that year.
+    pub fn revoke(&self, name: &str, revoked: &[&Identity], until: i32) -> PathBuf {
+        let revoked = revoked.iter().map(|identity| RevokedCertParams {
+            serial_number: identity.serial.into(),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        let path = self.folder.path().join(name);
+        let list = list.signed_by(&self.issuer).unwrap();
+        std::fs::write(&path, list.pem().unwrap()).unwrap();
+        path
+    }
+
     /// A certificate with something particular about it.
     pub fn issue(
         &self,
@@ -66,12 +90,18 @@ impl Authority {
     ) -> Identity {
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.extended_key_usages.push(usage);
+        let number = self.issued.fetch_add(1, Ordering::Relaxed);
+        params.serial_number = Some((number as u64 + 1).into());
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let made = params.signed_by(&key, &self.issuer).unwrap();
-        let number = self.issued.fetch_add(1, Ordering::Relaxed);
         let path = |kind: &str| self.folder.path().join(format!("{number}.{kind}.pem"));
-        let identity = Identity { cert: path("cert"), key: path("key"), der: made.der().clone() };
+        let identity = Identity {
+            cert: path("cert"),
+            key: path("key"),
+            der: made.der().clone(),
+            serial: number as u64 + 1,
+        };
         std::fs::write(&identity.cert, made.pem()).unwrap();
         std::fs::write(&identity.key, key.serialize_pem()).unwrap();
         identity

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ferrotunnel::{
-    Client, ClientBuilder, ClientEvent, Error, ErrorKind, Retry, ServerBuilder, Streams, Tunnel,
+    Client, ClientBuilder, ClientEvent, Error, ErrorKind, Retry, ServerBuilder, ServerMode,
+    Streams, Tunnel,
 };
 use ferrotunnel_tests::{
     Authority, Carrier, Identity, Link, LocalService, Log, TestBed, eventually, public_addr, ready,
@@ -266,6 +267,90 @@ fn a_client_whose_certificate_is_wrong_is_refused_and_told_why() {
             eventually(server_says, || log.count(server_says) > before).await;
             assert_eq!(bed.server.sessions(), 0);
         }
+    });
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_and_so_is_everybody_by_a_list_that_has_expired() {
+    run_logged(async |log| {
+        let ca = Authority::new("clients");
+        let (good, stolen) = (ca.client(), ca.client());
+        let list = ca.revoke("crl.pem", &[], 4000);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            server.tls_client_ca_file(ca.file()).tls_client_crl_file(&list)
+        })
+        .await;
+        let client = |identity: &Identity| {
+            let (cert, key) = (&identity.cert, &identity.key);
+            bed.client().tls_identity_files(cert, key).local_addr("1").build().unwrap()
+        };
+        let before = client(&stolen);
+        soon("a start", before.start()).await.unwrap();
+
+        replace(&ca.revoke("new-crl.pem", &[&stolen], 4000), &list);
+        bed.server.reload_certificates().unwrap();
+        let error = soon("the refusal", client(&stolen).start()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Certificate, "{error}");
+        let says = "has it that this client's certificate (--tls-cert) was revoked";
+        assert!(error.to_string().contains(says) && !error.is_retryable(), "{error}");
+        log.says("the client's certificate was revoked").await;
+        let others = client(&good);
+        soon("a start", others.start()).await.unwrap();
+        // What runs goes on.
+        assert_eq!(bed.server.sessions(), 2);
+
+        replace(&ca.revoke("old-crl.pem", &[&stolen], 2021), &list);
+        bed.server.reload_certificates().unwrap();
+        soon("the refusal", client(&good).start()).await.unwrap_err();
+        log.says("the revocation list of --tls-client-crl expired ").await;
+
+        // What is no list changes nothing.
+        std::fs::write(&list, "no list").unwrap();
+        let error = bed.server.reload_certificates().unwrap_err().to_string();
+        assert!(error.contains("--tls-client-crl") && error.contains("crl.pem"), "{error}");
+        // A list is noticed without being asked for.
+        replace(&ca.revoke("newest-crl.pem", &[], 4000), &list);
+        soon("the new list", async { while client(&stolen).start().await.is_err() {} }).await;
+    });
+}
+
+#[test]
+fn a_list_of_another_ca_says_nothing_of_a_certificate() {
+    run_logged(async |log| {
+        let (ca, other) = (Authority::new("clients"), Authority::new("others"));
+        let list = other.revoke("crl.pem", &[], 4000);
+        let bed = TestBed::with(Carrier::Tls, |server| {
+            server.tls_client_ca_file(ca.file()).tls_client_crl_file(list)
+        })
+        .await;
+        let identity = ca.client();
+        refusal(bed.client().tls_identity_files(&identity.cert, &identity.key)).await;
+        log.says("of which --tls-client-crl has no revocation list").await;
+    });
+}
+
+#[test]
+fn a_client_of_several_servers_resumes_with_each() {
+    run_logged(async |log| {
+        let (one, other) = (TestBed::start(Carrier::Tls).await, TestBed::start(Carrier::Tls).await);
+        let links =
+            [Link::to(one.server.tunnel_addr()).await, Link::to(other.server.tunnel_addr()).await];
+        let servers = links.each_ref().map(|link| link.addr().to_string());
+        let client = one.client().servers(servers).server_mode(ServerMode::All);
+        let client = client.tunnel(Tunnel::http("app").local_addr("1")).build().unwrap();
+        let mut events = client.events();
+        soon("a start", client.start()).await.unwrap();
+        eventually("both", || one.server.sessions() + other.server.sessions() == 2).await;
+        while events.try_recv().is_ok() {}
+        let whole = log.count("is_resumed=false");
+        assert!(whole >= 2 && log.count("is_resumed=true") == 0, "{whole}");
+        for link in &links {
+            link.cut();
+            ready(&mut events).await;
+        }
+        // Each end of a connection may say so.
+        eventually("both to be resumed", || log.count("is_resumed=true") >= whole).await;
+        assert_eq!(log.count("is_resumed=false"), whole);
     });
 }
 

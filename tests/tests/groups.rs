@@ -187,14 +187,14 @@ fn visitors_of_a_port_pass_over_a_member_without_its_local_service() {
 }
 
 /// A local service that says nothing and tells what it hears: `None` when somebody comes.
-async fn hush() -> (LocalService, mpsc::UnboundedReceiver<Option<u8>>) {
-    let (tell, told) = mpsc::unbounded_channel();
+async fn hush() -> (LocalService, mpsc::Receiver<Option<u8>>) {
+    let (tell, told) = mpsc::channel(64);
     let service = LocalService::each(move |mut socket| {
         let tell = tell.clone();
         async move {
-            let _ = tell.send(None);
+            let _ = tell.send(None).await;
             while let Ok(byte) = socket.read_u8().await {
-                let _ = tell.send(Some(byte));
+                let _ = tell.send(Some(byte)).await;
             }
         }
     })

@@ -90,7 +90,7 @@ fn every_server_flag_is_understood() {
                 --max-bytes-per-second 3MiB \
                 --max-session-memory 3MiB \
                 --max-receive-memory 64MiB --http-header-timeout 6s \
-                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a \
+                --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a --tls-client-crl r \
                 --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
                 --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
@@ -107,6 +107,7 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.tls_cert, Some("c".into()));
     assert_eq!(server.tls_key, Some("k".into()));
     assert_eq!(server.tls_client_ca, Some("a".into()));
+    assert_eq!(server.tls_client_crl, Some("r".into()));
     assert_eq!(server.tcp_bind_ip, Some("127.0.0.1".parse().unwrap()));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));

@@ -66,6 +66,7 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.tls_cert: paths();
         ServerArgs.tls_key: paths();
         ServerArgs.tls_client_ca: paths();
+        ServerArgs.tls_client_crl: paths();
         ServerArgs.tcp_bind_ip: ips;
         ServerArgs.trusted_proxies: ips.map(|ip| vec![ip.into()]);
         ServerArgs.accept_proxy: [true, false, true];
@@ -139,7 +140,8 @@ fn a_token_in_one_form_rules_out_the_other_in_the_layers_below() {
     assert!(second.token.is_none() && second.token_file.is_some());
 }
 
-const SELF_SIGNED: ServerEncryption = ServerEncryption::Tls { identity: None, client_ca: None };
+const SELF_SIGNED: ServerEncryption =
+    ServerEncryption::Tls { identity: None, client_ca: None, client_crl: None };
 
 fn identity() -> ServerArgs {
     let file = || Some(PathBuf::from("f"));

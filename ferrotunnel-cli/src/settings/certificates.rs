@@ -13,7 +13,7 @@ use crate::failure::Failure;
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum ServerEncryption {
     /// TLS; without an identity with a certificate made at start.
-    Tls { identity: Option<Identity>, client_ca: Option<PathBuf> },
+    Tls { identity: Option<Identity>, client_ca: Option<PathBuf>, client_crl: Option<PathBuf> },
     /// None: the token still never travels, but nothing is hidden.
     Plaintext,
 }
@@ -49,35 +49,48 @@ impl ServerEncryption {
         cert: Option<PathBuf>,
         key: Option<PathBuf>,
         client_ca: Option<PathBuf>,
+        client_crl: Option<PathBuf>,
     ) -> Result<Self, Failure> {
         let given = [
             ("--tls-cert", cert.is_some()),
             ("--tls-key", key.is_some()),
             ("--tls-client-ca", client_ca.is_some()),
+            ("--tls-client-crl", client_crl.is_some()),
         ];
         if plaintext {
             return no_certificates(&given).map(|()| Self::Plaintext);
         }
-        Ok(Self::Tls { identity: Identity::new(FLAGS, cert, key)?, client_ca })
+        if client_crl.is_some() && client_ca.is_none() {
+            return Err(Failure::usage(
+                "--tls-client-crl needs --tls-client-ca, the CAs whose revocation lists it has",
+            ));
+        }
+        Ok(Self::Tls { identity: Identity::new(FLAGS, cert, key)?, client_ca, client_crl })
     }
 
     /// Whether the files can be read.
     pub(super) fn check_files(&self) -> Result<(), Failure> {
-        let Self::Tls { identity, client_ca } = self else { return Ok(()) };
+        let Self::Tls { identity, client_ca, client_crl } = self else { return Ok(()) };
         if let Some(identity) = identity {
             identity.check_files()?;
         }
-        client_ca.as_deref().map_or(Ok(()), |ca| check_readable("--tls-client-ca", ca))
+        client_ca.as_deref().map_or(Ok(()), |ca| check_readable("--tls-client-ca", ca))?;
+        client_crl.as_deref().map_or(Ok(()), |crl| check_readable("--tls-client-crl", crl))
     }
 
     /// Reads no file.
     pub(super) fn apply(self, mut builder: ServerBuilder) -> ServerBuilder {
-        let Self::Tls { identity, client_ca } = self else { return builder.plaintext() };
+        let Self::Tls { identity, client_ca, client_crl } = self else {
+            return builder.plaintext();
+        };
         if let Some(Identity { cert, key, .. }) = identity {
             builder = builder.tls_identity_files(cert, key);
         }
         if let Some(ca) = client_ca {
             builder = builder.tls_client_ca_file(ca);
+        }
+        if let Some(crl) = client_crl {
+            builder = builder.tls_client_crl_file(crl);
         }
         builder
     }
@@ -213,12 +226,18 @@ mod tests {
 
     #[test]
     fn encryption_is_on_unless_turned_off() {
-        let made = ServerEncryption::new(false, None, None, None).unwrap();
-        assert_eq!(made, ServerEncryption::Tls { identity: None, client_ca: None });
-        let plaintext = ServerEncryption::new(true, None, None, None).unwrap();
+        let made = ServerEncryption::new(false, None, None, None, None).unwrap();
+        assert_eq!(
+            made,
+            ServerEncryption::Tls { identity: None, client_ca: None, client_crl: None }
+        );
+        let plaintext = ServerEncryption::new(true, None, None, None, None).unwrap();
         assert_eq!(plaintext, ServerEncryption::Plaintext);
-        let own = ServerEncryption::new(false, file(), file(), file()).unwrap();
-        assert!(matches!(own, ServerEncryption::Tls { identity: Some(_), client_ca: Some(_) }));
+        let own = ServerEncryption::new(false, file(), file(), file(), file()).unwrap();
+        assert!(matches!(
+            own,
+            ServerEncryption::Tls { identity: Some(_), client_ca: Some(_), client_crl: Some(_) }
+        ));
         let client = ClientEncryption::new(false, ClientTlsArgs::default()).unwrap();
         let is_default =
             matches!(client, ClientEncryption::Tls { identity: None, verification: None });
@@ -227,8 +246,10 @@ mod tests {
 
     #[test]
     fn half_an_identity_is_a_usage_error_that_names_the_other_half() {
-        let server = |cert, key| usage(ServerEncryption::new(false, cert, key, None));
+        let server = |cert, key| usage(ServerEncryption::new(false, cert, key, None, None));
         assert!(server(file(), None).contains("--tls-key"));
+        let without_ca = ServerEncryption::new(false, None, None, None, file());
+        assert!(usage(without_ca).contains("needs --tls-client-ca"));
         assert!(server(None, file()).contains("--tls-cert"));
         let client = |tls_cert, tls_key| {
             let args = ClientTlsArgs { tls_cert, tls_key, ..ClientTlsArgs::default() };
@@ -240,8 +261,11 @@ mod tests {
 
     #[test]
     fn plaintext_names_every_flag_that_it_has_no_use_for() {
-        let text = usage(ServerEncryption::new(true, file(), file(), file()));
-        assert!(text.contains("--tls-cert and --tls-key and --tls-client-ca"), "{text}");
+        let text = usage(ServerEncryption::new(true, file(), file(), file(), file()));
+        assert!(
+            text.contains("--tls-cert and --tls-key and --tls-client-ca and --tls-client-crl"),
+            "{text}"
+        );
         let args = ClientTlsArgs {
             tls_ca: file(),
             tls_verify: Some(true),

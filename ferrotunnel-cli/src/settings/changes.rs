@@ -21,6 +21,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         tls_cert,
         tls_key,
         tls_client_ca,
+        tls_client_crl,
         tcp_bind_ip,
         // Taken over with the file.
         trusted_proxies: _,
@@ -87,6 +88,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("tls-cert", *tls_cert == said.tls_cert),
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
+        ("tls-client-crl", *tls_client_crl == said.tls_client_crl),
         ("tcp-bind-ip", is_tcp_ip_same),
         ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
         (

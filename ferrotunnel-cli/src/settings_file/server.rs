@@ -9,7 +9,8 @@ use crate::value::{self, Secret};
 
 pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
     let before = section.problems();
-    let certificates = certificates_place(section, &["tls-cert", "tls-key", "tls-client-ca"]);
+    let certificates =
+        certificates_place(section, &["tls-cert", "tls-key", "tls-client-ca", "tls-client-crl"]);
     let server = ServerArgs {
         token: token(section),
         bind: section.value("bind", value::listen_addr),
@@ -22,6 +23,7 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         tls_cert: section.path("tls-cert"),
         tls_key: section.path("tls-key"),
         tls_client_ca: section.path("tls-client-ca"),
+        tls_client_crl: section.path("tls-client-crl"),
         tcp_bind_ip: section.text("tcp-bind-ip", ip),
         trusted_proxies: section
             .has("trusted-proxies")

@@ -66,6 +66,7 @@ fn every_key_of_a_server_is_taken() {
         tls-cert = "cert.pem"
         tls-key = "/keys/key.pem"
         tls-client-ca = "ca.pem"
+        tls-client-crl = "crl.pem"
         error-pages = "pages"
         tcp-bind-ip = "127.0.0.1"
         trusted-proxies = ["10.0.0.0/8", "::1"]
@@ -112,6 +113,7 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.tls_key, Some("/keys/key.pem".into()));
     assert_eq!(server.error_pages, Some("/etc/ferrotunnel/pages".into()));
     assert_eq!(server.tls_client_ca, Some("/etc/ferrotunnel/ca.pem".into()));
+    assert_eq!(server.tls_client_crl, Some("/etc/ferrotunnel/crl.pem".into()));
     assert_eq!(server.tcp_bind_ip, "127.0.0.1".parse().ok());
     let proxies = ["10.0.0.0/8", "::1"].map(|text| text.parse().unwrap());
     assert_eq!(server.trusted_proxies, Some(proxies.into()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::BytesMut;
+use rustls::client::VerifierBuilderError;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -26,6 +27,9 @@ pub struct ServerTls {
     pub identity: Option<IdentityFiles>,
     /// A PEM file of CAs: every client must show a certificate that one of them has issued.
     pub client_ca: Option<PathBuf>,
+    /// A PEM file of revocation lists, one at least of each CA in the way from a client's certificate to
+    /// `client_ca`: who is on one is not let in, and neither is anybody once a list has expired.
+    pub client_crl: Option<PathBuf>,
 }
 
 /// Takes TLS connections with the certificates that the files hold now.
@@ -42,23 +46,27 @@ struct Generation {
 
 impl TlsAcceptor {
     pub(crate) fn new(settings: ServerTls) -> Result<Self, BuildError> {
-        let ServerTls { identity, client_ca } = settings;
+        let ServerTls { identity, client_ca, client_crl } = settings;
         let made = match &identity {
             None => Some(TlsIdentity::self_signed()?),
             Some(_) => None,
         };
-        let (files, ca) = (identity.clone(), client_ca.clone());
+        let files = identity.clone();
+        let others: Vec<_> = client_ca.iter().chain(&client_crl).cloned().collect();
         let generations = FromFiles::load(
-            move || Files::of(files.clone(), ca.clone()),
+            move || Files::of(files.clone(), others.clone()),
             move |old: Option<&Generation>| {
                 let shown = match (&identity, &made) {
                     (Some(files), _) => files.load(SETTINGS)?,
                     (None, Some(made)) => made.clone(),
                     (None, None) => TlsIdentity::self_signed()?,
                 };
-                let clients = client_ca
-                    .as_deref()
-                    .map(|path| client_verifier(PemFile { path, setting: CLIENT_CA_SETTING }));
+                let clients = client_ca.as_deref().map(|path| {
+                    let cas = PemFile { path, setting: CLIENT_CA_SETTING };
+                    let crl = client_crl.as_deref();
+                    let crl = crl.map(|path| PemFile { path, setting: CLIENT_CRL_SETTING });
+                    client_verifier(cas, crl)
+                });
                 Generation::new(shown, clients.transpose()?, old)
             },
         )?;
@@ -109,10 +117,17 @@ impl Generation {
     }
 }
 
-fn client_verifier(file: PemFile<'_>) -> Result<Arc<dyn ClientCertVerifier>, BuildError> {
+fn client_verifier(
+    cas: PemFile<'_>,
+    crl: Option<PemFile<'_>>,
+) -> Result<Arc<dyn ClientCertVerifier>, BuildError> {
     let mut roots = RootCertStore::empty();
-    file.add_to(&mut roots)?;
-    Ok(Arc::new(Clients::issued_by(roots).map_err(|error| file.broken(error))?))
+    cas.add_to(&mut roots)?;
+    let lists = crl.map(PemFile::revocation_lists).transpose()?.unwrap_or_default();
+    Ok(Arc::new(Clients::issued_by(roots, lists).map_err(|error| match (&error, crl) {
+        (VerifierBuilderError::InvalidCrl(_), Some(crl)) => crl.broken(error),
+        _ => cas.broken(error),
+    })?))
 }
 
 fn check(
@@ -124,6 +139,8 @@ fn check(
 }
 
 const CLIENT_CA_SETTING: &str = "tls_client_ca_file, --tls-client-ca";
+
+const CLIENT_CRL_SETTING: &str = "tls_client_crl_file, --tls-client-crl";
 
 #[cfg(test)]
 mod tests;

@@ -66,7 +66,7 @@ pub(super) fn verifying(
     Ok(Arc::new(client_config(verifier, identity)?))
 }
 
-/// The same, as if it had never been used.
+/// The same with tickets of its own, and none yet.
 pub(super) fn without_tickets(config: &ClientConfig) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
@@ -169,5 +169,5 @@ impl ServerCertVerifier for TokenBound {
 /// What clients of ours offer, and nobody else.
 pub(super) const ALPN: &[u8] = b"ferrotunnel/1";
 
-/// Servers whose tickets a client remembers: there is one, under one name.
+/// Servers whose tickets a configuration remembers: each server has its own, and its name there.
 const SERVERS_REMEMBERED: usize = 1;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hashbrown::HashMap;
 use parking_lot::Mutex;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::{ClientConfig, RootCertStore};
@@ -130,7 +131,7 @@ impl TlsDialer {
     pub(crate) fn new(settings: ClientTls) -> Result<Self, BuildError> {
         let ClientTls { verification, identity } = settings;
         let known = verification.clone();
-        let ca = verification.as_ref().and_then(|verification| verification.roots.file().cloned());
+        let ca: Vec<_> = verification.iter().filter_map(|it| it.roots.file().cloned()).collect();
         let files = identity.clone();
         let make = move |_: Option<&Generation>| {
             let identity = identity.as_ref().map(|files| files.load(SETTINGS)).transpose()?;
@@ -153,7 +154,7 @@ impl TlsDialer {
             // Files may lie on a disk that is far away.
             let _ = tokio::task::spawn_blocking(move || generations.look()).await;
         }
-        let config = self.generations.current().config_at(Instant::now());
+        let config = self.generations.current().config_at(Instant::now(), server);
         handshake::connect(&config, name, socket).await
     }
 }
@@ -172,19 +173,33 @@ fn name_of(
 /// a server that showed a good one has the secret of the ticket; but the certificate may have expired
 /// since, and each resumed connection brings the next ticket. So tickets are forgotten from time to
 /// time, and each generation has its own: changed CAs and a changed certificate begin without any.
-struct Generation(Mutex<(Instant, Arc<ClientConfig>)>);
+///
+/// Servers that are not verified have one name among them, so each has a store of its own as well: the
+/// ticket of one is of no use at another.
+struct Generation {
+    config: Arc<ClientConfig>,
+    kept: Mutex<Kept>,
+}
+
+struct Kept {
+    since: Instant,
+    /// By the `host:port` that a client knows a server by; there are as many as it was told of.
+    by_server: HashMap<String, Arc<ClientConfig>>,
+}
 
 impl Generation {
     fn new(config: Arc<ClientConfig>) -> Self {
-        Self(Mutex::new((Instant::now(), config)))
+        let kept = Mutex::new(Kept { since: Instant::now(), by_server: HashMap::new() });
+        Self { config, kept }
     }
 
-    fn config_at(&self, now: Instant) -> Arc<ClientConfig> {
-        let (since, config) = &mut *self.0.lock();
-        if now.saturating_duration_since(*since) >= TICKETS_KEPT {
-            (*since, *config) = (now, config::without_tickets(config));
+    fn config_at(&self, now: Instant, server: &str) -> Arc<ClientConfig> {
+        let mut kept = self.kept.lock();
+        if now.saturating_duration_since(kept.since) >= TICKETS_KEPT {
+            *kept = Kept { since: now, by_server: HashMap::new() };
         }
-        Arc::clone(config)
+        let known = kept.by_server.entry_ref(server);
+        Arc::clone(known.or_insert_with(|| config::without_tickets(&self.config)))
     }
 }
 
@@ -209,8 +224,10 @@ mod tests {
         let generation = Generation::new(config::bound_to_the_token(None).unwrap());
         let began = Instant::now();
         let [first, again, later, still] = [0, 3_000, 3_700, 7_000]
-            .map(|seconds| generation.config_at(began + Duration::from_secs(seconds)));
+            .map(|seconds| generation.config_at(began + Duration::from_secs(seconds), "a:1"));
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&again, &later) && Arc::ptr_eq(&later, &still));
+        let other = generation.config_at(began + Duration::from_secs(7_000), "b:1");
+        assert!(!Arc::ptr_eq(&other, &still));
     }
 }

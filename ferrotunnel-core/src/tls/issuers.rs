@@ -15,7 +15,7 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
     SignatureScheme,
 };
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 
 use super::config;
 
@@ -36,9 +36,15 @@ impl Servers {
 }
 
 impl Clients {
-    pub(super) fn issued_by(roots: RootCertStore) -> Result<Self, VerifierBuilderError> {
+    /// With lists, none of the certificates on the way to a root may be on one of them, and there has to be
+    /// one of each issuer that has not expired: a list that is old may lack whom it should name.
+    pub(super) fn issued_by(
+        roots: RootCertStore,
+        lists: Vec<CertificateRevocationListDer<'static>>,
+    ) -> Result<Self, VerifierBuilderError> {
         let builder =
             WebPkiClientVerifier::builder_with_provider(Arc::new(roots), config::provider());
+        let builder = builder.with_crls(lists).enforce_revocation_expiration();
         Ok(Self(builder.build()?))
     }
 }

@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::path::Path;
 
 use rustls::RootCertStore;
-use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use crate::error::BuildError;
 
@@ -35,6 +35,19 @@ impl PemFile<'_> {
             return Err(self.broken("the file holds no certificate in PEM form"));
         }
         Ok(certificates)
+    }
+
+    /// All its revocation lists, at least one.
+    pub(super) fn revocation_lists(
+        self,
+    ) -> Result<Vec<CertificateRevocationListDer<'static>>, BuildError> {
+        let lists = CertificateRevocationListDer::pem_slice_iter(&self.read()?)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| self.broken(error))?;
+        if lists.is_empty() {
+            return Err(self.broken("the file holds no revocation list in PEM form (X509 CRL)"));
+        }
+        Ok(lists)
     }
 
     /// Adds its certificates as roots. One that cannot be used is an error: to leave it out would look

@@ -36,6 +36,8 @@ pub enum CertificateFault {
     WrongName,
     /// It is not for servers, or not for clients.
     WrongPurpose,
+    /// Its issuer has taken it back.
+    Revoked,
     /// Anything else.
     Other,
 }
@@ -117,7 +119,24 @@ impl CertificateProblem {
                 CertificateFault::WrongPurpose,
                 format!("{its} is not for {who}: it lacks the extended key usage {usage}"),
             ),
-            Bad::Revoked => (CertificateFault::Other, format!("{its} was revoked")),
+            Bad::Revoked => (CertificateFault::Revoked, format!("{its} was revoked")),
+            Bad::UnknownRevocationStatus => (
+                CertificateFault::Other,
+                format!("{its} has an issuer of which --tls-client-crl has no revocation list"),
+            ),
+            Bad::ExpiredRevocationList => (
+                CertificateFault::Other,
+                format!(
+                    "{its} cannot be looked up: the revocation list of --tls-client-crl has expired"
+                ),
+            ),
+            Bad::ExpiredRevocationListContext { time, next_update } => {
+                let ago = span(*next_update, *time);
+                let text = format!(
+                    "{its} cannot be looked up: the revocation list of --tls-client-crl expired {ago} ago; put a newer one in its place"
+                );
+                (CertificateFault::Other, text)
+            }
             other => (CertificateFault::Other, format!("{its} cannot be used: {other}")),
         };
         Self { fault, text }
@@ -162,7 +181,11 @@ impl CertificateProblem {
                 CertificateFault::WrongName,
                 format!("{says} does not take {ours}, probably for its names"),
             ),
-            Alert::BadCertificate | Alert::CertificateUnknown | Alert::CertificateRevoked => (
+            Alert::CertificateRevoked => (
+                CertificateFault::Revoked,
+                format!("{says} has it that {ours} was revoked; get a new one"),
+            ),
+            Alert::BadCertificate | Alert::CertificateUnknown => (
                 CertificateFault::Other,
                 format!("{says} does not take {ours}: {}", name_of(alert)),
             ),

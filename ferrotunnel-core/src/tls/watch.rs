@@ -38,9 +38,9 @@ pub struct Files {
 }
 
 impl Files {
-    /// An identity and a file of CAs, as far as there are any.
-    pub(super) fn of(identity: Option<IdentityFiles>, ca: Option<PathBuf>) -> Self {
-        Self { identities: identity.into_iter().collect(), others: ca.into_iter().collect() }
+    /// An identity, and files of CAs and the like, as far as there are any.
+    pub(super) fn of(identity: Option<IdentityFiles>, others: Vec<PathBuf>) -> Self {
+        Self { identities: identity.into_iter().collect(), others }
     }
 
     fn looks(&self) -> Vec<FileLook> {

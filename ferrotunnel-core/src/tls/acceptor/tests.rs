@@ -80,7 +80,8 @@ impl Made {
 
     fn acceptor(&self, more: usize) -> TlsAcceptor {
         let identity = Some(self.identity(more));
-        TlsAcceptor::new(ServerTls { identity, client_ca: Some(self.ca()) }).unwrap()
+        TlsAcceptor::new(ServerTls { identity, client_ca: Some(self.ca()), client_crl: None })
+            .unwrap()
     }
 
     fn dialer(&self, identity: Option<IdentityFiles>) -> TlsDialer {
@@ -345,7 +346,7 @@ fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
     let tickets = Tickets::new().unwrap();
     let make = move |old: Option<&Generation>| {
         let ca = cas[usize::from(old.is_some())].as_deref();
-        let clients = ca.map(|path| client_verifier(PemFile { path, setting: "" }).unwrap());
+        let clients = ca.map(|path| client_verifier(PemFile { path, setting: "" }, None).unwrap());
         let config = config::server_config(identity.clone(), clients.clone(), tickets.clone())?;
         Ok(Generation { config, clients, tickets: tickets.clone() })
     };
