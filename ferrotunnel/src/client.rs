@@ -56,7 +56,7 @@ struct Settings {
     token: Token,
     /// What a tunnel without a local address of its own gets.
     local_addr: Option<String>,
-    tunnels: Vec<(Tunnel, TunnelSpec)>,
+    tunnels: Vec<(Arc<Tunnel>, TunnelSpec)>,
     transport: ClientTransport,
     retry: Retry,
     drain_grace: Duration,
@@ -71,7 +71,7 @@ struct Settings {
 struct Running {
     engine: Arc<ClientEngine>,
     /// Tunnels live as long as their handles.
-    tunnels: Vec<(Tunnel, TunnelHandle)>,
+    tunnels: Vec<(Arc<Tunnel>, TunnelHandle)>,
     _telling: Option<Telling>,
 }
 
@@ -424,7 +424,7 @@ impl Client {
         let mut take = |is_it: &dyn Fn(&Tunnel) -> bool| {
             before.iter().position(|(tunnel, _)| is_it(tunnel)).map(|at| before.remove(at))
         };
-        wanted.retain(|(tunnel, _)| match take(&|known| known == tunnel) {
+        wanted.retain(|(tunnel, _)| match take(&|known| *known == **tunnel) {
             Some(kept) => {
                 changes.unchanged += 1;
                 running.tunnels.push(kept);
@@ -541,17 +541,17 @@ pub struct TunnelChanges {
 fn specified(
     tunnels: Vec<Tunnel>,
     local_addr: Option<&str>,
-) -> Result<Vec<(Tunnel, TunnelSpec)>, Error> {
+) -> Result<Vec<(Arc<Tunnel>, TunnelSpec)>, Error> {
     let specify = |tunnel: Tunnel| {
         let tunnel = tunnel.or_local_addr(local_addr);
         let spec = tunnel.clone().into_local()?;
-        Ok((tunnel, spec))
+        Ok((Arc::new(tunnel), spec))
     };
     tunnels.into_iter().map(specify).collect()
 }
 
 /// Reads what is needed to verify local services.
-fn prepare(tunnels: &[(Tunnel, TunnelSpec)]) -> Result<(), Error> {
+fn prepare(tunnels: &[(Arc<Tunnel>, TunnelSpec)]) -> Result<(), Error> {
     for (_, spec) in tunnels {
         if let Target::Https(https) = &spec.target {
             https.prepare()?;
