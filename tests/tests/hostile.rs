@@ -457,7 +457,7 @@ fn good_clients_come_in_between_handshakes_that_drip() {
             }
         };
         // The conversation of `beside` is there before them, the others come among them.
-        beside(&bed, SLACK, good).await;
+        Box::pin(beside(&bed, SLACK, good)).await;
         lorises.shutdown().await;
     });
 }
