@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
+use crate::counters::{Counted, TunnelCounts};
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
@@ -129,6 +130,8 @@ struct Visit {
     place: Option<CrowdSeat>,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
+    /// Of its tunnel.
+    counts: Arc<TunnelCounts>,
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
@@ -219,7 +222,7 @@ impl Pool {
         &self,
         tunnel: u32,
         seat: Seat,
-        pacing: [Option<Box<Pacing>>; 2],
+        (pacing, counts): ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>),
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
@@ -233,10 +236,9 @@ impl Pool {
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                self.give(
-                    carrier,
-                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise },
-                );
+                let visit =
+                    Visit { socket, addr, ingress, tunnel, seat, place, pacing, counts, otherwise };
+                self.give(carrier, visit);
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -366,7 +368,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise } = visit;
+    let Visit { socket, addr, ingress, tunnel, seat, place, pacing, counts, otherwise } = visit;
     let socket = TcpStream::from_std(socket)?;
     let mut first = BytesMut::with_capacity(READ_BYTES);
     let broke = tokio::select! {
@@ -379,14 +381,16 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     };
     if let Some(error) = broke {
         let socket = socket.into_std()?;
-        Visit { socket, addr, ingress, tunnel, seat, place, pacing, otherwise }.fall_back();
+        Visit { socket, addr, ingress, tunnel, seat, place, pacing, counts, otherwise }.fall_back();
         return Err(error);
     }
     drop(otherwise);
     let (_seat, _place) = (seat, place);
     let visitor = SocketEnd::aborting(socket);
+    let counted = Some(Counted::new(&counts));
+    let carrier = Prefixed::new(first.freeze(), carrier.into_end());
     tokio::select! {
-        spliced = splice_paced(visitor, Prefixed::new(first.freeze(), carrier.into_end()), pacing) => {
+        spliced = splice_paced(visitor, carrier, pacing, counted) => {
             spliced.map(drop).map_err(io::Error::other)
         }
         // The pool lives as long as this. Both ends close without a goodbye: that is a break.
