@@ -49,17 +49,18 @@ may_use ferrotunnel-protocol ferrotunnel-common
 may_use ferrotunnel-core ferrotunnel-common ferrotunnel-protocol
 may_use ferrotunnel-plugin ferrotunnel-common
 may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
-may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http
+may_use ferrotunnel-observability ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
+may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability
 
 # The pure crates: no runtime, no sockets, no cryptography, no serialisation format.
 # shellcheck disable=SC2086 # a list of words
 must_not_know ferrotunnel-common $engine serde aws-lc-rs parking_lot socket2
 # shellcheck disable=SC2086
 must_not_know ferrotunnel-protocol $engine serde aws-lc-rs parking_lot socket2
-must_not_know ferrotunnel-core hyper http axum clap prometheus
+must_not_know ferrotunnel-core hyper http axum clap prometheus prometheus-client
 # Plugins are asked by those who have sockets and runtimes, and have none themselves.
-must_not_know ferrotunnel-plugin tokio mio hyper rustls tokio-rustls socket2 clap prometheus
-must_not_know ferrotunnel-http clap prometheus
+must_not_know ferrotunnel-plugin tokio mio hyper rustls tokio-rustls socket2 clap prometheus prometheus-client
+must_not_know ferrotunnel-http clap prometheus prometheus-client
 must_not_know ferrotunnel clap mimalloc
 
 # The pure crates read no clock: `now` is an argument. Tests and benches may.

@@ -22,6 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
+use crate::counters::{Counted, TunnelCounts};
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
@@ -131,6 +132,8 @@ struct Visit {
     words: Bytes,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
+    /// Of its tunnel.
+    counts: Arc<TunnelCounts>,
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
@@ -221,7 +224,7 @@ impl Pool {
         &self,
         (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
-        pacing: [Option<Box<Pacing>>; 2],
+        (pacing, counts): ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>),
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
@@ -245,6 +248,7 @@ impl Pool {
                     place,
                     words,
                     pacing,
+                    counts,
                     otherwise,
                 };
                 self.give(carrier, visit);
@@ -377,8 +381,19 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, addr, ingress, kind, tunnel, seat, place, words, pacing, otherwise } =
-        visit;
+    let Visit {
+        socket,
+        addr,
+        ingress,
+        kind,
+        tunnel,
+        seat,
+        place,
+        words,
+        pacing,
+        counts,
+        otherwise,
+    } = visit;
     let socket = TcpStream::from_std(socket)?;
     let mut first = BytesMut::new();
     // What is said may be heard, and then it is not said again. Who has said something already is waiting for an
@@ -404,6 +419,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
                 place,
                 words,
                 pacing,
+                counts,
                 otherwise,
             };
             visit.fall_back();
@@ -413,8 +429,10 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     drop(otherwise);
     let (_seat, _place) = (seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
+    let counted = Some(Counted::new(&counts));
+    let carrier = Prefixed::new(first.freeze(), carrier.into_end());
     tokio::select! {
-        spliced = splice_paced(visitor, Prefixed::new(first.freeze(), carrier.into_end()), pacing) => {
+        spliced = splice_paced(visitor, carrier, pacing, counted) => {
             spliced.map(drop).map_err(io::Error::other)
         }
         // The pool lives as long as this. Both ends close without a goodbye: that is a break.

@@ -40,11 +40,14 @@ use self::port::Port;
 use self::tunnel::{Member, Places, Stand};
 pub use self::tunnel::{Servant, Tunnel, TunnelUid};
 use crate::access::AccessConfig;
+use crate::capped::Capped;
+use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::rules::Rules;
+use crate::server::TunnelReading;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
 use crate::turned_away::Meters;
@@ -146,6 +149,8 @@ struct Inner {
     maps: RwLock<Maps>,
     visitors: Tasks,
     meters: Meters,
+    /// What passes through tunnels, by kind and label.
+    counts: Capped<TunnelCounts>,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -189,6 +194,7 @@ impl Registry {
             maps: RwLock::default(),
             visitors,
             meters: Meters::default(),
+            counts: Capped::new(MOST_TUNNELS_COUNTED),
             listeners,
         }))
     }
@@ -485,7 +491,10 @@ impl Registry {
     fn tunnel(&self, member: Member, wanted: Register, stand: Stand, rules: Rules) -> Arc<Tunnel> {
         let uid = TunnelUid(self.0.next_uid.fetch_add(1, Ordering::Relaxed));
         let most = Arc::clone(&self.0.ceilings.visitors);
-        let places = Places::new(most, self.0.meters.clone(), self.0.config.hooks.clone());
+        let key = TunnelCounts::key(wanted.kind, &stand.label(&wanted.name));
+        let counts = self.0.counts.of(&key);
+        let hooks = self.0.config.hooks.clone();
+        let places = Places::new(most, self.0.meters.clone(), counts, hooks);
         Arc::new(Tunnel::new(uid, member, wanted, stand, places, rules))
     }
 
@@ -533,6 +542,17 @@ impl Registry {
         for tunnel in maps.tunnels.values() {
             tunnel.set_gone();
         }
+    }
+
+    /// Every tunnel, for whoever looks at it from outside.
+    pub(crate) fn read(&self) -> Vec<TunnelReading> {
+        let tunnels: Vec<_> = self.0.maps.read().tunnels.values().cloned().collect();
+        tunnels.iter().map(|tunnel| tunnel.read()).collect()
+    }
+
+    /// What passed through tunnels that have ever been here.
+    pub(crate) fn totals(&self) -> Vec<TunnelTotals> {
+        self.0.counts.all().iter().map(|counts| counts.totals()).collect()
     }
 
     pub(crate) fn tunnels(&self) -> usize {

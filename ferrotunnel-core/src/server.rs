@@ -1,5 +1,7 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
+mod reader;
+
 use std::borrow::Cow;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget, Side};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Resets, Side, Violation};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
@@ -22,6 +24,7 @@ use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
+use crate::counters::{Handshake, Handshakes};
 use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
@@ -43,6 +46,7 @@ use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::TurnedAway;
 
+pub use self::reader::{EngineReader, Readings, SessionReading, TunnelReading};
 pub use crate::registry::{parse_domain, parse_reserved_name};
 
 /// How clients reach a server.
@@ -194,6 +198,8 @@ impl ServerEngine {
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
+            past_resets: Mutex::default(),
+            handshakes: Handshakes::default(),
             direct_visitors: Arc::default(),
             closing: watch::Sender::new(false),
         });
@@ -277,25 +283,12 @@ impl ServerEngine {
 
     /// How often the limits were met.
     pub fn turned_away(&self) -> TurnedAway {
-        let meters = self.hall.registry.meters();
-        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        TurnedAway {
-            handshakes_delayed: count(&self.hall.guesses.delayed),
-            handshakes_refused: count(&self.hall.guesses.refused),
-            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
-            streams_too_fast: count(&meters.streams_too_fast),
-            pauses: count(&meters.pauses),
-            visitors_of_addresses: self.hall.registry.crowd().turned_away(),
-        }
+        self.hall.turned_away()
     }
 
     /// Direct carriers, over all sessions.
     pub fn direct(&self) -> DirectCarriers {
-        let sessions = self.hall.sessions.lock();
-        DirectCarriers {
-            waiting: sessions.values().map(|owner| owner.direct.waiting()).sum(),
-            serving: self.hall.direct_visitors.load(Ordering::Relaxed),
-        }
+        self.hall.direct()
     }
 
     /// Takes no new clients. Those that are there notice nothing, and their visitors are served.
@@ -444,11 +437,22 @@ struct Hall {
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
-    sessions: Mutex<HashMap<u64, Arc<Owner>>>,
+    sessions: Mutex<HashMap<u64, Inside>>,
+    /// Streams that were broken off in sessions that have ended. Locked after the sessions.
+    past_resets: Mutex<Resets>,
+    handshakes: Handshakes,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
     /// Nobody new is taken: who is still at the door may go.
     closing: watch::Sender<bool>,
+}
+
+/// A session that has joined the others, and what is known of its client.
+struct Inside {
+    owner: Arc<Owner>,
+    peer: SocketAddr,
+    software: String,
+    since: Instant,
 }
 
 impl std::fmt::Debug for Hall {
@@ -479,7 +483,8 @@ impl Hall {
         }
     }
 
-    fn refused(&self, peer: SocketAddr, error: &dyn std::fmt::Display) {
+    fn refused(&self, peer: SocketAddr, result: Handshake, error: &dyn std::fmt::Display) {
+        self.handshakes.count(result);
         self.refusals.tell(peer, error, Instant::now().into_std());
     }
 
@@ -505,17 +510,45 @@ impl Hall {
 
     fn streams(&self) -> usize {
         let sessions = self.sessions.lock();
-        let multiplexed: usize = sessions.values().map(|owner| owner.session.stats().streams).sum();
+        let multiplexed: usize =
+            sessions.values().map(|inside| inside.owner.session.stats().streams).sum();
         multiplexed + self.direct_visitors.load(Ordering::Relaxed)
     }
 
     fn owners(&self) -> Vec<Arc<Owner>> {
-        self.sessions.lock().values().cloned().collect()
+        self.sessions.lock().values().map(|inside| Arc::clone(&inside.owner)).collect()
+    }
+
+    fn turned_away(&self) -> TurnedAway {
+        let meters = self.registry.meters();
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        TurnedAway {
+            handshakes_delayed: count(&self.guesses.delayed),
+            handshakes_refused: count(&self.guesses.refused),
+            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
+            streams_too_fast: count(&meters.streams_too_fast),
+            pauses: count(&meters.pauses),
+            visitors_of_addresses: self.registry.crowd().turned_away(),
+        }
+    }
+
+    fn direct(&self) -> DirectCarriers {
+        let sessions = self.sessions.lock();
+        DirectCarriers {
+            waiting: sessions.values().map(|inside| inside.owner.direct.waiting()).sum(),
+            serving: self.direct_visitors.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Somebody is at the door of a server that takes nobody any more.
+    fn turned_to_go(&self, peer: SocketAddr) {
+        self.handshakes.count(Handshake::Closing);
+        tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
     }
 
     /// The session of that name, if it is the guest's.
     fn owner_of(&self, session_id: SessionId, guest: &Guest) -> Option<Arc<Owner>> {
-        let owner = self.sessions.lock().get(&session_id.0).cloned()?;
+        let owner = Arc::clone(&self.sessions.lock().get(&session_id.0)?.owner);
         let same = owner.client_id == guest.client_id
             && owner.credential.token_id() == guest.credential.token_id();
         same.then_some(owner)
@@ -559,11 +592,11 @@ async fn greet(
             serve(hall, stream, binding, place, deadline, peer).await;
         }
         Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
-            Some(problem) => hall.refused(peer, &problem),
-            None => hall.refused(peer, &error),
+            Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
+            None => hall.refused(peer, Handshake::Tls, &error),
         },
-        Some(Err(_)) => hall.refused(peer, &"TLS handshake deadline passed"),
-        None => turned_away(peer),
+        Some(Err(_)) => hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed"),
+        None => hall.turned_to_go(peer),
     }
 }
 
@@ -584,9 +617,10 @@ impl CarrierDoor {
         let place = match self.hall.unless_closing(place).await {
             Some(Ok(Ok(place))) => place,
             Some(_) => {
-                return self.hall.refused(peer, &"as many handshakes are under way as are allowed");
+                let why = "as many handshakes are under way as are allowed";
+                return self.hall.refused(peer, Handshake::NotHeard, &why);
             }
-            None => return turned_away(peer),
+            None => return self.hall.turned_to_go(peer),
         };
         let hall = Arc::clone(&self.hall);
         self.connections.spawn(async move {
@@ -615,10 +649,6 @@ impl Warning {
 /// Whoever watches the log should see that it goes on, and the rest of it too.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
-fn turned_away(peer: SocketAddr) {
-    tracing::debug!(%peer, "the server is shutting down: a connection that has not proven the token is closed");
-}
-
 /// Handshake, then the session until it ends.
 async fn serve<C: Carrier>(
     hall: &Arc<Hall>,
@@ -642,14 +672,15 @@ async fn serve<C: Carrier>(
             let session_id = owner.session_id;
             let about = hall.hooks.as_ref().map(|hooks| {
                 let (client_id, principal) = (owner.client_id, owner.principal().name().to_owned());
+                let software = software.clone();
                 (hooks, Box::new(NewSession { session_id, client_id, principal, peer, software }))
             });
             if let Some((hooks, session)) = &about {
                 match hall.unless_closing(hooks::decide(hooks.session(session))).await {
-                    None => return turned_away(peer),
+                    None => return hall.turned_to_go(peer),
                     Some(Ok(())) => {}
                     Some(Err(reason)) => {
-                        hall.refused(peer, &reason);
+                        hall.refused(peer, Handshake::Refused, &reason);
                         owner.end(&reason);
                         let farewell = Driver::new(carrier, shared, input, |_| {});
                         // It waits for the client to hang up.
@@ -658,7 +689,10 @@ async fn serve<C: Carrier>(
                     }
                 }
             }
-            hall.sessions.lock().insert(session_id.0, Arc::clone(&owner));
+            let inside =
+                Inside { owner: Arc::clone(&owner), peer, software, since: Instant::now() };
+            hall.sessions.lock().insert(session_id.0, inside);
+            hall.handshakes.count(Handshake::Session);
             let presence = Presence { hall, owner: Arc::clone(&owner) };
             // What was decided while it was not yet among them.
             hall.end_if_revoked(&owner);
@@ -755,26 +789,34 @@ async fn enter<C: Carrier>(
     let (greeted, guest) = match greeted {
         Some(Ok(greeted)) => greeted,
         None => {
-            turned_away(peer);
+            hall.turned_to_go(peer);
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
-            hall.refused(peer, &"wrong token");
+            hall.refused(peer, Handshake::WrongToken, &"wrong token");
             return None;
         }
         // A session that is about to end is no reason to worry.
         Some(Err(error)) if is_direct => {
+            hall.handshakes.count(Handshake::Refused);
             tracing::debug!(%peer, %error, "direct carrier refused");
             return None;
         }
         Some(Err(error)) => {
-            hall.refused(peer, &error);
+            let result = match &error {
+                HandshakeError::Refused(why) if why == guesses::TOO_MANY => Handshake::NotHeard,
+                HandshakeError::Refused(_) => Handshake::Refused,
+                HandshakeError::Violation(Violation::HandshakeTimeout) => Handshake::Timeout,
+                _ => Handshake::Broken,
+            };
+            hall.refused(peer, result, &error);
             return None;
         }
     };
     let Greeted { machine, session_id, input, .. } = greeted;
     if let Some((seat, pool)) = direct {
         // It is a session only up to here: the machine goes.
+        hall.handshakes.count(Handshake::Direct);
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
     let seats = seats?;
@@ -820,7 +862,10 @@ struct Presence<'a> {
 impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.owner.leave();
-        self.hall.sessions.lock().remove(&self.owner.session_id.0);
+        let mut sessions = self.hall.sessions.lock();
+        sessions.remove(&self.owner.session_id.0);
+        // Whoever reads finds it in the one or the other.
+        self.hall.past_resets.lock().add(&self.owner.session.resets());
     }
 }
 

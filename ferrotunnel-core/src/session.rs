@@ -86,6 +86,11 @@ impl Session {
         self.shared.command(|inner| inner.machine.contention(now, span))
     }
 
+    /// Streams that were broken off, by code.
+    pub(crate) fn resets(&self) -> protocol::Resets {
+        self.shared.lock(|inner| inner.machine.resets())
+    }
+
     /// A snapshot of the counters.
     pub fn stats(&self) -> protocol::Stats {
         self.shared.lock(|inner| inner.machine.stats())

@@ -30,7 +30,8 @@ use parting::{Parted, Parting, Side};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use crate::throttle::{AT_ONCE, Pacing};
+use crate::counters::Counted;
+use crate::throttle::{AT_ONCE, Pacing, Way};
 
 /// Bytes that a finished splice moved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,10 +67,11 @@ pub async fn splice<A: End, B: End>(
     b: B,
     idle_timeout: Option<Duration>,
 ) -> Result<Outcome, SpliceError> {
-    Splice::new(a, b, idle_timeout, [None, None]).await
+    Splice::new(a, b, idle_timeout, [None, None], None).await
 }
 
-/// The same without an idle timeout, and no faster than that from the first end to the second, and back.
+/// The same without an idle timeout, and no faster than that from the first end to the second, and back. The first is the
+/// visitor's, as it is counted.
 ///
 /// # Errors
 /// One end broke. Both are aborted then.
@@ -77,8 +79,9 @@ pub(crate) async fn splice_paced<A: End, B: End>(
     a: A,
     b: B,
     pacing: [Option<Box<Pacing>>; 2],
+    counted: Option<Counted>,
 ) -> Result<Outcome, SpliceError> {
-    Splice::new(a, b, None, pacing).await
+    Splice::new(a, b, None, pacing, counted).await
 }
 
 struct Splice<A: End, B: End> {
@@ -89,6 +92,7 @@ struct Splice<A: End, B: End> {
     idle: Option<Box<Idle>>,
     /// One end broke.
     parting: Option<Box<Parting>>,
+    counted: Option<Counted>,
     finished: bool,
 }
 
@@ -98,6 +102,7 @@ impl<A: End, B: End> Splice<A, B> {
         b: B,
         idle_timeout: Option<Duration>,
         [forth, back]: [Option<Box<Pacing>>; 2],
+        counted: Option<Counted>,
     ) -> Self {
         Self {
             a,
@@ -106,6 +111,7 @@ impl<A: End, B: End> Splice<A, B> {
             b_to_a: Direction { pacing: back, ..Direction::default() },
             idle: idle_timeout.map(Idle::new),
             parting: None,
+            counted,
             finished: false,
         }
     }
@@ -189,7 +195,13 @@ impl<A: End, B: End> Future for Splice<A, B> {
     type Output = Result<Outcome, SpliceError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let result = ready!(self.poll_both(cx));
+        let before = (self.a_to_b.moved, self.b_to_a.moved);
+        let result = self.poll_both(cx);
+        if let Some(counted) = &self.counted {
+            counted.moved(Way::In, self.a_to_b.moved - before.0);
+            counted.moved(Way::Out, self.b_to_a.moved - before.1);
+        }
+        let result = ready!(result);
         if result.is_ok() {
             self.finish();
         }

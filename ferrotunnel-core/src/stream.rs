@@ -12,10 +12,11 @@ use ferrotunnel_protocol::{Read, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
+use crate::counters::Counted;
 use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
-use crate::throttle::{AT_ONCE, Pacing};
+use crate::throttle::{AT_ONCE, Pacing, Way};
 
 /// One multiplexed, flow-controlled byte pipe.
 ///
@@ -36,6 +37,8 @@ pub struct Stream {
     pacing: [Option<Box<Pacing>>; 2],
     /// Who hears that the peer could not reach its local service.
     health: Option<Arc<Health>>,
+    /// Whose bytes they are, at a server.
+    counted: Option<Counted>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -56,6 +59,7 @@ impl Stream {
             seat,
             pacing: [None, None],
             health,
+            counted: None,
         }
     }
 
@@ -82,6 +86,12 @@ impl Stream {
     /// The same, and no faster than that in its directions: to the peer, and from it.
     pub(crate) fn paced(mut self, pacing: [Option<Box<Pacing>>; 2]) -> Self {
         self.pacing = pacing;
+        self
+    }
+
+    /// The same, and its bytes are counted.
+    pub(crate) fn counted(mut self, counted: Counted) -> Self {
+        self.counted = Some(counted);
         self
     }
 
@@ -187,6 +197,7 @@ impl Stream {
             return Poll::Ready(Ok(true));
         }
         let released = std::mem::take(&mut self.to_release);
+        let had = chunks.len();
         let read = self.shared.command(|inner| {
             if released > 0 {
                 inner.machine.release(self.id, released);
@@ -201,6 +212,10 @@ impl Stream {
                 Err(error) => Poll::Ready(Err(error)),
             }
         });
+        if let (Poll::Ready(Ok(true)), Some(counted)) = (&read, &self.counted) {
+            let bytes: usize = chunks.iter().skip(had).map(Bytes::len).sum();
+            counted.moved(Way::Out, bytes as u64);
+        }
         self.heard_out |= matches!(read, Poll::Ready(Ok(false) | Err(_)));
         if let (Poll::Ready(Err(StreamError::Reset { code, .. })), Some(health)) =
             (&read, &self.health)
@@ -248,8 +263,14 @@ impl Stream {
     pub(crate) fn try_write(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
         let offered = chunk.len();
         let written = self.shared.command(|inner| inner.machine.write(self.id, chunk));
-        if let ([Some(pacing), _], Ok(rest)) = (&self.pacing, &written) {
-            pacing.charge(offered - rest.as_ref().map_or(0, Bytes::len));
+        if let Ok(rest) = &written {
+            let taken = offered - rest.as_ref().map_or(0, Bytes::len);
+            if let [Some(pacing), _] = &self.pacing {
+                pacing.charge(taken);
+            }
+            if let Some(counted) = &self.counted {
+                counted.moved(Way::In, taken as u64);
+            }
         }
         written
     }

@@ -1,6 +1,8 @@
 //! Answers that are ours and not the local service's. They are told apart by the
 //! `FerroTunnel-Error` header, and each says what to do.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
@@ -14,6 +16,7 @@ use crate::{
     body::Body,
     error_pages::{self, ErrorPages},
     grpc::{self, is_grpc},
+    measured::Measured,
     page::{self, page},
     problem::{self, problem},
     refusal::{Challenge, Refusal},
@@ -69,6 +72,8 @@ fn weighed(range: &str) -> (&str, u16) {
 pub(crate) struct Asker {
     pub(crate) form: Form,
     pub(crate) id: HeaderValue,
+    /// Its request, where requests are counted.
+    pub(crate) measured: Option<Arc<Measured>>,
 }
 
 /// The answer to a request that is not forwarded.
@@ -232,7 +237,7 @@ mod tests {
     ];
 
     fn answer(refusal: &Refusal, form: Form) -> Response<Body> {
-        let asker = Asker { form, id: HeaderValue::from_static("the-id") };
+        let asker = Asker { form, id: HeaderValue::from_static("the-id"), measured: None };
         super::answer(refusal, &asker, &ErrorPages::default())
     }
 

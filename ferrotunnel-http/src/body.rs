@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +13,7 @@ use ferrotunnel_plugin::Watch;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{in_flight::InFlight, leave::Gate};
+use crate::{in_flight::InFlight, leave::Gate, measured::Measured};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -25,6 +26,8 @@ pub(crate) struct Body {
     servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
     watch: Option<Box<Watch>>,
+    /// A request that is over with it, where requests are counted.
+    _measured: Option<Arc<Measured>>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
     gate: Option<Box<Gate>>,
 }
@@ -64,8 +67,13 @@ impl Body {
         Self { gate: Some(Box::new(gate)), ..self }
     }
 
+    /// The same, and its request is over with it.
+    pub(crate) fn measured(self, measured: Arc<Measured>) -> Self {
+        Self { _measured: Some(measured), ..self }
+    }
+
     fn of(source: Source) -> Self {
-        Self { source, _in_flight: None, servant: None, watch: None, gate: None }
+        Self { source, _in_flight: None, servant: None, watch: None, _measured: None, gate: None }
     }
 
     /// The same, seen by plugins while it passes.

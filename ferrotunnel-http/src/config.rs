@@ -1,9 +1,9 @@
 //! What an operator may tune of the HTTP ingress, each with its reason, and what stays fixed in it
 //! on both sides.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use ferrotunnel_plugin::Chain;
+use ferrotunnel_plugin::{Chain, RequestMeter};
 
 use crate::error_pages::ErrorPages;
 use ferrotunnel_core::TrustedProxies;
@@ -48,6 +48,8 @@ pub struct HttpConfig {
     pub pool_max_idle_per_tunnel: usize,
     /// Who has a say in each request. Without any, as by default, a request passes one branch for it.
     pub plugins: Option<Chain>,
+    /// Who counts requests. Without anybody, as by default, a request passes one branch for it.
+    pub meter: Option<Arc<dyn RequestMeter>>,
 }
 
 impl HttpConfig {
@@ -72,6 +74,7 @@ impl Default for HttpConfig {
             proxies: TrustedProxies::default(),
             pool_max_idle_per_tunnel: 256,
             plugins: None,
+            meter: None,
         }
     }
 }

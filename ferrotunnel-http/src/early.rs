@@ -72,7 +72,11 @@ impl Forwarder {
         seen: Option<&Seen>,
     ) -> bytes::Bytes {
         let mut headers = seen.map(Seen::headers).unwrap_or_default();
-        let asker = Asker { form: Form::wanted_by(&headers), id: request_id::of(&mut headers) };
+        let asker = Asker {
+            form: Form::wanted_by(&headers),
+            id: request_id::of(&mut headers),
+            measured: None,
+        };
         headers.remove(request_id::X_REQUEST_ID);
         let line = seen.map(Seen::request_line).unwrap_or_default();
         let refusal = Refusal::Unclear(why);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use ferrotunnel_core::{NoRoute, Routes, TrustedProxies, Tunnel, tasks::Tasks};
-use ferrotunnel_plugin::Chain;
+use ferrotunnel_plugin::{Chain, RequestMeter};
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE},
@@ -45,6 +45,7 @@ use crate::{
     https::Challenges,
     leave::Leave,
     local::Local,
+    measured::Measured,
     plugged::Asking,
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
@@ -114,6 +115,7 @@ pub(crate) struct Forwarder {
     /// For requests that wait for those.
     waiting: Arc<Semaphore>,
     plugins: RwLock<Option<Chain>>,
+    meter: Option<Arc<dyn RequestMeter>>,
 }
 
 impl Forwarder {
@@ -141,6 +143,7 @@ impl Forwarder {
             settled_at,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             plugins: RwLock::new(plugins),
+            meter: config.meter.clone(),
         }
     }
 
@@ -169,7 +172,8 @@ impl Forwarder {
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let asker = Asker { form, id: request_id::of(request.headers_mut()) };
+        let measured = self.meter.as_ref().map(|meter| Measured::begin(meter, request.method()));
+        let mut asker = Asker { form, id: request_id::of(request.headers_mut()), measured };
         let is_http1 = request.version() != Version::HTTP_2;
         // What came too late for an earlier request is none of this one's.
         visitor.interim.clear();
@@ -180,7 +184,7 @@ impl Forwarder {
         let begun = match self.front.look(visitor, &request) {
             Look::Ours(response) => Begun::Ours(response),
             Look::Refused(refusal) => Begun::Already(Err(refusal)),
-            Look::Passes => match self.forward(visitor, request) {
+            Look::Passes => match self.forward(visitor, request, &asker) {
                 Forwarded::Done(result) => Begun::Already(result),
                 Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
                     self.clone().forward_later(visitor.clone(), request, moment, asker.clone()),
@@ -204,6 +208,9 @@ impl Forwarder {
             let mut response = response.unwrap_or_else(|refusal| {
                 let (visitor, request) = (visitor.address, &asker.id);
                 debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                if let Some(measured) = &asker.measured {
+                    measured.refused(&refusal);
+                }
                 let mut response = answer(&refusal, &asker, &forwarder.pages.read());
                 if is_last || (is_http1 && refusal.is_doubt()) {
                     let close = HeaderValue::from_static("close");
@@ -214,6 +221,9 @@ impl Forwarder {
             if let Some(asking) = early {
                 forwarder.tell_early(&visitor, *asking, &asker, &response);
             }
+            if let Some(measured) = asker.measured.take() {
+                response = measured.answered(response);
+            }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
             visitor.asking.store(false, Ordering::Release);
@@ -222,7 +232,12 @@ impl Forwarder {
         }
     }
 
-    fn forward(&self, visitor: &Arc<Visitor>, mut request: Request<Incoming>) -> Forwarded {
+    fn forward(
+        &self,
+        visitor: &Arc<Visitor>,
+        mut request: Request<Incoming>,
+        asker: &Asker,
+    ) -> Forwarded {
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
@@ -253,6 +268,9 @@ impl Forwarder {
         }
         let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
         if let Ok(tunnel) = &routed {
+            if let Some(measured) = &asker.measured {
+                measured.is_for(tunnel);
+            }
             let from = behind.as_ref().unwrap_or(visitor).address.ip();
             match self.enter(tunnel, from, request.headers_mut()) {
                 Ok(()) => {}
@@ -385,7 +403,7 @@ impl Forwarder {
     ) -> Result<Response<Body>, Refusal> {
         loop {
             moment.await?;
-            match self.forward(&visitor, request) {
+            match self.forward(&visitor, request, &asker) {
                 Forwarded::Done(result) => return self.finish(result?, &visitor).await,
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
                 Forwarded::Asking(asking, plugins) => {

@@ -35,6 +35,7 @@ mod interim;
 mod leave;
 mod leaving;
 mod local;
+mod measured;
 mod multiplexed;
 mod page;
 mod plugged;

@@ -82,6 +82,9 @@ impl Forwarder {
             let (visitor, request) = (visitor.address, &asker.id);
             debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
             exchange.is_answered_by_server();
+            if let Some(measured) = &asker.measured {
+                measured.refused(&refusal);
+            }
             let mut response = answer(&refusal, &asker, &pages());
             if is_http1 && refusal.is_doubt() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));

@@ -14,6 +14,7 @@ mod contain;
 mod context;
 mod early;
 mod exchange;
+mod meter;
 mod plugin;
 
 #[cfg(test)]
@@ -35,4 +36,5 @@ pub use early::EarlyAnswer;
 pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
 /// The types of requests and responses.
 pub use http;
+pub use meter::{Answered, RequestMeter};
 pub use plugin::Plugin;

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+mod admin;
 mod certificates;
 mod client;
 mod dev_certificate;
@@ -34,6 +35,9 @@ pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
     HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
+/// What a server counts, and the registry that shows it.
+pub use ferrotunnel_observability as observability;
+pub use ferrotunnel_observability::ServerMetrics;
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

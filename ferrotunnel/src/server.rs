@@ -17,11 +17,13 @@ use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate, make_header_rules,
 };
+use ferrotunnel_observability::{Admin, Phase, ServerMetrics};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use crate::admin::{AdminSettings, AdminWishes};
 use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
@@ -61,6 +63,8 @@ struct Settings {
     threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
+    admin: Option<AdminSettings>,
+    metrics: Option<ServerMetrics>,
 }
 
 /// An address to listen on: a [`SocketAddr`] or its text.
@@ -86,7 +90,7 @@ impl From<String> for BindAddr {
 }
 
 impl BindAddr {
-    fn resolve(self, setting: &str) -> Result<SocketAddr, Error> {
+    pub(crate) fn resolve(self, setting: &str) -> Result<SocketAddr, Error> {
         self.0.map_err(|text| {
             Error::config(format!("{setting}: {text:?} is not an address like 0.0.0.0:7835"))
         })
@@ -137,6 +141,8 @@ pub struct ServerBuilder {
     drain_grace: Duration,
     visitor_grace: Duration,
     plugins: Plugins,
+    admin: AdminWishes,
+    metrics: Option<ServerMetrics>,
 }
 
 impl Default for ServerBuilder {
@@ -163,6 +169,8 @@ impl Default for ServerBuilder {
             drain_grace: DRAIN_GRACE,
             visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
+            admin: AdminWishes::default(),
+            metrics: None,
         }
     }
 }
@@ -467,6 +475,45 @@ impl ServerBuilder {
         self
     }
 
+    /// Where the admin interface listens, over HTTP without TLS: `/healthz`, `/readyz`, `/metrics` and `/api/v1`. By
+    /// default there is none. Beyond loopback it needs an [`admin_token`](Self::admin_token).
+    #[must_use]
+    pub fn admin_bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.admin.bind = Some(addr.into());
+        self
+    }
+
+    /// The secret that requests to the admin interface must show, as `Authorization: Bearer`.
+    #[must_use]
+    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
+        self.admin.token = Some(token.into());
+        self
+    }
+
+    /// Where the server counts. It can be put into a registry of one's own
+    /// ([`ServerMetrics::register`]); the admin interface shows it in any case. One for each server.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::observability::{Registry, encode};
+    /// use ferrotunnel::{Server, ServerMetrics};
+    ///
+    /// let (metrics, mut registry) = (ServerMetrics::default(), Registry::default());
+    /// metrics.register(&mut registry);
+    /// let server = Server::builder().token("secret").metrics(&metrics).build()?.spawn().await?;
+    ///
+    /// let mut text = String::new();
+    /// encode(&mut text, &registry)?;
+    /// # drop(server);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn metrics(mut self, metrics: &ServerMetrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
     /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
     /// they are turned away at once.
@@ -535,6 +582,9 @@ impl ServerBuilder {
         let reserved_names = reserved_names.collect::<Result<_, _>>()?;
         let transport = transport(self.plaintext, self.tls)?;
         http.plugins = self.plugins.chain();
+        let admin = self.admin.resolve()?;
+        let metrics = self.metrics.or_else(|| admin.is_some().then(ServerMetrics::default));
+        http.meter = metrics.as_ref().map(ServerMetrics::meter);
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -550,6 +600,8 @@ impl ServerBuilder {
             threads: self.threads,
             drain_grace: self.drain_grace,
             visitor_grace: self.visitor_grace,
+            admin,
+            metrics,
         };
         Ok(Server { settings, stop: watch::Sender::new(false) })
     }
@@ -618,6 +670,9 @@ impl Server {
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
+        // Before the others, so that it can say that they are not there yet.
+        let metrics = settings.metrics.clone();
+        let admin = settings.admin.map(|admin| admin.start(metrics.as_ref())).transpose()?;
         let (http, http_lent) = open(settings.http_bind, ["http_listener", "http_bind"])?;
         let mut redirect_to_https = false;
         let (https_bind, https) = match settings.https {
@@ -688,7 +743,15 @@ impl Server {
             }
         });
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
-        Ok(RunningServer { engine, http, proxies, drain_grace: settings.drain_grace })
+        if let Some(metrics) = settings.metrics {
+            let tls = http.as_ref().and_then(|http| http.tls.as_ref());
+            metrics.watch(crate::admin::watched(&engine, tls));
+        }
+        if let Some(admin) = &admin {
+            tracing::info!(addr = %admin.addr(), "the admin interface listens");
+            admin.set_phase(Phase::Ready);
+        }
+        Ok(RunningServer { engine, http, proxies, admin, drain_grace: settings.drain_grace })
     }
 }
 
@@ -757,6 +820,8 @@ pub struct RunningServer {
     engine: ServerEngine,
     http: Option<RunningHttp>,
     proxies: TrustedProxies,
+    /// It goes last: until then it says what there is.
+    admin: Option<Admin>,
     drain_grace: Duration,
 }
 
@@ -791,6 +856,11 @@ impl RunningServer {
     /// Where visitors of HTTP tunnels connect over TLS.
     pub fn https_addr(&self) -> Option<SocketAddr> {
         self.http.as_ref()?.https
+    }
+
+    /// Where the admin interface listens.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(Admin::addr)
     }
 
     /// Until when each certificate is good that visitors are shown.
@@ -917,6 +987,9 @@ impl RunningServer {
     /// None at present.
     pub async fn shutdown(mut self) -> Result<Drained, Error> {
         let began = Instant::now();
+        if let Some(admin) = &self.admin {
+            admin.set_phase(Phase::Draining);
+        }
         self.engine.close_door();
         let mut http = self.http.take();
         if let Some(serving) = &mut http {

@@ -9,6 +9,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::capped::Counts;
 
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -54,13 +55,17 @@ async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, 
     (attending, theirs)
 }
 
+fn unlimited() -> ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>) {
+    ([None, None], Arc::new(TunnelCounts::named("tcp 7")))
+}
+
 #[tokio::test]
 async fn a_visitor_gets_the_carrier_that_waits() {
     let pool = Arc::new(Pool::default());
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, |_, _| unreachable!());
+    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
@@ -90,7 +95,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
-    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, move |visitor, _| {
+    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, move |visitor, _| {
         give.try_send(visitor).unwrap();
     });
     let back = given.recv().await.unwrap();
@@ -169,7 +174,7 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve((TunnelKind::Tls, 7), seat(), [None, None], visitor, |_, _| unreachable!());
+    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));

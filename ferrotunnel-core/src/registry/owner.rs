@@ -99,6 +99,11 @@ impl Owner {
         drop(tunnels);
     }
 
+    /// How many tunnels are registered over it.
+    pub(crate) fn registered(&self) -> usize {
+        self.tunnels.lock().len()
+    }
+
     /// Whether a tunnel of that number is registered.
     pub(crate) fn has(&self, number: u32) -> bool {
         self.tunnels.lock().contains_key(&number)

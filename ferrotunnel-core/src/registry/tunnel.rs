@@ -18,12 +18,14 @@ use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
+use crate::counters::{Counted, TunnelCounts};
 use crate::direct::{Met, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::rules::{IngressRules, Rules};
 use crate::seat::Seat;
+use crate::server::TunnelReading;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Way;
@@ -74,6 +76,16 @@ pub(super) struct Stand {
     pub(super) strips_path: bool,
 }
 
+impl Stand {
+    /// A tunnel's name with its path, if it has one.
+    pub(super) fn label(&self, name: &str) -> String {
+        match self.path.is_whole() {
+            true => name.to_owned(),
+            false => format!("{name}{}", self.path),
+        }
+    }
+}
+
 /// The visitors that a tunnel may have at once.
 #[derive(Debug)]
 pub(super) struct Places {
@@ -81,6 +93,8 @@ pub(super) struct Places {
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
     meters: Meters,
+    /// What passes through tunnels of its name.
+    counts: Arc<TunnelCounts>,
     /// Who sees the streams.
     hooks: Option<Arc<dyn ServerHooks>>,
 }
@@ -89,9 +103,10 @@ impl Places {
     pub(super) fn new(
         most: Arc<AtomicUsize>,
         meters: Meters,
+        counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
     ) -> Self {
-        Self { taken: Arc::default(), most, meters, hooks }
+        Self { taken: Arc::default(), most, meters, counts, hooks }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -173,10 +188,7 @@ impl Tunnel {
         Self {
             uid,
             kind: wanted.kind,
-            label: match stand.path.is_whole() {
-                true => wanted.name.clone(),
-                false => format!("{}{}", wanted.name, stand.path),
-            },
+            label: stand.label(&wanted.name),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -274,6 +286,7 @@ impl Tunnel {
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
+        let stream = stream.counted(Counted::new(&self.places.counts));
         Ok(Opened { stream, home, by, is_shared })
     }
 
@@ -425,9 +438,28 @@ impl Tunnel {
         match found {
             Some((one, seat, pacing)) => {
                 let seat = self.seen(seat, visitor.addr);
-                one.owner.direct.serve((self.kind, one.number), seat, pacing, visitor, otherwise);
+                let counts = Arc::clone(&self.places.counts);
+                one.owner.direct.serve(
+                    (self.kind, one.number),
+                    seat,
+                    (pacing, counts),
+                    visitor,
+                    otherwise,
+                );
             }
             None => otherwise(visitor, Met::Nobody),
+        }
+    }
+
+    /// For whoever looks at it from outside.
+    pub(super) fn read(&self) -> TunnelReading {
+        TunnelReading {
+            kind: self.kind,
+            tunnel: self.label.clone(),
+            hosts: self.stand.hosts.clone(),
+            principal: self.principal.name().to_owned(),
+            sessions: self.servants().into_iter().map(|(_, session)| session).collect(),
+            visitors: self.places.taken.load(Ordering::Relaxed),
         }
     }
 
@@ -616,7 +648,6 @@ impl Tunnel {
     }
 
     /// The clients that have it now, with their sessions.
-    #[cfg(test)]
     pub(crate) fn servants(&self) -> Vec<(ClientId, SessionId)> {
         let presence = self.presence.lock();
         let members = presence.carriers.iter();

@@ -202,7 +202,7 @@ impl Session {
         }
         if self.sent_go_away.is_some() {
             let code = ResetCode::Cancelled;
-            self.push_control(&Frame::Reset(id, Reset { code, reason: "draining".into() }));
+            self.send_reset(id, Reset { code, reason: "draining".into() });
             return Ok(());
         }
         if self.open_theirs >= self.config.max_streams {
@@ -211,7 +211,7 @@ impl Session {
         // Streams that come and go faster than the application lets go of them.
         if self.streams.len() - self.open_ours as usize >= self.entry_limit {
             let code = ResetCode::LimitExceeded;
-            self.push_control(&Frame::Reset(id, Reset { code, reason: String::new() }));
+            self.send_reset(id, Reset { code, reason: String::new() });
             return Ok(());
         }
         self.open_theirs += 1;
@@ -282,6 +282,7 @@ impl Session {
         if !self.streams.contains_key(&id) {
             return self.must_have_existed(id);
         }
+        self.counters.resets.count_received(reset.code);
         self.abort_stream(id, StreamError::Reset { code: reset.code, reason: reset.reason });
         Ok(())
     }

@@ -8,6 +8,7 @@ mod flow;
 mod handle;
 mod invariants;
 mod liveness;
+mod resets;
 mod scheduler;
 mod stream;
 mod streams;
@@ -20,6 +21,7 @@ pub use commands::{Accept, HelloRequest, OpenRequest};
 pub use config::Config;
 pub use contention::Contention;
 pub use event::{Event, OpenError, OutFrame, Read, StreamError, WriteError};
+pub use resets::Resets;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -152,6 +154,7 @@ struct Counters {
     bytes_out: u64,
     streams_opened: u64,
     datagrams_dropped: u64,
+    resets: Resets,
 }
 
 /// A snapshot of a session's counters.
@@ -278,6 +281,11 @@ impl Session {
             grown_bytes: self.grown_bytes,
             datagrams_dropped: self.counters.datagrams_dropped,
         }
+    }
+
+    /// Streams that were broken off, by code.
+    pub fn resets(&self) -> Resets {
+        self.counters.resets
     }
 
     /// When `handle_timeout` must be called at the latest.

@@ -185,7 +185,7 @@ impl Session {
         if stream.is_closed_on_wire() {
             return;
         }
-        self.push_control(&Frame::Reset(id, Reset { code, reason: reason.to_owned() }));
+        self.send_reset(id, Reset { code, reason: reason.to_owned() });
         self.abort_stream(id, StreamError::Closed);
     }
 
@@ -261,9 +261,14 @@ impl Session {
     /// Queues the Reset of a parting stream whose last byte has been handed out.
     pub(super) fn part(&mut self, id: StreamId, reset: Reset) {
         if self.streams.get(&id).is_some_and(|stream| !stream.is_closed_on_wire()) {
-            self.push_control(&Frame::Reset(id, reset));
+            self.send_reset(id, reset);
             self.abort_stream(id, StreamError::Closed);
         }
+    }
+
+    pub(super) fn send_reset(&mut self, id: StreamId, reset: Reset) {
+        self.counters.resets.count_sent(reset.code);
+        self.push_control(&Frame::Reset(id, reset));
     }
 
     fn discard_unread(&mut self, id: StreamId) {

@@ -1,0 +1,149 @@
+//! A look at a running server from outside.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use tokio::time::Instant;
+
+use super::{Hall, Inside, ServerEngine};
+use crate::counters::{Handshake, StreamResets, TunnelTotals};
+use crate::direct::DirectCarriers;
+use crate::registry::Routes;
+use crate::turned_away::TurnedAway;
+
+/// Reads what a server counts. It does not keep the server: when that is gone there is nothing to read.
+#[derive(Clone, Debug)]
+pub struct EngineReader(Weak<Hall>);
+
+/// A server's counters at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Readings {
+    /// Every session that there is.
+    pub sessions: Vec<SessionReading>,
+    /// Every tunnel that is registered.
+    pub tunnels: Vec<TunnelReading>,
+    /// What passed through tunnels, by name; at most some hundred names, and all others together.
+    pub totals: Vec<TunnelTotals>,
+    /// What became of connections of clients.
+    pub handshakes: Vec<(Handshake, u64)>,
+    /// Streams that were broken off, in sessions of the past too.
+    pub resets: StreamResets,
+    /// How often limits were met.
+    pub turned_away: TurnedAway,
+    /// Carriers for visitors of their own.
+    pub direct: DirectCarriers,
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionReading {
+    /// Its name.
+    pub session: SessionId,
+    /// The client's number for itself.
+    pub client: ClientId,
+    /// Whose token it is.
+    pub principal: String,
+    /// Where the client comes from.
+    pub peer: SocketAddr,
+    /// What the client calls itself.
+    pub software: String,
+    /// For how long it has been there.
+    pub age: Duration,
+    /// Smoothed round trip, once it is known.
+    pub round_trip: Option<Duration>,
+    /// Tunnels registered over it.
+    pub tunnels: usize,
+    /// Streams open on its carrier.
+    pub streams: usize,
+    /// Streams opened on its carrier.
+    pub streams_opened: u64,
+    /// Bytes of streams from the client.
+    pub bytes_from_client: u64,
+    /// Bytes of streams to the client.
+    pub bytes_to_client: u64,
+}
+
+/// One tunnel.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TunnelReading {
+    /// What it carries.
+    pub kind: TunnelKind,
+    /// Its name, with the path if it has one; for `tcp` the port.
+    pub tunnel: String,
+    /// The hosts that it is reached under.
+    pub hosts: Vec<String>,
+    /// Whose it is.
+    pub principal: String,
+    /// The sessions that it is registered over; none while its client is away.
+    pub sessions: Vec<SessionId>,
+    /// Streams of visitors at present.
+    pub visitors: usize,
+}
+
+impl EngineReader {
+    /// What there is now; `None` when the server is gone.
+    pub fn read(&self) -> Option<Readings> {
+        self.0.upgrade().map(|hall| hall.read())
+    }
+
+    /// Whether the server takes nothing new, or is gone.
+    pub fn is_closed(&self) -> bool {
+        self.0.upgrade().is_none_or(|hall| hall.registry.is_closed())
+    }
+}
+
+impl ServerEngine {
+    /// For whoever looks at it from outside.
+    pub fn reader(&self) -> EngineReader {
+        EngineReader(Arc::downgrade(&self.hall))
+    }
+}
+
+impl Hall {
+    fn read(&self) -> Readings {
+        let now = Instant::now();
+        // Under one lock: a session that ends meanwhile would be counted twice, or not at all.
+        let sessions = self.sessions.lock();
+        let mut resets = *self.past_resets.lock();
+        for inside in sessions.values() {
+            resets.add(&inside.owner.session.resets());
+        }
+        let readings: Vec<_> = sessions.values().map(|inside| inside.read(now)).collect();
+        drop(sessions);
+        Readings {
+            sessions: readings,
+            tunnels: self.registry.read(),
+            totals: self.registry.totals(),
+            handshakes: self.handshakes.all(),
+            resets: StreamResets(resets),
+            turned_away: self.turned_away(),
+            direct: self.direct(),
+        }
+    }
+}
+
+impl Inside {
+    fn read(&self, now: Instant) -> SessionReading {
+        let Self { owner, peer, software, since } = self;
+        let stats = owner.session.stats();
+        SessionReading {
+            session: owner.session_id,
+            client: owner.client_id,
+            principal: owner.principal().name().to_owned(),
+            peer: *peer,
+            software: software.clone(),
+            age: now.duration_since(*since),
+            round_trip: owner.session.round_trip(),
+            tunnels: owner.registered(),
+            streams: stats.streams,
+            streams_opened: stats.streams_opened,
+            bytes_from_client: stats.bytes_in,
+            bytes_to_client: stats.bytes_out,
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! A server's counters as metrics.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ferrotunnel_common::TunnelKind;
+use ferrotunnel_core::{EngineReader, Readings, TurnedAway};
+use ferrotunnel_plugin::RequestMeter;
+use parking_lot::RwLock;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::requests::Requests;
+
+/// What one server counts. It is cheap to clone; clones share the counts.
+///
+/// A server fills it, and any registry shows it. A second server takes one of its own.
+#[derive(Clone, Debug, Default)]
+pub struct ServerMetrics(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    requests: Arc<Requests>,
+    watched: RwLock<Option<Watched>>,
+}
+
+/// A running server, as far as metrics are concerned.
+pub struct Watched {
+    /// Its engine.
+    pub engine: EngineReader,
+    /// Certificates that it shows to visitors.
+    pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched").field("engine", &self.engine).finish_non_exhaustive()
+    }
+}
+
+/// A certificate that is shown to visitors.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// The hosts that it is for.
+    pub names: Vec<String>,
+    /// Its end.
+    pub not_after: SystemTime,
+}
+
+impl ServerMetrics {
+    /// Puts the metrics into a registry.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(self.clone()));
+    }
+
+    /// Who counts requests for it.
+    pub fn meter(&self) -> Arc<dyn RequestMeter> {
+        Arc::clone(&self.0.requests) as Arc<dyn RequestMeter>
+    }
+
+    /// From now on it reads that server.
+    pub fn watch(&self, server: Watched) {
+        *self.0.watched.write() = Some(server);
+    }
+
+    /// What the server has and counts now; `None` while there is none.
+    pub fn readings(&self) -> Option<Readings> {
+        self.0.watched.read().as_ref()?.engine.read()
+    }
+
+    fn certificates(&self) -> Vec<Certificate> {
+        self.0.watched.read().as_ref().map(|watched| (watched.certificates)()).unwrap_or_default()
+    }
+}
+
+impl Collector for ServerMetrics {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let mut families = Families(encoder);
+        families.build()?;
+        if let Some(readings) = self.readings() {
+            families.engine(&readings)?;
+            families.limits(&readings.turned_away)?;
+        }
+        families.requests(&self.0.requests)?;
+        families.certificates(&self.certificates())
+    }
+}
+
+struct Families<'a>(DescriptorEncoder<'a>);
+
+impl Families<'_> {
+    fn family<'s>(
+        &'s mut self,
+        name: &'s str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+        help: &'s str,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
+    fn build(&mut self) -> Result<(), fmt::Error> {
+        let help = "The program: always 1.";
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        self.family("ferrotunnel_build", None, MetricType::Info, help)?.encode_info(&version)
+    }
+
+    fn engine(&mut self, readings: &Readings) -> Result<(), fmt::Error> {
+        let help = "Sessions at present.";
+        self.family("ferrotunnel_sessions", None, MetricType::Gauge, help)?
+            .encode_gauge(&readings.sessions.len())?;
+
+        let help = "Connections of clients by what became of them.";
+        let mut family = self.family("ferrotunnel_handshakes", None, MetricType::Counter, help)?;
+        for (result, count) in &readings.handshakes {
+            counter(&mut family, &[("result", result.as_str())], *count)?;
+        }
+
+        let help = "Tunnels registered at present.";
+        let mut family = self.family("ferrotunnel_tunnels", None, MetricType::Gauge, help)?;
+        for kind in [TunnelKind::Http, TunnelKind::Tcp, TunnelKind::Udp, TunnelKind::Tls] {
+            let count = readings.tunnels.iter().filter(|tunnel| tunnel.kind == kind).count();
+            gauge(&mut family, &[("kind", kind.as_str())], count)?;
+        }
+
+        let named = || {
+            readings.totals.iter().map(|totals| {
+                ([("kind", totals.kind.as_str()), ("tunnel", totals.tunnel.as_str())], totals)
+            })
+        };
+        let help =
+            "Streams of visitors that are open, those with a carrier to themselves among them.";
+        let mut family = self.family("ferrotunnel_streams", None, MetricType::Gauge, help)?;
+        for (labels, totals) in named() {
+            gauge(&mut family, &labels, totals.streams)?;
+        }
+        let help = "Streams that were opened for visitors.";
+        let mut family =
+            self.family("ferrotunnel_streams_opened", None, MetricType::Counter, help)?;
+        for (labels, totals) in named() {
+            counter(&mut family, &labels, totals.streams_opened)?;
+        }
+        let help =
+            "Bytes of visitors that went through tunnels: in is from visitors, out is to them.";
+        let mut family =
+            self.family("ferrotunnel_tunnel", Some(&Unit::Bytes), MetricType::Counter, help)?;
+        for ([kind, tunnel], totals) in named() {
+            for (direction, bytes) in [("in", totals.bytes_in), ("out", totals.bytes_out)] {
+                counter(&mut family, &[kind, tunnel, ("direction", direction)], bytes)?;
+            }
+        }
+
+        let help = "Streams that were broken off, by who did it and the code that says why.";
+        let mut family =
+            self.family("ferrotunnel_streams_reset", None, MetricType::Counter, help)?;
+        for (code, count) in readings.resets.by_server() {
+            counter(&mut family, &[("by", "server"), ("code", code)], count)?;
+        }
+        for (code, count) in readings.resets.by_clients() {
+            counter(&mut family, &[("by", "client"), ("code", code)], count)?;
+        }
+
+        let help = "Connections of clients that serve one visitor each, or wait for one.";
+        let mut family =
+            self.family("ferrotunnel_direct_carriers", None, MetricType::Gauge, help)?;
+        gauge(&mut family, &[("state", "waiting")], readings.direct.waiting)?;
+        gauge(&mut family, &[("state", "serving")], readings.direct.serving)?;
+        self.round_trips(readings)
+    }
+
+    fn round_trips(&mut self, readings: &Readings) -> Result<(), fmt::Error> {
+        let help = "Round trip to clients, over all sessions of the moment.";
+        let mut family = self.family(
+            "ferrotunnel_carrier_round_trip",
+            Some(&Unit::Seconds),
+            MetricType::Gauge,
+            help,
+        )?;
+        let mut times: Vec<_> =
+            readings.sessions.iter().filter_map(|session| session.round_trip).collect();
+        times.sort_unstable();
+        let marks = [("least", 0), ("median", times.len() / 2), ("most", times.len().max(1) - 1)];
+        for (of, at) in marks {
+            if let Some(time) = times.get(at) {
+                family.encode_family(&[("of", of)])?.encode_gauge(&time.as_secs_f64())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn limits(&mut self, met: &TurnedAway) -> Result<(), fmt::Error> {
+        let help = "How often a limit of the server was met.";
+        let mut family = self.family("ferrotunnel_limits_hit", None, MetricType::Counter, help)?;
+        let counts = [
+            ("handshakes-delayed", met.handshakes_delayed),
+            ("handshakes-refused", met.handshakes_refused),
+            ("visitors-per-tunnel", met.visitors_of_tunnels),
+            ("visitors-per-address", met.visitors_of_addresses),
+            ("streams-per-second", met.streams_too_fast),
+            ("bytes-per-second", met.pauses),
+        ];
+        for (limit, count) in counts {
+            counter(&mut family, &[("limit", limit)], count)?;
+        }
+        Ok(())
+    }
+
+    fn requests(&mut self, requests: &Requests) -> Result<(), fmt::Error> {
+        let help = "HTTP requests that are being answered.";
+        self.family("ferrotunnel_http_requests_open", None, MetricType::Gauge, help)?
+            .encode_gauge(&requests.open.load(Ordering::Relaxed))?;
+        let by_tunnel = requests.by_tunnel.all();
+        let help = "HTTP requests that were answered, or given up by their visitors.";
+        let mut family =
+            self.family("ferrotunnel_http_requests", None, MetricType::Counter, help)?;
+        for of in &by_tunnel {
+            for (method, status, count) in of.counts() {
+                let labels =
+                    [("tunnel", of.tunnel.as_str()), ("method", method), ("status", status)];
+                counter(&mut family, &labels, count)?;
+            }
+        }
+        let help = "From the head of a request to the head of its answer.";
+        let name = "ferrotunnel_http_time_to_first_byte";
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
+        for of in by_tunnel.iter().filter(|of| !of.first_byte.is_empty()) {
+            of.first_byte.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
+        }
+        let help = "From the head of a request to the last byte of its answer.";
+        let name = "ferrotunnel_http_request_duration";
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
+        for of in by_tunnel.iter().filter(|of| !of.duration.is_empty()) {
+            of.duration.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
+        }
+        let help = "HTTP requests that the server answered itself, by the kind that it said.";
+        let mut family =
+            self.family("ferrotunnel_http_refusals", None, MetricType::Counter, help)?;
+        for (kind, count) in requests.refusals.read().iter() {
+            counter(&mut family, &[("kind", *kind)], count.load(Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+
+    fn certificates(&mut self, certificates: &[Certificate]) -> Result<(), fmt::Error> {
+        let help = "When the certificate that is shown for a host ends, in seconds since 1970.";
+        let name = "ferrotunnel_certificate_expiry_timestamp";
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Gauge, help)?;
+        let mut earliest: Vec<(&str, f64)> = Vec::new();
+        for certificate in certificates {
+            let since = certificate.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+            for name in &certificate.names {
+                earliest.push((name, since.as_secs_f64()));
+            }
+        }
+        // A host may have several; the one that ends first is the one to know of.
+        earliest.sort_by(|(one, at), (other, then)| one.cmp(other).then(at.total_cmp(then)));
+        earliest.dedup_by(|later, earlier| later.0 == earlier.0);
+        // Where there are too many, those that end last are left out.
+        earliest.sort_by(|(_, at), (_, then)| at.total_cmp(then));
+        for (host, at) in earliest.into_iter().take(MOST_HOSTS) {
+            family.encode_family(&[("host", host)])?.encode_gauge(&at)?;
+        }
+        Ok(())
+    }
+}
+
+fn counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    count: u64,
+) -> Result<(), fmt::Error> {
+    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)
+}
+
+fn gauge(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: impl prometheus_client::encoding::EncodeGaugeValue,
+) -> Result<(), fmt::Error> {
+    family.encode_family(&labels)?.encode_gauge(&value)
+}
+
+/// Hosts whose certificates are shown, those first that end first.
+const MOST_HOSTS: usize = 500;
