@@ -53,6 +53,8 @@ pub(crate) struct ServerSettings {
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     plugins: PluginSettings,
+    admin_bind: Option<SocketAddr>,
+    admin_token: Option<Secret>,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -94,6 +96,8 @@ impl ServerSettings {
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             plugins: PluginSettings::new(args.plugins)?,
+            admin_bind: args.admin_bind,
+            admin_token: admin_token(args.admin_token_file.as_deref())?,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -173,6 +177,12 @@ impl ServerSettings {
         if let Some(token) = self.token {
             builder = builder.token(token.reveal());
         }
+        if let Some(addr) = self.admin_bind {
+            builder = builder.admin_bind(addr);
+        }
+        if let Some(token) = self.admin_token {
+            builder = builder.admin_token(token.reveal());
+        }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -207,6 +217,12 @@ impl ServerSettings {
     }
 }
 
+/// The secret of the admin interface.
+fn admin_token(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    let read = |path| token_file::read("--admin-token-file", path);
+    Ok(file.map(read).transpose()?.map(Secret::from))
+}
+
 /// The pages of a directory, and without one the built-in ones.
 pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
     let pages = dir.map_or_else(|| Ok(ErrorPages::default()), ErrorPages::read);
@@ -224,6 +240,9 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_cert: None,
         tls_key: None,
         tls_client_ca: None,
+        // The secret may be named elsewhere, and is read when it is used.
+        admin_bind: None,
+        admin_token_file: None,
         https: layer.https.clone().completed(),
         // Those who send it may be named elsewhere.
         accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
