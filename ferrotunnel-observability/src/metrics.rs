@@ -283,7 +283,7 @@ fn counter(
 fn gauge(
     family: &mut MetricEncoder<'_>,
     labels: &[(&str, &str)],
-    value: impl prometheus_client::encoding::EncodeGaugeValue,
+    value: impl prometheus_client::encoding::EncodeGaugeValue + Copy,
 ) -> Result<(), fmt::Error> {
     family.encode_family(&labels)?.encode_gauge(&value)
 }
