@@ -249,6 +249,13 @@ pub(crate) struct ServerArgs {
     /// A socket for `ferrotunnel reload`, in a directory that only this user may write in, which is made if need be
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+    /// Where the admin interface listens: health, metrics and who is connected; beyond loopback with a token only
+    /// [default: nowhere]
+    #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
+    pub(crate) admin_bind: Option<SocketAddr>,
+    /// A file with the secret that requests to the admin interface must show, and nothing else
+    #[arg(long, env = "FERROTUNNEL_ADMIN_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) admin_token_file: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) drain: DrainArg,
     #[command(flatten)]

@@ -122,6 +122,8 @@ impl Layer for ServerArgs {
             error_pages: self.error_pages.or(below.error_pages),
             threads: self.threads.or(below.threads),
             control: self.control.or(below.control),
+            admin_bind: self.admin_bind.or(below.admin_bind),
+            admin_token_file: self.admin_token_file.or(below.admin_token_file),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),

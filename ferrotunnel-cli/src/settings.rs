@@ -53,6 +53,8 @@ pub(crate) struct ServerSettings {
     limits: LimitsConfig,
     timeouts: HttpTimeoutArgs,
     plugins: PluginSettings,
+    admin_bind: Option<SocketAddr>,
+    admin_token: Option<Secret>,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -95,6 +97,8 @@ impl ServerSettings {
             limits: limits(&args.limits),
             timeouts: args.timeouts,
             plugins: PluginSettings::new(args.plugins)?,
+            admin_bind: args.admin_bind,
+            admin_token: admin_token(args.admin_token_file.as_deref())?,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -174,6 +178,12 @@ impl ServerSettings {
         if let Some(token) = self.token {
             builder = builder.token(token.reveal());
         }
+        if let Some(addr) = self.admin_bind {
+            builder = builder.admin_bind(addr);
+        }
+        if let Some(token) = self.admin_token {
+            builder = builder.admin_token(token.reveal());
+        }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
         }
@@ -208,6 +218,12 @@ impl ServerSettings {
     }
 }
 
+/// The secret of the admin interface.
+fn admin_token(file: Option<&Path>) -> Result<Option<Secret>, Failure> {
+    let read = |path| token_file::read("--admin-token-file", path);
+    Ok(file.map(read).transpose()?.map(Secret::from))
+}
+
 /// The pages of a directory, and without one the built-in ones.
 pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
     let pages = dir.map_or_else(|| Ok(ErrorPages::default()), ErrorPages::read);
@@ -226,6 +242,9 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         tls_key: None,
         tls_client_ca: None,
         tls_client_crl: None,
+        // The secret may be named elsewhere, and is read when it is used.
+        admin_bind: None,
+        admin_token_file: None,
         https: layer.https.clone().completed(),
         // Those who send it may be named elsewhere.
         accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),

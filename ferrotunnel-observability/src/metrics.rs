@@ -252,6 +252,10 @@ impl Families<'_> {
         let mut earliest: Vec<(&str, f64)> = Vec::new();
         for certificate in certificates {
             let since = certificate.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+            if certificate.names.is_empty() {
+                // It is shown to who asks for nobody in particular.
+                earliest.push(("", since.as_secs_f64()));
+            }
             for name in &certificate.names {
                 earliest.push((name, since.as_secs_f64()));
             }
@@ -279,7 +283,7 @@ fn counter(
 fn gauge(
     family: &mut MetricEncoder<'_>,
     labels: &[(&str, &str)],
-    value: impl prometheus_client::encoding::EncodeGaugeValue,
+    value: impl prometheus_client::encoding::EncodeGaugeValue + Copy,
 ) -> Result<(), fmt::Error> {
     family.encode_family(&labels)?.encode_gauge(&value)
 }

@@ -128,7 +128,7 @@ fn status(server: &RunningServer) -> String {
 fn cannot_start(error: ferrotunnel::Error) -> Failure {
     match error.kind() {
         ErrorKind::AddrInUse => Failure::failed(format!(
-            "{error}; choose another with --bind, --http-bind or --https-bind"
+            "{error}; choose another with --bind, --http-bind, --https-bind or --admin-bind"
         )),
         _ => error.into(),
     }
@@ -141,6 +141,7 @@ fn announce(server: &RunningServer, output: &Output) {
         "tunnel_addr": tunnel,
         "http_addr": http,
         "https_addr": https,
+        "admin_addr": server.admin_addr(),
     }));
     output.talk(format_args!("clients dial {tunnel}"));
     if let Some(http) = http {
@@ -148,5 +149,8 @@ fn announce(server: &RunningServer, output: &Output) {
     }
     if let Some(https) = https {
         output.talk(format_args!("visitors of HTTP tunnels come in over TLS on {https}"));
+    }
+    if let Some(admin) = server.admin_addr() {
+        output.talk(format_args!("the admin interface listens on {admin}"));
     }
 }

@@ -31,6 +31,9 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         error_pages: _,
         threads,
         control,
+        admin_bind,
+        // The secret in it is read at the start.
+        admin_token_file,
         drain: DrainArg { drain_timeout },
         limits: limits_args,
         timeouts:
@@ -98,6 +101,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ),
         ("threads", count(*threads) == count(said.threads)),
         ("control", *control == said.control),
+        ("admin-bind", *admin_bind == said.admin_bind),
+        ("admin-token-file", *admin_token_file == said.admin_token_file),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
         // Of the limits only these: the others hold for what comes, as soon as they are read.
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),

@@ -33,6 +33,8 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         error_pages: section.path("error-pages"),
         threads: section.number("threads", value::threads),
         control: section.new_path("control"),
+        admin_bind: section.value("admin-bind", value::listen_addr),
+        admin_token_file: section.path("admin-token-file"),
         drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),

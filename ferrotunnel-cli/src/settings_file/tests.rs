@@ -73,6 +73,8 @@ fn every_key_of_a_server_is_taken() {
         accept-proxy = true
         threads = 3
         control = "run/control"
+        admin-bind = "127.0.0.1:4041"
+        admin-token-file = "admin-token"
         drain-timeout = "2m"
         [server.limits]
         max-sessions = 1
@@ -120,6 +122,8 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.accept_proxy, Some(true));
     assert_eq!(server.threads, Some(3));
     assert_eq!(server.control, Some("/etc/ferrotunnel/run/control".into()));
+    assert_eq!(server.admin_bind, "127.0.0.1:4041".parse().ok());
+    assert_eq!(server.admin_token_file, Some("/etc/ferrotunnel/admin-token".into()));
     assert_eq!(server.drain.drain_timeout, Some(Duration::from_secs(120)));
     assert_eq!(server.limits.max_sessions, Some(1));
     assert_eq!(server.limits.max_tunnels, Some(2));
