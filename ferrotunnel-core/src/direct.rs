@@ -368,7 +368,7 @@ async fn hear<C: Carrier>(
 
 async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
     let mut cut = pool.cut.subscribe();
-    let _seats = [Seat::take(&pool.open), Seat::take(&pool.all_open)];
+    let seats = [Seat::take(&pool.open), Seat::take(&pool.all_open)];
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
     }
@@ -378,6 +378,8 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         carrier.flush().await
     };
     if let Err(error) = opening.await {
+        // It is not to stand in its own way.
+        drop(seats);
         visit.fall_back();
         return Err(error);
     }
@@ -404,7 +406,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             biased;
             _ = socket.readable() => None,
             heard = carrier.read_buf(&mut first) => heard.err(),
-            // The session is lost, and its client may be back in a moment.
+            // Its principal may not be here any more; somebody else may have the tunnel.
             _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
         };
         if let Some(error) = broke {
@@ -422,15 +424,18 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
                 counts,
                 otherwise,
             };
+            drop(seats);
             visit.fall_back();
             return Err(error);
         }
     }
     drop(otherwise);
-    let (_seat, _place) = (seat, place);
+    let (_seats, _seat, _place) = (seats, seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
     let counted = Some(Counted::new(&counts));
-    let carrier = Prefixed::new(first.freeze(), carrier.into_end());
+    // Frozen, an empty buffer would go on holding its memory.
+    let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
+    let carrier = Prefixed::new(first, carrier.into_end());
     tokio::select! {
         spliced = splice_paced(visitor, carrier, pacing, counted) => {
             spliced.map(drop).map_err(io::Error::other)

@@ -85,6 +85,8 @@ struct Wanted {
     spec: Arc<TunnelSpec>,
     /// Who waits for the first answer.
     first: Option<First>,
+    /// Nobody waits for a first answer, whether good or bad: it is asked for until a server has it.
+    is_patient: bool,
     /// The name or port that each server picked, where the spec leaves it open.
     picked: BTreeMap<ServerIndex, String>,
     /// How it stands over each carrier where it was asked for.
@@ -114,6 +116,7 @@ impl Wanted {
     fn new(spec: TunnelSpec, first: Option<First>) -> Self {
         Self {
             spec: Arc::new(spec),
+            is_patient: first.is_none(),
             first,
             picked: BTreeMap::new(),
             standing: BTreeMap::new(),
@@ -623,7 +626,8 @@ impl State {
             }
             return Next::GoOn;
         }
-        let was_ours = wanted.first.is_none() && (is_held || self.retry == Retry::Forever);
+        let was_ours = wanted.first.is_none()
+            && (is_held || wanted.is_patient || self.retry == Retry::Forever);
         if !is_superseded && (was_ours || wanted.is_elsewhere(at)) {
             // Whatever is in the way may pass.
             let pause = backoff.next(false);

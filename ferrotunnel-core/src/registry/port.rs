@@ -134,6 +134,10 @@ impl WayIn {
                     way_in.admit_again(visitor);
                 });
             }
+            // It has left meanwhile, and its client may be back in a moment.
+            (Err(OpenError::SessionClosed), None) if tunnel.away().is_some() => {
+                self.admit_again(visitor);
+            }
             (Err(error), _) => visitor.turn_away(error),
         }
     }

@@ -157,7 +157,10 @@ impl Trial {
         let Some(attempt) = &mut self.attempt else { return false };
         match failed {
             Failed::Session(session) if attempt.failed.len() <= MOST_FAILURES => {
-                let Some(tunnel) = attempt.way_in.tunnel() else { return false };
+                let Some(tunnel) = attempt.way_in.tunnel() else {
+                    self.attempt = None;
+                    return false;
+                };
                 attempt.away = Some(Box::pin(tunnel.another_than(session)));
                 true
             }
@@ -254,15 +257,25 @@ impl End for Trial {
         cx: &mut Context<'_>,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_any_capacity(cx))?;
-        let Some(chunk) = chunks.first().cloned() else { return Poll::Ready(Ok(0)) };
-        let taken = ready!(self.stream.poll_write(cx, chunks))?;
-        if let Some(attempt) = &mut self.attempt
-            && !attempt.keep(chunk.slice(..taken))
-        {
-            self.attempt = None;
+        loop {
+            ready!(self.poll_any_capacity(cx))?;
+            let Some(chunk) = chunks.first_mut() else { return Poll::Ready(Ok(0)) };
+            // What broke the stream in between is met by the next look at it; until then nothing of the chunk has
+            // been taken, and the next stream is to have it whole.
+            let Ok(rest) = self.stream.try_write(chunk.clone()) else { continue };
+            let taken = chunk.len() - rest.as_ref().map_or(0, Bytes::len);
+            let said = chunk.split_to(taken);
+            if chunk.is_empty() {
+                chunks.remove(0);
+            }
+            if taken > 0
+                && let Some(attempt) = &mut self.attempt
+                && !attempt.keep(said)
+            {
+                self.attempt = None;
+            }
+            return Poll::Ready(Ok(taken));
         }
-        Poll::Ready(Ok(taken))
     }
 
     fn poll_finish(&mut self, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -25,13 +25,17 @@ impl Bed {
     }
 
     fn with(mode: ServerMode) -> Self {
+        Self::retrying(mode, Retry::Forever)
+    }
+
+    fn retrying(mode: ServerMode, retry: Retry) -> Self {
         let config = ClientConfig {
             servers: vec!["127.0.0.1:1".to_owned(), "127.0.0.1:2".to_owned()],
             server_mode: mode,
             transport: ClientTransport::Plaintext,
             token: Token::new("secret").unwrap(),
             software: String::new(),
-            retry: Retry::Forever,
+            retry,
             connect_timeout: Duration::from_secs(1),
             handshake_deadline: Duration::from_secs(1),
             connections: Connections::Auto,
@@ -40,7 +44,7 @@ impl Bed {
         let connector = Connector::new(config, ClientId([1; 16])).unwrap();
         let (sender, events) = broadcast::channel(64);
         let roster = Roster::new(mode, 2, 2);
-        Self { state: State::new(connector, Retry::Forever, roster, sender), events }
+        Self { state: State::new(connector, retry, roster, sender), events }
     }
 
     /// A tunnel whose name the server picks; who waits for it is told by [`Bed::told`] too.
@@ -234,6 +238,20 @@ fn the_first_carrier_asks_alone_and_the_others_join() {
     bed.leave(0);
     bed.leave(1);
     assert_eq!(bed.enter(0, 4).heard(), ["+1"]);
+}
+
+#[test]
+fn a_tunnel_that_comes_later_and_is_refused_does_not_end_a_client_that_gives_up() {
+    let mut bed = Bed::retrying(ServerMode::Failover, Retry::Never);
+    let mut first = bed.enter(0, 1);
+    let tunnel = bed.add();
+    bed.answer(&first, tunnel, ok());
+    let later = bed.state.add(spec(), None);
+    assert_eq!(first.heard(), ["+1", "+2"]);
+    let again = bed.answer(&first, later, refused(RefusalCode::NameTaken));
+    assert!(matches!(again, Next::AskAgain(_)));
+    assert_eq!(bed.told(), ["connected", "ready", "lost"]);
+    assert!(bed.state.target(tunnel).is_some() && bed.state.target(later).is_some());
 }
 
 #[test]

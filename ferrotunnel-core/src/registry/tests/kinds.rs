@@ -83,7 +83,7 @@ async fn a_place_that_is_kept_is_taken_over_by_the_other_kind_as_a_whole() {
     Arc::get_mut(&mut registry.0).unwrap().config.https_port = Some(443);
     let (away, new, back) = (Guest::new(1), Guest::new(2), Guest::new(3));
     register(&registry, &away, 0, http("app", &["b.example"]));
-    let api = vec![("path".to_owned(), "/api".to_owned())];
+    let api = vec![("access-path".to_owned(), "/api".to_owned())];
     register(&registry, &away, 1, Register { options: api, ..http("app", &[]) });
     let (_, reason) = refused(&registry, &new, tls("app", &[]));
     assert!(reason.starts_with("app.localhost is an http tunnel already"), "{reason}");
