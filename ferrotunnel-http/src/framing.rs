@@ -150,10 +150,14 @@ impl Framing {
     /// What has been said in the head that was read last, or is being read. `None`, if that is not the head behind so
     /// many others.
     pub(crate) fn seen(&self, earlier: usize) -> Option<&Seen> {
+        (self.heads_begun().checked_sub(1)? == earlier).then_some(&self.seen)
+    }
+
+    /// Heads of which anything has come.
+    pub(crate) fn heads_begun(&self) -> usize {
         let is_begun =
             self.at == At::Header || (self.at == At::RequestLine && !self.line.is_empty());
-        let whole = if is_begun { self.heads } else { self.heads.checked_sub(1)? };
-        (whole == earlier).then_some(&self.seen)
+        self.heads + usize::from(is_begun)
     }
 
     /// The same for whatever was wrong.

@@ -206,6 +206,10 @@ impl Http1 {
         if self.visitor.switched.load(Ordering::Acquire) {
             return None;
         }
+        // Every request has its answer, so this is more of the last one: a body may begin like anything.
+        if self.refused.is_none() && self.framing.heads_begun() <= answers {
+            return None;
+        }
         // While one is refused it may still be at an earlier answer.
         let own = match first.get(..13)? {
             b"HTTP/1.1 400 " => Unclear::Malformed,

@@ -7,6 +7,7 @@
 )]
 
 use std::fs;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use ferrotunnel::{ErrorPages, ErrorPagesError, Tunnel};
@@ -20,6 +21,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 const PROGRAM: &str = "application/json";
@@ -380,6 +382,51 @@ fn a_local_service_that_is_down_is_told_as_such_each_time() {
             let asking = (0..20).map(|_| accepting(&bed, "down", "*/*"));
             for answer in futures_util::future::join_all(asking).await {
                 assert_eq!(answer.ferrotunnel_error(), Some("local-unreachable"));
+            }
+        }
+    });
+}
+
+/// A file may hold an answer, and nobody but its reader is to make anything of that.
+#[test]
+fn a_body_that_looks_like_a_refusal_comes_through_as_it_is() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        for status in ["400 Bad Request", "414 URI Too Long", "431 Request Header Fields Too Large"]
+        {
+            for has_length in [true, false] {
+                let body = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                let go_on = Arc::new(Notify::new());
+                let service = {
+                    let (body, go_on) = (body.clone(), Arc::clone(&go_on));
+                    LocalService::each(move |mut socket| {
+                        let (body, go_on) = (body.clone(), Arc::clone(&go_on));
+                        async move {
+                            read_head(&mut socket).await;
+                            let length = format!("content-length: {}\r\n", body.len());
+                            let length = if has_length { &length } else { "" };
+                            let head =
+                                format!("HTTP/1.1 200 OK\r\nconnection: close\r\n{length}\r\n");
+                            let _ = socket.write_all(head.as_bytes()).await;
+                            go_on.notified().await;
+                            let _ = socket.write_all(body.as_bytes()).await;
+                        }
+                    })
+                    .await
+                };
+                let client = bed.http("app", service.addr()).await;
+                let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+                // To HTTP/1.0 a body without a length goes as it is, not in chunks.
+                let asking = format!("GET / HTTP/1.0\r\nhost: {}\r\n\r\n", bed.host("app"));
+                visitor.write_all(asking.as_bytes()).await.unwrap();
+                let head = soon("the head", read_head(&mut visitor)).await;
+                assert!(head.contains(" 200 OK\r\n"), "{head}");
+                // Only now, so that it is written by itself.
+                go_on.notify_one();
+                let mut heard = String::new();
+                soon("the body", visitor.read_to_string(&mut heard)).await.unwrap();
+                assert_eq!(heard, body);
+                client.shutdown().await;
             }
         }
     });
