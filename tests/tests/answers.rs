@@ -426,7 +426,7 @@ fn a_body_that_looks_like_a_refusal_comes_through_as_it_is() {
                 let mut heard = String::new();
                 soon("the body", visitor.read_to_string(&mut heard)).await.unwrap();
                 assert_eq!(heard, body);
-                client.shutdown().await;
+                client.shutdown().await.unwrap();
             }
         }
     });
