@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ferrotunnel_plugin::{Chain, RequestMeter};
 
 use crate::error_pages::ErrorPages;
-use ferrotunnel_core::TrustedProxies;
+use ferrotunnel_core::{TapMaker, TrustedProxies};
 
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
@@ -50,6 +50,8 @@ pub struct HttpConfig {
     pub plugins: Option<Chain>,
     /// Who counts requests. Without anybody, as by default, a request passes one branch for it.
     pub meter: Option<Arc<dyn RequestMeter>>,
+    /// Who sees what passes between the ingress and local services. Nobody by default.
+    pub taps: Option<Arc<dyn TapMaker>>,
 }
 
 impl HttpConfig {
@@ -75,6 +77,7 @@ impl Default for HttpConfig {
             pool_max_idle_per_tunnel: 256,
             plugins: None,
             meter: None,
+            taps: None,
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
+use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, TapMaker, TappedStream, Tunnel};
 use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::{
@@ -25,6 +25,8 @@ use crate::visitor::Visitor;
 pub(crate) struct Connector {
     tunnel: Arc<Tunnel>,
     session: SessionId,
+    /// Who sees what passes.
+    taps: Option<Arc<dyn TapMaker>>,
 }
 
 /// On whose behalf streams are opened while a request of theirs is being sent. A pooled
@@ -46,8 +48,12 @@ tokio::task_local! {
 }
 
 impl Connector {
-    pub(crate) fn new(tunnel: Arc<Tunnel>, session: SessionId) -> Self {
-        Self { tunnel, session }
+    pub(crate) fn new(
+        tunnel: Arc<Tunnel>,
+        session: SessionId,
+        taps: Option<Arc<dyn TapMaker>>,
+    ) -> Self {
+        Self { tunnel, session, taps }
     }
 
     pub(crate) fn open(
@@ -55,7 +61,14 @@ impl Connector {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        self.tunnel.open_at(self.session, visitor, ingress)
+        let stream = self.tunnel.open_at(self.session, visitor, ingress)?;
+        let Some(taps) = &self.taps else { return Ok(stream) };
+        let visitor = Some(visitor).filter(|visitor| *visitor != UNKNOWN);
+        let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, visitor);
+        Ok(match taps.tap(seen) {
+            None => stream,
+            Some(tap) => stream.tapped(tap),
+        })
     }
 
     fn connect(&self) -> Result<TunnelIo, OpenError> {

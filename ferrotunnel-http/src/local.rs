@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, Routes, Servant, SessionId, Tunnel, TunnelUid, tasks::Tasks};
+use ferrotunnel_core::{
+    OpenError, Routes, Servant, SessionId, TapMaker, Tunnel, TunnelUid, tasks::Tasks,
+};
 use hyper_util::{
     client::legacy::{self, Client},
     rt::TokioTimer,
@@ -32,6 +34,7 @@ pub(crate) struct Local {
     builder: legacy::Builder,
     pool_max_idle: usize,
     idle: Duration,
+    taps: Option<Arc<dyn TapMaker>>,
     tasks: Tasks,
 }
 
@@ -59,7 +62,8 @@ impl Local {
             .set_host(false);
         let pool_max_idle = config.pool_max_idle_per_tunnel;
         let idle = config.pool_idle_timeout;
-        Self { routes, open: Arc::default(), builder, pool_max_idle, idle, tasks }
+        let taps = config.taps.clone();
+        Self { routes, open: Arc::default(), builder, pool_max_idle, idle, taps, tasks }
     }
 
     /// The connections over which the tunnel's next request goes. It counts as open while the servant lives.
@@ -84,7 +88,7 @@ impl Local {
     }
 
     fn connect_to(&self, tunnel: &Arc<Tunnel>, session: SessionId) -> Arc<Connections> {
-        let connector = Connector::new(tunnel.clone(), session);
+        let connector = Connector::new(tunnel.clone(), session, self.taps.clone());
         let mut builder = self.builder.clone();
         Arc::new(Connections {
             pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),

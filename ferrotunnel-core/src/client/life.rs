@@ -450,6 +450,10 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
         None => stream,
         Some(kept) => stream.seated(Seat::with_only(kept)),
     };
+    let stream = match state.tap(&spec, open) {
+        None => stream,
+        Some(tap) => stream.tapped(tap),
+    };
     match &spec.target {
         Target::InProcess(acceptor) => acceptor.give(stream, open),
         _ => drop(state.streams.spawn(local::forward(stream, spec, open.into()))),
