@@ -53,7 +53,6 @@ use crate::process::ProcessMetrics;
 pub struct Admin {
     addr: SocketAddr,
     room: Arc<Room>,
-    wishes: Option<AdminWishes>,
     _tasks: Tasks,
 }
 
@@ -161,14 +160,13 @@ impl Admin {
         let mut registry = Registry::default();
         house.register(&mut registry);
         ProcessMetrics::default().register(&mut registry);
-        let (wishing, wishes) = Wishing::new();
         let room = Arc::new(Room {
             house,
             registry,
             phase: RwLock::new(Phase::Starting),
             token,
             logins: Logins::default(),
-            wishing,
+            wishing: Wishing::default(),
             history: History::default(),
             events: Events::default(),
             config_file: config_file.map(|path| path.display().to_string()),
@@ -198,7 +196,7 @@ impl Admin {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
         tasks.spawn(Arc::clone(&room).watch());
-        Ok(Self { addr, room, wishes: Some(wishes), _tasks: tasks })
+        Ok(Self { addr, room, _tasks: tasks })
     }
 
     /// Where it listens.
@@ -207,8 +205,8 @@ impl Admin {
     }
 
     /// What is asked for that only the program can do. It is there once; without anybody who has it such wishes are refused.
-    pub fn wishes(&mut self) -> Option<AdminWishes> {
-        self.wishes.take()
+    pub fn wishes(&self) -> Option<AdminWishes> {
+        self.room.wishing.granted()
     }
 
     /// The process has come to another phase.

@@ -640,7 +640,7 @@ impl Server {
     /// A port or certificate cannot be used.
     pub async fn start(&self) -> Result<(), Error> {
         let mut stop = self.stop.subscribe();
-        let mut running = self.spawn().await?;
+        let running = self.spawn().await?;
         let wishes = running.admin_wishes();
         tokio::select! {
             // The sender lives as long as `self`.
@@ -892,8 +892,8 @@ impl RunningServer {
 
     /// What is asked for at the admin interface that only the program can do: to end, and to read its settings again. It is
     /// there once. Where nobody has it such wishes are refused.
-    pub fn admin_wishes(&mut self) -> Option<AdminWishes> {
-        self.admin.as_mut()?.wishes()
+    pub fn admin_wishes(&self) -> Option<AdminWishes> {
+        self.admin.as_ref()?.wishes()
     }
 
     /// Until when each certificate is good that visitors are shown.

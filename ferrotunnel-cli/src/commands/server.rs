@@ -47,7 +47,7 @@ pub(super) async fn run(
     let drain_timeout = settings.drain_timeout();
     let pages = settings.error_pages.clone();
     let (server, plugins) = settings.build(sockets)?;
-    let mut server = server.spawn().await.map_err(cannot_start)?;
+    let server = server.spawn().await.map_err(cannot_start)?;
     let mut wishes = server.admin_wishes();
     if let Some(reload) = &mut reload {
         reload.has_plugins(plugins);
