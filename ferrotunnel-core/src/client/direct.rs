@@ -203,9 +203,10 @@ async fn wait<C: Carrier>(
 
 fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
     match state.target(open.tunnel) {
-        Some(spec) => {
+        Some((spec, of)) => {
             let kept = state.opened(&spec, open);
-            let forwarding = local::forward_direct(carrier, spec, open.into());
+            let visit = local::Visit::new(open, of, &state.book);
+            let forwarding = local::forward_direct(carrier, spec, visit);
             match kept {
                 None => drop(state.streams.spawn(forwarding)),
                 Some(kept) => drop(state.streams.spawn(async move {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -286,7 +286,7 @@ impl Tunnel {
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
-        let stream = stream.counted(Counted::new(&self.places.counts));
+        let stream = stream.counted(Counted::new(&self.places.counts), Side::Server);
         Ok(Opened { stream, home, by, is_shared })
     }
 
