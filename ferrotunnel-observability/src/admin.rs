@@ -5,6 +5,7 @@
 
 mod actions;
 mod answers;
+mod client;
 pub(crate) mod durations;
 mod events;
 mod files;
@@ -36,6 +37,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+pub use self::client::WatchedClient;
 pub use self::guard::{AdminError, AdminToken, check_bind};
 pub use self::wishes::{AdminWish, AdminWishes, Reply};
 
@@ -147,6 +149,21 @@ impl Admin {
         metrics: ServerMetrics,
     ) -> Result<Self, AdminError> {
         Self::start(listener, about, Box::new(ServerHouse(metrics)))
+    }
+
+    /// Answers for a client on that listener from now on.
+    ///
+    /// # Errors
+    /// As for [`of_server`](Self::of_server).
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub fn of_client(
+        listener: TcpListener,
+        about: AdminAbout,
+        client: WatchedClient,
+    ) -> Result<Self, AdminError> {
+        Self::start(listener, about, Box::new(client))
     }
 
     fn start(

@@ -1,13 +1,14 @@
 //! The client's builder, and a client.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use ferrotunnel_common::Token;
 use ferrotunnel_core::client::{
-    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
-    Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec, check_length,
+    Acceptor, ClientConfig, ClientControl, ClientEngine, ClientReader, ClientTransport,
+    Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
+    TunnelSpec, check_length,
 };
 use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
 use ferrotunnel_plugin::{Chain, Plugin};
@@ -47,6 +48,8 @@ pub struct Client {
     changing: Mutex<()>,
     /// Events of the engine, also for those who subscribe before it runs.
     events: broadcast::Sender<Event>,
+    /// The last engine, for whoever looks at it or steers it from outside.
+    outside: RwLock<Option<(ClientReader, ClientControl)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -302,6 +305,7 @@ impl ClientBuilder {
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
+            outside: RwLock::default(),
         })
     }
 }
@@ -486,6 +490,8 @@ impl Client {
             },
             self.events.clone(),
         )?;
+        let outside = Some((engine.reader(), engine.control()));
+        *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
         let engine = Arc::new(engine);
         *running =
             Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new(), _telling: telling });
@@ -495,6 +501,22 @@ impl Client {
     /// What happens from now on; may be called before [`start`](Self::start).
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Reads what the client has and counts, from its start to its end; `None` before the first start. One that is
+    /// started again has another.
+    pub fn reader(&self) -> Option<ClientReader> {
+        Some(self.outside()?.0)
+    }
+
+    /// Pauses and resumes tunnels and closes sessions of the running client; `None` before the first start. One that is
+    /// started again has another.
+    pub fn control(&self) -> Option<ClientControl> {
+        Some(self.outside()?.1)
+    }
+
+    fn outside(&self) -> Option<(ClientReader, ClientControl)> {
+        self.outside.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the client has ended for good.

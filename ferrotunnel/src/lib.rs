@@ -24,7 +24,9 @@ pub use ferrotunnel_common::{
     TokenError, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
-    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
+    AttemptFailure, CarrierReading, CarrierState, ClientControl, ClientReader, ClientReadings,
+    ClientTunnelReading, Connections, ControlError, Event as ClientEvent, KindTotals, LocalFailure,
+    LocalHealth, Registration as TunnelInfo, Retry, ServerMode, TunnelState,
 };
 pub use ferrotunnel_core::{
     Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
