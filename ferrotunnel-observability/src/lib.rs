@@ -12,7 +12,7 @@ mod process;
 mod requests;
 
 pub use admin::{
-    Admin, AdminAbout, AdminError, AdminToken, AdminWish, AdminWishes, Phase, Reply, WatchedClient,
+    Admin, AdminError, AdminToken, AdminWish, AdminWishes, Overview, Phase, Reply, WatchedClient,
     check_bind,
 };
 pub use metrics::{Certificate, ServerMetrics, Watched};
