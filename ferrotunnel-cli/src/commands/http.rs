@@ -24,5 +24,10 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);
-    forward(ClientSettings::resolve(layers, vec![tunnel])?, None, output).await
+    let mut settings = ClientSettings::resolve(layers, vec![tunnel])?;
+    settings.config_file = args.config.config;
+    if output.is_for_people() {
+        settings.is_looked_after();
+    }
+    forward(settings, None, output).await
 }

@@ -20,5 +20,7 @@ pub(super) async fn run(args: TcpArgs, output: &Output) -> Result<(), Failure> {
     };
     // How to reach the server is the file's to say; the tunnel has been given.
     let layers = args.connect.over_file(file.connect);
-    forward(ClientSettings::resolve(layers, vec![tunnel])?, None, output).await
+    let mut settings = ClientSettings::resolve(layers, vec![tunnel])?;
+    settings.config_file = args.config.config;
+    forward(settings, None, output).await
 }
