@@ -120,7 +120,8 @@ const MOST_TURNS: usize = 100_000;
 /// Whether bytes begin HTTP/2, and how many of them were looked at.
 pub fn is_http2(bytes: &[u8]) -> Option<bool> {
     let mut rest = bytes;
-    match pin!(detect::detect(&mut rest)).poll(&mut Context::from_waker(Waker::noop())) {
+    let detected = pin!(detect::detect(&mut rest)).poll(&mut Context::from_waker(Waker::noop()));
+    match detected {
         Poll::Ready(Ok(Some((version, read_ahead)))) => {
             assert_eq!([&read_ahead, rest].concat(), bytes, "not a byte is lost");
             Some(version == detect::Version::Http2)

@@ -1,6 +1,7 @@
 //! A principal with one name, the clients that want it, and who had it when.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -125,6 +126,13 @@ impl Tenant {
                 assert_eq!(sessions.len(), servants.len(), "a session has one name twice");
             }
         }
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { number, servers, mode, sharing, .. } = self;
+        write!(f, "t{number}: servers {servers:?}, {mode:?}, {sharing:?}")
     }
 }
 

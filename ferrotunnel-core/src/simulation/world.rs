@@ -37,6 +37,8 @@ pub(super) struct World {
     servers_back: Vec<Option<Instant>>,
     /// Servers that let their visitors finish.
     drains: JoinSet<()>,
+    /// What happens is told, when a seed is played again.
+    diary: Diary,
 }
 
 impl World {
@@ -61,7 +63,15 @@ impl World {
             clients: 0,
             servers_back: vec![None; servers],
             drains: JoinSet::new(),
+            diary: Diary::default(),
         }
+    }
+
+    /// The same with what happens told.
+    pub(super) fn told(mut self) -> Self {
+        self.diary = Diary::begin();
+        self.tenants.iter().for_each(|tenant| self.diary.note(|| tenant.to_string()));
+        self
     }
 
     fn servers(&self) -> std::ops::Range<usize> {
@@ -120,11 +130,21 @@ impl World {
             shards: Shards::inherit(),
         };
         let plug = Plug { network: Arc::clone(&self.network), site };
-        let engine = ClientEngine::start_over(plug, config, broadcast::channel(16).0).unwrap();
+        let (events, mut told) = broadcast::channel(64);
+        let engine = ClientEngine::start_over(plug, config, events).unwrap();
         let engine = Arc::new(engine);
         self.clients += 1;
         let (number, of) = (self.clients, tenant.number);
         let mut serving = JoinSet::new();
+        let diary = self.diary;
+        diary.note(|| format!("client {number} of t{of} starts at site {site}"));
+        if diary.is_kept() {
+            serving.spawn(async move {
+                while let Ok(event) = told.recv().await {
+                    diary.note(|| format!("client {number} of t{of}: {event:?}"));
+                }
+            });
+        }
         let (acceptor, mut visits) = Acceptor::channel();
         let options = tenant.options();
         let (held, ledger, mut dice) =
@@ -177,7 +197,24 @@ impl World {
         let site = sites[self.dice.below(2)];
         let server = self.dice.below(self.servers_back.len());
         let from = Sender::BOTH[self.dice.below(2)];
-        match self.dice.below(25) {
+        let what = self.dice.below(25);
+        self.diary.note(|| match what {
+            0 => format!("a connection of site {site} is cut"),
+            1 => format!("one is cut, of which {from:?} hears nothing"),
+            2 => format!("one of site {site} is forgotten"),
+            3 => format!("what {from:?} says between site {site} and server {server} stalls"),
+            4 => format!("between site {site} and server {server} everything stalls"),
+            5..8 => "everything gets through again".to_owned(),
+            8 => format!("t{tenant} gets one more client"),
+            9 => format!("t{tenant} loses a client"),
+            10 => format!("t{tenant} stops a client"),
+            11 => format!("server {server} is lost"),
+            12 => "time jumps".to_owned(),
+            13 => format!("clients of t{tenant} wake up"),
+            14 => format!("server {server} drains"),
+            _ => "visitors come".to_owned(),
+        });
+        match what {
             0 => self.network.harm(site, &mut self.dice, |link| link.cut(None)),
             1 => self.network.harm(site, &mut self.dice, |link| link.cut(Some(from))),
             2 => self.network.harm(site, &mut self.dice, Link::forget),
@@ -315,6 +352,7 @@ impl World {
     /// The last fault is over. A minute later everything works, for everybody, and stays so, whichever server is
     /// started anew.
     pub(super) async fn settle(&mut self) {
+        self.diary.note(|| "nothing goes wrong any more".to_owned());
         self.network.heal();
         for server in self.servers() {
             if self.servers_back[server].is_some() {
@@ -391,6 +429,7 @@ impl World {
         }
         // They have come in, each as far as the dice say.
         tokio::time::sleep(self.dice.millis(300)).await;
+        self.diary.note(|| format!("server {server} is handed over"));
         let engine = self.network.set_server(server, None).unwrap();
         self.start_server(server);
         let drained = engine.shutdown(MINUTE).await;
@@ -444,6 +483,26 @@ impl World {
         let histories = self.tenants.iter().flat_map(|tenant| &tenant.histories);
         let takeovers = histories.map(|history| history.takeovers).sum();
         Tally { takeovers, ..self.ledger.visits() }
+    }
+}
+
+/// Tells what happens and when, if it is kept.
+#[derive(Clone, Copy, Default)]
+struct Diary(Option<Instant>);
+
+impl Diary {
+    fn begin() -> Self {
+        Self(Some(Instant::now()))
+    }
+
+    fn is_kept(self) -> bool {
+        self.0.is_some()
+    }
+
+    fn note(self, what: impl FnOnce() -> String) {
+        if let Some(began) = self.0 {
+            println!("{:>8.3} {}", began.elapsed().as_secs_f64(), what());
+        }
     }
 }
 
