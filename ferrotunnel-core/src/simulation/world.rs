@@ -427,8 +427,8 @@ impl World {
                 inside.extend(visits.map(tokio::spawn));
             }
         }
-        // They have come in, each as far as the dice say.
-        tokio::time::sleep(self.dice.millis(300)).await;
+        // They have come in, and got as far as the dice say.
+        tokio::time::sleep(Duration::from_millis(1) + self.dice.millis(300)).await;
         self.diary.note(|| format!("server {server} is handed over"));
         let engine = self.network.set_server(server, None).unwrap();
         self.start_server(server);
