@@ -4,18 +4,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ferrotunnel::Tunnel;
 use ferrotunnel::plugin::{
     AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
 };
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
-    with_plugin,
+    Answer, Carrier, LocalService, Site, TestBed, eventually, over_both, run, soon, with_plugin,
 };
-use http_body_util::Empty;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn ask(bed: &TestBed, path: &str, headers: &[(&str, &str)]) -> Answer {

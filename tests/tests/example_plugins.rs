@@ -15,7 +15,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ferrotunnel::{Plugin, ServerBuilder, Streams, Tunnel};
+use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, collect, eventually, pattern_stream, public_addr, run,
     says_and_hears, send, soon, with_plugin,

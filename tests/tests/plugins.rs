@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrotunnel::plugin::http::{HeaderValue, Method, Request, Response, StatusCode};
 use ferrotunnel::plugin::{AnsweredBy, Outcome, PluginAction, RequestContext, Result, async_trait};
-use ferrotunnel::{Plugin, ServerBuilder, Tunnel};
+use ferrotunnel::{Plugin, Tunnel};
 use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
     with_plugin,
