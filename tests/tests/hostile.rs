@@ -248,22 +248,18 @@ fn streams_that_a_client_opens_and_resets_come_to_nothing() {
         beside(&bed, SLACK, hostile).await;
         eventually("no stream to be left", || bed.server.streams() == 0).await;
         drop(outlaw);
-        // What is said to somebody who hears nothing must not pile up either.
+        // Nothing piles up for somebody who hears nothing.
         let mut outlaw = Outlaw::deaf(bed.server.tunnel_addr(), carrier, 64 << 10).await;
         let hostile = async {
-            for first in (1..4_000_000).step_by(2_000) {
+            for first in (1..200_000).step_by(2_000) {
                 let storm = opened_and_reset((first..first + 2_000).step_by(2));
-                if !soon("the storm", outlaw.say_bytes(&storm)).await {
-                    break;
-                }
+                assert!(soon("the storm", outlaw.say_bytes(&storm)).await);
             }
             outlaw.listen();
-            if let Some((_, words)) = outlaw.is_sent_away().await {
-                assert!(words.contains(&Violation::Flood.to_string()), "{words}");
-            }
+            outlaw.is_still_heard().await;
         };
         beside(&bed, SLACK, hostile).await;
-        eventually("the session to end", || bed.server.sessions() == 0).await;
+        eventually("no stream to be left", || bed.server.streams() == 0).await;
     });
 }
 
