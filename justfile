@@ -114,6 +114,11 @@ soak-smoke:
     {{ cargo }} build --locked --package ferrotunnel-cli --package ferrotunnel-soak
     target/debug/ferrotunnel-soak --duration 40s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
 
+# Each kind of bad peer at a server of its own: what others wait with and without it, and the server's memory; ARGS like `--window 20s pings`.
+hostile *ARGS:
+    {{ cargo }} build --locked --release --package ferrotunnel-cli --package ferrotunnel-hostile
+    target/release/ferrotunnel-hostile {{ ARGS }}
+
 # The attacks of slowhttptest (which has to be installed) on an HTTP tunnel, beside a good visitor.
 slowhttp *ARGS:
     tools/slowhttp {{ ARGS }}
