@@ -1,0 +1,204 @@
+// What the page knows of the program, kept up to date by its events.
+import { batch, signal } from "@preact/signals";
+import {
+  ApiError,
+  api,
+  onUnauthorised,
+  type Limit,
+  type Principal,
+  type RequestSummary,
+  type Sample,
+  type Session,
+  type Status,
+  type Tunnel,
+} from "./api.ts";
+import { Ring } from "./lib/ring.ts";
+
+export type Connection = "connecting" | "live" | "lost" | "login";
+
+export const connection = signal<Connection>("connecting");
+/** Why there is no connection, for people. */
+export const trouble = signal<string | null>(null);
+export const status = signal<Status | null>(null);
+export const sessions = signal<Session[] | null>(null);
+export const tunnels = signal<Tunnel[] | null>(null);
+export const principals = signal<Principal[] | null>(null);
+export const limits = signal<Limit[] | null>(null);
+export const samples = signal<Sample[]>([]);
+export const requests = new Ring();
+/** Grows when `requests` has changed, once a frame. */
+export const requestsVersion = signal(0);
+/** What the program says it keeps of requests; `null` where it inspects nothing. */
+export const kept = signal<{ bytes: number; budget_bytes: number } | null>(null);
+/** Whether a token was asked for, so that there is something to log out of. */
+export const withToken = signal(false);
+/** The clock of the program, in milliseconds ahead of ours. */
+export const ahead = signal(0);
+
+/** The last ten minutes, as the program keeps them. */
+const MOST_SAMPLES = 600;
+/** How many requests are fetched when the page opens; older ones come as the program has them. */
+const FIRST_REQUESTS = 1000;
+/** What has no event of its own is asked for so often. */
+const POLL_MILLISECONDS = 4000;
+/** A program that was ended and started is back soon; one that is gone is not worth much asking. */
+const RETRY_MILLISECONDS = [300, 700, 1500, 3000];
+
+let source: EventSource | null = null;
+let retry: ReturnType<typeof setTimeout> | null = null;
+let poll: ReturnType<typeof setInterval> | null = null;
+let failures = 0;
+let frame = 0;
+
+export function connect(): void {
+  onUnauthorised(() => {
+    stop();
+    withToken.value = true;
+    connection.value = "login";
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && connection.value === "lost") void begin();
+  });
+  void begin();
+}
+
+/** Asks for everything once, then listens. Also what follows a login. */
+export async function begin(): Promise<void> {
+  stop();
+  try {
+    const now = await api.status();
+    take(now);
+    const [readSessions, readTunnels, traffic] = await Promise.all([
+      optional(api.sessions()),
+      optional(api.tunnels()),
+      optional(api.traffic()),
+    ]);
+    batch(() => {
+      if (readSessions) sessions.value = readSessions.sessions;
+      if (readTunnels) tunnels.value = readTunnels.tunnels;
+      if (traffic) samples.value = traffic.samples.slice(-MOST_SAMPLES);
+      const last = traffic?.samples.at(-1);
+      if (last) ahead.value = last.at - Date.now();
+    });
+    if (now.inspecting) await loadRequests();
+    await slow(now);
+    listen();
+  } catch (error) {
+    lost(error);
+  }
+}
+
+async function loadRequests(): Promise<void> {
+  const first = await optional(api.requests(FIRST_REQUESTS));
+  if (!first) return;
+  requests.clear();
+  for (const request of first.requests.reverse()) requests.put(request);
+  kept.value = { bytes: first.bytes, budget_bytes: first.budget_bytes };
+  changed();
+}
+
+/** What a side does not have it answers with 404, which is no fault. */
+async function optional<T>(answer: Promise<T>): Promise<T | null> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
+}
+
+async function slow(now: Status): Promise<void> {
+  if (now.side !== "server") return;
+  const [readPrincipals, readLimits] = await Promise.all([optional(api.principals()), optional(api.limits())]);
+  batch(() => {
+    principals.value = readPrincipals?.principals ?? null;
+    limits.value = readLimits?.limits ?? null;
+  });
+}
+
+function listen(): void {
+  const events = new EventSource("/api/v1/events");
+  source = events;
+  const on = <T>(name: string, take: (value: T) => void): void => {
+    events.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
+  };
+  on<Status>("status", take);
+  on<{ sessions: Session[] }>("sessions", (value) => (sessions.value = value.sessions));
+  on<{ tunnels: Tunnel[] }>("tunnels", (value) => (tunnels.value = value.tunnels));
+  on<Sample>("sample", (sample) => {
+    ahead.value = sample.at - Date.now();
+    const before = samples.value.at(-1);
+    if (before && before.at >= sample.at) return;
+    samples.value = [...samples.value.slice(-(MOST_SAMPLES - 1)), sample];
+  });
+  on<RequestSummary>("request", (request) => {
+    requests.put(request);
+    changed();
+  });
+  events.addEventListener("requests_cleared", () => {
+    requests.clear();
+    changed();
+  });
+  events.onopen = () => {
+    failures = 0;
+    batch(() => {
+      trouble.value = null;
+      connection.value = "live";
+    });
+  };
+  // A browser's own retrying tells neither why nor when: each time we ask anew, from the status on.
+  events.onerror = () => {
+    if (source === events) lost(null);
+  };
+  poll = setInterval(() => {
+    if (document.hidden || status.value === null) return;
+    slow(status.value).catch(() => {});
+  }, POLL_MILLISECONDS);
+}
+
+function take(now: Status): void {
+  const before = status.value;
+  status.value = now;
+  // Another process answers: what was seen of the old one is gone.
+  if (before && before.started_at !== now.started_at) {
+    batch(() => {
+      samples.value = [];
+      kept.value = null;
+    });
+    requests.clear();
+    changed();
+  }
+}
+
+function lost(error: unknown): void {
+  stop();
+  if (connection.value === "login") return;
+  batch(() => {
+    connection.value = "lost";
+    if (error !== null || trouble.value === null) {
+      trouble.value = error instanceof Error ? error.message : "the connection was interrupted";
+    }
+  });
+  const wait = RETRY_MILLISECONDS[Math.min(failures, RETRY_MILLISECONDS.length - 1)];
+  failures += 1;
+  retry = setTimeout(() => void begin(), wait);
+}
+
+function stop(): void {
+  source?.close();
+  source = null;
+  if (retry !== null) clearTimeout(retry);
+  retry = null;
+  if (poll !== null) clearInterval(poll);
+  poll = null;
+}
+
+function changed(): void {
+  if (frame !== 0) return;
+  // Where the page is not to be seen no frame comes; then a timer will do.
+  const run = (): void => {
+    frame = 0;
+    requestsVersion.value += 1;
+  };
+  frame = document.hidden ? window.setTimeout(run, 500) : requestAnimationFrame(run);
+}
