@@ -76,10 +76,10 @@ function Header() {
   if (server) tabs.push(["principals", "#/principals", "Principals", null]);
   return (
     <header class="top">
-      <a class="brand" href="#/" aria-label="FerroTunnel, overview">
+      <a class="brand" href="#/">
         <Mark />
         <span class="brand-name">FerroTunnel</span>
-        {now && <span class="side">{now.side}</span>}
+        {now && <span class="side"> {now.side}</span>}
       </a>
       <nav aria-label="Pages">
         {tabs.map(([name, href, text, number]) => (

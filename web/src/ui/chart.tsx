@@ -13,6 +13,8 @@ export interface Line {
   /** The name of a colour in the style sheet, without the dashes. */
   colour: string;
   area?: boolean;
+  /** Upright bars, for what is rare. */
+  bars?: boolean;
   value: (sample: Sample) => number | null;
   /** Seconds without a value that the line bridges. */
   bridge?: number;
@@ -22,6 +24,10 @@ interface ChartProps {
   title: string;
   lines: Line[];
   format: (value: number | null) => string;
+  /** At the axis, where there is less room. */
+  tick: (value: number | null) => string;
+  /** Steps that the axis may have; powers of ten without. */
+  steps?: number[];
   seconds: number;
   /** The least that the scale goes up to. */
   floor: number;
@@ -31,7 +37,7 @@ interface ChartProps {
 const LAG_SECONDS = 1.4;
 const HEIGHT = 148;
 
-export function Chart({ title, lines, format, seconds, floor }: ChartProps) {
+export function Chart({ title, lines, format, tick, steps, seconds, floor }: ChartProps) {
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const [hover, setHover] = useState<number | null>(null);
@@ -65,8 +71,8 @@ export function Chart({ title, lines, format, seconds, floor }: ChartProps) {
         cursor: { y: false, points: { size: 7 }, drag: { x: false, y: false } },
         scales: { x: { time: true, auto: false }, y: { auto: false } },
         axes: [
-          { ...axis, grid: { show: false }, size: 24, space: 70, values: (_, ticks) => ticks.map((tick) => clock(tick * 1000).slice(0, seconds < 120 ? 8 : 5)) },
-          { ...axis, size: 58, space: 36, values: (_, ticks) => ticks.map((tick) => format(tick)) },
+          { ...axis, grid: { show: false }, size: 24, space: 56, values: (_, ticks) => ticks.map((time) => clock(time * 1000).slice(0, seconds < 120 ? 8 : 5)) },
+          { ...axis, size: 54, space: 34, values: (_, ticks) => ticks.map(tick), ...(steps === undefined ? {} : { incrs: steps }) },
         ],
         series: [
           {},
@@ -75,7 +81,8 @@ export function Chart({ title, lines, format, seconds, floor }: ChartProps) {
             stroke: colour(line.colour),
             width: 1.5,
             points: { show: false },
-            ...(line.area ? { fill: `${colour(line.colour)}22` } : {}),
+            ...(line.area ? { fill: `${colour(line.colour)}26` } : {}),
+            ...(line.bars ? { fill: colour(line.colour), width: 0, paths: uPlot.paths.bars!({ size: [0.9, 5] }) } : {}),
           })),
         ],
         hooks: { setCursor: [(self) => setHover(self.cursor.idx ?? null)] },
@@ -110,7 +117,7 @@ export function Chart({ title, lines, format, seconds, floor }: ChartProps) {
       chart.destroy();
       plot.current = null;
     };
-  }, [lines, seconds, floor, format, isDark]);
+  }, [lines, seconds, floor, format, tick, steps, isDark]);
 
   useEffect(() => {
     plot.current?.setData(data, false);

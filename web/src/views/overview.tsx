@@ -31,8 +31,8 @@ function Summary() {
         <Stat label="Tunnels" value={count(now.tunnels)} />
         <Stat label={now.side === "server" ? "Sessions" : "Connections"} value={count(now.sessions)} />
         <Stat label="Visitors now" value={count(now.streams)} title="streams of visitors that are open" />
-        <Stat label="Requests, last minute" value={count(sum)} />
-        <Stat label="Errors, last minute" value={<span class={errors > 0 ? "bad-text" : ""}>{count(errors)}</span>} />
+        <Stat label="Requests a minute" value={count(sum)} />
+        <Stat label="Errors a minute" value={<span class={errors > 0 ? "bad-text" : ""}>{count(errors)}</span>} />
         <Stat label="Up for" value={<Uptime since={now.started_at} />} title={`version ${now.version}, ${now.build.target}`} />
       </dl>
     </section>
@@ -41,7 +41,7 @@ function Summary() {
 
 const REQUESTS: Line[] = [
   { label: "requests", colour: "chart-1", area: true, value: (sample: Sample) => sample.requests },
-  { label: "errors", colour: "chart-bad", area: true, value: (sample: Sample) => sample.errors },
+  { label: "errors", colour: "chart-bad", bars: true, value: (sample: Sample) => sample.errors },
 ];
 const BYTES: Line[] = [
   { label: "to visitors", colour: "chart-1", area: true, value: (sample: Sample) => sample.bytes_out },
@@ -58,6 +58,9 @@ const WINDOWS = [
   ["600", "10 min"],
 ] as const;
 
+/** Powers of two, as the units are. */
+const BYTE_STEPS = Array.from({ length: 50 }, (_, power) => 2 ** power);
+
 const perSecond = (value: number | null): string => (value === null ? "–" : `${rate(value)}/s`);
 
 function Traffic() {
@@ -70,9 +73,9 @@ function Traffic() {
         <Choice label="How far back" value={window} options={WINDOWS} onChange={setWindow} />
       </div>
       <div class="charts">
-        <Chart title="Requests" lines={REQUESTS} format={perSecond} seconds={seconds} floor={4} />
-        <Chart title="Bytes" lines={BYTES} format={bytesPerSecond} seconds={seconds} floor={1024} />
-        <Chart title="Latency" lines={LATENCY} format={duration} seconds={seconds} floor={0.01} />
+        <Chart title="Requests" lines={REQUESTS} format={perSecond} tick={rate} seconds={seconds} floor={4} />
+        <Chart title="Bytes" lines={BYTES} format={bytesPerSecond} tick={bytes} steps={BYTE_STEPS} seconds={seconds} floor={1024} />
+        <Chart title="Latency" lines={LATENCY} format={duration} tick={duration} seconds={seconds} floor={0.01} />
       </div>
     </section>
   );

@@ -191,9 +191,54 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
         />
         <kbd aria-hidden="true">/</kbd>
       </div>
+      <span class="toolbar-end">
+        <Button
+          icon={stopped ? "play" : "pause"}
+          label={stopped ? "Go on" : "Hold the list"}
+          bare
+          kind="quiet"
+          pressed={stopped}
+          onClick={() => {
+            frozen.value = stopped ? null : requests.newest(() => true);
+          }}
+        />
+        <Menu
+          label="More about the requests"
+          items={[
+            { label: "Export as HAR", href: "/api/v1/requests.har", download: "requests.har" },
+            {
+              label: "Export as HAR with secrets…",
+              run: () =>
+                ask({
+                  title: "Export with secrets?",
+                  text: "The file has tokens, cookies and passwords as they were sent. Whoever has it can use them.",
+                  action: "Export",
+                  danger: true,
+                  run: async () => save(await api.har("?reveal=true"), "requests-with-secrets.har"),
+                }),
+            },
+            {
+              label: "Clear…",
+              danger: true,
+              run: () =>
+                ask({
+                  title: "Clear the list?",
+                  text: "Every request that is kept is forgotten, for everybody who looks. Traffic goes on.",
+                  action: "Clear",
+                  danger: true,
+                  run: async () => {
+                    await api.clearRequests();
+                    frozen.value = null;
+                  },
+                }),
+            },
+          ]}
+        />
+        <Button icon="help" label="Keys and words of the filter" bare kind="quiet" onClick={onHelp} />
+      </span>
       <div class="toolbar-row">
         <select class="input small" aria-label="Method" value={now.method} onChange={(event) => set({ method: event.currentTarget.value })}>
-          <option value="">All methods</option>
+          <option value="">Method</option>
           {METHODS.map((method) => (
             <option key={method} value={method}>
               {method}
@@ -201,7 +246,7 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
           ))}
         </select>
         <select class="input small" aria-label="Status" value={now.status} onChange={(event) => set({ status: event.currentTarget.value })}>
-          <option value="">Any status</option>
+          <option value="">Status</option>
           {STATUSES.map(([value, text]) => (
             <option key={value} value={value}>
               {text}
@@ -214,7 +259,7 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
           value={String(now.slowerThan)}
           onChange={(event) => set({ slowerThan: Number(event.currentTarget.value) })}
         >
-          <option value="0">Any duration</option>
+          <option value="0">Duration</option>
           {DURATIONS.map(([value, text]) => (
             <option key={value} value={String(value)}>
               {text}
@@ -223,51 +268,6 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
         </select>
         <span class="count" role="status" title={keptTitle()}>
           {shown === requests.size ? count(shown) : `${count(shown)} of ${count(requests.size)}`}
-        </span>
-        <span class="toolbar-end">
-          <Button
-            icon={stopped ? "play" : "pause"}
-            label={stopped ? "Go on" : "Hold the list"}
-            bare
-            kind="quiet"
-            pressed={stopped}
-            onClick={() => {
-              frozen.value = stopped ? null : requests.newest(() => true);
-            }}
-          />
-          <Menu
-            label="More about the requests"
-            items={[
-              { label: "Export as HAR", href: "/api/v1/requests.har", download: "requests.har" },
-              {
-                label: "Export as HAR with secrets…",
-                run: () =>
-                  ask({
-                    title: "Export with secrets?",
-                    text: "The file has tokens, cookies and passwords as they were sent. Whoever has it can use them.",
-                    action: "Export",
-                    danger: true,
-                    run: async () => save(await api.har("?reveal=true"), "requests-with-secrets.har"),
-                  }),
-              },
-              {
-                label: "Clear…",
-                danger: true,
-                run: () =>
-                  ask({
-                    title: "Clear the list?",
-                    text: "Every request that is kept is forgotten, for everybody who looks. Traffic goes on.",
-                    action: "Clear",
-                    danger: true,
-                    run: async () => {
-                      await api.clearRequests();
-                      frozen.value = null;
-                    },
-                  }),
-              },
-            ]}
-          />
-          <Button icon="help" label="Keys and words of the filter" bare kind="quiet" onClick={onHelp} />
         </span>
       </div>
     </div>
