@@ -9,7 +9,7 @@ export default defineConfig({
     emptyOutDir: true,
     assetsDir: "",
     assetsInlineLimit: 0,
-    target: ["chrome111", "firefox113", "safari16.4"],
+    target: ["chrome111", "firefox121", "safari16.4"],
     modulePreload: false,
     cssCodeSplit: false,
     reportCompressedSize: false,

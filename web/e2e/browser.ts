@@ -22,7 +22,7 @@ export function launch(): Promise<Browser> {
   });
 }
 
-export const WIDE = { width: 1280, height: 800 };
+export const WIDE = { width: 1200, height: 720 };
 export const PHONE = { width: 375, height: 740 };
 
 export interface Opened {

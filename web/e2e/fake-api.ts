@@ -216,7 +216,9 @@ export class FakeApi {
         return json(200, { step_seconds: 1, samples: this.samples });
       case "/requests": {
         const limit = Number(url.searchParams.get("limit") ?? 100);
-        const newest = this.requests.slice(-limit).reverse().map(summary);
+        const before = url.searchParams.get("before");
+        const end = before === null ? this.requests.length : this.requests.findIndex((one) => one.id === before);
+        const newest = this.requests.slice(Math.max(0, end - limit), end).reverse().map(summary);
         return json(200, { requests: newest, total: this.requests.length, bytes: 1_250_000, budget_bytes: 67_108_864 });
       }
       case "/events":

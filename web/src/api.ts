@@ -65,7 +65,8 @@ export interface Limit {
   name: string;
   value: number | null;
   unit: string | null;
-  hit: number;
+  /** How often it was met; `null` where that is not counted. */
+  hit: number | null;
 }
 
 export interface Sample {

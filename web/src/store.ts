@@ -12,7 +12,7 @@ import {
   type Status,
   type Tunnel,
 } from "./api.ts";
-import { Ring } from "./lib/ring.ts";
+import { MOST_REQUESTS, Ring } from "./lib/ring.ts";
 
 export type Connection = "connecting" | "live" | "lost" | "login";
 
@@ -20,7 +20,9 @@ export const connection = signal<Connection>("connecting");
 /** Why there is no connection, for people. */
 export const trouble = signal<string | null>(null);
 export const status = signal<Status | null>(null);
-export const sessions = signal<Session[] | null>(null);
+/** With when each began by our own clock: its age is told only when something else changes. */
+export type DatedSession = Session & { since: number };
+export const sessions = signal<DatedSession[] | null>(null);
 export const tunnels = signal<Tunnel[] | null>(null);
 export const principals = signal<Principal[] | null>(null);
 export const limits = signal<Limit[] | null>(null);
@@ -37,12 +39,14 @@ export const ahead = signal(0);
 
 /** The last ten minutes, as the program keeps them. */
 const MOST_SAMPLES = 600;
-/** How many requests are fetched when the page opens; older ones come as the program has them. */
-const FIRST_REQUESTS = 1000;
+/** Requests that are asked for at once: the first are seen soon, and the rest come behind them. */
+const REQUESTS_AT_ONCE = 500;
 /** What has no event of its own is asked for so often. */
 const POLL_MILLISECONDS = 4000;
 /** A program that was ended and started is back soon; one that is gone is not worth much asking. */
 const RETRY_MILLISECONDS = [300, 700, 1500, 3000];
+/** A stream of events that lasted so long was a good one. */
+const STEADY_MILLISECONDS = 2000;
 
 let source: EventSource | null = null;
 let retry: ReturnType<typeof setTimeout> | null = null;
@@ -74,7 +78,7 @@ export async function begin(): Promise<void> {
       optional(api.traffic()),
     ]);
     batch(() => {
-      if (readSessions) sessions.value = readSessions.sessions;
+      if (readSessions) sessions.value = readSessions.sessions.map(dated);
       if (readTunnels) tunnels.value = readTunnels.tunnels;
       if (traffic) samples.value = traffic.samples.slice(-MOST_SAMPLES);
       const last = traffic?.samples.at(-1);
@@ -88,13 +92,33 @@ export async function begin(): Promise<void> {
   }
 }
 
+/** What is kept: the newest at once, and then page by page what is older. */
 async function loadRequests(): Promise<void> {
-  const first = await optional(api.requests(FIRST_REQUESTS));
+  const first = await optional(api.requests(REQUESTS_AT_ONCE));
   if (!first) return;
-  requests.clear();
-  for (const request of first.requests.reverse()) requests.put(request);
   kept.value = { bytes: first.bytes, budget_bytes: first.budget_bytes };
+  // All that there is, so what else is known is gone.
+  if (first.requests.length >= first.total) requests.clear();
+  for (const request of first.requests.slice().reverse()) requests.put(request);
   changed();
+  // Where that fails the list is shorter, and the connection most likely gone.
+  loadOlder(first.requests, first.total).catch(() => {});
+}
+
+async function loadOlder(page: RequestSummary[], total: number): Promise<void> {
+  let got = page.length;
+  while (page.length > 0 && got < Math.min(total, MOST_REQUESTS)) {
+    const next = await api.requests(REQUESTS_AT_ONCE, page.at(-1)!.id);
+    page = next.requests;
+    total = next.total;
+    got += page.length;
+    requests.putOlder(page);
+    changed();
+  }
+}
+
+function dated(session: Session): DatedSession {
+  return { ...session, since: Date.now() - session.age_seconds * 1000 };
 }
 
 /** What a side does not have it answers with 404, which is no fault. */
@@ -119,11 +143,12 @@ async function slow(now: Status): Promise<void> {
 function listen(): void {
   const events = new EventSource("/api/v1/events");
   source = events;
+  let openedAt = Number.POSITIVE_INFINITY;
   const on = <T>(name: string, take: (value: T) => void): void => {
     events.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
   };
   on<Status>("status", take);
-  on<{ sessions: Session[] }>("sessions", (value) => (sessions.value = value.sessions));
+  on<{ sessions: Session[] }>("sessions", (value) => (sessions.value = value.sessions.map(dated)));
   on<{ tunnels: Tunnel[] }>("tunnels", (value) => (tunnels.value = value.tunnels));
   on<Sample>("sample", (sample) => {
     ahead.value = sample.at - Date.now();
@@ -140,15 +165,19 @@ function listen(): void {
     changed();
   });
   events.onopen = () => {
-    failures = 0;
+    openedAt = Date.now();
     batch(() => {
       trouble.value = null;
       connection.value = "live";
     });
   };
   // A browser's own retrying tells neither why nor when: each time we ask anew, from the status on.
+  // At once, too: a stream of events that was merely cut off is nothing to tell of.
   events.onerror = () => {
-    if (source === events) lost(null);
+    if (source !== events) return;
+    if (Date.now() - openedAt < STEADY_MILLISECONDS) return lost(null);
+    failures = 0;
+    void begin();
   };
   poll = setInterval(() => {
     if (document.hidden || status.value === null) return;

@@ -98,3 +98,11 @@ test("what comes late is put where it belongs", () => {
   for (const at of [5, 1, 3, 4, 2]) ring.put(request({ id: `r${at}`, at }));
   expect(ring.newest(() => true).map(({ at }) => at)).toEqual([5, 4, 3, 2, 1]);
 });
+
+test("older pages go before what is known, once", () => {
+  const ring = new Ring();
+  for (const at of [8, 9]) ring.put(request({ id: `r${at}`, at }));
+  ring.putOlder([8, 7, 6].map((at) => request({ id: `r${at}`, at })));
+  ring.putOlder([5, 4].map((at) => request({ id: `r${at}`, at })));
+  expect(ring.newest(() => true).map(({ at }) => at)).toEqual([9, 8, 7, 6, 5, 4]);
+});

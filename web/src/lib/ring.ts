@@ -30,6 +30,13 @@ export class Ring {
     }
   }
 
+  /** Takes a page of what is older, newest first. */
+  putOlder(page: RequestSummary[]): void {
+    const fresh = page.filter((request) => !this.byId.has(request.id)).reverse();
+    for (const request of fresh) this.byId.set(request.id, request);
+    this.list = [...fresh, ...this.list].sort((a, b) => a.at - b.at);
+  }
+
   get(id: string): RequestSummary | undefined {
     return this.byId.get(id);
   }

@@ -277,7 +277,7 @@ function TunnelRow({ tunnel, onQr }: TunnelProps) {
         {tunnel.principal !== null && <span class="sub">{tunnel.principal}</span>}
         {tunnel.local !== null && <span class="sub mono">{tunnel.local}</span>}
       </th>
-      <td>
+      <td class="wide" data-label="Public address">
         {url === undefined ? (
           <span class="muted">–</span>
         ) : (
@@ -293,14 +293,14 @@ function TunnelRow({ tunnel, onQr }: TunnelProps) {
           </span>
         )}
       </td>
-      <td>
+      <td data-label="State">
         <State tone={tone} text={text} />
         {tunnel.last_error !== null && <span class="sub fault">{tunnel.last_error}</span>}
       </td>
-      <td class="number">{count(tunnel.visitors)}</td>
-      <td class="number">{bytes(tunnel.bytes_in)}</td>
-      <td class="number">{bytes(tunnel.bytes_out)}</td>
-      <td class="number">{duration(tunnel.round_trip_seconds)}</td>
+      <td class="number" data-label="Visitors">{count(tunnel.visitors)}</td>
+      <td class="number" data-label="In">{bytes(tunnel.bytes_in)}</td>
+      <td class="number" data-label="Out">{bytes(tunnel.bytes_out)}</td>
+      <td class="number" data-label="Round trip">{duration(tunnel.round_trip_seconds)}</td>
       <td class="actions">
         <Menu label={`Actions for ${tunnel.name}`} items={[pauseItem(tunnel)]} />
       </td>

@@ -53,9 +53,11 @@ export function Principals() {
               <li key={limit.name}>
                 <span class="limit-name">{words(limit.name)}</span>
                 <span class="limit-value">{amount(limit)}</span>
-                <span class={limit.hit > 0 ? "limit-hit warn-text" : "limit-hit muted"}>
-                  {limit.hit > 0 ? `met ${count(limit.hit)} ×` : "never met"}
-                </span>
+                {limit.hit !== null && (
+                  <span class={limit.hit > 0 ? "limit-hit warn-text" : "limit-hit muted"}>
+                    {limit.hit > 0 ? `met ${count(limit.hit)} ×` : "never met"}
+                  </span>
+                )}
               </li>
             ))}
           </ul>
@@ -78,16 +80,16 @@ function Row({ principal }: { principal: Principal }) {
   return (
     <tr>
       <th scope="row">{principal.name}</th>
-      <td>
+      <td class="wide" data-label="State">
         <State
           tone={principal.disabled ? "bad" : principal.sessions > 0 ? "ok" : "idle"}
           text={principal.disabled ? "revoked" : principal.sessions > 0 ? "connected" : "not connected"}
         />
       </td>
-      <td class="number">{count(principal.sessions)}</td>
-      <td class="number">{count(principal.tunnels)}</td>
-      <td class="number">{count(principal.streams)}</td>
-      <td>
+      <td class="number" data-label="Sessions">{count(principal.sessions)}</td>
+      <td class="number" data-label="Tunnels">{count(principal.tunnels)}</td>
+      <td class="number" data-label="Visitors">{count(principal.streams)}</td>
+      <td class="wide" data-label="Limits">
         {set.length === 0 ? (
           <span class="muted">none of its own</span>
         ) : (

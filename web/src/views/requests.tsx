@@ -48,7 +48,7 @@ export function Requests({ id }: { id: string | null }) {
         const all = list.value;
         if (all.length === 0) return;
         const at = all.findIndex((request) => request.id === cursor.value);
-        const next = all[at === -1 ? 0 : Math.max(0, Math.min(all.length - 1, at + by))]!;
+        const next = all[Math.max(0, Math.min(all.length - 1, at + by))]!;
         cursor.value = next.id;
         if (id !== null) go(requestHref(next.id), "replace");
       };

@@ -1,10 +1,10 @@
 // Who is connected. At a client: to which servers it is.
 import { useMemo, useState } from "preact/hooks";
 import { api, type Session } from "../api.ts";
-import { age, bytes, count, duration } from "../lib/format.ts";
+import { bytes, count, duration } from "../lib/format.ts";
 import { ask } from "../notices.ts";
-import { sessions, status } from "../store.ts";
-import { Button, Empty, Menu, State, type Tone } from "../ui/bits.tsx";
+import { sessions, status, type DatedSession } from "../store.ts";
+import { Button, Empty, Menu, State, Uptime, type Tone } from "../ui/bits.tsx";
 
 const TONES: Record<Session["state"], Tone> = { up: "ok", down: "bad", draining: "warn" };
 const PAGE = 200;
@@ -77,7 +77,7 @@ export function Sessions() {
   );
 }
 
-function Row({ session, server }: { session: Session; server: boolean }) {
+function Row({ session, server }: { session: DatedSession; server: boolean }) {
   const name = server ? (session.principal ?? session.client ?? session.id) : session.address;
   return (
     <tr>
@@ -85,23 +85,25 @@ function Row({ session, server }: { session: Session; server: boolean }) {
         {server ? (session.principal ?? "shared token") : <span class="mono">{session.address}</span>}
         <span class="sub mono">{server ? (session.client ?? session.id) : session.id}</span>
       </th>
-      <td>
+      <td data-label="State">
         <State tone={TONES[session.state]} text={session.state} />
         {session.last_error !== null && <span class="sub fault">{session.last_error}</span>}
       </td>
-      <td>
+      <td data-label={server ? "Address" : "Software"}>
         {server && <span class="mono">{session.address}</span>}
         <span class={server ? "sub" : ""}>{session.software ?? "–"}</span>
       </td>
-      <td class="number">{age(session.age_seconds)}</td>
-      <td class="number">{duration(session.round_trip_seconds)}</td>
-      <td class="number">{count(session.tunnels)}</td>
-      <td class="number">
+      <td class="number" data-label="Up for">
+        <Uptime since={session.since} />
+      </td>
+      <td class="number" data-label="Round trip">{duration(session.round_trip_seconds)}</td>
+      <td class="number" data-label="Tunnels">{count(session.tunnels)}</td>
+      <td class="number" data-label="Visitors">
         {count(session.streams)}
         <span class="sub">{count(session.streams_opened)} so far</span>
       </td>
-      <td class="number">{bytes(session.bytes_to_client)}</td>
-      <td class="number">{bytes(session.bytes_from_client)}</td>
+      <td class="number" data-label="In">{bytes(session.bytes_to_client)}</td>
+      <td class="number" data-label="Out">{bytes(session.bytes_from_client)}</td>
       <td class="actions">
         <Menu
           label={`Actions for ${name}`}
