@@ -41,7 +41,7 @@ const PAGES: [side: "client" | "server", name: string, hash: string, ready: stri
   ["client", "messages", "#/requests/chat", ".message"],
   ["client", "image", "#/requests/image", ".picture img"],
   ["client", "grpc", "#/requests/grpc", ".grpc"],
-  ["client", "compare", "#/compare/order/form", ".diff"],
+  ["client", "compare", "#/compare/order/again", ".diff"],
   ["client", "servers", "#/sessions", "tbody tr"],
   ["server", "overview", "#/", "tbody tr"],
   ["server", "requests", "#/requests", ".empty"],

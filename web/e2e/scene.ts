@@ -246,6 +246,33 @@ function shop(fake: FakeApi, now: number): void {
     },
     timing: { queue_seconds: 0.0004, connect_seconds: 0.0021, send_seconds: 0.0009, wait_seconds: 0.1752, receive_seconds: 0.0087 },
   });
+  const changed = { items: [{ sku: "teapot-blue", quantity: 1 }, { sku: "cup-white", quantity: 6 }], coupon: null };
+  const first = fake.requests.at(-1)!;
+  fake.request({
+    ...first,
+    id: "again",
+    at: now - 1400,
+    replay_of: "order",
+    status: 200,
+    duration_seconds: 0.0412,
+    request: {
+      ...first.request,
+      headers: first.request.headers.map(([name, value]) => [name, name === "content-length" ? String(JSON.stringify(changed).length) : value]),
+      body: text(JSON.stringify(changed)),
+    },
+    response: {
+      ...first.response!,
+      status: 200,
+      reason: "OK",
+      headers: first.response!.headers
+        .filter(([name]) => name !== "location")
+        .map(([name, value]) => [name, name === "server-timing" ? "db;dur=12.8" : value]),
+      body: text(
+        first.response!.body.text!.replace('"quantity":4', '"quantity":6').replace('"note":null', '"note":"the coupon was left out"').replace("60.9", "73.9"),
+        "gzip",
+      ),
+    },
+  });
   fake.request({
     id: "image",
     at: now - 1300,

@@ -48,6 +48,8 @@ export function Chart({ title, lines, format, tick, steps, seconds, floor }: Cha
   );
   const latest = useRef(data);
   latest.current = data;
+  /** When it was drawn last; what is new is drawn at once. */
+  const drawnAt = useRef(Number.NEGATIVE_INFINITY);
   const isDark = dark.value;
 
   useEffect(() => {
@@ -96,12 +98,12 @@ export function Chart({ title, lines, format, tick, steps, seconds, floor }: Cha
 
     let top = 0;
     let request = 0;
-    let drawnAt = 0;
+    drawnAt.current = Number.NEGATIVE_INFINITY;
     const draw = (at: number): void => {
       request = requestAnimationFrame(draw);
       // 30 pictures a second look smooth here; where motion is not wanted, one.
-      if (at - drawnAt < (reducedMotion.matches ? 1000 : 32)) return;
-      drawnAt = at;
+      if (at - drawnAt.current < (reducedMotion.matches ? 1000 : 32)) return;
+      drawnAt.current = at;
       const end = (Date.now() + ahead.value) / 1000 - LAG_SECONDS;
       const wanted = Math.max(floor, peak(latest.current, end - seconds) * 1.15);
       top = top === 0 || reducedMotion.matches || Math.abs(wanted - top) < wanted * 0.01 ? wanted : top + (wanted - top) * 0.15;
@@ -121,6 +123,7 @@ export function Chart({ title, lines, format, tick, steps, seconds, floor }: Cha
 
   useEffect(() => {
     plot.current?.setData(data, false);
+    drawnAt.current = Number.NEGATIVE_INFINITY;
   }, [data]);
 
   const shown = hover !== null && hover < all.length ? all[hover]! : (all.at(-1) ?? null);

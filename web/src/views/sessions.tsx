@@ -85,11 +85,11 @@ function Row({ session, server }: { session: DatedSession; server: boolean }) {
         {server ? (session.principal ?? "shared token") : <span class="mono">{session.address}</span>}
         <span class="sub mono">{server ? (session.client ?? session.id) : session.id}</span>
       </th>
-      <td data-label="State">
+      <td class="wide" data-label="State">
         <State tone={TONES[session.state]} text={session.state} />
         {session.last_error !== null && <span class="sub fault">{session.last_error}</span>}
       </td>
-      <td data-label={server ? "Address" : "Software"}>
+      <td class="wide" data-label={server ? "Address" : "Software"}>
         {server && <span class="mono">{session.address}</span>}
         <span class={server ? "sub" : ""}>{session.software ?? "–"}</span>
       </td>
