@@ -8,6 +8,7 @@ use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::Resets;
 
 use crate::capped::Counts;
+use crate::open_streams::{About, Listed, OpenStreams};
 use crate::throttle::Way;
 
 /// What passed through the tunnels of one name.
@@ -87,18 +88,48 @@ impl Counts for TunnelCounts {
     }
 }
 
-/// One stream among those of its tunnel; it is counted as closed when dropped.
+/// Where a stream is counted that is about to begin.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<TunnelCounts>);
+pub(crate) struct Tally {
+    counts: Arc<TunnelCounts>,
+    /// Somebody wants to see each of them.
+    list: Option<Box<(Arc<OpenStreams>, About)>>,
+}
 
-impl Counted {
-    pub(crate) fn new(counts: &Arc<TunnelCounts>) -> Self {
-        counts.opened.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
+impl Tally {
+    pub(crate) fn new(
+        counts: &Arc<TunnelCounts>,
+        list: Option<&Arc<OpenStreams>>,
+        about: impl FnOnce() -> About,
+    ) -> Self {
+        let list = list.map(|list| Box::new((Arc::clone(list), about())));
+        Self { counts: Arc::clone(counts), list }
     }
 
+    /// It begins.
+    pub(crate) fn begin(self) -> Counted {
+        self.counts.opened.fetch_add(1, Ordering::Relaxed);
+        let listed = self.list.map(|list| {
+            let (list, about) = *list;
+            Box::new(list.enter(about))
+        });
+        Counted { counts: self.counts, listed }
+    }
+}
+
+/// One stream among those of its tunnel; it is counted as closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    counts: Arc<TunnelCounts>,
+    listed: Option<Box<Listed>>,
+}
+
+impl Counted {
     pub(crate) fn moved(&self, way: Way, bytes: u64) {
-        let [inward, outward] = &self.0.bytes;
+        if let Some(listed) = &self.listed {
+            listed.moved(way, bytes);
+        }
+        let [inward, outward] = &self.counts.bytes;
         let count = match way {
             Way::In => inward,
             Way::Out => outward,
@@ -109,7 +140,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Ordering::Release);
+        self.counts.closed.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -1,17 +1,31 @@
-//! The admin interface: is the server well, what does it have, what has it counted. It answers questions and changes nothing.
+//! The admin interface: is the process well, what does it have, what has it counted; and a few things that can be done to it.
+//! The same for both sides: what a side has it says as a [`House`].
 //!
 //! Whoever may ask is decided by `guard`; the port is none that visitors come to, so no path of a tunnel is taken.
 
+mod actions;
 mod answers;
+pub(crate) mod durations;
+mod events;
+mod files;
 mod guard;
+mod house;
+mod login;
+mod openapi;
+mod problem;
+mod server;
+mod shapes;
+mod traffic;
+mod wishes;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use ferrotunnel_core::accept::accept_into_places;
 use ferrotunnel_core::tasks::Tasks;
 use hyper::server::conn::http1;
@@ -23,7 +37,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 pub use self::guard::{AdminError, AdminToken, check_bind};
+pub use self::wishes::{AdminWish, AdminWishes, Reply};
 
+use self::events::Events;
+use self::house::{Counts, House};
+use self::login::Logins;
+use self::server::ServerHouse;
+use self::shapes::{Build, Side, Status, unix_millis};
+use self::traffic::History;
+use self::wishes::Wishing;
 use crate::metrics::ServerMetrics;
 use crate::process::ProcessMetrics;
 
@@ -40,11 +62,21 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// How far a server is.
+/// What an admin interface is told of itself.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct AdminAbout {
+    /// Only who shows it is answered. Beyond loopback there must be one.
+    pub token: Option<AdminToken>,
+    /// The settings file that the program was started with, to be shown.
+    pub config_file: Option<PathBuf>,
+}
+
+/// How far a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Its listeners are not all there yet.
+    /// Its listeners, or its tunnels, are not all there yet.
     Starting,
     /// It takes clients and visitors.
     Ready,
@@ -64,40 +96,83 @@ impl Phase {
 
 /// What answers are made of.
 struct Room {
-    metrics: ServerMetrics,
+    house: Box<dyn House>,
     registry: Registry,
     phase: RwLock<Phase>,
     token: Option<AdminToken>,
+    logins: Logins,
+    wishing: Wishing,
+    history: History,
+    events: Events,
+    config_file: Option<String>,
     bound: SocketAddr,
-    started: Instant,
+    began: Instant,
+    began_at: SystemTime,
+}
+
+impl Room {
+    fn phase(&self) -> Phase {
+        self.house.phase(*self.phase.read())
+    }
+
+    fn status(&self) -> Status {
+        let Counts { sessions, tunnels, streams } = self.house.counts();
+        Status {
+            side: self.house.side(),
+            version: env!("CARGO_PKG_VERSION"),
+            phase: self.phase().as_str(),
+            uptime_seconds: self.began.elapsed().as_secs_f64(),
+            started_at: unix_millis(self.began_at),
+            sessions,
+            tunnels,
+            streams,
+            inspecting: false,
+            build: Build::here(),
+            config_file: self.config_file.clone(),
+        }
+    }
 }
 
 impl Admin {
-    /// Answers on that listener from now on, in the phase [`Starting`](Phase::Starting). With a token only who shows it is
-    /// answered.
+    /// Answers for a server on that listener from now on, in the phase [`Starting`](Phase::Starting).
     ///
     /// # Errors
     /// The listener is reached from elsewhere, and there is no token; or its address is not to be found out.
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub fn start(
+    pub fn of_server(
         listener: TcpListener,
-        token: Option<AdminToken>,
+        about: AdminAbout,
         metrics: ServerMetrics,
     ) -> Result<Self, AdminError> {
+        Self::start(listener, about, Box::new(ServerHouse(metrics)))
+    }
+
+    fn start(
+        listener: TcpListener,
+        about: AdminAbout,
+        house: Box<dyn House>,
+    ) -> Result<Self, AdminError> {
         let addr = listener.local_addr().map_err(AdminError::Listener)?;
+        let AdminAbout { token, config_file } = about;
         check_bind(addr, token.as_ref())?;
         let mut registry = Registry::default();
-        metrics.register(&mut registry);
+        house.register(&mut registry);
         ProcessMetrics::default().register(&mut registry);
         let room = Arc::new(Room {
-            metrics,
+            house,
             registry,
             phase: RwLock::new(Phase::Starting),
             token,
+            logins: Logins::default(),
+            wishing: Wishing::default(),
+            history: History::default(),
+            events: Events::default(),
+            config_file: config_file.map(|path| path.display().to_string()),
             bound: addr,
-            started: Instant::now(),
+            began: Instant::now(),
+            began_at: SystemTime::now(),
         });
         let router = router(&room);
         let tasks = Tasks::default();
@@ -120,6 +195,7 @@ impl Admin {
         tasks.spawn(accept_into_places(listener, places, on_connection, || {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
+        tasks.spawn(Arc::clone(&room).watch());
         Ok(Self { addr, room, _tasks: tasks })
     }
 
@@ -128,7 +204,12 @@ impl Admin {
         self.addr
     }
 
-    /// The server has come to another phase.
+    /// What is asked for that only the program can do. It is there once; without anybody who has it such wishes are refused.
+    pub fn wishes(&self) -> Option<AdminWishes> {
+        self.room.wishing.granted()
+    }
+
+    /// The process has come to another phase.
     pub fn set_phase(&self, phase: Phase) {
         *self.room.phase.write() = phase;
     }
@@ -141,13 +222,33 @@ fn router(room: &Arc<Room>) -> Router {
             guard::guard(Arc::clone(&room), request, next)
         })
     };
-    Router::new()
+    let mut routes = Router::new()
         .route("/healthz", get(answers::health))
         .route("/readyz", get(answers::ready))
         .route("/metrics", get(answers::metrics))
+        .route("/api/v1/openapi.json", get(openapi::description))
         .route("/api/v1/status", get(answers::status))
         .route("/api/v1/sessions", get(answers::sessions))
         .route("/api/v1/tunnels", get(answers::tunnels))
+        .route("/api/v1/streams", get(answers::streams))
+        .route("/api/v1/traffic", get(answers::traffic))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/drain", post(actions::drain))
+        .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/sessions/{id}/close", post(actions::close_session))
+        .route("/api/v1/tunnels/{id}/pause", post(actions::pause))
+        .route("/api/v1/tunnels/{id}/resume", post(actions::resume))
+        .route("/api/v1/login", post(login::login))
+        .route("/api/v1/logout", post(login::logout));
+    if room.house.side() == Side::Server {
+        routes = routes
+            .route("/api/v1/principals", get(answers::principals))
+            .route("/api/v1/principals/{name}/revoke", post(actions::revoke))
+            .route("/api/v1/limits", get(answers::limits));
+    }
+    routes
+        .fallback(files::file)
+        .method_not_allowed_fallback(answers::wrong_method)
         .layer(guarding)
         .with_state(Arc::clone(room))
 }

@@ -1,13 +1,14 @@
 //! The admin interface of a server, and what its metrics read.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ferrotunnel_core::Listen;
 use ferrotunnel_core::server::{self, ServerEngine};
 use ferrotunnel_http::Https;
 use ferrotunnel_observability::{
-    Admin, AdminToken, Certificate, ServerMetrics, Watched, check_bind,
+    Admin, AdminAbout, AdminToken, Certificate, ServerMetrics, Watched, check_bind,
 };
 
 use crate::error::Error;
@@ -15,15 +16,16 @@ use crate::server::BindAddr;
 
 /// As the builder was told.
 #[derive(Clone, Default)]
-pub(crate) struct AdminWishes {
+pub(crate) struct AdminTold {
     pub(crate) bind: Option<BindAddr>,
     pub(crate) token: Option<String>,
+    pub(crate) config_file: Option<PathBuf>,
 }
 
-impl std::fmt::Debug for AdminWishes {
+impl std::fmt::Debug for AdminTold {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = self.token.as_ref().map(|_| "..");
-        f.debug_struct("AdminWishes").field("bind", &self.bind).field("token", &token).finish()
+        f.debug_struct("AdminTold").field("bind", &self.bind).field("token", &token).finish()
     }
 }
 
@@ -31,9 +33,10 @@ impl std::fmt::Debug for AdminWishes {
 pub(crate) struct AdminSettings {
     bind: SocketAddr,
     token: Option<AdminToken>,
+    config_file: Option<PathBuf>,
 }
 
-impl AdminWishes {
+impl AdminTold {
     pub(crate) fn resolve(self) -> Result<Option<AdminSettings>, Error> {
         let invalid = |setting: &str, error| Error::config(format!("{setting}: {error}"));
         let token = self.token.as_deref().map(AdminToken::new).transpose();
@@ -48,7 +51,7 @@ impl AdminWishes {
         };
         let bind = bind.resolve("admin_bind")?;
         check_bind(bind, token.as_ref()).map_err(|error| invalid("admin_bind", error))?;
-        Ok(Some(AdminSettings { bind, token }))
+        Ok(Some(AdminSettings { bind, token, config_file: self.config_file }))
     }
 }
 
@@ -57,7 +60,9 @@ impl AdminSettings {
     pub(crate) fn start(self, metrics: Option<&ServerMetrics>) -> Result<Admin, Error> {
         let listener = server::bind(Listen::At(self.bind), "admin_bind")?;
         let metrics = metrics.cloned().unwrap_or_default();
-        let admin = Admin::start(listener, self.token, metrics);
+        let mut about = AdminAbout::default();
+        (about.token, about.config_file) = (self.token, self.config_file);
+        let admin = Admin::of_server(listener, about, metrics);
         admin.map_err(|error| Error::config(format!("admin_bind: {error}")))
     }
 }
@@ -73,5 +78,9 @@ pub(crate) fn watched(engine: &ServerEngine, https: Option<&Arc<Https>>) -> Watc
             .map(|expiry| Certificate { names: expiry.names, not_after: expiry.not_after })
             .collect()
     };
-    Watched { engine: engine.reader(), certificates: Box::new(certificates) }
+    Watched {
+        engine: engine.reader(),
+        control: engine.control(),
+        certificates: Box::new(certificates),
+    }
 }

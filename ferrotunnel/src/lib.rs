@@ -37,7 +37,7 @@ pub use ferrotunnel_http::{
 };
 /// What a server counts, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
-pub use ferrotunnel_observability::ServerMetrics;
+pub use ferrotunnel_observability::{AdminWish, AdminWishes, ServerMetrics};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

@@ -17,13 +17,13 @@ use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate, make_header_rules,
 };
-use ferrotunnel_observability::{Admin, Phase, ServerMetrics};
+use ferrotunnel_observability::{Admin, AdminWish, AdminWishes, Phase, ServerMetrics};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::admin::{AdminSettings, AdminWishes};
+use crate::admin::{AdminSettings, AdminTold};
 use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
@@ -141,7 +141,7 @@ pub struct ServerBuilder {
     drain_grace: Duration,
     visitor_grace: Duration,
     plugins: Plugins,
-    admin: AdminWishes,
+    admin: AdminTold,
     metrics: Option<ServerMetrics>,
 }
 
@@ -169,7 +169,7 @@ impl Default for ServerBuilder {
             drain_grace: DRAIN_GRACE,
             visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
-            admin: AdminWishes::default(),
+            admin: AdminTold::default(),
             metrics: None,
         }
     }
@@ -483,6 +483,13 @@ impl ServerBuilder {
         self
     }
 
+    /// The settings file that the program was started with, for the admin interface to show.
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.admin.config_file = Some(path.into());
+        self
+    }
+
     /// The secret that requests to the admin interface must show, as `Authorization: Bearer`.
     #[must_use]
     pub fn admin_token(mut self, token: impl Into<String>) -> Self {
@@ -634,8 +641,12 @@ impl Server {
     pub async fn start(&self) -> Result<(), Error> {
         let mut stop = self.stop.subscribe();
         let running = self.spawn().await?;
-        // The sender lives as long as `self`.
-        let _ = stop.wait_for(|stop| *stop).await;
+        let wishes = running.admin_wishes();
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = until_drain(wishes) => {}
+        }
         running.shutdown().await?;
         Ok(())
     }
@@ -748,10 +759,26 @@ impl Server {
             metrics.watch(crate::admin::watched(&engine, tls));
         }
         if let Some(admin) = &admin {
+            engine.list_streams();
             tracing::info!(addr = %admin.addr(), "the admin interface listens");
             admin.set_phase(Phase::Ready);
         }
         Ok(RunningServer { engine, http, proxies, admin, drain_grace: settings.drain_grace })
+    }
+}
+
+/// Resolves when the admin interface is asked to end the server.
+async fn until_drain(wishes: Option<AdminWishes>) {
+    let Some(mut wishes) = wishes else { return std::future::pending().await };
+    loop {
+        match wishes.next().await {
+            AdminWish::Drain => return,
+            AdminWish::Reload(reply) => {
+                let why = "the settings of this server are in its program: there is no file to read again";
+                reply.tell(Err(why.to_owned()));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -861,6 +888,12 @@ impl RunningServer {
     /// Where the admin interface listens.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::addr)
+    }
+
+    /// What is asked for at the admin interface that only the program can do: to end, and to read its settings again. It is
+    /// there once. Where nobody has it such wishes are refused.
+    pub fn admin_wishes(&self) -> Option<AdminWishes> {
+        self.admin.as_ref()?.wishes()
     }
 
     /// Until when each certificate is good that visitors are shown.
