@@ -3,11 +3,11 @@ import { defineConfig } from "vitest/config";
 // The built files are checked in and embedded in the program, so their names never change and nothing in them depends
 // on the machine. `target` is what browsers of the last three years understand.
 export default defineConfig({
-  base: "/assets/",
+  base: "/",
   build: {
     outDir: "../ferrotunnel-observability/assets",
     emptyOutDir: true,
-    assetsDir: "",
+    assetsDir: "assets",
     assetsInlineLimit: 0,
     target: ["chrome111", "firefox121", "safari16.4"],
     modulePreload: false,
@@ -15,9 +15,9 @@ export default defineConfig({
     reportCompressedSize: false,
     rolldownOptions: {
       output: {
-        entryFileNames: "app.js",
-        chunkFileNames: "[name].js",
-        assetFileNames: "[name][extname]",
+        entryFileNames: "assets/app.js",
+        chunkFileNames: "assets/[name].js",
+        assetFileNames: "assets/[name][extname]",
         codeSplitting: false,
       },
     },

@@ -145,9 +145,8 @@ export class FakeApi {
     const url = new URL(request.url ?? "/", "http://fake");
     response.setHeader("x-content-type-options", "nosniff");
     if (!url.pathname.startsWith("/api/")) {
-      const name = url.pathname === "/" ? "index.html" : url.pathname.replace(/^\/assets\//, "");
-      const file = join(ASSETS, name);
-      if (name.includes("/") || !existsSync(file)) return void response.writeHead(404).end();
+      const file = join(ASSETS, url.pathname === "/" ? "index.html" : url.pathname);
+      if (!existsSync(file)) return void response.writeHead(404).end();
       response.writeHead(200, { "content-type": TYPES[extname(file)] ?? "application/octet-stream", "content-security-policy": CSP });
       createReadStream(file).pipe(response);
       return;
