@@ -14,6 +14,8 @@ import {
 } from "./api.ts";
 import { MOST_REQUESTS, Ring } from "./lib/ring.ts";
 
+const TOKEN_KEY = "ferrotunnel-with-token";
+
 export type Connection = "connecting" | "live" | "lost" | "login";
 
 export const connection = signal<Connection>("connecting");
@@ -32,8 +34,9 @@ export const requests = new Ring();
 export const requestsVersion = signal(0);
 /** What the program says it keeps of requests; `null` where it inspects nothing. */
 export const kept = signal<{ bytes: number; budget_bytes: number } | null>(null);
-/** Whether a token was asked for, so that there is something to log out of. */
-export const withToken = signal(false);
+/** Whether a token was asked for, so that there is something to log out of. Kept, for the cookie outlives the page and shows itself to
+    no script. */
+export const withToken = signal(remembered());
 /** The clock of the program, in milliseconds ahead of ours. */
 export const ahead = signal(0);
 
@@ -58,6 +61,7 @@ export function connect(): void {
   onUnauthorised(() => {
     stop();
     withToken.value = true;
+    remember();
     connection.value = "login";
   });
   document.addEventListener("visibilitychange", () => {
@@ -230,4 +234,20 @@ function changed(): void {
     requestsVersion.value += 1;
   };
   frame = document.hidden ? window.setTimeout(run, 500) : requestAnimationFrame(run);
+}
+
+function remembered(): boolean {
+  try {
+    return localStorage.getItem(TOKEN_KEY) !== null;
+  } catch {
+    return false;
+  }
+}
+
+function remember(): void {
+  try {
+    localStorage.setItem(TOKEN_KEY, "1");
+  } catch {
+    // Logging out is offered until the page is closed.
+  }
 }
