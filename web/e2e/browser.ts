@@ -1,9 +1,13 @@
 // The browser of the tests: Debian's chromium, or the one that CHROMIUM names.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** The files that are built into the program. */
+export const ASSETS = join(dirname(fileURLToPath(import.meta.url)), "../../ferrotunnel-observability/assets");
 
 export function launch(): Promise<Browser> {
   return chromium.launch({
@@ -33,6 +37,13 @@ export interface Opened {
 
 export async function open(browser: Browser, url: string, options: BrowserContextOptions = {}): Promise<Opened> {
   const context = await browser.newContext({ viewport: WIDE, reducedMotion: "reduce", ...options });
+  // With FT_ASSETS=disk the page is that of the working tree, whatever was built into the program.
+  if (process.env["FT_ASSETS"] === "disk") {
+    await context.route(/^http:\/\/[^/]+\/(assets\/.*)?$/, async (route) => {
+      const path = new URL(route.request().url()).pathname;
+      await route.fulfill({ path: join(ASSETS, path === "/" ? "index.html" : path) });
+    });
+  }
   const page = await context.newPage();
   const faults: string[] = [];
   page.on("pageerror", (error) => faults.push(String(error)));
