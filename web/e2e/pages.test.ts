@@ -328,8 +328,19 @@ test("graphs take what comes, and say it to who does not see them", async () => 
   const { page } = await see(fake);
   const graph = page.getByRole("img", { name: /^Requests: / });
   await graph.waitFor();
+  await page.getByText("Live", { exact: true }).waitFor();
   fake.emit("sample", { ...sample(Date.now() + 1000, 1), requests: 4321, errors: 7 });
   await page.getByRole("img", { name: "Requests: requests 4,321/s, errors 7/s" }).waitFor();
+});
+
+test("graphs move on by themselves", async () => {
+  const { page } = await see(clientScene(), "#/", { reducedMotion: "no-preference" });
+  const canvas = page.locator(".plot canvas").first();
+  await canvas.waitFor();
+  await page.getByRole("button", { name: "1 min", exact: true }).click();
+  const picture = (): Promise<string> => canvas.evaluate((element) => (element as HTMLCanvasElement).toDataURL());
+  const before = await picture();
+  await expect.poll(picture).not.toBe(before);
 });
 
 test("an address can be copied, and read by a phone", async () => {
@@ -344,7 +355,7 @@ test("an address can be copied, and read by a phone", async () => {
 
 test("on a phone the detail takes the place of the list, and gives it back", async () => {
   const { page } = await see(clientScene(), "#/requests", { viewport: PHONE });
-  await page.getByText("/api/orders", { exact: true }).click();
+  await page.getByText("/api/orders", { exact: true }).first().click();
   await page.locator(".detail").waitFor();
   expect(await page.getByRole("listbox").count()).toBe(0);
   await page.getByRole("button", { name: "Back to the list" }).click();
