@@ -163,10 +163,14 @@ function actions(): MenuItem[] {
   return items;
 }
 
+function sentence(text: string | null): string {
+  return text === null || text === "" ? "" : `${text[0]!.toUpperCase()}${text.slice(1)}.`;
+}
+
 function Lost() {
   return (
     <div class="banner" role="alert">
-      <strong>Disconnected.</strong> <span>{trouble.value}. What is below is how it was; trying again…</span>
+      <strong>Disconnected.</strong> <span>{sentence(trouble.value)} What is below is how it was; trying again…</span>
       <Button label="Try now" onClick={() => void begin()} />
     </div>
   );
@@ -175,7 +179,7 @@ function Lost() {
 function Nothing() {
   return (
     <Empty title="Nothing answers here">
-      <p>{trouble.value}.</p>
+      <p>{sentence(trouble.value)}</p>
       <p>This page tries again by itself as soon as the program is there.</p>
       <Button label="Try now" kind="main" onClick={() => void begin()} />
     </Empty>

@@ -1,5 +1,5 @@
 // A request to be sent again, changed. Secrets are fetched so that they can be sent, and stay dots until somebody looks.
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type Header, type Replay, type RequestDetail } from "../api.ts";
 import { isMasked } from "../lib/curl.ts";
 import { wrong } from "../lib/edit.ts";
@@ -44,6 +44,9 @@ export function Editor({ id, onClose }: { id: string; onClose: () => void }) {
       })
       .catch((error: unknown) => setFault(error instanceof Error ? error.message : String(error)));
   }, [id]);
+
+  const first = useRef<HTMLInputElement>(null);
+  useEffect(() => first.current?.focus(), [original]);
 
   const change = (key: number, part: Partial<Row>): void => setRows(rows.map((row) => (row.key === key ? { ...row, ...part } : row)));
   const send = async (event: Event): Promise<void> => {
@@ -91,7 +94,7 @@ export function Editor({ id, onClose }: { id: string; onClose: () => void }) {
             </label>
             <label class="grow">
               <span class="label">Path</span>
-              <input class="input mono" value={path} spellcheck={false} onInput={(event) => setPath(event.currentTarget.value)} />
+              <input ref={first} class="input mono" value={path} spellcheck={false} onInput={(event) => setPath(event.currentTarget.value)} />
             </label>
           </div>
           <fieldset class="editor-headers">

@@ -24,6 +24,7 @@ export function Picker({ id, onClose }: { id: string; onClose: () => void }) {
         class="input"
         type="search"
         placeholder="Filter"
+        autofocus
         aria-label="Filter requests"
         value={text}
         onInput={(event) => setText(event.currentTarget.value)}
