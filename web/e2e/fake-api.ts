@@ -224,7 +224,13 @@ export class FakeApi {
         response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });
         this.listeners.add(response);
         response.on("close", () => this.listeners.delete(response));
-        response.write(": hello\n\n");
+        for (const [event, data] of [
+          ["status", this.status],
+          ["sessions", { sessions: this.sessions }],
+          ["tunnels", { tunnels: this.tunnels }],
+        ] as const) {
+          response.write(`event: ${event}\ndata: ${JSON.stringify(data)}\n\n`);
+        }
         return;
     }
     if (parts[0] === "requests" && parts.length === 2) {

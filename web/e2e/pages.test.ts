@@ -104,8 +104,8 @@ test("where nothing answers at all, the page says so", async () => {
   await page.goto("about:blank");
   await page.goto(url);
   await page.getByText("Nothing answers here").waitFor();
-  await page.unroute("**/api/**");
   await page.getByRole("button", { name: "Try now" }).click();
+  await page.unroute("**/api/**");
   await page.getByText("No tunnels yet").waitFor();
 });
 

@@ -51,6 +51,13 @@ const RETRY_MILLISECONDS = [300, 700, 1500, 3000];
 /** A stream of events that lasted so long was a good one. */
 const STEADY_MILLISECONDS = 2000;
 
+/** Requests that events told of since they are listened to; only what is told while the list is fetched matters. */
+const heard = new Set<string>();
+const MOST_HEARD = 5000;
+
+/** A page that nobody looks at lets go of its connection after so long: a browser has six for each host. */
+const IDLE_MILLISECONDS = 60_000;
+
 let source: EventSource | null = null;
 let retry: ReturnType<typeof setTimeout> | null = null;
 let poll: ReturnType<typeof setInterval> | null = null;
@@ -64,33 +71,40 @@ export function connect(): void {
     remember();
     connection.value = "login";
   });
+  let asleep = false;
+  let idle: ReturnType<typeof setTimeout> | undefined;
   document.addEventListener("visibilitychange", () => {
-    if (!document.hidden && connection.value === "lost") void begin();
+    clearTimeout(idle);
+    if (document.hidden) {
+      idle = setTimeout(() => {
+        if (connection.value !== "live") return;
+        asleep = true;
+        stop();
+      }, IDLE_MILLISECONDS);
+    } else if (asleep || connection.value === "lost") {
+      asleep = false;
+      void begin();
+    }
   });
   void begin();
 }
 
-/** Asks for everything once, then listens. Also what follows a login. */
+/** Listens, and asks for what the events do not begin with. Also what follows a login. */
 export async function begin(): Promise<void> {
   stop();
   try {
     const now = await api.status();
     take(now);
-    const [readSessions, readTunnels, traffic] = await Promise.all([
-      optional(api.sessions()),
-      optional(api.tunnels()),
-      optional(api.traffic()),
-    ]);
-    batch(() => {
-      if (readSessions) sessions.value = readSessions.sessions.map(dated);
-      if (readTunnels) tunnels.value = readTunnels.tunnels;
-      if (traffic) samples.value = traffic.samples.slice(-MOST_SAMPLES);
-      const last = traffic?.samples.at(-1);
-      if (last) ahead.value = last.at - Date.now();
-    });
+    // Before the rest is asked for, so that nothing falls in between.
+    listen();
+    const traffic = await optional(api.traffic());
+    const last = traffic?.samples.at(-1);
+    if (traffic && last) {
+      ahead.value = last.at - Date.now();
+      samples.value = [...traffic.samples, ...samples.value.filter(({ at }) => at > last.at)].slice(-MOST_SAMPLES);
+    }
     if (now.inspecting) await loadRequests();
     await slow(now);
-    listen();
   } catch (error) {
     lost(error);
   }
@@ -101,8 +115,11 @@ async function loadRequests(): Promise<void> {
   const first = await optional(api.requests(REQUESTS_AT_ONCE));
   if (!first) return;
   kept.value = { bytes: first.bytes, budget_bytes: first.budget_bytes };
-  // All that there is, so what else is known is gone.
-  if (first.requests.length >= first.total) requests.clear();
+  // All that there is, so what else is known is gone, but for what has come since.
+  if (first.requests.length >= first.total) {
+    const there = new Set(first.requests.map(({ id }) => id));
+    requests.retain(({ id }) => there.has(id) || heard.has(id));
+  }
   for (const request of first.requests.slice().reverse()) requests.put(request);
   changed();
   // Where that fails the list is shorter, and the connection most likely gone.
@@ -145,8 +162,10 @@ async function slow(now: Status): Promise<void> {
 }
 
 function listen(): void {
+  stop();
   const events = new EventSource("/api/v1/events");
   source = events;
+  heard.clear();
   let openedAt = Number.POSITIVE_INFINITY;
   const on = <T>(name: string, take: (value: T) => void): void => {
     events.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
@@ -161,6 +180,8 @@ function listen(): void {
     samples.value = [...samples.value.slice(-(MOST_SAMPLES - 1)), sample];
   });
   on<RequestSummary>("request", (request) => {
+    heard.add(request.id);
+    if (heard.size > MOST_HEARD) heard.clear();
     requests.put(request);
     changed();
   });

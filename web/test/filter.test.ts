@@ -106,3 +106,15 @@ test("older pages go before what is known, once", () => {
   ring.putOlder([5, 4].map((at) => request({ id: `r${at}`, at })));
   expect(ring.newest(() => true).map(({ at }) => at)).toEqual([9, 8, 7, 6, 5, 4]);
 });
+
+test("what is over is not open again, and what is gone is forgotten", () => {
+  const ring = new Ring();
+  ring.put(request({ id: "a", state: "open", status: null }));
+  ring.put(request({ id: "a", state: "done", status: 201 }));
+  ring.put(request({ id: "a", state: "open", status: null }));
+  expect(ring.get("a")).toMatchObject({ state: "done", status: 201 });
+  ring.put(request({ id: "b" }));
+  ring.retain(({ id }) => id === "b");
+  expect(ring.get("a")).toBeUndefined();
+  expect(ring.newest(() => true).map(({ id }) => id)).toEqual(["b"]);
+});

@@ -15,7 +15,8 @@ export class Ring {
   put(request: RequestSummary): void {
     const known = this.byId.get(request.id);
     if (known) {
-      Object.assign(known, request);
+      // An answer that was asked for earlier may come later than the event that tells of the end.
+      if (known.state === "open" || request.state !== "open") Object.assign(known, request);
       return;
     }
     this.byId.set(request.id, request);
@@ -43,6 +44,11 @@ export class Ring {
 
   get size(): number {
     return this.list.length;
+  }
+
+  /** Forgets all others. */
+  retain(test: (request: RequestSummary) => boolean): void {
+    this.list = this.list.filter((request) => test(request) || !this.byId.delete(request.id));
   }
 
   clear(): void {
