@@ -561,13 +561,11 @@ impl Registry {
         let tunnels: Vec<_> = self.0.maps.read().tunnels.values().cloned().collect();
         let config = &self.0.config;
         let read = |tunnel: &Arc<Tunnel>| {
+            let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
             tunnel.read(|place| match (tunnel.kind(), config.public(tunnel.kind())) {
-                (TunnelKind::Http, Ok((scheme, port))) => {
-                    let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
-                    format!("{scheme}://{place}{port}{path}")
-                }
-                (_, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
-                (kind, Err(_)) => format!("{kind}://{}:{place}", config.domain),
+                (TunnelKind::Http, Ok((scheme, port))) => format!("{scheme}://{place}{port}{path}"),
+                (TunnelKind::Tls, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
+                (kind, _) => format!("{kind}://{}:{place}", config.domain),
             })
         };
         tunnels.iter().map(read).collect()

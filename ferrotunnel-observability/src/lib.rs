@@ -12,7 +12,8 @@ mod process;
 mod requests;
 
 pub use admin::{
-    Admin, AdminAbout, AdminError, AdminToken, AdminWish, AdminWishes, Phase, Reply, check_bind,
+    Admin, AdminError, AdminToken, AdminWish, AdminWishes, Overview, Phase, Reply, WatchedClient,
+    check_bind,
 };
 pub use metrics::{Certificate, ServerMetrics, Watched};
 pub use process::ProcessMetrics;

@@ -103,7 +103,10 @@ impl Asker {
     async fn events(&self) -> Events {
         let answer = Self::send(self.ask(Method::GET, "/api/v1/events")).await;
         assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
-        Events { text: String::new(), bytes: Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok())) }
+        Events {
+            text: String::new(),
+            bytes: Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok())),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -319,7 +319,8 @@ impl Tunnel {
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
-        let stream = stream.counted(self.tally(by.session, visitor).begin());
+        let counted = self.tally(by.session, visitor).begin();
+        let stream = stream.counted(counted, Side::Server);
         Ok(Opened { stream, home, by, is_shared })
     }
 

@@ -83,7 +83,7 @@ fn described(side: Side, has_token: bool) -> openapi::OpenApi {
     responses((status = 200, content_type = "application/json", body = Object))
 )]
 pub(super) async fn description(State(room): State<Arc<Room>>) -> impl IntoResponse {
-    let described = described(room.house.side(), room.token.is_some());
+    let described = described(room.house().side(), room.token.is_some());
     let text = serde_json::to_string(&described).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json")], text)
 }

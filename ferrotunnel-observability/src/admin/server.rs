@@ -1,6 +1,6 @@
 //! A server as its admin interface shows it.
 
-use ferrotunnel_core::{EngineReader, SessionReading, TunnelReading};
+use ferrotunnel_core::{EngineReader, SessionReading, StreamReading, TunnelReading};
 use prometheus_client::registry::Registry;
 
 use super::Phase;
@@ -68,16 +68,7 @@ impl House for ServerHouse {
     fn streams(&self, most: usize) -> Streams {
         let streams = self.engine().map(|engine| engine.streams(most)).unwrap_or_default();
         let (streams, total) = streams;
-        let streams = streams.into_iter().map(|stream| Stream {
-            id: stream.id.to_string(),
-            session: stream.session.map(|session| session.to_string()),
-            tunnel: stream.tunnel.to_string(),
-            visitor: stream.visitor.map(|visitor| visitor.to_string()),
-            age_seconds: stream.age.as_secs_f64(),
-            bytes_in: stream.bytes_in,
-            bytes_out: stream.bytes_out,
-        });
-        Streams { streams: streams.collect(), total }
+        Streams { streams: streams.into_iter().map(Stream::from).collect(), total }
     }
 
     fn totals(&self) -> Totals {
@@ -224,6 +215,20 @@ impl House for ServerHouse {
 
 pub(super) fn no_tunnel(id: &str) -> Refused {
     Refused::NotFound(format!("there is no tunnel {id:?}"))
+}
+
+impl From<StreamReading> for Stream {
+    fn from(stream: StreamReading) -> Self {
+        Self {
+            id: stream.id.to_string(),
+            session: stream.session.map(|session| session.to_string()),
+            tunnel: stream.tunnel.to_string(),
+            visitor: stream.visitor.map(|visitor| visitor.to_string()),
+            age_seconds: stream.age.as_secs_f64(),
+            bytes_in: stream.bytes_in,
+            bytes_out: stream.bytes_out,
+        }
+    }
 }
 
 impl From<SessionReading> for Session {
