@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::ConnectArgs;
+use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
@@ -44,6 +45,16 @@ impl ClientReload {
         (self.running, self.given_tunnel) = (running, given_tunnel);
     }
 
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.occasion.is_asked_by(asker);
+    }
+
+    /// From now on it can be asked for there, too.
+    pub(crate) fn listens_on(&mut self, control: Control) {
+        self.occasion.listens_on(control);
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         self.occasion.due().await;
@@ -56,6 +67,7 @@ impl ClientReload {
             Err(failure) => refused(&failure),
         };
         output.event(&event);
+        self.occasion.came_to(&event);
     }
 
     async fn change(&self, client: &Client, output: &Output) -> Result<Value, Failure> {

@@ -13,6 +13,7 @@ mod place;
 #[cfg(unix)]
 mod serving;
 
+use ferrotunnel::observability::Reply;
 use serde_json::Value;
 use tokio::sync::oneshot;
 
@@ -24,7 +25,43 @@ pub(crate) use elsewhere::{Control, ask};
 pub(crate) use serving::Control;
 
 /// Somebody who waits for what comes of a reload.
-pub(crate) type Asker = oneshot::Sender<Value>;
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// At a control socket, which is told the event.
+    Control(oneshot::Sender<Value>),
+    /// At the admin interface, which is told in words.
+    Admin(Reply),
+}
+
+impl Asker {
+    /// Tells what came of it.
+    pub(crate) fn tell(self, event: &Value) {
+        match self {
+            // Who went away has no use for it.
+            Self::Control(asker) => drop(asker.send(event.clone())),
+            Self::Admin(reply) => reply.tell(in_words(event)),
+        }
+    }
+}
+
+/// What an event says: that settings were taken, or why not.
+fn in_words(event: &Value) -> Result<String, String> {
+    let texts = |key: &str| -> Vec<&str> {
+        let list = event.get(key).and_then(Value::as_array).into_iter().flatten();
+        list.filter_map(Value::as_str).collect()
+    };
+    if event.get("event").and_then(Value::as_str) == Some("reload_refused") {
+        return Err(texts("errors").join("; "));
+    }
+    let restart_needed = texts("restart_needed");
+    match restart_needed.is_empty() {
+        true => Ok("the settings were read again and are in force".to_owned()),
+        false => Ok(format!(
+            "the settings were read again; in force only after a restart: {}",
+            restart_needed.join(", ")
+        )),
+    }
+}
 
 /// What can be asked for.
 #[cfg(unix)]

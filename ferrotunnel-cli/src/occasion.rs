@@ -51,6 +51,12 @@ impl Occasion {
         self.control = Some(control);
     }
 
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.askers.push(asker);
+        self.is_asked_for = true;
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         loop {
@@ -77,8 +83,7 @@ impl Occasion {
     /// Tells those who asked what came of it.
     pub(crate) fn came_to(&mut self, event: &Value) {
         for asker in self.askers.drain(..) {
-            // Who went away has no use for it.
-            let _ = asker.send(event.clone());
+            asker.tell(event);
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::ServerArgs;
-use crate::control::Control;
+use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
@@ -57,6 +57,11 @@ impl Reload {
     /// From now on it can be asked for there, too.
     pub(crate) fn listens_on(&mut self, control: Control) {
         self.occasion.listens_on(control);
+    }
+
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.occasion.is_asked_by(asker);
     }
 
     /// Resolves when the file should be read again. Safe to drop and call again.

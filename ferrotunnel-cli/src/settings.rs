@@ -55,6 +55,8 @@ pub(crate) struct ServerSettings {
     plugins: PluginSettings,
     admin_bind: Option<SocketAddr>,
     admin_token: Option<Secret>,
+    /// Where some of it comes from, to be shown.
+    pub(crate) config_file: Option<PathBuf>,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -99,6 +101,7 @@ impl ServerSettings {
             plugins: PluginSettings::new(args.plugins)?,
             admin_bind: args.admin_bind,
             admin_token: admin_token(args.admin_token_file.as_deref())?,
+            config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -183,6 +186,9 @@ impl ServerSettings {
         }
         if let Some(token) = self.admin_token {
             builder = builder.admin_token(token.reveal());
+        }
+        if let Some(path) = self.config_file {
+            builder = builder.config_file(path);
         }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
-use crate::counters::{Counted, TunnelCounts};
+use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
@@ -133,7 +133,7 @@ struct Visit {
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     /// Of its tunnel.
-    counts: Arc<TunnelCounts>,
+    tally: Tally,
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
@@ -224,7 +224,7 @@ impl Pool {
         &self,
         (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
-        (pacing, counts): ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>),
+        (pacing, tally): ([Option<Box<Pacing>>; 2], Tally),
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
@@ -248,7 +248,7 @@ impl Pool {
                     place,
                     words,
                     pacing,
-                    counts,
+                    tally,
                     otherwise,
                 };
                 self.give(carrier, visit);
@@ -383,19 +383,8 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit {
-        socket,
-        addr,
-        ingress,
-        kind,
-        tunnel,
-        seat,
-        place,
-        words,
-        pacing,
-        counts,
-        otherwise,
-    } = visit;
+    let Visit { socket, addr, ingress, kind, tunnel, seat, place, words, pacing, tally, otherwise } =
+        visit;
     let socket = TcpStream::from_std(socket)?;
     let mut first = BytesMut::new();
     // What is said may be heard, and then it is not said again. Who has said something already is waiting for an
@@ -421,7 +410,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
                 place,
                 words,
                 pacing,
-                counts,
+                tally,
                 otherwise,
             };
             drop(seats);
@@ -432,7 +421,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     drop(otherwise);
     let (_seats, _seat, _place) = (seats, seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
-    let counted = Some(Counted::new(&counts));
+    let counted = Some(tally.begin());
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU64;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Meters {
     pub(crate) visitors_of_tunnels: Arc<AtomicU64>,
+    pub(crate) visitors_of_paused: Arc<AtomicU64>,
     pub(crate) streams_too_fast: Arc<AtomicU64>,
     pub(crate) pauses: Arc<AtomicU64>,
 }
@@ -21,6 +22,8 @@ pub struct TurnedAway {
     pub handshakes_refused: u64,
     /// Visitors of tunnels that had all that one may have.
     pub visitors_of_tunnels: u64,
+    /// Visitors of tunnels that take none for now, because somebody at the server said so; over HTTP their requests.
+    pub visitors_of_paused: u64,
     /// Visitors from sources that had all that one may have.
     pub visitors_of_addresses: u64,
     /// Times that a session was not given a stream, because it or its principal has had all of the second.

@@ -192,6 +192,8 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
         | Refusal::ChecksBusy
         | Refusal::SessionLost => Some(1),
         Refusal::Draining => Some(5),
+        // Somebody has to say that it goes on.
+        Refusal::Paused => Some(30),
         _ => None,
     }
 }
@@ -212,7 +214,7 @@ mod tests {
     use crate::{framing::Unclear, host::BadHost};
     use http_body::Body as _;
 
-    const ALL: [Refusal; 21] = [
+    const ALL: [Refusal; 22] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Misdirected,
         Refusal::UnclearPath,
@@ -232,6 +234,7 @@ mod tests {
         Refusal::Full,
         Refusal::OneOfTooMany,
         Refusal::Draining,
+        Refusal::Paused,
         Refusal::TunnelClosed,
         Refusal::Timeout,
     ];
@@ -352,6 +355,7 @@ mod tests {
         assert_eq!(seconds(Refusal::Full), 1);
         assert_eq!(seconds(Refusal::TunnelClosed), 1);
         assert_eq!(seconds(Refusal::Draining), 5);
+        assert_eq!(seconds(Refusal::Paused), 30);
         for refusal in ALL.map(|refusal| answer(&refusal, Form::Html)) {
             let unavailable = refusal.status() == 503;
             assert!(!unavailable || refusal.headers().contains_key("retry-after"));

@@ -297,6 +297,9 @@ impl Forwarder {
 
     /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
     fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        if tunnel.turns_away() {
+            return Err(Stop::Refused(Refusal::Paused));
+        }
         let rules = self.guard(tunnel, from, headers)?;
         if let Some(away) = tunnel.away() {
             return Err(Stop::Waiting(done_after(away)));

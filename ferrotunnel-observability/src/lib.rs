@@ -1,4 +1,4 @@
-//! What a FerroTunnel server counts, shown: metrics in the OpenMetrics format, and the admin interface.
+//! What a FerroTunnel server or client counts, shown: metrics in the OpenMetrics format, and the admin interface.
 //!
 //! Counting is the business of those who carry traffic; here their counters are read when somebody asks. Nothing is global:
 //! [`ServerMetrics`] of two servers in one process stay apart, and each goes into whichever registry it is put.
@@ -11,7 +11,10 @@ mod metrics;
 mod process;
 mod requests;
 
-pub use admin::{Admin, AdminError, AdminToken, Phase, check_bind};
+pub use admin::{
+    Admin, AdminError, AdminToken, AdminWish, AdminWishes, Overview, Phase, Reply, WatchedClient,
+    check_bind,
+};
 pub use metrics::{Certificate, ServerMetrics, Watched};
 pub use process::ProcessMetrics;
 /// The registry that metrics are put into, and its text.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::{EngineReader, Readings, TurnedAway};
+use ferrotunnel_core::{EngineControl, EngineReader, Readings, TurnedAway};
 use ferrotunnel_plugin::RequestMeter;
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
@@ -32,6 +32,8 @@ struct Inner {
 pub struct Watched {
     /// Its engine.
     pub engine: EngineReader,
+    /// What can be done to it.
+    pub control: EngineControl,
     /// Certificates that it shows to visitors.
     pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
@@ -65,6 +67,20 @@ impl ServerMetrics {
     /// From now on it reads that server.
     pub fn watch(&self, server: Watched) {
         *self.0.watched.write() = Some(server);
+    }
+
+    /// Its engine, once it runs.
+    pub(crate) fn engine(&self) -> Option<EngineReader> {
+        self.0.watched.read().as_ref().map(|watched| watched.engine.clone())
+    }
+
+    /// What can be done to it, once it runs.
+    pub(crate) fn control(&self) -> Option<EngineControl> {
+        self.0.watched.read().as_ref().map(|watched| watched.control.clone())
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
     }
 
     /// What the server has and counts now; `None` while there is none.
@@ -200,6 +216,7 @@ impl Families<'_> {
             ("handshakes-refused", met.handshakes_refused),
             ("visitors-per-tunnel", met.visitors_of_tunnels),
             ("visitors-per-address", met.visitors_of_addresses),
+            ("paused", met.visitors_of_paused),
             ("streams-per-second", met.streams_too_fast),
             ("bytes-per-second", met.pauses),
         ];

@@ -24,7 +24,9 @@ pub use ferrotunnel_common::{
     TokenError, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
-    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
+    AttemptFailure, CarrierReading, CarrierState, ClientControl, ClientReader, ClientReadings,
+    ClientTunnelReading, Connections, ControlError, Event as ClientEvent, KindTotals, LocalFailure,
+    LocalHealth, Registration as TunnelInfo, Retry, ServerMode, TunnelState,
 };
 pub use ferrotunnel_core::{
     Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
@@ -37,7 +39,7 @@ pub use ferrotunnel_http::{
 };
 /// What a server counts, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
-pub use ferrotunnel_observability::ServerMetrics;
+pub use ferrotunnel_observability::{AdminWish, AdminWishes, Overview, ServerMetrics};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

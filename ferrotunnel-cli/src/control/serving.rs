@@ -81,7 +81,7 @@ async fn converse(mut socket: UnixStream, askers: &mpsc::Sender<Asker>) -> std::
     timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
     let answer = if line == format!("{RELOAD}\n").as_bytes() {
         let (asker, answer) = oneshot::channel();
-        if askers.send(asker).await.is_err() {
+        if askers.send(Asker::Control(asker)).await.is_err() {
             return Ok(());
         }
         answer.await.ok()

@@ -1,13 +1,13 @@
 //! A registered tunnel.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -18,9 +18,10 @@ use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
-use crate::counters::{Counted, TunnelCounts};
+use crate::counters::{Tally, TunnelCounts};
 use crate::direct::{Met, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
+use crate::open_streams::{About, OpenStreams};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::rules::{IngressRules, Rules};
@@ -49,8 +50,12 @@ pub struct Tunnel {
     kind: TunnelKind,
     name: String,
     label: String,
+    /// For whoever looks at it from outside: its kind and label.
+    id: Arc<str>,
     stand: Stand,
     options: TunnelOptions,
+    /// Somebody at the server has said that it takes no visitors for now.
+    paused: AtomicBool,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
     /// `None`: the headers of its messages pass as they are.
@@ -97,6 +102,8 @@ pub(super) struct Places {
     counts: Arc<TunnelCounts>,
     /// Who sees the streams.
     hooks: Option<Arc<dyn ServerHooks>>,
+    /// Where they are listed one by one, if anywhere; the same for all tunnels.
+    list: Arc<OnceLock<Arc<OpenStreams>>>,
 }
 
 impl Places {
@@ -105,8 +112,9 @@ impl Places {
         meters: Meters,
         counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
+        list: Arc<OnceLock<Arc<OpenStreams>>>,
     ) -> Self {
-        Self { taken: Arc::default(), most, meters, counts, hooks }
+        Self { taken: Arc::default(), most, meters, counts, hooks, list }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -188,7 +196,9 @@ impl Tunnel {
         Self {
             uid,
             kind: wanted.kind,
+            id: id(wanted.kind, &stand.label(&wanted.name)).into(),
             label: stand.label(&wanted.name),
+            paused: AtomicBool::new(false),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -217,6 +227,29 @@ impl Tunnel {
     /// The same with its path, if it has one: for whoever has to tell the tunnels of one host apart.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it is called by whoever looks at it from outside, like `http:app` or `tcp:9000`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether visitors are to be turned away for now, because somebody at the server said so. Those inside stay.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// As [`is_paused`](Self::is_paused), for somebody who is turned away then: that is counted.
+    pub fn turns_away(&self) -> bool {
+        let paused = self.is_paused();
+        if paused {
+            self.places.meters.visitors_of_paused.fetch_add(1, Ordering::Relaxed);
+        }
+        paused
     }
 
     /// What it carries.
@@ -286,8 +319,18 @@ impl Tunnel {
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
-        let stream = stream.counted(Counted::new(&self.places.counts));
+        let counted = self.tally(by.session, visitor).begin();
+        let stream = stream.counted(counted, Side::Server);
         Ok(Opened { stream, home, by, is_shared })
+    }
+
+    /// Where a stream is counted that is about to begin.
+    fn tally(&self, session: SessionId, visitor: SocketAddr) -> Tally {
+        Tally::new(&self.places.counts, self.places.list.get(), || About {
+            tunnel: Arc::clone(&self.id),
+            session: Some(session),
+            visitor: Some(visitor),
+        })
     }
 
     /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
@@ -438,11 +481,11 @@ impl Tunnel {
         match found {
             Some((one, seat, pacing)) => {
                 let seat = self.seen(seat, visitor.addr);
-                let counts = Arc::clone(&self.places.counts);
+                let tally = self.tally(one.owner.session_id, visitor.addr);
                 one.owner.direct.serve(
                     (self.kind, one.number),
                     seat,
-                    (pacing, counts),
+                    (pacing, tally),
                     visitor,
                     otherwise,
                 );
@@ -451,15 +494,35 @@ impl Tunnel {
         }
     }
 
-    /// For whoever looks at it from outside.
-    pub(super) fn read(&self) -> TunnelReading {
+    /// For whoever looks at it from outside; `public_url` is what a host or port of it is reached by.
+    pub(super) fn read(&self, public_url: impl Fn(&str) -> String) -> TunnelReading {
+        let now = clock::now();
+        let members = self.members();
+        let checked: Vec<bool> =
+            members.iter().filter_map(|member| member.health.is_down()).collect();
+        let public_urls = match self.port() {
+            Some(_) => vec![public_url(&self.name)],
+            None => self.stand.hosts.iter().map(|host| public_url(host)).collect(),
+        };
+        let totals = self.places.counts.totals();
         TunnelReading {
+            id: self.id.to_string(),
             kind: self.kind,
             tunnel: self.label.clone(),
             hosts: self.stand.hosts.clone(),
+            public_urls,
             principal: self.principal.name().to_owned(),
-            sessions: self.servants().into_iter().map(|(_, session)| session).collect(),
+            group: self.option(options::GROUP).map(str::to_owned),
+            is_paused: self.is_paused(),
+            // As long as one of several is well, so is the tunnel.
+            is_down: (!checked.is_empty()).then(|| checked.iter().all(|is_down| *is_down)),
+            is_failing: !members.is_empty()
+                && members.iter().all(|member| member.health.is_failing(now)),
+            sessions: members.iter().map(|member| member.owner.session_id).collect(),
             visitors: self.places.taken.load(Ordering::Relaxed),
+            streams_opened: totals.streams_opened,
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
         }
     }
 
@@ -648,6 +711,7 @@ impl Tunnel {
     }
 
     /// The clients that have it now, with their sessions.
+    #[cfg(test)]
     pub(crate) fn servants(&self) -> Vec<(ClientId, SessionId)> {
         let presence = self.presence.lock();
         let members = presence.carriers.iter();
@@ -658,6 +722,11 @@ impl Tunnel {
     pub(super) fn members(&self) -> Vec<Member> {
         self.presence.lock().carriers.clone()
     }
+}
+
+/// What a tunnel is called by whoever looks at it from outside.
+fn id(kind: TunnelKind, label: &str) -> String {
+    format!("{kind}:{label}")
 }
 
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
