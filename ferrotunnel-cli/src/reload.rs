@@ -117,13 +117,7 @@ impl Reload {
         if said.token.is_none_or(|token| token != self.token) {
             restart_needed.insert(0, "token");
         }
-        if !restart_needed.is_empty() {
-            output::warning(format_args!(
-                "changed in {}, but in force only after a restart: {}",
-                self.path.display(),
-                restart_needed.join(", ")
-            ));
-        }
+        name_restarts(&self.path, &restart_needed);
         output.talk(format_args!("settings reloaded; principals: {count}"));
         json!({
             "event": "reloaded",
@@ -156,11 +150,7 @@ impl Said {
         running: &ServerArgs,
         places: Places,
     ) -> Result<Self, Failure> {
-        no_pipe(path, "server")?;
-        let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
-        if let Some(warning) = file.warning() {
-            output::warning(warning);
-        }
+        let file = load(path, "server")?;
         let args = given.over_file(file.server.unwrap_or_default()).resolve();
         // It holds until a restart: a file that is gone, or a pipe that was read at the start, is no reason
         // to leave a user in who was taken out.
@@ -178,15 +168,31 @@ impl Said {
     }
 }
 
-/// To open a pipe would be to wait for its writer.
-pub(crate) fn no_pipe(path: &Path, what: &str) -> Result<(), Failure> {
-    if !path.exists() || path.is_file() {
-        return Ok(());
+/// Reads the settings file of a running server or client.
+pub(crate) fn load(path: &Path, whose: &str) -> Result<SettingsFile, Failure> {
+    // To open a pipe would be to wait for its writer.
+    if path.exists() && !path.is_file() {
+        let shown = path.display();
+        return Err(Failure::failed(format!(
+            "{shown} is no regular file and was read at the start; restart the {whose} to change its settings"
+        )));
     }
-    let shown = path.display();
-    Err(Failure::failed(format!(
-        "{shown} is no regular file and was read at the start; restart the {what} to change its settings"
-    )))
+    let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
+    if let Some(warning) = file.warning() {
+        output::warning(warning);
+    }
+    Ok(file)
+}
+
+/// Warns of what is said otherwise now, and changes at the next start only.
+pub(crate) fn name_restarts(path: &Path, restart_needed: &[&str]) {
+    if !restart_needed.is_empty() {
+        output::warning(format_args!(
+            "changed in {}, but in force only after a restart: {}",
+            path.display(),
+            restart_needed.join(", ")
+        ));
+    }
 }
 
 /// Nothing was changed, and why.

@@ -21,6 +21,8 @@ mod drained;
 mod driver;
 mod error;
 mod file_look;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guesses;
 mod handshake;
 mod hooks;

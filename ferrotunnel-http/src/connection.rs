@@ -39,15 +39,8 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn new(config: &HttpConfig, tasks: Tasks, forwarder: Forwarder) -> Self {
-        let mut http1 = http1::Builder::new();
-        // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
-        // next request are waiting, which would stop event streams and early answers.
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.header_read_timeout)
-            // Whether who has ended its side has left is for `VisitorIo` to find out.
-            .half_close(true)
-            .max_buf_size(MAX_BUFFERED);
+        let mut http1 = http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(config.header_read_timeout);
         let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
         // may open and then let lie.
@@ -194,6 +187,18 @@ impl Serving {
         }
         connection.await
     }
+}
+
+/// How HTTP/1 is read, but for how long that may take.
+pub(crate) fn http1() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
+    // next request are waiting, which would stop event streams and early answers.
+    http1
+        // Whether who has ended its side has left is for `VisitorIo` to find out.
+        .half_close(true)
+        .max_buf_size(MAX_BUFFERED);
+    http1
 }
 
 /// Resolves when shutdown is asked for, or when nobody is left who could ask.

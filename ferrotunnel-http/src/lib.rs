@@ -23,6 +23,8 @@ mod forward;
 mod forwarded;
 mod framing;
 mod front;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod grpc;
 mod header_rules;
 mod headers;

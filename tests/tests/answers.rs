@@ -27,12 +27,7 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 const PROGRAM: &str = "application/json";
 
 async fn ask(bed: &TestBed, host: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut asking = Request::get("/some/path?with=query").header(HOST, host);
-    for (name, value) in headers {
-        asking = asking.header(*name, *value);
-    }
-    let asking = asking.body(Empty::<Bytes>::new()).unwrap();
-    collect(soon("an answer", send(bed.http_addr(), asking)).await.unwrap()).await
+    bed.ask(host, "/some/path?with=query", headers).await
 }
 
 async fn accepting(bed: &TestBed, name: &str, accept: &str) -> Answer {

@@ -8,15 +8,38 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
 use super::server::wish;
+use crate::args::{ConfigArg, ConnectArgs};
 use crate::client_reload::ClientReload;
 use crate::control::{Asker, Control, next_asker};
 use crate::failure::Failure;
+use crate::layers::Given;
 use crate::output::Output;
 use crate::report::Reporter;
 use crate::settings::ClientSettings;
+use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 use crate::standing::Standing;
 use crate::systemd::Manager;
+use crate::tunnel::TunnelSettings;
+
+/// A client with the one tunnel that was given; how to reach the server is the settings file's to say, too.
+pub(super) async fn forward_one(
+    connect: Given<ConnectArgs>,
+    config: &ConfigArg,
+    tunnel: TunnelSettings,
+    output: &Output,
+) -> Result<(), Failure> {
+    let file = SettingsFile::asked_for(config)?.client.unwrap_or_default();
+    let layers = connect.over_file(file.connect);
+    // Whoever shows a site to somebody wants to see who comes.
+    let is_looked_after = matches!(tunnel, TunnelSettings::Http { .. }) && output.is_for_people();
+    let mut settings = ClientSettings::resolve(layers, vec![tunnel])?;
+    settings.config_file.clone_from(&config.config);
+    if is_looked_after {
+        settings.is_looked_after();
+    }
+    forward(settings, None, output).await
+}
 
 /// With a `reload` its tunnels change with the settings file, from when there are any.
 pub(super) async fn forward(

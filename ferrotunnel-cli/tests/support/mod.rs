@@ -84,6 +84,31 @@ impl Running {
         }
     }
 
+    /// The next event on stdout.
+    #[track_caller]
+    pub fn event(&self) -> serde_json::Value {
+        self.line().parse().unwrap()
+    }
+
+    /// The next event of that kind; others before it are passed over.
+    #[track_caller]
+    pub fn event_of(&self, kind: &str) -> serde_json::Value {
+        loop {
+            let event = self.event();
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Why a reload was refused, for one reason.
+    #[track_caller]
+    pub fn refused_reload(&self) -> String {
+        let event = self.event_of("reload_refused");
+        let [why] = event["errors"].as_array().unwrap().as_slice() else { panic!("{event}") };
+        why.as_str().unwrap().to_owned()
+    }
+
     /// The next line on stdout, unless it ends without one.
     pub fn first_line(&self) -> Option<String> {
         match self.stdout.recv_timeout(PATIENCE) {

@@ -374,9 +374,17 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
             }
         }
         () = unwanted(state, id) => {
-            talk.session.drain(GoAwayCode::Drain, "the client has other carriers");
-            state.leave(id, None);
-            (Over::Unwanted, true)
+            if talk.is_judged() {
+                // Its end says why, and that another server has a session, too, is no reason to forget it.
+                tokio::select! {
+                    end = &mut driving => (Over::Lost(talk.why(end)), false),
+                    never = &mut keeping => match never {},
+                }
+            } else {
+                talk.session.drain(GoAwayCode::Drain, "the client has other carriers");
+                state.leave(id, None);
+                (Over::Unwanted, true)
+            }
         }
         // It had a reason, and that is what the closed carrier will be taken for.
         () = talk.drains.notified() => (Over::Lost(talk.why(End::Closed)), true),
@@ -449,6 +457,11 @@ impl Talk {
                 self.session.close(GoAwayCode::ShuttingDown, "the tunnel is lost");
             }
         }
+    }
+
+    /// The session closes, and the client has no more to live for.
+    fn is_judged(&self) -> bool {
+        self.farewell.lock().as_ref().is_some_and(|farewell| !farewell.is_retryable())
     }
 
     /// Why it is over: what the server said, or what became of the carrier.
