@@ -11,6 +11,7 @@ use ferrotunnel_core::client::{
     TunnelSpec, check_length,
 };
 use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_observability::ClientMetrics;
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
@@ -68,6 +69,7 @@ struct Settings {
     connections: Connections,
     threads: usize,
     plugins: Option<Chain>,
+    metrics: Option<ClientMetrics>,
 }
 
 #[derive(Debug)]
@@ -105,6 +107,7 @@ pub struct ClientBuilder {
     connections: Connections,
     threads: usize,
     plugins: Plugins,
+    metrics: Option<ClientMetrics>,
 }
 
 impl ClientBuilder {
@@ -254,6 +257,27 @@ impl ClientBuilder {
         self
     }
 
+    /// Has what the client counts shown by this, in whichever registry that is put into.
+    ///
+    /// ```
+    /// use ferrotunnel::observability::{ClientMetrics, Registry, encode};
+    /// use ferrotunnel::Client;
+    ///
+    /// let (metrics, mut registry) = (ClientMetrics::default(), Registry::default());
+    /// metrics.register(&mut registry);
+    /// let client = Client::builder().server_addr("tunnel.example.com:7835").token("secret");
+    /// let client = client.local_addr("3000").metrics(&metrics).build()?;
+    /// let mut text = String::new();
+    /// encode(&mut text, &registry).expect("a string takes everything");
+    /// assert!(text.contains("ferrotunnel_client_build_info"));
+    /// # Ok::<(), ferrotunnel::Error>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(mut self, metrics: &ClientMetrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -285,6 +309,7 @@ impl ClientBuilder {
         }
         let tunnels = specified(self.tunnels, self.local_addr.as_deref())?;
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
+        let meter = self.metrics.as_ref().map(ClientMetrics::plugin_meter);
         let events = events_kept(tunnels.len(), self.servers.len());
         Ok(Client {
             settings: Settings {
@@ -300,7 +325,8 @@ impl ClientBuilder {
                 handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
-                plugins: self.plugins.chain(),
+                plugins: self.plugins.chain(meter),
+                metrics: self.metrics,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
@@ -436,14 +462,10 @@ impl Client {
             }
             None => true,
         });
-        let mut others = Vec::new();
+        let (mut changed, mut others) = (Vec::new(), Vec::new());
         for (tunnel, spec) in wanted {
             match take(&|known| known.has_the_place_of(&tunnel)) {
-                Some((_, mut handle)) => {
-                    changes.changed += 1;
-                    running.engine.replace(&mut handle, spec)?;
-                    running.tunnels.push((tunnel, handle));
-                }
+                Some((_, handle)) => changed.push((tunnel, spec, handle)),
                 None => others.push((tunnel, spec)),
             }
         }
@@ -451,6 +473,11 @@ impl Client {
         for (_, handle) in before {
             changes.removed += 1;
             handle.withdraw();
+        }
+        for (tunnel, spec, mut handle) in changed {
+            changes.changed += 1;
+            running.engine.replace(&mut handle, spec)?;
+            running.tunnels.push((tunnel, handle));
         }
         for (tunnel, spec) in others {
             changes.added += 1;
@@ -490,6 +517,9 @@ impl Client {
             },
             self.events.clone(),
         )?;
+        if let Some(metrics) = &settings.metrics {
+            metrics.watch(engine.reader());
+        }
         let outside = Some((engine.reader(), engine.control()));
         *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
         let engine = Arc::new(engine);

@@ -5,12 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ferrotunnel_common::{Token, TokenError};
+use ferrotunnel_plugin::SecretHash;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
@@ -40,7 +39,7 @@ pub enum AdminError {
 
 /// The secret of those who may ask. Only its hash is kept.
 #[derive(Clone)]
-pub struct AdminToken([u8; 32]);
+pub struct AdminToken(SecretHash);
 
 impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,19 +54,12 @@ impl AdminToken {
     /// It is empty, too long, or has characters that no header can carry.
     pub fn new(secret: &str) -> Result<Self, AdminError> {
         Token::new(secret)?;
-        Ok(Self(hashed(secret.trim().as_bytes())))
+        Ok(Self(SecretHash::of(secret.trim().as_bytes())))
     }
 
-    /// Hashes have one length, and comparing them tells nothing about where they differ.
     fn is(&self, shown: &[u8]) -> bool {
-        verify_slices_are_equal(&self.0, &hashed(shown)).is_ok()
+        self.0.is_of(shown)
     }
-}
-
-fn hashed(secret: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret).as_ref());
-    hash
 }
 
 /// Whether the interface may listen there.
