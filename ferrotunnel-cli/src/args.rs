@@ -21,7 +21,7 @@ use crate::failure::exit_codes;
 use crate::layers::Given;
 use crate::output::Format;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
-use crate::value::{self, LocalTarget, Secret, ServerAddr};
+use crate::value::{self, AdminPlace, LocalTarget, Secret, ServerAddr};
 
 mod access;
 mod certificates;
@@ -96,8 +96,10 @@ pub(crate) enum Command {
     Cert(CertCommand),
     /// Hash a password or a bearer token, for --basic-auth and --bearer-token
     Password(PasswordArgs),
-    /// Tell a running server to read its settings file again, and say what came of it
-    Reload(ReloadArgs),
+    /// Tell a running server or client to read its settings file again, and say what came of it
+    Reload(ControlArgs),
+    /// Say what a running server or client has: sessions and tunnels
+    Status(ControlArgs),
     /// Look through a settings file without starting anything
     Check(CheckArgs),
     /// Print the version
@@ -246,10 +248,12 @@ pub(crate) struct ServerArgs {
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
-    /// A socket for `ferrotunnel reload`, in a directory that only this user may write in, which is made if need be
+    /// A socket for `ferrotunnel status` and `ferrotunnel reload`, in a directory that only this user may write in, which is
+    /// made if need be
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
-    /// Where the admin interface listens: health, metrics and who is connected; beyond loopback with a token only
+    /// Where the admin interface listens: health, metrics, who is connected, and what can be done about it; beyond loopback
+    /// with a token only
     /// [default: nowhere]
     #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
     pub(crate) admin_bind: Option<SocketAddr>,
@@ -367,6 +371,17 @@ pub(crate) struct ConnectArgs {
     /// eight while visitors compete for it on a long way [default: auto]
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
     pub(crate) connections: Option<Connections>,
+    /// Where the admin interface listens: what this client has, and how it is; `off` for nowhere [default: 127.0.0.1:4040
+    /// with `http` at a terminal, or the next port that is free; otherwise off]
+    #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT|off", value_parser = value::admin_place)]
+    pub(crate) admin_bind: Option<AdminPlace>,
+    /// A file with the secret that requests to the admin interface must show, and nothing else
+    #[arg(long, env = "FERROTUNNEL_ADMIN_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// A socket for `ferrotunnel status` and `ferrotunnel reload`, in a directory that only this user may write in, which is
+    /// made if need be
+    #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tls: ClientTlsArgs,
     #[command(flatten)]
@@ -547,11 +562,12 @@ pub(crate) struct PasswordArgs {
     pub(crate) bearer: bool,
 }
 
+/// How a running server or client is found.
 #[derive(Debug, Args)]
-pub(crate) struct ReloadArgs {
+pub(crate) struct ControlArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
-    /// The control socket that the server was started with [default: that of the settings file]
+    /// The control socket that it was started with [default: that of the settings file]
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

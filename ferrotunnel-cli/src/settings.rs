@@ -22,7 +22,7 @@ use crate::runtime::{client_threads, server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
 use crate::tunnel::TunnelSettings;
-use crate::value::{Secret, ServerAddr};
+use crate::value::{AdminPlace, Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
@@ -270,6 +270,14 @@ pub(crate) struct ClientSettings {
     connect_timeout: Option<Duration>,
     handshake_timeout: Option<Duration>,
     connections: Connections,
+    /// `None`: nobody has said.
+    admin_bind: Option<AdminPlace>,
+    admin_token: Option<Secret>,
+    control: Option<PathBuf>,
+    /// Somebody at a terminal looks after it.
+    admin_for_people: bool,
+    /// Where some of it comes from, to be shown.
+    pub(crate) config_file: Option<PathBuf>,
     tunnels: Vec<TunnelSettings>,
     drain_timeout: Duration,
 }
@@ -291,6 +299,11 @@ impl ClientSettings {
             connect_timeout: args.connect_timeout,
             handshake_timeout: args.handshake_timeout,
             connections: args.connections.unwrap_or_default(),
+            admin_bind: args.admin_bind,
+            admin_token: admin_token(args.admin_token_file.as_deref())?,
+            control: args.control,
+            admin_for_people: false,
+            config_file: None,
             tunnels,
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -299,6 +312,16 @@ impl ClientSettings {
     /// How long a drain may take.
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.drain_timeout
+    }
+
+    /// Where others of this user ask how it is, if anywhere.
+    pub(crate) fn control(&self) -> Option<PathBuf> {
+        self.control.clone()
+    }
+
+    /// Somebody at a terminal looks after it: where nothing is said, it has an admin interface.
+    pub(crate) fn is_looked_after(&mut self) {
+        self.admin_for_people = true;
     }
 
     /// Where the servers are.
@@ -342,6 +365,17 @@ impl ClientSettings {
         if let Some(timeout) = self.handshake_timeout {
             builder = builder.handshake_timeout(timeout);
         }
+        builder = match self.admin_bind {
+            Some(AdminPlace::At(addr)) => builder.admin_bind(addr),
+            None if self.admin_for_people => builder.admin_bind_or_next(DEFAULT_ADMIN_BIND),
+            Some(AdminPlace::Off) | None => builder,
+        };
+        if let Some(token) = self.admin_token {
+            builder = builder.admin_token(token.reveal());
+        }
+        if let Some(path) = self.config_file {
+            builder = builder.config_file(path);
+        }
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
@@ -362,7 +396,9 @@ pub(crate) fn accept_client(
     if tls.tls_server_name.is_some() {
         tls.tls_verify = Some(true);
     }
-    let layer = ConnectArgs { servers, token, tls, ..layer };
+    // The secret of the admin interface may be named elsewhere, and is read when it is used.
+    let (admin_bind, admin_token_file) = (None, None);
+    let layer = ConnectArgs { servers, token, tls, admin_bind, admin_token_file, ..layer };
     ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
     Ok(())
 }
@@ -455,6 +491,9 @@ pub(crate) const DEFAULT_BIND: SocketAddr =
 /// Likewise.
 pub(crate) const DEFAULT_HTTP_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_HTTP_PORT);
+
+/// Of a client's admin interface: on this machine only, where people look for that of a tunnel.
+const DEFAULT_ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4_040);
 
 /// As long as web servers and orchestrators give by default, and well within what systemd waits for.
 pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

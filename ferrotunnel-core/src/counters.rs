@@ -9,6 +9,7 @@ use ferrotunnel_protocol::Resets;
 
 use crate::capped::Counts;
 use crate::open_streams::{About, Listed, OpenStreams};
+use crate::session::Session;
 use crate::throttle::Way;
 
 /// What passed through the tunnels of one name.
@@ -162,8 +163,9 @@ impl Drop for Counted {
     }
 }
 
-/// Tunnels that have counts of their own: some 200 bytes each here, and eight lines for whoever asks for all.
-pub(crate) const MOST_TUNNELS_COUNTED: usize = 500;
+/// Tunnels that have counts of their own: some 200 bytes each here, and eight lines for whoever asks for all. With
+/// those of HTTP requests it is some 1,000 bytes, and forty lines or more.
+pub const MOST_TUNNELS_COUNTED: usize = 500;
 
 /// How connections of clients fared before they were sessions.
 #[derive(Debug, Default)]
@@ -233,6 +235,20 @@ impl Handshakes {
     pub(crate) fn all(&self) -> Vec<(Handshake, u64)> {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
         Handshake::ALL.into_iter().zip(counts).collect()
+    }
+}
+
+/// What sessions count by themselves, over several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) resets: Resets,
+    pub(crate) window_stalls: u64,
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, session: &Session) {
+        self.resets.add(&session.resets());
+        self.window_stalls += session.stats().window_stalls;
     }
 }
 

@@ -57,7 +57,7 @@ pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, Gate
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use capped::{Capped, Counts, OTHER};
-pub use counters::{Handshake, StreamResets, TunnelTotals};
+pub use counters::{Handshake, MOST_TUNNELS_COUNTED, StreamResets, TunnelTotals};
 pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;

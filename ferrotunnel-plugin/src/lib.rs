@@ -16,6 +16,7 @@ mod early;
 mod exchange;
 mod meter;
 mod plugin;
+mod secret;
 
 #[cfg(test)]
 mod tests;
@@ -36,5 +37,6 @@ pub use early::EarlyAnswer;
 pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
 /// The types of requests and responses.
 pub use http;
-pub use meter::{Answered, RequestMeter};
+pub use meter::{Answered, PluginMeter, RequestMeter};
 pub use plugin::Plugin;
+pub use secret::{NoHash, SecretHash};

@@ -12,7 +12,9 @@ use ferrotunnel_core::client::{
     TunnelSpec, check_length,
 };
 use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
-use ferrotunnel_observability::{Admin, AdminWishes, Overview, Phase, WatchedClient};
+use ferrotunnel_observability::{
+    Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
+};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
@@ -116,6 +118,7 @@ pub struct ClientBuilder {
     plugins: Plugins,
     admin: AdminTold,
     config_file: Option<PathBuf>,
+    metrics: Option<ClientMetrics>,
 }
 
 impl ClientBuilder {
@@ -296,6 +299,27 @@ impl ClientBuilder {
         self
     }
 
+    /// Has what the client counts shown by this, in whichever registry that is put into.
+    ///
+    /// ```
+    /// use ferrotunnel::observability::{ClientMetrics, Registry, encode};
+    /// use ferrotunnel::Client;
+    ///
+    /// let (metrics, mut registry) = (ClientMetrics::default(), Registry::default());
+    /// metrics.register(&mut registry);
+    /// let client = Client::builder().server_addr("tunnel.example.com:7835").token("secret");
+    /// let client = client.local_addr("3000").metrics(&metrics).build()?;
+    /// let mut text = String::new();
+    /// encode(&mut text, &registry).expect("a string takes everything");
+    /// assert!(text.contains("ferrotunnel_client_build_info"));
+    /// # Ok::<(), ferrotunnel::Error>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(mut self, metrics: &ClientMetrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -329,7 +353,9 @@ impl ClientBuilder {
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
         let events = events_kept(tunnels.len(), self.servers.len());
         let admin = self.admin.resolve()?;
-        let watched = WatchedClient::default();
+        let metrics = self.metrics.or_else(|| admin.is_some().then(ClientMetrics::default));
+        let meter = metrics.as_ref().map(ClientMetrics::plugin_meter);
+        let watched = WatchedClient::new(metrics.unwrap_or_default());
         Ok(Client {
             settings: Settings {
                 servers: self.servers,
@@ -344,7 +370,7 @@ impl ClientBuilder {
                 handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
-                plugins: self.plugins.chain(),
+                plugins: self.plugins.chain(meter),
                 admin,
             },
             running: Mutex::default(),
@@ -484,14 +510,10 @@ impl Client {
             }
             None => true,
         });
-        let mut others = Vec::new();
+        let (mut changed, mut others) = (Vec::new(), Vec::new());
         for (tunnel, spec) in wanted {
             match take(&|known| known.has_the_place_of(&tunnel)) {
-                Some((_, mut handle)) => {
-                    changes.changed += 1;
-                    running.engine.replace(&mut handle, spec)?;
-                    running.tunnels.push((tunnel, handle));
-                }
+                Some((_, handle)) => changed.push((tunnel, spec, handle)),
                 None => others.push((tunnel, spec)),
             }
         }
@@ -499,6 +521,11 @@ impl Client {
         for (_, handle) in before {
             changes.removed += 1;
             handle.withdraw();
+        }
+        for (tunnel, spec, mut handle) in changed {
+            changes.changed += 1;
+            running.engine.replace(&mut handle, spec)?;
+            running.tunnels.push((tunnel, handle));
         }
         for (tunnel, spec) in others {
             changes.added += 1;

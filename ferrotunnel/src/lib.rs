@@ -37,9 +37,11 @@ pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
     HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
-/// What a server counts, and the registry that shows it.
+/// What servers and clients count, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
-pub use ferrotunnel_observability::{AdminWish, AdminWishes, Overview, ServerMetrics};
+pub use ferrotunnel_observability::{
+    AdminWish, AdminWishes, ClientMetrics, Overview, ServerMetrics,
+};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

@@ -10,8 +10,8 @@ use ferrotunnel_core::{
     Decision, NewSession, OpenedStream, PATH, Register, Registered, ServerHooks, StreamHooks,
 };
 use ferrotunnel_plugin::{
-    Chain, Plugin, RegistrationAnswer, RegistrationContext, SessionContext, StreamContext,
-    TunnelContext,
+    Chain, Plugin, PluginMeter, RegistrationAnswer, RegistrationContext, SessionContext,
+    StreamContext, TunnelContext,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -35,8 +35,8 @@ impl Plugins {
     }
 
     /// `None` if there are none.
-    pub(crate) fn chain(&self) -> Option<Chain> {
-        Chain::new(self.0.clone())
+    pub(crate) fn chain(&self, meter: Option<Arc<dyn PluginMeter>>) -> Option<Chain> {
+        Chain::measured_by(meter, self.0.clone())
     }
 }
 

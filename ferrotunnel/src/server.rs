@@ -18,7 +18,7 @@ use ferrotunnel_http::{
     make_gate, make_header_rules,
 };
 use ferrotunnel_observability::{Admin, AdminWish, AdminWishes, Overview, Phase, ServerMetrics};
-use ferrotunnel_plugin::{Chain, Plugin};
+use ferrotunnel_plugin::{Chain, Plugin, PluginMeter};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -592,9 +592,9 @@ impl ServerBuilder {
             self.reserved_names.iter().map(|name| server::parse_reserved_name(name));
         let reserved_names = reserved_names.collect::<Result<_, _>>()?;
         let transport = transport(self.plaintext, self.tls)?;
-        http.plugins = self.plugins.chain();
         let admin = self.admin.resolve()?;
         let metrics = self.metrics.or_else(|| admin.is_some().then(ServerMetrics::default));
+        http.plugins = self.plugins.chain(metrics.as_ref().map(ServerMetrics::plugin_meter));
         http.meter = metrics.as_ref().map(ServerMetrics::meter);
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
@@ -760,6 +760,7 @@ impl Server {
             }
         });
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
+        let plugin_meter = settings.metrics.as_ref().map(ServerMetrics::plugin_meter);
         let tls = http.as_ref().and_then(|http| http.tls.as_ref());
         metrics.watch(crate::admin::watched(&engine, tls));
         if let Some(admin) = &admin {
@@ -768,7 +769,7 @@ impl Server {
         }
         overview.set_phase(Phase::Ready);
         let drain_grace = settings.drain_grace;
-        Ok(RunningServer { engine, http, proxies, admin, overview, drain_grace })
+        Ok(RunningServer { engine, http, proxies, admin, overview, drain_grace, plugin_meter })
     }
 }
 
@@ -856,6 +857,8 @@ pub struct RunningServer {
     admin: Option<Admin>,
     overview: Arc<Overview>,
     drain_grace: Duration,
+    /// Who counts the time of plugins.
+    plugin_meter: Option<Arc<dyn PluginMeter>>,
 }
 
 #[derive(Debug)]
@@ -1004,7 +1007,8 @@ impl RunningServer {
     /// called.
     pub fn set_request_plugins(&self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) {
         if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
-            ingress.set_plugins(Chain::new(plugins.into_iter().collect()));
+            let plugins = plugins.into_iter().collect();
+            ingress.set_plugins(Chain::measured_by(self.plugin_meter.clone(), plugins));
         }
     }
 

@@ -11,10 +11,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ferrotunnel::{
-    AdminWish, PrincipalConfig, Server, ServerBuilder, Tunnel, TunnelKind, issue_token,
+    AdminWish, Client, ClientBuilder, PrincipalConfig, Server, ServerBuilder, Streams, Tunnel,
+    TunnelKind, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TOKEN, TestBed, over_both, ready, run, says_and_hears, soon,
+    Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run,
+    says_and_hears, soon,
 };
 use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
@@ -711,4 +713,159 @@ fn a_server_without_the_interface_lists_nothing() {
         let server = server.build().unwrap().spawn().await.unwrap();
         assert!(server.admin_addr().is_none() && server.admin_wishes().is_none());
     });
+}
+
+/// A client with an admin interface and one TCP tunnel, and where visitors reach it.
+async fn shown_client(bed: &TestBed, local: SocketAddr) -> (Client, Asker, SocketAddr) {
+    let tunnel = Tunnel::tcp().local_addr(local.to_string()).streams(Streams::Multiplexed);
+    let client = bed.client().tunnel(tunnel).admin_bind("127.0.0.1:0").build().unwrap();
+    let info = client.start().await.unwrap();
+    let asker = Asker::at(client.admin_addr().unwrap());
+    (client, asker, public_addr(&info.public_url))
+}
+
+#[test]
+fn a_client_shows_what_it_has_as_its_description_says() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, asker, public) = shown_client(&bed, echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        asker.until("/api/v1/traffic", |traffic| count(&traffic["samples"]) > 0).await;
+        let described = asker.get("/api/v1/openapi.json").await;
+        let mut seen = 0;
+        for (path, item) in described["paths"].as_object().unwrap() {
+            let answers = &item["get"]["responses"]["200"]["content"]["application/json"];
+            if answers["schema"]["$ref"].is_string() {
+                fits(&answers["schema"], &asker.get(path).await, &described, path);
+                seen += 1;
+            }
+            assert!(!path.contains("principals") && !path.contains("limits"), "{path}");
+        }
+        assert_eq!(seen, 5, "{described}");
+        let status = asker.get("/api/v1/status").await;
+        assert_eq!((&status["side"], &status["phase"]), (&json!("client"), &json!("ready")));
+        let tunnels = asker.get("/api/v1/tunnels").await;
+        let tunnel = &tunnels["tunnels"][0];
+        assert_eq!(tunnel["local"], echo.addr().to_string());
+        assert_eq!(tunnel["public_urls"], json!([format!("tcp://{public}")]));
+        assert!(tunnel["bytes_in"].as_u64() > Some(0) && tunnel["visitors"] == 1, "{tunnel}");
+        let sessions = asker.get("/api/v1/sessions").await;
+        assert_eq!(sessions["sessions"][0]["address"], bed.server.tunnel_addr().to_string());
+        assert_eq!(sessions["sessions"][0]["id"], tunnel["sessions"][0]);
+        let streams = asker.get("/api/v1/streams").await;
+        let stream = &streams["streams"][0];
+        assert_eq!(stream["visitor"], visitor.local_addr().unwrap().to_string());
+        assert_eq!(
+            (&stream["tunnel"], &stream["session"]),
+            (&tunnel["id"], &tunnel["sessions"][0])
+        );
+        assert!(!tunnels.to_string().contains(TOKEN));
+        assert_eq!(asker.act("/api/v1/principals/web/revoke").await.0, 404);
+    });
+}
+
+#[test]
+fn what_is_done_at_a_client_reaches_its_visitors() {
+    run(async {
+        let bed = TestBed::alone(Carrier::Tls).await;
+        let echo = LocalService::echo().await;
+        let (client, asker, public) = shown_client(&bed, echo.addr()).await;
+        let mut client_events = client.events();
+        let mut events = asker.events().await;
+        let tunnels = events.until("tunnels", |_| true).await;
+        let id = tunnels["tunnels"][0]["id"].as_str().unwrap().to_owned();
+        let mut inside = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut inside).await;
+
+        asker.does(&format!("/api/v1/tunnels/{id}/pause")).await;
+        events.until("tunnels", |now| now["tunnels"][0]["state"] == "paused").await;
+        soon("the port to be closed", async {
+            while TcpStream::connect(public).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        says_and_hears(&mut inside).await;
+        asker.does(&format!("/api/v1/tunnels/{id}/resume")).await;
+        ready(&mut client_events).await;
+        asker.until("/api/v1/tunnels", |now| now["tunnels"][0]["state"] == "up").await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+
+        let sessions = asker.get("/api/v1/sessions").await;
+        let session = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
+        asker.does(&format!("/api/v1/sessions/{session}/close")).await;
+        assert!(!matches!(soon("the end", visitor.read(&mut [0])).await, Ok(1..)));
+        ready(&mut client_events).await;
+        let sessions =
+            asker.until("/api/v1/sessions", |now| now["sessions"][0]["state"] == "up").await;
+        assert_ne!(sessions["sessions"][0]["id"], session);
+        assert_eq!(asker.act(&format!("/api/v1/sessions/{session}/close")).await.0, 404);
+        assert_eq!(asker.act("/api/v1/tunnels/nobody/pause").await.0, 404);
+        assert_eq!(asker.act("/api/v1/drain").await.0, 409);
+        soon("the shutdown", client.shutdown()).await.unwrap();
+        assert!(client.admin_addr().is_none());
+    });
+}
+
+#[test]
+fn a_client_without_a_server_is_not_ready_and_says_why() {
+    run(async {
+        let nobody = LocalService::nobody().await;
+        let client = Client::builder().server_addr(nobody.to_string()).token(TOKEN);
+        let client = client.local_addr("127.0.0.1:1").admin_bind("127.0.0.1:0").build().unwrap();
+        client.open_admin().unwrap();
+        let asker = Asker::at(client.admin_addr().unwrap());
+        let answer = Asker::send(asker.ask(Method::GET, "/readyz")).await;
+        assert_eq!(
+            (answer.status(), soon("it", answer.text()).await.unwrap().as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        );
+        let client = std::sync::Arc::new(client);
+        let starting = {
+            let client = std::sync::Arc::clone(&client);
+            tokio::spawn(async move { client.start().await })
+        };
+        let sessions = asker
+            .until("/api/v1/sessions", |now| now["sessions"][0]["last_error"].is_string())
+            .await;
+        assert_eq!(sessions["sessions"][0]["state"], "down");
+        assert_eq!(asker.get("/api/v1/status").await["phase"], "starting");
+        starting.abort();
+    });
+}
+
+#[test]
+fn a_port_that_is_taken_makes_way_for_the_next_if_that_is_as_good() {
+    run(async {
+        let bed = TestBed::start(Carrier::Tls).await;
+        let (taken, _next) = two_ports();
+        let at = taken.local_addr().unwrap();
+        let client = |change: fn(ClientBuilder, SocketAddr) -> ClientBuilder| {
+            change(bed.client().local_addr("127.0.0.1:1"), at).build().unwrap()
+        };
+        let words = client(|it, at| it.admin_bind(at)).open_admin().unwrap_err().to_string();
+        assert!(words.contains("admin_bind"), "{words}");
+        let next = client(|it, at| it.admin_bind_or_next(at));
+        next.open_admin().unwrap();
+        let found = next.admin_addr().unwrap();
+        // The one behind it is taken, too.
+        assert!(found.ip() == at.ip() && found.port() > at.port() + 1, "{found} after {at}");
+        let words = bed.client().admin_bind("0.0.0.0:0").build().unwrap_err().to_string();
+        assert!(words.contains("--admin-token-file"), "{words}");
+    });
+}
+
+/// Two ports that follow each other, with room behind them.
+fn two_ports() -> (std::net::TcpListener, std::net::TcpListener) {
+    loop {
+        let first = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = first.local_addr().unwrap();
+        let second = at.port().checked_add(1).filter(|port| *port < u16::MAX - 40);
+        if let Some(Ok(second)) = second.map(|port| std::net::TcpListener::bind((at.ip(), port))) {
+            return (first, second);
+        }
+    }
 }

@@ -162,6 +162,10 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         connect_timeout,
         handshake_timeout,
         connections,
+        admin_bind,
+        // The secret in it is read at the start.
+        admin_token_file,
+        control,
         tls: ClientTlsArgs { tls_ca, tls_verify, tls_server_name, tls_cert, tls_key },
         drain: DrainArg { drain_timeout },
     } = running;
@@ -187,6 +191,9 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
             handshake_timeout.unwrap_or(handshake) == said.handshake_timeout.unwrap_or(handshake),
         ),
         ("connections", connections.unwrap_or_default() == said.connections.unwrap_or_default()),
+        ("admin-bind", *admin_bind == said.admin_bind),
+        ("admin-token-file", *admin_token_file == said.admin_token_file),
+        ("control", *control == said.control),
         ("tls-ca", *tls_ca == said.tls.tls_ca),
         ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),
         ("tls-server-name", *tls_server_name == said.tls.tls_server_name),

@@ -8,13 +8,12 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ferrotunnel_common::{SessionId, TunnelKind};
-use ferrotunnel_protocol::Resets;
 use ferrotunnel_protocol::frame::Open;
 use parking_lot::Mutex;
 
 use super::roster::CarrierId;
 use crate::capped::Counts as _;
-use crate::counters::{Tally, TunnelCounts};
+use crate::counters::{Sums, Tally, TunnelCounts};
 use crate::error::ConnectError;
 use crate::open_streams::{About, OpenStreams, StreamReading};
 use crate::session::Session;
@@ -58,13 +57,6 @@ pub(super) struct Line {
 
 /// Why a session is ended, where somebody has said so.
 pub(super) type Farewell = Arc<Mutex<Option<ConnectError>>>;
-
-/// What sessions count by themselves.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
-    pub(super) resets: Resets,
-    pub(super) window_stalls: u64,
-}
 
 /// A session's line in the book, until it is over.
 #[derive(Debug)]
@@ -330,13 +322,6 @@ impl Lines {
         let mut sums = self.past;
         self.sessions.values().for_each(|line| sums.add(&line.session));
         sums
-    }
-}
-
-impl Sums {
-    fn add(&mut self, session: &Session) {
-        self.resets.add(&session.resets());
-        self.window_stalls += session.stats().window_stalls;
     }
 }
 

@@ -30,7 +30,7 @@ use crate::server::TunnelReading;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Way;
-use crate::turned_away::Meters;
+use crate::turned_away::{Limit, Meters};
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -247,7 +247,7 @@ impl Tunnel {
     pub fn turns_away(&self) -> bool {
         let paused = self.is_paused();
         if paused {
-            self.places.meters.visitors_of_paused.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.count(Limit::VisitorsOfPaused);
         }
         paused
     }
@@ -313,7 +313,7 @@ impl Tunnel {
         open: impl FnOnce() -> Result<Opened, OpenError>,
     ) -> Result<Opened, OpenError> {
         let Some(place) = self.places.take() else {
-            self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.count(Limit::VisitorsOfTunnel);
             tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
@@ -473,13 +473,18 @@ impl Tunnel {
             let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
-                let pauses = &self.places.meters.pauses;
-                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, pauses));
-                (one, seat, pacing)
+                let meters = &self.places.meters;
+                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
+                (one, seat, pacing, throttles)
             })
         });
         match found {
-            Some((one, seat, pacing)) => {
+            Some((one, seat, pacing, throttles)) => {
+                let otherwise = move |visitor, met| {
+                    // It is taken again where the visitor goes.
+                    throttles.give_stream_back();
+                    otherwise(visitor, met);
+                };
                 let seat = self.seen(seat, visitor.addr);
                 let tally = self.tally(one.owner.session_id, visitor.addr);
                 one.owner.direct.serve(
@@ -750,15 +755,17 @@ impl Member {
     ) -> Result<Opened, OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
+            meters.count(Limit::StreamsOfSession);
             return Err(OpenError::LimitReached);
         }
         let seat = self.owner.principal().take_stream().map_err(|reason| {
+            meters.count(Limit::StreamsOfPrincipal);
             tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
             OpenError::LimitReached
         })?;
         let throttles = self.owner.throttles();
         if !throttles.take_stream(Instant::now()) {
-            meters.streams_too_fast.fetch_add(1, Ordering::Relaxed);
+            meters.count(Limit::StreamsTooFast);
             tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
             return Err(OpenError::LimitReached);
         }
@@ -767,9 +774,14 @@ impl Member {
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
+        });
+        let stream = stream.inspect_err(|error| {
+            if *error == OpenError::LimitReached {
+                meters.count(Limit::StreamsOfSession);
+            }
         })?;
         let stream = stream.seated(seat).telling(&self.health);
-        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
+        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
         let stream = stream.paced(pacing);
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
         Ok(Opened { stream, home, by: self.served_by(), is_shared: false })

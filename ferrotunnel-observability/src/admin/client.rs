@@ -16,19 +16,29 @@ use super::shapes::{
     Health, Limits, Principals, Session, SessionState, Sessions, Side, Stream, Streams, Tunnel,
     TunnelState, Tunnels,
 };
+use crate::client_metrics::ClientMetrics;
 
 /// A client that is shown by an admin interface. It is cheap to clone; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct WatchedClient(Arc<RwLock<Option<(ClientReader, ClientControl)>>>);
+pub struct WatchedClient {
+    current: Arc<RwLock<Option<(ClientReader, ClientControl)>>>,
+    metrics: ClientMetrics,
+}
 
 impl WatchedClient {
-    /// From now on it is that client.
+    /// One that has not started, with these metrics.
+    pub fn new(metrics: ClientMetrics) -> Self {
+        Self { current: Arc::default(), metrics }
+    }
+
+    /// From now on it is that client; so do its metrics read it.
     pub fn watch(&self, reader: ClientReader, control: ClientControl) {
-        *self.0.write() = Some((reader, control));
+        self.metrics.watch(reader.clone());
+        *self.current.write() = Some((reader, control));
     }
 
     fn reader(&self) -> Option<ClientReader> {
-        self.0.read().as_ref().map(|(reader, _)| reader.clone())
+        self.current.read().as_ref().map(|(reader, _)| reader.clone())
     }
 
     fn read(&self) -> Option<ClientReadings> {
@@ -36,7 +46,7 @@ impl WatchedClient {
     }
 
     fn control(&self) -> Option<ClientControl> {
-        self.0.read().as_ref().map(|(_, control)| control.clone())
+        self.current.read().as_ref().map(|(_, control)| control.clone())
     }
 }
 
@@ -45,7 +55,9 @@ impl House for WatchedClient {
         Side::Client
     }
 
-    fn register(&self, _: &mut Registry) {}
+    fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
 
     /// It is ready when every tunnel is registered at a server.
     fn phase(&self, said: Phase) -> Phase {

@@ -116,27 +116,32 @@ impl House for ServerHouse {
         let limit = |name, value, unit, hit| Limit { name, value, unit, hit };
         Some(Limits {
             limits: vec![
-                limit("max-sessions", count(limits.max_sessions), "sessions", None),
+                limit("max-sessions", count(limits.max_sessions), "sessions", Some(met.sessions)),
                 limit(
                     "max-tunnels",
                     Some(f64::from(limits.max_tunnels_per_session)),
                     "tunnels per session",
-                    None,
+                    Some(met.tunnels_of_sessions),
                 ),
                 limit(
                     "max-streams",
                     Some(f64::from(limits.max_streams_per_session)),
                     "streams per session",
-                    None,
+                    Some(met.streams_of_sessions),
                 ),
-                limit("max-handshakes", count(limits.max_handshakes_in_flight), "handshakes", None),
+                limit(
+                    "max-handshakes",
+                    count(limits.max_handshakes_in_flight),
+                    "handshakes",
+                    Some(met.handshakes_waiting),
+                ),
                 limit(
                     "max-failed-handshakes",
                     Some(f64::from(limits.max_failed_handshakes_per_address)),
                     "per second and address",
                     Some(met.handshakes_delayed + met.handshakes_refused),
                 ),
-                limit("max-visitors", count(limits.max_visitors), "visitors", None),
+                limit("max-visitors", count(limits.max_visitors), "visitors", Some(met.visitors)),
                 limit(
                     "max-visitors-per-tunnel",
                     or_none(limits.max_visitors_per_tunnel),
@@ -165,9 +170,14 @@ impl House for ServerHouse {
                     "max-session-memory",
                     limits.max_receive_memory_per_session.and_then(bytes),
                     "bytes per session",
-                    None,
+                    Some(met.memory_of_sessions),
                 ),
-                limit("max-receive-memory", bytes(limits.max_receive_memory), "bytes", None),
+                limit(
+                    "max-receive-memory",
+                    bytes(limits.max_receive_memory),
+                    "bytes",
+                    Some(met.memory),
+                ),
                 limit(
                     "handshake-timeout",
                     Some(limits.handshake_deadline.as_secs_f64()),
