@@ -13,13 +13,15 @@ use ferrotunnel_plugin::Watch;
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{in_flight::InFlight, leave::Gate, measured::Measured};
+use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
 
 pub(crate) struct Body {
     source: Source,
+    /// The connection that it comes from, where nobody else moves that along.
+    lease: Lease,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
     /// Who sends it is busy with it until then.
@@ -42,6 +44,11 @@ enum Source {
 impl Body {
     pub(crate) fn passing(incoming: Incoming) -> Self {
         Self::of(Source::Passing(incoming))
+    }
+
+    /// The same, off a connection that moves along while it is being read.
+    pub(crate) fn moved_by(incoming: Incoming, lease: Lease) -> Self {
+        Self { lease, ..Self::passing(incoming) }
     }
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
@@ -73,7 +80,15 @@ impl Body {
     }
 
     fn of(source: Source) -> Self {
-        Self { source, _in_flight: None, servant: None, watch: None, _measured: None, gate: None }
+        Self {
+            source,
+            lease: Lease::none(),
+            _in_flight: None,
+            servant: None,
+            watch: None,
+            _measured: None,
+            gate: None,
+        }
     }
 
     /// The same, seen by plugins while it passes.
@@ -124,11 +139,23 @@ impl http_body::Body for Body {
             ready!(gate.poll(cx));
             self.gate = None;
         }
-        let frame = match &mut self.source {
-            Source::Passing(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
-                Some(Err(error)) => return self.breaks(error.into(), cx),
-                other => other.map(|frame| frame.map_err(Into::into)),
-            },
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Passing(incoming) => {
+                let mut frame = Pin::new(&mut *incoming).poll_frame(cx);
+                if frame.is_pending() && this.lease.poll(cx) {
+                    frame = Pin::new(&mut *incoming).poll_frame(cx);
+                }
+                match ready!(frame) {
+                    Some(Err(error)) => return self.breaks(error.into(), cx),
+                    other => {
+                        if other.is_none() || incoming.is_end_stream() {
+                            this.lease.done();
+                        }
+                        other.map(|frame| frame.map_err(Into::into))
+                    }
+                }
+            }
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
             Source::Ours(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
         };

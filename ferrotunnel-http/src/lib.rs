@@ -39,6 +39,7 @@ mod measured;
 mod multiplexed;
 mod page;
 mod plugged;
+mod pool;
 mod problem;
 mod refusal;
 mod request_id;
