@@ -176,13 +176,14 @@ impl Pool {
         Ok(Call { answer, lease, was_kept, broke })
     }
 
-    /// One that rests and is whole, as far as is known.
+    /// One that rests and is whole, as far as is known. Until it is moved along nobody hears of it.
     fn take(&self) -> Option<Box<Kept>> {
         loop {
             let mut kept = self.resting.lock().pop()?;
             if kept.rests_since.elapsed() > self.idle {
                 kept.finish();
             } else if kept.is_fit() {
+                kept.watch.hush();
                 return Some(kept);
             }
         }
@@ -274,6 +275,16 @@ impl Kept {
         is_fit
     }
 
+    /// The body of an answer of which all is there. Taking it stirs the connection once more, for nothing.
+    fn take_body(&self, incoming: Incoming) -> Body {
+        let had_stirred = self.watch.hush();
+        let body = Body::taken(incoming);
+        if !had_stirred {
+            self.watch.is_understood();
+        }
+        body
+    }
+
     /// Leaves it to the next request.
     fn rest(mut self: Box<Self>) {
         let Some(pool) = self.pool.upgrade() else { return self.finish() };
@@ -334,6 +345,18 @@ impl Watch {
         state.owner = Owner::Task(Some(waker.clone()));
     }
 
+    /// Tells nobody until somebody has looked. Who calls this is going to, or is at it. Returns whether it has stirred.
+    fn hush(&self) -> bool {
+        let mut state = self.state.lock();
+        state.owner = Owner::Task(None);
+        state.has_stirred
+    }
+
+    /// What it has stirred for is known.
+    fn is_understood(&self) {
+        self.state.lock().has_stirred = false;
+    }
+
     /// Whether it has stirred since it was last looked at.
     fn belongs_to_nobody(&self) -> bool {
         let mut state = self.state.lock();
@@ -373,6 +396,14 @@ impl Lease {
         Self(None)
     }
 
+    /// Whether there is a connection to be moved along. What is about to happen to it is done by its holder, who need not
+    /// be told.
+    pub(crate) fn hush(&self) -> bool {
+        let Some(kept) = &self.0 else { return false };
+        kept.watch.hush();
+        true
+    }
+
     /// Moves the connection along. Returns whether there is one.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
         let Some(kept) = &mut self.0 else { return false };
@@ -406,16 +437,20 @@ impl Call {
     /// Returns as soon as the head of the answer is there.
     pub(crate) async fn answer(mut self) -> Result<Response<Body>, Failed> {
         let answered = poll_fn(|cx| {
-            self.lease.poll(cx);
+            if self.lease.poll(cx) {
+                // Who moves the connection along sees by itself what comes of it, and would only wake itself.
+                return self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            }
             self.answer.as_mut().poll(cx)
         });
         match answered.await {
-            Ok(response) => Ok(response.map(|incoming| {
-                if self.lease.0.as_ref().is_some_and(|kept| kept.is_ready()) {
-                    // All of it is there already.
-                    self.lease.done();
+            Ok(response) => Ok(response.map(|incoming| match self.lease.0.take() {
+                Some(kept) if kept.is_ready() => {
+                    let body = kept.take_body(incoming);
+                    kept.rest();
+                    body
                 }
-                Body::moved_by(incoming, mem::replace(&mut self.lease, Lease::none()))
+                kept => Body::moved_by(incoming, Lease(kept)),
             })),
             Err(mut failed) => Err(Failed {
                 request: failed.take_message(),
