@@ -43,6 +43,7 @@ pub(crate) struct Pool {
     connector: Connector,
     builder: http1::Builder,
     /// The last one that came is the first to go, so those at the front are the oldest.
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed, and are not small")]
     resting: Mutex<Vec<Box<Kept>>>,
     most: usize,
     /// How long one may rest.
