@@ -498,24 +498,25 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// Writes the target of the request for the next hop. The host that the visitor asked for, or another
 /// that the tunnel puts in its place, reaches the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
-    let authority = match via {
+    let mut target = http::uri::Parts::default();
+    match via {
         Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
-            // The pool wants one; HTTP/1.1 does not send it.
-            Some(Authority::from_static("tunnel"))
+            if head.uri.scheme().is_none() && head.uri.authority().is_none() {
+                // It is as HTTP/1.1 wants it.
+                return Ok(());
+            }
         }
         Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());
-            text.unwrap_or("localhost").parse::<Authority>().ok()
+            target.scheme = Some(Scheme::HTTP);
+            target.authority = text.unwrap_or("localhost").parse::<Authority>().ok();
         }
-    };
-    // What was parsed as a URI is one again with another authority.
-    let mut target = http::uri::Parts::default();
-    target.scheme = Some(Scheme::HTTP);
-    target.authority = authority;
+    }
+    // What was parsed as a URI is one again with another authority, or with none.
     target.path_and_query = Some(path_of(&head.uri));
     head.uri = Uri::from_parts(target).map_err(|_| Refusal::BadAnswer)?;
     Ok(())

@@ -41,6 +41,7 @@ mod measured;
 mod multiplexed;
 mod page;
 mod plugged;
+mod pool;
 mod problem;
 mod refusal;
 mod request_id;

@@ -20,6 +20,8 @@ pub(crate) struct Visitor {
     pub(crate) ingress: SocketAddr,
     /// Value of `X-Forwarded-For`: the bare address.
     pub(crate) forwarded_for: HeaderValue,
+    /// Value of `X-Forwarded-Port`: that of the listener.
+    pub(crate) forwarded_port: HeaderValue,
     /// The `for=` part of `Forwarded`, with the `proto=` part (RFC 7239).
     pub(crate) forwarded_prefix: String,
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
@@ -76,6 +78,7 @@ impl Visitor {
             address,
             ingress,
             forwarded_for,
+            forwarded_port: HeaderValue::from(ingress.port()),
             forwarded_prefix,
             upgrade: Mutex::new(None),
             asking: AtomicBool::new(false),
