@@ -153,6 +153,7 @@ impl Visit {
             ingress: Some(self.ingress),
             send_window: 0,
             receive_window: 0,
+            trace: None,
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
     page::{self, page},
     problem::{self, problem},
     refusal::{Challenge, Refusal},
+    traced::Traced,
     wording::Wording,
 };
 
@@ -72,8 +73,15 @@ fn weighed(range: &str) -> (&str, u16) {
 pub(crate) struct Asker {
     pub(crate) form: Form,
     pub(crate) id: HeaderValue,
-    /// Its request, where requests are counted.
+    /// Its request, where requests are counted or traced.
     pub(crate) measured: Option<Arc<Measured>>,
+}
+
+impl Asker {
+    /// The trace of its request, if somebody keeps traces.
+    pub(crate) fn traced(&self) -> Option<&Traced> {
+        self.measured.as_ref()?.traced()
+    }
 }
 
 /// The answer to a request that is not forwarded.

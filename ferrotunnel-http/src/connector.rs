@@ -18,7 +18,7 @@ use hyper_util::{
     rt::TokioIo,
 };
 
-use crate::visitor::Visitor;
+use crate::{traced::opening, visitor::Visitor};
 
 /// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl Connector {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        self.tunnel.open_at(self.session, visitor, ingress)
+        opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))
     }
 
     fn connect(&self) -> Result<TunnelIo, OpenError> {

@@ -16,6 +16,7 @@ mod early;
 mod exchange;
 mod meter;
 mod plugin;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ pub use builtin::{
 };
 pub use bytes::Bytes;
 pub use chain::Chain;
+/// Which trace a request is part of.
+pub use ferrotunnel_common::TraceContext;
 pub use context::{
     AnsweredBy, RegistrationAnswer, RegistrationContext, RequestContext, SessionContext,
     StreamContext, TunnelContext,
@@ -38,3 +41,4 @@ pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
 pub use http;
 pub use meter::{Answered, RequestMeter};
 pub use plugin::Plugin;
+pub use trace::{RequestTracer, Step, StepKind, TracedRequest};

@@ -205,7 +205,7 @@ fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
     match state.target(open.tunnel) {
         Some(spec) => {
             let kept = state.opened(&spec, open);
-            let forwarding = local::forward_direct(carrier, spec, open.into());
+            let forwarding = local::forward_direct(carrier, spec, state.visit(open));
             match kept {
                 None => drop(state.streams.spawn(forwarding)),
                 Some(kept) => drop(state.streams.spawn(async move {

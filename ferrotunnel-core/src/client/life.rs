@@ -452,7 +452,7 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
     };
     match &spec.target {
         Target::InProcess(acceptor) => acceptor.give(stream, open),
-        _ => drop(state.streams.spawn(local::forward(stream, spec, open.into()))),
+        _ => drop(state.streams.spawn(local::forward(stream, spec, state.visit(open)))),
     }
 }
 

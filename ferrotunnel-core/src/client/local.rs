@@ -3,8 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ferrotunnel_common::TraceContext;
 use ferrotunnel_protocol::frame::{Open, ResetCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -13,7 +14,9 @@ use super::TunnelSpec;
 use super::health::Pipe;
 use super::https;
 use super::target::Target;
+use crate::clock;
 use crate::dial;
+use crate::hooks::{Dialled, StreamHooks};
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
@@ -69,24 +72,37 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>,
 pub(super) struct Visit {
     visitor: Option<SocketAddr>,
     ingress: Option<SocketAddr>,
+    /// In the course of what, and who wants to know of it.
+    traced: Option<(TraceContext, Arc<dyn StreamHooks>)>,
 }
 
 impl Visit {
     /// Nobody: the client asks by itself.
     pub(super) fn of_ours() -> Self {
-        Self { visitor: None, ingress: None }
+        Self { visitor: None, ingress: None, traced: None }
     }
-}
 
-impl From<&Open> for Visit {
-    fn from(open: &Open) -> Self {
-        Self { visitor: open.visitor, ingress: open.ingress }
+    /// As the server says, and who sees streams here.
+    pub(super) fn of(open: &Open, hooks: Option<&Arc<dyn StreamHooks>>) -> Self {
+        let traced = open.trace.zip(hooks.cloned());
+        Self { visitor: open.visitor, ingress: open.ingress, traced }
+    }
+
+    /// Dials, and tells who wants to know of it.
+    async fn dial(&self, target: &Target) -> io::Result<Local> {
+        let Some((trace, hooks)) = &self.traced else { return dial(target).await };
+        let (at, began) = (SystemTime::now(), clock::now());
+        let dialled = dial(target).await;
+        let error = dialled.as_ref().err().map(io::Error::kind);
+        let took = clock::now() - began;
+        hooks.dialled(&Dialled { trace: *trace, target, at, took, error });
+        dialled
     }
 }
 
 /// A connection to the local service, which has been told who comes if it wants to know.
 pub(super) async fn reach(spec: &TunnelSpec, visit: &Visit) -> io::Result<Local> {
-    let mut local = dial(&spec.target).await?;
+    let mut local = visit.dial(&spec.target).await?;
     if let Some(version) = spec.proxy_protocol {
         let header = version.header(visit.visitor, visit.ingress)?;
         match &mut local {

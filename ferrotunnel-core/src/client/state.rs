@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, oneshot, watch};
 use super::backoff::Backoff;
 use super::connect::Connector;
 use super::growth::{FAR, LOOK_EVERY};
+use super::local::Visit;
 use super::parting::Parting;
 use super::roster::{CarrierId, Roster, ServerIndex, ServerMode};
 use super::vigil::Cause;
@@ -273,6 +274,11 @@ impl State {
     /// The same with somebody who sees its streams.
     pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
         Self { hooks, ..self }
+    }
+
+    /// Who comes, and who wants to know of it.
+    pub(super) fn visit(&self, open: &Open) -> Visit {
+        Visit::of(open, self.hooks.as_ref())
     }
 
     /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
