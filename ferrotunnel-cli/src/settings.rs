@@ -21,6 +21,7 @@ use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
+use crate::traces::Traces;
 use crate::tunnel::TunnelSettings;
 use crate::value::{Secret, ServerAddr};
 
@@ -116,7 +117,11 @@ impl ServerSettings {
 
     /// The server of these settings. It listens on the sockets that were passed on, whatever the
     /// settings say.
-    pub(crate) fn build(self, sockets: Sockets) -> Result<(Server, Plugins), Failure> {
+    pub(crate) fn build(
+        self,
+        sockets: Sockets,
+        traces: &Traces,
+    ) -> Result<(Server, Plugins), Failure> {
         self.encryption.check_files()?;
         self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
         if sockets.https.is_some() && self.https.is_none() {
@@ -137,7 +142,7 @@ impl ServerSettings {
         if let Some(listener) = sockets.http {
             builder = builder.http_listener(listener);
         }
-        Ok((builder.build()?, plugins))
+        Ok((traces.server(builder).build()?, plugins))
     }
 
     /// Whether the library takes them. Reads no file.
@@ -306,9 +311,9 @@ impl ClientSettings {
     }
 
     /// The client of these settings.
-    pub(crate) fn build(self) -> Result<Client, Failure> {
+    pub(crate) fn build(self, traces: &Traces) -> Result<Client, Failure> {
         self.encryption.check_files()?;
-        self.builder()
+        self.builder(traces)
     }
 
     /// Whether a client could start with that; the files that it needs are read.
@@ -317,11 +322,11 @@ impl ClientSettings {
         tunnels: Vec<TunnelSettings>,
     ) -> Result<(), Failure> {
         let settings = Self::resolve(Layers { file: args, ..Layers::default() }, tunnels)?;
-        settings.build().map(drop)
+        settings.build(&Traces::default()).map(drop)
     }
 
     /// Reads no file.
-    fn builder(self) -> Result<Client, Failure> {
+    fn builder(self, traces: &Traces) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .servers(self.servers.iter().map(ToString::to_string))
             .server_mode(self.server_mode)
@@ -339,7 +344,7 @@ impl ClientSettings {
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
-        Ok(self.encryption.apply(builder).build()?)
+        Ok(self.encryption.apply(traces.client(builder)).build()?)
     }
 }
 
@@ -357,7 +362,7 @@ pub(crate) fn accept_client(
         tls.tls_verify = Some(true);
     }
     let layer = ConnectArgs { servers, token, tls, ..layer };
-    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder(&Traces::default())?;
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use ferrotunnel_core::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
     Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec, check_length,
 };
-use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
-use crate::plugins::{Hooks, Plugins, tell};
+use crate::plugins::{ClientHooks, Hooks, Plugins, tell};
 use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
 
@@ -65,6 +65,7 @@ struct Settings {
     connections: Connections,
     threads: usize,
     plugins: Option<Chain>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 #[derive(Debug)]
@@ -102,6 +103,7 @@ pub struct ClientBuilder {
     connections: Connections,
     threads: usize,
     plugins: Plugins,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 impl ClientBuilder {
@@ -251,6 +253,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Who keeps traces: it hears how the local service was dialled for requests of which the server keeps a trace.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn DialTracer>) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -298,6 +307,7 @@ impl ClientBuilder {
                 connections: self.connections,
                 threads: self.threads,
                 plugins: self.plugins.chain(),
+                tracer: self.tracer,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
@@ -465,8 +475,10 @@ impl Client {
         }
         let settings = self.settings.clone();
         prepare(&settings.tunnels)?;
-        let hooks = settings.plugins.clone();
-        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
+        let plugins = settings.plugins.as_ref().and_then(Chain::of_sessions).map(Hooks);
+        let tracer = settings.tracer;
+        let hooks = (plugins.is_some() || tracer.is_some())
+            .then(|| Arc::new(ClientHooks { plugins, tracer }) as Arc<dyn StreamHooks>);
         // Before anything can happen.
         let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
         let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));

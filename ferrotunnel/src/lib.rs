@@ -27,7 +27,7 @@ pub use ferrotunnel_core::client::{
     Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
+    Balance, Cidr, CidrError, DialTracer, Dialled, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
     PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier, VerifierError,
     check_principals, issue_token,
 };

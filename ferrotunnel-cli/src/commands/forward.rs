@@ -13,6 +13,7 @@ use crate::settings::ClientSettings;
 use crate::signals::StopSignals;
 use crate::standing::Standing;
 use crate::systemd::Manager;
+use crate::traces::Traces;
 
 /// With a `reload` its tunnels change with the settings file, from when there are any.
 pub(super) async fn forward(
@@ -26,7 +27,9 @@ pub(super) async fn forward(
     let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
 
     let drain_timeout = settings.drain_timeout();
-    let client = settings.build()?;
+    // It goes last, and what it has to send with it.
+    let traces = Traces::start("ferrotunnel-client")?;
+    let client = settings.build(&traces)?;
     let mut manager = Manager::from_env();
     output.talk(format_args!("connecting to {}", servers.join(", ")));
     let mut events = client.events();

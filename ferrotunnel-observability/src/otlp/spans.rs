@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::time::SystemTime;
 
 use ferrotunnel_common::TraceContext;
-use ferrotunnel_core::{Dialled, Target};
+use ferrotunnel_core::Dialled;
+use ferrotunnel_core::client::Target;
 use ferrotunnel_plugin::{Step, StepKind, TracedRequest};
 use http::{Method, StatusCode, Version};
 use opentelemetry::trace::{

@@ -169,6 +169,10 @@ impl Plugin for VisitorAuth {
         "visitor-auth"
     }
 
+    fn wants_sessions(&self) -> bool {
+        false
+    }
+
     async fn on_request(
         &self,
         request: &mut Request<()>,
