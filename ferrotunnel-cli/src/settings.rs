@@ -362,7 +362,8 @@ pub(crate) fn accept_client(
         tls.tls_verify = Some(true);
     }
     let layer = ConnectArgs { servers, token, tls, ..layer };
-    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder(&Traces::default())?;
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?
+        .builder(&Traces::default())?;
     Ok(())
 }
 

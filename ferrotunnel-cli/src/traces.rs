@@ -17,7 +17,8 @@ impl Traces {
     /// Of a process that is called so, unless a variable says otherwise.
     #[cfg(feature = "otlp")]
     pub(crate) fn start(service: &str) -> Result<Self, Failure> {
-        let wrong = |error: ferrotunnel::observability::OtlpError| Failure::usage(error.to_string());
+        let wrong =
+            |error: ferrotunnel::observability::OtlpError| Failure::usage(error.to_string());
         let settings = OtlpSettings::from_env(service).map_err(wrong)?;
         Ok(Self { otlp: settings.map(Otlp::start).transpose().map_err(wrong)? })
     }
@@ -27,7 +28,9 @@ impl Traces {
     pub(crate) fn start(_: &str) -> Result<Self, Failure> {
         let names = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"];
         if names.iter().any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty())) {
-            crate::output::warning("this program was built without the feature otlp; no traces are sent");
+            crate::output::warning(
+                "this program was built without the feature otlp; no traces are sent",
+            );
         }
         Ok(Self::default())
     }

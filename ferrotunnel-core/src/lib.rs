@@ -65,7 +65,9 @@ pub use ferrotunnel_protocol::frame::{
 };
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
-pub use hooks::{Decision, DialTracer, Dialled, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use hooks::{
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, ServerHooks, StreamHooks,
+};
 pub use options::{
     LONGEST_VALUE as LONGEST_OPTION, PATH, STRIP_PATH, packed as pack_option,
     packed_lines as pack_option_lines, values as option_values,

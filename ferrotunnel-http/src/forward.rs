@@ -221,7 +221,8 @@ impl Forwarder {
                 Forwarded::Done(result) => Begun::Already(result),
                 Forwarded::NotYet(request, moment) => {
                     let (visitor, asker) = (visitor.clone(), asker.clone());
-                    let later = self.clone().forward_later(visitor, request, moment, asker, plugins);
+                    let later =
+                        self.clone().forward_later(visitor, request, moment, asker, plugins);
                     Begun::InAMoment(Box::pin(later))
                 }
                 Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
@@ -280,9 +281,8 @@ impl Forwarder {
         asker: &Asker,
         plugins: Option<&Chain>,
     ) -> Forwarded {
-        let stopped = |refusal, request: &_| {
-            Forwarded::Done(Err(Stopped::of(refusal, request, plugins)))
-        };
+        let stopped =
+            |refusal, request: &_| Forwarded::Done(Err(Stopped::of(refusal, request, plugins)));
         match visitor.admission {
             Admission::Inside => {}
             Admission::TurnedAway => return stopped(Refusal::Full, &request),

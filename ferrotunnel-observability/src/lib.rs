@@ -16,9 +16,7 @@ mod requests;
 pub use admin::{Admin, AdminError, AdminToken, Phase, check_bind};
 pub use metrics::{Certificate, ServerMetrics, Watched};
 #[cfg(feature = "otlp")]
-pub use otlp::{
-    Otlp, OtlpError, OtlpProtocol, OtlpSettings, OtlpTracer, Sampling, SpanCounts,
-};
+pub use otlp::{Otlp, OtlpError, OtlpProtocol, OtlpSettings, OtlpTracer, Sampling, SpanCounts};
 pub use process::ProcessMetrics;
 /// The registry that metrics are put into, and its text.
 pub use prometheus_client::{encoding::text::encode, registry::Registry};

@@ -29,14 +29,14 @@ pub use builtin::{
 };
 pub use bytes::Bytes;
 pub use chain::Chain;
-/// Which trace a request is part of.
-pub use ferrotunnel_common::TraceContext;
 pub use context::{
     AnsweredBy, RegistrationAnswer, RegistrationContext, RequestContext, SessionContext,
     StreamContext, TunnelContext,
 };
 pub use early::EarlyAnswer;
 pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
+/// Which trace a request is part of.
+pub use ferrotunnel_common::TraceContext;
 /// The types of requests and responses.
 pub use http;
 pub use meter::{Answered, RequestMeter};

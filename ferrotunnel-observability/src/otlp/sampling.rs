@@ -97,7 +97,9 @@ mod tests {
         for (name, argument) in
             [("most", None), ("traceidratio", Some("2")), ("traceidratio", Some("x"))]
         {
-            assert!(Sampling::parse(name, argument).unwrap_err().starts_with("OTEL_TRACES_SAMPLER"));
+            assert!(
+                Sampling::parse(name, argument).unwrap_err().starts_with("OTEL_TRACES_SAMPLER")
+            );
         }
     }
 }

@@ -41,7 +41,10 @@ pub(super) fn start(
         runtime.block_on(sender.run(waiting, stopping));
         drop(end);
     };
-    std::thread::Builder::new().name("otlp".to_owned()).spawn(sending).map_err(OtlpError::Thread)?;
+    std::thread::Builder::new()
+        .name("otlp".to_owned())
+        .spawn(sending)
+        .map_err(OtlpError::Thread)?;
     Ok(ended)
 }
 
@@ -81,7 +84,9 @@ fn exporter(settings: &OtlpSettings) -> Result<SpanExporter, OtlpError> {
 fn header(name: &str, value: &str) -> Result<(http::HeaderName, http::HeaderValue), OtlpError> {
     // Values may be secrets.
     let wrong = || {
-        OtlpError::Setting(format!("OTEL_EXPORTER_OTLP_HEADERS: {name:?} and its value are no header"))
+        OtlpError::Setting(format!(
+            "OTEL_EXPORTER_OTLP_HEADERS: {name:?} and its value are no header"
+        ))
     };
     let parsed = http::HeaderName::try_from(name).ok().zip(http::HeaderValue::try_from(value).ok());
     parsed.ok_or_else(wrong)

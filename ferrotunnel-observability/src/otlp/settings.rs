@@ -160,12 +160,12 @@ impl Vars<'_> {
     fn resource(&self, service: &str) -> Result<Vec<(String, String)>, String> {
         let mut resource = match self.get("OTEL_RESOURCE_ATTRIBUTES") {
             None => Vec::new(),
-            Some(text) => pairs(&text)
-                .ok_or(format!("OTEL_RESOURCE_ATTRIBUTES: {text:?} is not like key=value,key=value"))?,
+            Some(text) => pairs(&text).ok_or(format!(
+                "OTEL_RESOURCE_ATTRIBUTES: {text:?} is not like key=value,key=value"
+            ))?,
         };
-        let is_named = |resource: &[(String, String)]| {
-            resource.iter().any(|(key, _)| key == "service.name")
-        };
+        let is_named =
+            |resource: &[(String, String)]| resource.iter().any(|(key, _)| key == "service.name");
         if let Some(name) = self.get("OTEL_SERVICE_NAME") {
             resource.retain(|(key, _)| key != "service.name");
             resource.push(("service.name".to_owned(), name));

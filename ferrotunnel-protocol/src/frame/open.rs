@@ -60,6 +60,11 @@ impl Open {
     }
 
     pub(super) fn encoded_len(&self) -> usize {
-        4 + 1 + address_len(self.visitor) + address_len(self.ingress) + 4 + 4 + self.trace.map_or(0, |_| TraceContext::LEN)
+        4 + 1
+            + address_len(self.visitor)
+            + address_len(self.ingress)
+            + 4
+            + 4
+            + self.trace.map_or(0, |_| TraceContext::LEN)
     }
 }

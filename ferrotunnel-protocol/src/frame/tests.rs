@@ -163,7 +163,10 @@ fn golden_open() {
         "06 00 000f 00000001  00000000 03 00 00 00000000 00000000",
     );
     golden(
-        Frame::Open(StreamId(1), Open { trace: TraceContext::new([0xab; 16], [0xcd; 8], 1), ..frame }),
+        Frame::Open(
+            StreamId(1),
+            Open { trace: TraceContext::new([0xab; 16], [0xcd; 8], 1), ..frame },
+        ),
         "06 00 0028 00000001  00000000 03 00 00 00000000 00000000 \
          abababab abababab abababab abababab cdcdcdcd cdcdcdcd 01",
     );
