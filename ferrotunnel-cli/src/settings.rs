@@ -31,7 +31,7 @@ pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
 pub(crate) use self::places::Places;
 pub(crate) use self::plugins::{
-    DEFAULT_PAUSE, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
+    DEFAULT_PAUSE, NewPlugins, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
 };
 
 /// A server as it shall run.

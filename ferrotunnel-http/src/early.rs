@@ -78,7 +78,7 @@ impl Forwarder {
         headers.remove(request_id::X_REQUEST_ID);
         let line = seen.map(Seen::request_line).unwrap_or_default();
         let refusal = Refusal::Unclear(why);
-        debug!(visitor = %visitor.address, request = ?asker.id, ?refusal, "a request was not forwarded");
+        debug!(visitor = %visitor.address, request = asker.id(), ?refusal, "a request was not forwarded");
         let is_head = line.starts_with(HEAD);
         let words = last_words(&refusal, &asker, &self.pages.read(), is_head);
         let LastWords { status, kind, bytes, body_len } = words;

@@ -248,8 +248,8 @@ impl Forwarder {
             let mut response = response.unwrap_or_else(|stopped| {
                 let Stopped { refusal, early: of_it } = stopped;
                 early = of_it;
-                let (visitor, request) = (visitor.address, &asker.id);
-                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+                let (visitor, request) = (visitor.address, asker.id());
+                debug!(%visitor, request, ?refusal, "a request was not forwarded");
                 if let Some(measured) = &asker.measured {
                     measured.refused(&refusal);
                 }

@@ -86,8 +86,8 @@ impl Forwarder {
             }
         };
         let response = response.unwrap_or_else(|refusal| {
-            let (visitor, request) = (visitor.address, &asker.id);
-            debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+            let (visitor, request) = (visitor.address, asker.id());
+            debug!(%visitor, request, ?refusal, "a request was not forwarded");
             exchange.is_answered_by_server();
             if let Some(measured) = &asker.measured {
                 measured.refused(&refusal);
