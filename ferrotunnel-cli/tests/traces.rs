@@ -75,10 +75,10 @@ fn text(
 struct Receiver {
     endpoint: String,
     protocol: &'static str,
-    spans: mpsc::UnboundedReceiver<Got>,
+    spans: mpsc::Receiver<Got>,
 }
 
-struct Grpc(mpsc::UnboundedSender<Got>);
+struct Grpc(mpsc::Sender<Got>);
 
 #[tonic::async_trait]
 impl TraceService for Grpc {
@@ -88,7 +88,7 @@ impl TraceService for Grpc {
     ) -> Result<tonic::Response<ExportTraceServiceResponse>, tonic::Status> {
         let key = request.metadata().get("x-key").map(|key| key.to_str().unwrap().to_owned());
         for got in Got::of(request.into_inner(), key.as_deref()) {
-            let _ = self.0.send(got);
+            self.0.try_send(got).unwrap();
         }
         Ok(tonic::Response::new(ExportTraceServiceResponse::default()))
     }
@@ -98,7 +98,7 @@ impl Receiver {
     async fn grpc() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, spans) = mpsc::unbounded_channel();
+        let (sender, spans) = mpsc::channel(1024);
         let service = TraceServiceServer::new(Grpc(sender));
         let incoming = TcpIncoming::from(listener);
         let server = tonic::transport::Server::builder().add_service(service);
@@ -109,13 +109,13 @@ impl Receiver {
     async fn http() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
-        let (sender, spans) = mpsc::unbounded_channel();
+        let (sender, spans) = mpsc::channel(1024);
         let take = move |headers: HeaderMap, body: Bytes| {
             let key = headers.get("x-key").map(|key| key.to_str().unwrap().to_owned());
             assert_eq!(headers["content-type"], "application/x-protobuf");
             let request = ExportTraceServiceRequest::decode(body).unwrap();
             for got in Got::of(request, key.as_deref()) {
-                let _ = sender.send(got);
+                sender.try_send(got).unwrap();
             }
             std::future::ready(StatusCode::OK)
         };
@@ -331,7 +331,7 @@ fn without_the_variables_headers_of_traces_pass_as_they_are() {
 fn a_receiver_that_is_away_is_told_of_once_and_holds_nobody_up() {
     run(async {
         let nobody = ferrotunnel_tests::LocalService::nobody().await;
-        let (_, spans) = mpsc::unbounded_channel();
+        let (_, spans) = mpsc::channel(1024);
         let endpoint = format!("http://{nobody}");
         let receiver = Receiver { endpoint, protocol: "http/protobuf", spans };
         let site = Site::start().await;

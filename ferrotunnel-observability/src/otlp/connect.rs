@@ -167,7 +167,8 @@ impl HttpSender {
     }
 
     async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
-        let response = self.client.request(request.map(Full::new)).await.map_err(reason)?;
+        let response =
+            self.client.request(request.map(Full::new)).await.map_err(|error| reason(&error))?;
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MOST_ANSWER).collect().await?.to_bytes();
         Ok(Response::from_parts(head, body))
@@ -183,9 +184,9 @@ impl HttpClient for HttpSender {
 }
 
 /// The innermost one: "client error (Connect)" alone helps nobody.
-fn reason(error: hyper_util::client::legacy::Error) -> HttpError {
+fn reason(error: &hyper_util::client::legacy::Error) -> HttpError {
     let mut text = error.to_string();
-    let mut source = StdError::source(&error);
+    let mut source = StdError::source(error);
     while let Some(error) = source {
         text = error.to_string();
         source = error.source();

@@ -25,7 +25,7 @@ pub(super) fn of_request(request: &TracedRequest<'_>) -> Vec<SpanData> {
     (whole.start_time, whole.end_time) = (request.at, request.at + request.took);
     whole.attributes = attributes(request);
     if let Some(error) = error(request) {
-        whole.attributes.push(KeyValue::new("error.type", error.clone()));
+        whole.attributes.push(KeyValue::new("error.type", error));
         whole.status = Status::error("");
     }
     let steps = request.steps.iter().map(|step| of_step(step, request, &state));
