@@ -268,6 +268,9 @@ impl Forwarder {
             }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            if is_http1 {
+                response = response.map(|body| body.sent_to(&visitor));
+            }
             visitor.asking.store(false, Ordering::Release);
             visitor.answers.fetch_add(1, Ordering::Release);
             Ok(response)
