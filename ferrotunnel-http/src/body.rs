@@ -3,7 +3,7 @@
 use std::{
     error::Error,
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
 };
 
@@ -13,7 +13,9 @@ use ferrotunnel_plugin::Watch;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease};
+use crate::{
+    in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor,
+};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -30,8 +32,19 @@ pub(crate) struct Body {
     watch: Option<Box<Watch>>,
     /// A request that is over with it, where requests are counted.
     _measured: Option<Arc<Measured>>,
+    /// For as long as it is under way.
+    _sent_to: Option<SentTo>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
     gate: Option<Box<Gate>>,
+}
+
+/// Whom a body goes to.
+struct SentTo(Arc<Visitor>);
+
+impl Drop for SentTo {
+    fn drop(&mut self) {
+        self.0.is_sending.store(false, Ordering::Release);
+    }
 }
 
 enum Source {
@@ -100,6 +113,15 @@ impl Body {
         Self { _measured: Some(measured), ..self }
     }
 
+    /// The same, on its way to a visitor over HTTP/1.
+    pub(crate) fn sent_to(self, visitor: &Arc<Visitor>) -> Self {
+        if http_body::Body::is_end_stream(&self) {
+            return self;
+        }
+        visitor.is_sending.store(true, Ordering::Release);
+        Self { _sent_to: Some(SentTo(Arc::clone(visitor))), ..self }
+    }
+
     fn of(source: Source) -> Self {
         Self {
             source,
@@ -108,6 +130,7 @@ impl Body {
             servant: None,
             watch: None,
             _measured: None,
+            _sent_to: None,
             gate: None,
         }
     }

@@ -12,6 +12,8 @@ use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
+use crate::traced::opening;
+
 /// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -34,7 +36,7 @@ impl Connector {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        self.tunnel.open_at(self.session, visitor, ingress)
+        opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))
     }
 }
 

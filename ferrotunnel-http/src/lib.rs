@@ -48,6 +48,7 @@ mod request_id;
 mod seen;
 mod sending;
 mod strip;
+mod traced;
 mod upgrade;
 mod visitor;
 mod visitor_io;

@@ -32,6 +32,8 @@ pub(crate) struct Visitor {
     pub(crate) interim: Interim,
     /// Answers whose head there is, over HTTP/1.
     pub(crate) answers: AtomicUsize,
+    /// The body of an answer over HTTP/1 is under way. It may look like anything, also like an answer.
+    pub(crate) is_sending: AtomicBool,
     /// It has been agreed that the connection carries something else than HTTP/1.
     pub(crate) switched: AtomicBool,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
@@ -84,6 +86,7 @@ impl Visitor {
             asking: AtomicBool::new(false),
             interim: Interim::default(),
             answers: AtomicUsize::new(0),
+            is_sending: AtomicBool::new(false),
             switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             admission,
