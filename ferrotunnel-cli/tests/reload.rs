@@ -503,7 +503,7 @@ fn an_access_log_that_is_another_now_is_closed() {
         assert_eq!(open_in(logs.path(), server.process.id()), [place("first")]);
         settings(&files, &[&user], &with("second"));
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         let process = server.process.id();
         eventually("its end", || open_in(logs.path(), process) == [place("second")]).await;
     });
@@ -525,7 +525,7 @@ fn a_pipe_that_nobody_reads_is_no_access_log_and_nothing_else_is_changed_either(
             &format!("[server.plugins]\naccess-log = '{}'", pipe.display()),
         );
         server.process.signal("HUP");
-        let said = refused(&server);
+        let said = server.process.refused_reload();
         assert!(said.contains("nobody reads from it"), "{said}");
         // Half of it would have been that she is out.
         assert!(user.may_come(server.tunnel));

@@ -13,9 +13,7 @@ use ferrotunnel_plugin::Watch;
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{
-    in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor,
-};
+use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;

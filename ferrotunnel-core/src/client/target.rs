@@ -29,20 +29,6 @@ pub enum Target {
     InProcess(Acceptor),
 }
 
-impl fmt::Display for Target {
-    /// As it would be written; of several addresses the first.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Addrs(addrs) => addrs.first().map_or(Ok(()), |addr| write!(f, "{addr}")),
-            Self::Name(name) => f.write_str(name),
-            #[cfg(unix)]
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-            Self::Https(https) => write!(f, "https://{}", https.at),
-            Self::InProcess(_) => f.write_str("this program"),
-        }
-    }
-}
-
 /// A local service that speaks TLS. Its certificate is verified, unless somebody says otherwise.
 #[derive(Clone, Debug)]
 pub struct HttpsTarget {
