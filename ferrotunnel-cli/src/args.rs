@@ -19,6 +19,7 @@ pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
+use crate::logging::LogFilter;
 use crate::output::Format;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
 use crate::value::{self, AdminPlace, LocalTarget, Secret, ServerAddr};
@@ -46,9 +47,20 @@ pub(crate) struct CommonArgs {
     /// Print events as JSON lines on stdout, for scripts
     #[arg(long, global = true, env = "FERROTUNNEL_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     json: bool,
-    /// How much to log on stderr; RUST_LOG takes finer filters
-    #[arg(long, global = true, env = "FERROTUNNEL_LOG_LEVEL", value_name = "LEVEL")]
-    pub(crate) log_level: Option<LogLevel>,
+    /// How much to log on stderr: off, error, warn, info, debug or trace, also for a part of the program, like
+    /// info,ferrotunnel_core=debug; without it RUST_LOG says
+    #[arg(long, global = true, env = "FERROTUNNEL_LOG_LEVEL", value_name = "LEVELS")]
+    pub(crate) log_level: Option<LogFilter>,
+    /// What the log on stderr looks like
+    #[arg(
+        long,
+        global = true,
+        env = "FERROTUNNEL_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) log_format: LogForm,
 }
 
 impl CommonArgs {
@@ -58,15 +70,14 @@ impl CommonArgs {
     }
 }
 
-/// The levels of the log, from nothing to everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people; in colour on a terminal
+    #[default]
+    Human,
+    /// One JSON object a line
+    Json,
 }
 
 /// One variant for each file in `commands/`.
@@ -111,10 +122,10 @@ pub(crate) enum Command {
 impl Command {
     /// What is logged when nobody says: a server's operator wants its doings, a client's user has the talk of the
     /// command itself.
-    pub(crate) fn default_log_level(&self) -> LogLevel {
+    pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Self::Server(_) => LogLevel::Info,
-            _ => LogLevel::Warn,
+            Self::Server(_) => "info",
+            _ => "warn",
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
+use crate::traces::Traces;
 use crate::tunnel::TunnelSettings;
 use crate::value::{AdminPlace, Secret, ServerAddr};
 
@@ -30,7 +31,7 @@ pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
 pub(crate) use self::places::Places;
 pub(crate) use self::plugins::{
-    DEFAULT_PAUSE, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
+    DEFAULT_PAUSE, NewPlugins, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
 };
 
 /// A server as it shall run.
@@ -119,7 +120,11 @@ impl ServerSettings {
 
     /// The server of these settings. It listens on the sockets that were passed on, whatever the
     /// settings say.
-    pub(crate) fn build(self, sockets: Sockets) -> Result<(Server, Plugins), Failure> {
+    pub(crate) fn build(
+        self,
+        sockets: Sockets,
+        traces: &Traces,
+    ) -> Result<(Server, Plugins), Failure> {
         self.encryption.check_files()?;
         self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
         if sockets.https.is_some() && self.https.is_none() {
@@ -140,7 +145,7 @@ impl ServerSettings {
         if let Some(listener) = sockets.http {
             builder = builder.http_listener(listener);
         }
-        Ok((builder.build()?, plugins))
+        Ok((traces.server(builder).build()?, plugins))
     }
 
     /// Whether the library takes them. Reads no file.
@@ -335,9 +340,9 @@ impl ClientSettings {
     }
 
     /// The client of these settings.
-    pub(crate) fn build(self) -> Result<Client, Failure> {
+    pub(crate) fn build(self, traces: &Traces) -> Result<Client, Failure> {
         self.encryption.check_files()?;
-        self.builder()
+        self.builder(traces)
     }
 
     /// Whether a client could start with that; the files that it needs are read.
@@ -346,11 +351,11 @@ impl ClientSettings {
         tunnels: Vec<TunnelSettings>,
     ) -> Result<(), Failure> {
         let settings = Self::resolve(Layers { file: args, ..Layers::default() }, tunnels)?;
-        settings.build().map(drop)
+        settings.build(&Traces::default()).map(drop)
     }
 
     /// Reads no file.
-    fn builder(self) -> Result<Client, Failure> {
+    fn builder(self, traces: &Traces) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .servers(self.servers.iter().map(ToString::to_string))
             .server_mode(self.server_mode)
@@ -379,7 +384,7 @@ impl ClientSettings {
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
-        Ok(self.encryption.apply(builder).build()?)
+        Ok(self.encryption.apply(traces.client(builder)).build()?)
     }
 }
 
@@ -399,7 +404,8 @@ pub(crate) fn accept_client(
     // The secret of the admin interface may be named elsewhere, and is read when it is used.
     let (admin_bind, admin_token_file) = (None, None);
     let layer = ConnectArgs { servers, token, tls, admin_bind, admin_token_file, ..layer };
-    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?
+        .builder(&Traces::default())?;
     Ok(())
 }
 

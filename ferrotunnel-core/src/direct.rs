@@ -167,6 +167,7 @@ impl Trip {
             ingress: Some(self.ingress),
             send_window: 0,
             receive_window: 0,
+            trace: None,
         }
     }
 

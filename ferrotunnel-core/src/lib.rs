@@ -68,7 +68,9 @@ pub use ferrotunnel_protocol::frame::{
 };
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
-pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use hooks::{
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, ServerHooks, StreamHooks,
+};
 pub use open_streams::StreamReading;
 pub use options::{
     LONGEST_VALUE as LONGEST_OPTION, PATH, STRIP_PATH, packed as pack_option,

@@ -29,6 +29,8 @@ struct Inner {
     requests: Arc<Requests>,
     plugins: Arc<PluginTimes>,
     watched: RwLock<Option<Watched>>,
+    #[cfg(feature = "otlp")]
+    spans: RwLock<Option<Arc<crate::SpanCounts>>>,
 }
 
 /// A running server, as far as metrics are concerned.
@@ -91,6 +93,12 @@ impl ServerMetrics {
         &self.0.requests
     }
 
+    /// From now on it tells what became of those spans, too.
+    #[cfg(feature = "otlp")]
+    pub fn count_spans(&self, spans: Arc<crate::SpanCounts>) {
+        *self.0.spans.write() = Some(spans);
+    }
+
     /// What the server has and counts now; `None` while there is none.
     pub fn readings(&self) -> Option<Readings> {
         self.0.watched.read().as_ref()?.engine.read()
@@ -111,6 +119,10 @@ impl Collector for ServerMetrics {
         }
         families.requests(&self.0.requests)?;
         families.plugins("ferrotunnel", &self.0.plugins)?;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &*self.0.spans.read() {
+            families.spans(spans)?;
+        }
         families.certificates(&self.certificates())
     }
 }
@@ -247,6 +259,16 @@ impl Families<'_> {
             counter(&mut family, &[("kind", *kind)], count.load(Ordering::Relaxed))?;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "otlp")]
+    fn spans(&mut self, spans: &crate::SpanCounts) -> Result<(), fmt::Error> {
+        let help = "Spans of traces: those that were sent, those for which there was no room in the queue, and those \
+                    that the receiver has not taken.";
+        let mut family = self.family("ferrotunnel_spans", None, MetricType::Counter, help)?;
+        counter(&mut family, &[("result", "sent")], spans.sent())?;
+        counter(&mut family, &[("result", "no-room")], spans.no_room())?;
+        counter(&mut family, &[("result", "not-taken")], spans.not_taken())
     }
 
     fn certificates(&mut self, certificates: &[Certificate]) -> Result<(), fmt::Error> {

@@ -11,7 +11,7 @@ use ferrotunnel_core::client::{
     Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
     TunnelSpec, check_length,
 };
-use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
 use ferrotunnel_observability::{
     Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
 };
@@ -23,7 +23,7 @@ use crate::admin::{AdminSettings, AdminTold};
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
-use crate::plugins::{Hooks, Plugins, tell};
+use crate::plugins::{ClientHooks, Hooks, Plugins, tell};
 use crate::server::BindAddr;
 use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
@@ -79,6 +79,7 @@ struct Settings {
     threads: usize,
     plugins: Option<Chain>,
     admin: Option<AdminSettings>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 #[derive(Debug)]
@@ -119,6 +120,7 @@ pub struct ClientBuilder {
     admin: AdminTold,
     config_file: Option<PathBuf>,
     metrics: Option<ClientMetrics>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 impl ClientBuilder {
@@ -320,6 +322,13 @@ impl ClientBuilder {
         self
     }
 
+    /// Who keeps traces: it hears how the local service was dialled for requests of which the server keeps a trace.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn DialTracer>) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -372,6 +381,7 @@ impl ClientBuilder {
                 threads: self.threads,
                 plugins: self.plugins.chain(meter),
                 admin,
+                tracer: self.tracer,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
@@ -545,8 +555,10 @@ impl Client {
         let settings = self.settings.clone();
         prepare(&settings.tunnels)?;
         self.open_admin()?;
-        let hooks = settings.plugins.clone();
-        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
+        let plugins = settings.plugins.as_ref().and_then(Chain::of_sessions).map(Hooks);
+        let tracer = settings.tracer;
+        let hooks = (plugins.is_some() || tracer.is_some())
+            .then(|| Arc::new(ClientHooks { plugins, tracer }) as Arc<dyn StreamHooks>);
         // Before anything can happen.
         let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
         let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));

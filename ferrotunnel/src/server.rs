@@ -18,7 +18,7 @@ use ferrotunnel_http::{
     make_gate, make_header_rules,
 };
 use ferrotunnel_observability::{Admin, AdminWish, AdminWishes, Overview, Phase, ServerMetrics};
-use ferrotunnel_plugin::{Chain, Plugin, PluginMeter};
+use ferrotunnel_plugin::{Chain, Plugin, PluginMeter, RequestTracer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -145,6 +145,8 @@ pub struct ServerBuilder {
     admin: AdminTold,
     config_file: Option<PathBuf>,
     metrics: Option<ServerMetrics>,
+    #[cfg(feature = "otlp")]
+    spans: Option<Arc<ferrotunnel_observability::SpanCounts>>,
 }
 
 impl Default for ServerBuilder {
@@ -174,6 +176,8 @@ impl Default for ServerBuilder {
             admin: AdminTold::default(),
             config_file: None,
             metrics: None,
+            #[cfg(feature = "otlp")]
+            spans: None,
         }
     }
 }
@@ -525,6 +529,38 @@ impl ServerBuilder {
         self
     }
 
+    /// Who keeps traces of requests. A visitor may say in `traceparent` which trace a request is part of, and the local
+    /// service is told of it the same way.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn RequestTracer>) -> Self {
+        self.http.tracer = Some(tracer);
+        self
+    }
+
+    /// The same over OTLP, and the [`metrics`](Self::metrics) tell what became of the spans.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::Server;
+    /// use ferrotunnel::observability::{Otlp, OtlpSettings};
+    ///
+    /// // As the variables `OTEL_*` say; without them there are no traces.
+    /// let otlp = OtlpSettings::from_env("my-server")?.map(Otlp::start).transpose()?;
+    /// let mut server = Server::builder().token("secret");
+    /// if let Some(otlp) = &otlp {
+    ///     server = server.otlp(otlp);
+    /// }
+    /// server.build()?.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "otlp")]
+    #[must_use]
+    pub fn otlp(mut self, otlp: &ferrotunnel_observability::Otlp) -> Self {
+        self.spans = Some(otlp.counts());
+        self.tracer(otlp.tracer())
+    }
+
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
     /// by default. Visitors that come meanwhile wait, so a client that restarts loses none. With zero
     /// they are turned away at once.
@@ -596,6 +632,10 @@ impl ServerBuilder {
         let metrics = self.metrics.or_else(|| admin.is_some().then(ServerMetrics::default));
         http.plugins = self.plugins.chain(metrics.as_ref().map(ServerMetrics::plugin_meter));
         http.meter = metrics.as_ref().map(ServerMetrics::meter);
+        #[cfg(feature = "otlp")]
+        if let (Some(metrics), Some(spans)) = (&metrics, self.spans) {
+            metrics.count_spans(spans);
+        }
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -710,7 +750,7 @@ impl Server {
             proxies: settings.http.proxies.clone(),
         };
         let proxies = settings.http.proxies.clone();
-        let hooks = settings.http.plugins.clone();
+        let hooks = settings.http.plugins.as_ref().and_then(Chain::of_sessions);
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
         let config = ServerConfig {
             bind: tunnel_place,

@@ -20,6 +20,7 @@ use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 use crate::standing::Standing;
 use crate::systemd::Manager;
+use crate::traces::Traces;
 use crate::tunnel::TunnelSettings;
 
 /// A client with the one tunnel that was given; how to reach the server is the settings file's to say, too.
@@ -54,8 +55,10 @@ pub(super) async fn forward(
     let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
 
     let drain_timeout = settings.drain_timeout();
+    // It goes last, and what it has to send with it.
+    let traces = Traces::start("ferrotunnel-client")?;
     let mut control = settings.control().map(Control::open).transpose()?;
-    let client = settings.build()?;
+    let client = settings.build(&traces)?;
     if let Some(control) = &control {
         control.shows(client.overview());
     }

@@ -15,6 +15,7 @@ use crate::settings::{Places, ServerSettings, error_pages};
 use crate::settings_file::SettingsFile;
 use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
+use crate::traces::Traces;
 
 pub(super) async fn run(
     args: ServerCommand,
@@ -37,8 +38,12 @@ pub(super) async fn run(
     }
     let drain_timeout = settings.drain_timeout();
     let pages = settings.error_pages.clone();
-    let (server, plugins) = settings.build(sockets)?;
-    let server = server.spawn().await.map_err(cannot_start)?;
+    // It goes last, and what it has to send with it.
+    let traces = Traces::start("ferrotunnel-server")?;
+    let (settled, plugins) = settings.build(sockets, &traces)?;
+    let server = settled.spawn().await.map_err(cannot_start)?;
+    // It has the plugins of the start, which a reload may put an end to.
+    drop(settled);
     let mut wishes = server.admin_wishes();
     if let Some(reload) = &mut reload {
         reload.has_plugins(plugins);

@@ -209,7 +209,7 @@ fn serve(state: &Arc<State>, session: SessionId, open: &Open, mut carrier: impl 
         Some((spec, of)) => {
             let kept = state.opened(&spec, open);
             let tally = state.book.tally(&of, session, open);
-            let visit = local::Visit::new(open, of, &state.book);
+            let visit = state.visit(open, of);
             let forwarding = local::forward_direct(carrier, spec, visit, tally);
             match kept {
                 None => drop(state.streams.spawn(forwarding)),

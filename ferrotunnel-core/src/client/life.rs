@@ -491,7 +491,7 @@ fn serve(state: &Arc<State>, session: SessionId, stream: Stream, open: &Open) {
             }
         }
         _ => {
-            let visit = local::Visit::new(open, of, &state.book);
+            let visit = state.visit(open, of);
             drop(state.streams.spawn(local::forward(stream, spec, visit)));
         }
     }

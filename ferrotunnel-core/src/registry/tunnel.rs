@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
 use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
@@ -304,7 +304,8 @@ impl Tunnel {
         ingress: SocketAddr,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
-        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress, may))
+        let visit = Visit { visitor, ingress, trace: None };
+        self.place_and_open(visitor, || self.open_anywhere(visit, may))
     }
 
     fn place_and_open(
@@ -376,7 +377,8 @@ impl Tunnel {
         presence.carriers.iter().any(|one| one.owner.session_id == session)
     }
 
-    /// As [`open`](Self::open), over that session; over another one if that has left.
+    /// As [`open`](Self::open), over that session; over another one if that has left. The client is told in whose
+    /// course it happens, if that is kept.
     ///
     /// # Errors
     /// As there.
@@ -385,17 +387,19 @@ impl Tunnel {
         session: SessionId,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        trace: Option<TraceContext>,
     ) -> Result<Stream, OpenError> {
+        let visit = Visit { visitor, ingress, trace };
         self.place_and_open(visitor, || {
             let presence = self.presence.lock();
             let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
-            match chosen.map(|one| one.open(self.kind, visitor, ingress, &self.places.meters)) {
+            match chosen.map(|one| one.open(self.kind, visit, &self.places.meters)) {
                 Some(Ok(opened)) => Ok(opened),
                 // The only one has said why.
                 Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
                 _ => {
                     drop(presence);
-                    self.open_anywhere(visitor, ingress, |_| true)
+                    self.open_anywhere(visit, |_| true)
                 }
             }
         })
@@ -405,19 +409,18 @@ impl Tunnel {
     /// Over the carrier whose turn it is.
     fn open_anywhere(
         &self,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        visit: Visit,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice()
             && may(only.served_by())
         {
-            return only.open(self.kind, visitor, ingress, &self.places.meters);
+            return only.open(self.kind, visit, &self.places.meters);
         }
         let mut refused = OpenError::SessionClosed;
         for one in self.ranked(carriers).filter(|one| may(one.served_by())) {
-            match one.open(self.kind, visitor, ingress, &self.places.meters) {
+            match one.open(self.kind, visit, &self.places.meters) {
                 Ok(opened) => return Ok(Opened { is_shared: true, ..opened }),
                 Err(error) => refused = error,
             }
@@ -734,6 +737,15 @@ fn id(kind: TunnelKind, label: &str) -> String {
     format!("{kind}:{label}")
 }
 
+/// Whom a stream is for.
+#[derive(Clone, Copy)]
+struct Visit {
+    visitor: SocketAddr,
+    ingress: SocketAddr,
+    /// In the course of what.
+    trace: Option<TraceContext>,
+}
+
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
 const MOST_WAITING: usize = 1_024;
 
@@ -749,8 +761,7 @@ impl Member {
     fn open(
         &self,
         kind: TunnelKind,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        Visit { visitor, ingress, trace }: Visit,
         meters: &Meters,
     ) -> Result<Opened, OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
@@ -774,6 +785,7 @@ impl Member {
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
+            trace,
         });
         let stream = stream.inspect_err(|error| {
             if *error == OpenError::LimitReached {
