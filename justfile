@@ -147,6 +147,10 @@ web-e2e *ARGS:
 web-pictures:
     cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts
 
+# The admin interfaces of a server and a client, held to their OpenAPI; installs schemathesis from PyPI below `target` where it is missing.
+schemathesis *ARGS:
+    tools/schemathesis {{ ARGS }}
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

@@ -17,7 +17,7 @@ use http::header::{
     ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Room;
 use super::shapes::Problem;
@@ -147,8 +147,7 @@ fn check(room: &Room, request: &Request) -> Result<(), Denied> {
             return Err(Denied::Token);
         }
     }
-    let only_asks = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if only_asks || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
+    if request.method().is_safe() || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
 }
 
 /// Whether that is shown to everybody: the page, which holds nothing, and the place where the token is shown.
