@@ -11,10 +11,9 @@ use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
-use crate::output::{self, Output};
-use crate::reload::{no_pipe, refused};
+use crate::output::Output;
+use crate::reload::{load, name_restarts, refused};
 use crate::settings::{ClientSettings, client_changes};
-use crate::settings_file::SettingsFile;
 use crate::tunnel::TunnelSettings;
 
 /// Reads a client's settings file again whenever that is asked for, and when the file has changed.
@@ -76,16 +75,11 @@ impl ClientReload {
             (self.path.clone(), self.given.clone(), self.given_tunnel.clone());
         let said = spawn_blocking(move || Said::read(&path, given, tunnel)).await;
         let said = said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))?;
-        let shown = self.path.display();
         let changed = client.set_tunnels(said.tunnels).await;
-        let changed = changed.map_err(|error| Failure::failed(format!("{shown}: {error}")))?;
+        let changed = changed
+            .map_err(|error| Failure::failed(format!("{}: {error}", self.path.display())))?;
         let restart_needed = client_changes(&self.running, &said.args);
-        if !restart_needed.is_empty() {
-            output::warning(format_args!(
-                "changed in {shown}, but in force only after a restart: {}",
-                restart_needed.join(", ")
-            ));
-        }
+        name_restarts(&self.path, &restart_needed);
         let TunnelChanges { added, changed, removed, unchanged, .. } = changed;
         output.talk(format_args!(
             "settings reloaded; tunnels: {added} added, {changed} changed, {removed} removed, {unchanged} as before"
@@ -113,11 +107,7 @@ impl Said {
         given: Given<ConnectArgs>,
         given_tunnel: Option<TunnelSettings>,
     ) -> Result<Self, Failure> {
-        no_pipe(path, "client")?;
-        let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
-        if let Some(warning) = file.warning() {
-            output::warning(warning);
-        }
+        let file = load(path, "client")?;
         let client = file.client.unwrap_or_default();
         let in_file = |why: Failure| why.in_file(path);
         let tunnels = given_tunnel.map_or(client.tunnels, |tunnel| vec![tunnel]);

@@ -1,7 +1,7 @@
-//! The control socket: how `ferrotunnel reload` speaks with a server of the same machine.
+//! The control socket: how `ferrotunnel reload` and `ferrotunnel status` speak with a server or client of the same machine.
 //!
-//! One line each way: `reload`, and then the event that comes of it, as JSON. Who may open the socket is all there is to
-//! who may ask, so it is its owner's alone.
+//! One line each way: `reload`, and then the event that comes of it, or `status`, and then what there is; both as JSON. Who
+//! may open the socket is all there is to who may ask, so it is its owner's alone.
 
 #[cfg(unix)]
 mod asking;
@@ -64,5 +64,30 @@ fn in_words(event: &Value) -> Result<String, String> {
 }
 
 /// What can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// The settings are to be read again.
+    Reload,
+    /// What there is.
+    Status,
+}
+
 #[cfg(unix)]
-const RELOAD: &str = "reload";
+impl Request {
+    const ALL: [Self; 2] = [Self::Reload, Self::Status];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Reload => "reload",
+            Self::Status => "status",
+        }
+    }
+}
+
+/// Resolves when somebody asks there for the settings to be read again, if there is such a place.
+pub(crate) async fn next_asker(control: &mut Option<Control>) -> Asker {
+    match control {
+        Some(control) => control.next().await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,6 +1,5 @@
 //! When a settings file is to be read again: on SIGHUP, when somebody asks for it, and when it has changed.
 
-use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::control::{Asker, Control};
+use crate::control::{Asker, Control, next_asker};
 use crate::failure::Failure;
 use crate::signals::HangUps;
 
@@ -92,14 +91,6 @@ impl Occasion {
         let path = self.path.clone();
         let look = spawn_blocking(move || FileLook::of(&path)).await;
         look.unwrap_or_else(|_| self.watch.loaded.clone())
-    }
-}
-
-/// Who asks next, if there is a place for it.
-async fn next_asker(control: &mut Option<Control>) -> Asker {
-    match control {
-        Some(control) => control.next().await,
-        None => pending().await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connect;
+mod counts;
 mod direct;
 mod growth;
 mod health;
@@ -9,6 +10,7 @@ mod https;
 mod life;
 mod local;
 mod parting;
+mod reader;
 mod roster;
 mod state;
 mod target;
@@ -16,7 +18,12 @@ mod vigil;
 
 pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
+pub use counts::{AttemptFailure, LocalFailure};
 pub use health::{Examine, Examining, HealthCheck, Pipe, Probe};
+pub use reader::{
+    CarrierReading, CarrierState, ClientControl, ClientReader, ClientReadings, ClientTunnelReading,
+    ControlError, KindTotals, LocalHealth, TunnelState,
+};
 pub use roster::ServerMode;
 pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
@@ -435,8 +442,9 @@ impl Reacher {
     pub async fn reach(&self, number: u64, is_http2: bool) -> io::Result<Box<dyn Pipe>> {
         let gone = || io::Error::new(io::ErrorKind::NotFound, "the tunnel is gone");
         let number = u32::try_from(number).map_err(|_| gone())?;
-        let spec = self.0.upgrade().and_then(|state| state.target(number)).ok_or_else(gone)?;
-        local::reach(&spec, &local::Visit::of_ours()).await?.into_pipe(is_http2).await
+        let known = self.0.upgrade().and_then(|state| state.target(number));
+        let (spec, _) = known.ok_or_else(gone)?;
+        local::reach(&spec, &local::Visitor::of_ours()).await?.into_pipe(is_http2).await
     }
 }
 

@@ -21,6 +21,8 @@ mod drained;
 mod driver;
 mod error;
 mod file_look;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod guesses;
 mod handshake;
 mod hooks;
@@ -56,7 +58,7 @@ pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, Gate
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use capped::{Capped, Counts, OTHER};
-pub use counters::{Handshake, StreamResets, TunnelTotals};
+pub use counters::{Handshake, MOST_TUNNELS_COUNTED, StreamResets, TunnelTotals};
 pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
@@ -67,7 +69,9 @@ pub use ferrotunnel_protocol::frame::{
 };
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
-pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use hooks::{
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, ServerHooks, StreamHooks,
+};
 pub use open_streams::StreamReading;
 pub use options::{
     LONGEST_VALUE as LONGEST_OPTION, PATH, STRIP_PATH, packed as pack_option,

@@ -51,7 +51,7 @@ use crate::rules::Rules;
 use crate::server::TunnelReading;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
-use crate::turned_away::Meters;
+use crate::turned_away::{Limit, Meters};
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
@@ -73,6 +73,9 @@ pub trait Routes: Send + Sync + 'static {
 
     /// Whether all tunnels have left for good: what is not found was perhaps there before.
     fn is_closed(&self) -> bool;
+
+    /// The ingress has all the visitors that it may have, and turns one away: that is counted.
+    fn visitor_turned_away(&self);
 }
 
 /// Settings of a registry.
@@ -232,6 +235,19 @@ impl Registry {
         }
     }
 
+    /// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
+    fn check_limit(&self, owner: &Owner, freed: usize) -> Result<(), Denied> {
+        owner.principal().check_tunnels(freed).map_err(|reason| {
+            self.0.meters.count(Limit::TunnelsOfPrincipal);
+            (RefusalCode::LimitExceeded, reason)
+        })
+    }
+
+    /// Who comes back to a tunnel that waited for it has to have a place for it, as for a new one.
+    fn check_return(&self, tunnel: &Tunnel, owner: &Owner) -> Result<(), Denied> {
+        if tunnel.is_counted() { Ok(()) } else { self.check_limit(owner, 0) }
+    }
+
     fn try_register(
         &self,
         owner: &Arc<Owner>,
@@ -251,6 +267,7 @@ impl Registry {
                 return Err((RefusalCode::NameTaken, reason));
             }
             if tunnels.len() >= self.0.ceilings.tunnels.load(Ordering::Relaxed) as usize {
+                self.0.meters.count(Limit::TunnelsOfSession);
                 let reason = format!("a session may have {} tunnels", tunnels.len());
                 return Err((RefusalCode::LimitExceeded, reason));
             }
@@ -395,7 +412,7 @@ impl Registry {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
             let own = own.ok_or_else(|| if in_group { unlike_group() } else { taken_over() })?;
-            check_return(&own, &member.owner)?;
+            self.check_return(&own, &member.owner)?;
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
         let is_left = |old: &Tunnel, host: &String| {
@@ -404,7 +421,7 @@ impl Registry {
         let freed = |old: &&Arc<Tunnel>| {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
-        check_limit(&member.owner, replaced.iter().filter(freed).count())?;
+        self.check_limit(&member.owner, replaced.iter().filter(freed).count())?;
         if !path.is_whole() && hosts.iter().any(|host| maps.hosts.is_full(host, &path)) {
             let reason = format!("a host may be shared by {} paths", hosts::MOST_PATHS);
             return Err((RefusalCode::LimitExceeded, reason));
@@ -447,20 +464,20 @@ impl Registry {
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
                     true => {
-                        check_return(&old, &member.owner)?;
+                        self.check_return(&old, &member.owner)?;
                         Ok(Entered::joining(old, member, !joining, place, address))
                     }
                     false if in_group => Err(unlike_group()),
                     false => Err(taken_over()),
                 };
             }
-            check_limit(&member.owner, usize::from(old.is_counted()))?;
+            self.check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
-        check_limit(&member.owner, 0)?;
+        self.check_limit(&member.owner, 0)?;
         let is_taken = |port| maps.ports.contains_key(&port);
         let bind_any = || match policy.ports() {
             None => ports::pick(&self.0.reserved, is_taken, bind),
@@ -561,13 +578,11 @@ impl Registry {
         let tunnels: Vec<_> = self.0.maps.read().tunnels.values().cloned().collect();
         let config = &self.0.config;
         let read = |tunnel: &Arc<Tunnel>| {
+            let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
             tunnel.read(|place| match (tunnel.kind(), config.public(tunnel.kind())) {
-                (TunnelKind::Http, Ok((scheme, port))) => {
-                    let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
-                    format!("{scheme}://{place}{port}{path}")
-                }
-                (_, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
-                (kind, Err(_)) => format!("{kind}://{}:{place}", config.domain),
+                (TunnelKind::Http, Ok((scheme, port))) => format!("{scheme}://{place}{port}{path}"),
+                (TunnelKind::Tls, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
+                (kind, _) => format!("{kind}://{}:{place}", config.domain),
             })
         };
         tunnels.iter().map(read).collect()
@@ -632,16 +647,6 @@ pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// What a client is told whose token is not accepted any more.
 const REVOKED: &str = "the server's operator revoked this token";
-
-/// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
-fn check_limit(owner: &Owner, freed: usize) -> Result<(), Denied> {
-    owner.principal().check_tunnels(freed).map_err(|reason| (RefusalCode::LimitExceeded, reason))
-}
-
-/// Who comes back to a tunnel that waited for it has to have a place for it, as for a new one.
-fn check_return(tunnel: &Tunnel, owner: &Owner) -> Result<(), Denied> {
-    if tunnel.is_counted() { Ok(()) } else { check_limit(owner, 0) }
-}
 
 /// A tunnel that has its place in the maps.
 struct Entered {
@@ -825,6 +830,10 @@ impl Maps {
 }
 
 impl Routes for Registry {
+    fn visitor_turned_away(&self) {
+        self.0.meters.count(Limit::Visitors);
+    }
+
     fn http(&self, host: &str, path: &str) -> Result<Arc<Tunnel>, NoRoute> {
         let maps = self.0.maps.read();
         let config = &self.0.config;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget, Resets, Side, Violation};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Side, Violation};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
-use crate::counters::{Handshake, Handshakes};
+use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
@@ -45,7 +45,7 @@ use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
-use crate::turned_away::TurnedAway;
+use crate::turned_away::{Limit, TurnedAway};
 
 pub use self::control::EngineControl;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
@@ -200,7 +200,7 @@ impl ServerEngine {
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
-            past_resets: Mutex::default(),
+            past: Mutex::default(),
             handshakes: Handshakes::default(),
             direct_visitors: Arc::default(),
             closing: watch::Sender::new(false),
@@ -211,11 +211,13 @@ impl ServerEngine {
         let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
             let mut warning = Warning::default();
+            let meters = hall.registry.meters().clone();
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
             let door =
                 accept_into_places(listener, Arc::clone(&places), on_connection, move || {
+                    meters.count(Limit::HandshakesInFlight);
                     if warning.is_due(Instant::now()) {
                         tracing::warn!(
                             limit = most,
@@ -435,8 +437,8 @@ struct Hall {
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,
-    /// Streams that were broken off in sessions that have ended. Locked after the sessions.
-    past_resets: Mutex<Resets>,
+    /// What sessions have counted that have ended. Locked after the sessions.
+    past: Mutex<Sums>,
     handshakes: Handshakes,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
@@ -532,11 +534,21 @@ impl Hall {
         TurnedAway {
             handshakes_delayed: count(&self.guesses.delayed),
             handshakes_refused: count(&self.guesses.refused),
-            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
-            visitors_of_paused: count(&meters.visitors_of_paused),
-            streams_too_fast: count(&meters.streams_too_fast),
-            pauses: count(&meters.pauses),
+            handshakes_waiting: meters.of(Limit::HandshakesInFlight),
+            sessions: meters.of(Limit::Sessions),
+            sessions_of_principals: meters.of(Limit::SessionsOfPrincipal),
+            tunnels_of_sessions: meters.of(Limit::TunnelsOfSession),
+            tunnels_of_principals: meters.of(Limit::TunnelsOfPrincipal),
+            streams_of_sessions: meters.of(Limit::StreamsOfSession),
+            streams_of_principals: meters.of(Limit::StreamsOfPrincipal),
+            visitors: meters.of(Limit::Visitors),
+            visitors_of_tunnels: meters.of(Limit::VisitorsOfTunnel),
+            visitors_of_paused: meters.of(Limit::VisitorsOfPaused),
             visitors_of_addresses: self.registry.crowd().turned_away(),
+            streams_too_fast: meters.of(Limit::StreamsTooFast),
+            pauses: meters.of(Limit::Pauses),
+            memory: self.budget.times_tight(),
+            memory_of_sessions: self.budget.times_parts_tight(),
         }
     }
 
@@ -778,6 +790,7 @@ async fn enter<C: Carrier>(
         let place = waiting;
         hall.turn(peer, token_id, place)
     };
+    let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -787,8 +800,13 @@ async fn enter<C: Carrier>(
             return Ok(());
         }
         let one = Seat::take_within(&hall.admitted, limits.max_sessions);
-        let one = one.ok_or(Cow::Borrowed("the server is full"))?;
-        seats = Some((one, guest.credential.principal.take_session()?));
+        let one = one.ok_or_else(|| {
+            meters.count(Limit::Sessions);
+            Cow::Borrowed("the server is full")
+        })?;
+        let other = guest.credential.principal.take_session();
+        let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
+        seats = Some((one, other));
         Ok(())
     };
     let greeting = handshake::server(carrier, config, &binding, &hall.authenticator, turn, admit);
@@ -873,7 +891,7 @@ impl Drop for Presence<'_> {
         let mut sessions = self.hall.sessions.lock();
         sessions.remove(&self.owner.session_id.0);
         // Whoever reads finds it in the one or the other.
-        self.hall.past_resets.lock().add(&self.owner.session.resets());
+        self.hall.past.lock().add(&self.owner.session);
     }
 }
 

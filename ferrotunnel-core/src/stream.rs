@@ -38,8 +38,8 @@ pub struct Stream {
     pacing: [Option<Box<Pacing>>; 2],
     /// Who hears that the peer could not reach its local service.
     health: Option<Arc<Health>>,
-    /// Whose bytes they are, at a server.
-    counted: Option<Counted>,
+    /// Whose bytes they are, and at which end of the session they are counted.
+    counted: Option<(Counted, Side)>,
     /// Who sees what passes.
     tapped: Option<Box<Tapped>>,
 }
@@ -93,9 +93,9 @@ impl Stream {
         self
     }
 
-    /// The same, and its bytes are counted.
-    pub(crate) fn counted(mut self, counted: Counted) -> Self {
-        self.counted = Some(counted);
+    /// The same, and its bytes are counted, at that end of the session.
+    pub(crate) fn counted(mut self, counted: Counted, side: Side) -> Self {
+        self.counted = Some((counted, side));
         self
     }
 
@@ -235,16 +235,21 @@ impl Stream {
                 Err(error) => Poll::Ready(Err(error)),
             }
         });
-        if let (Poll::Ready(Ok(true)), Some(counted)) = (&read, &self.counted) {
+        if let (Poll::Ready(Ok(true)), Some((counted, side))) = (&read, &self.counted) {
             let bytes: usize = chunks.iter().skip(had).map(Bytes::len).sum();
-            counted.moved(Way::Out, bytes as u64);
+            // What a server reads from a client goes to the visitor.
+            let way = match side {
+                Side::Server => Way::Out,
+                Side::Client => Way::In,
+            };
+            counted.moved(way, bytes as u64);
         }
         if let Some(tapped) = &mut self.tapped {
             match &read {
                 Poll::Ready(Ok(true)) => chunks.iter().skip(had).for_each(|it| tapped.read(it)),
                 Poll::Ready(Ok(false)) if !self.heard_out => tapped.read_end(),
                 Poll::Ready(Err(error)) if !self.heard_out => {
-                    tapped.tap().broke(&error.to_string())
+                    tapped.tap().broke(&error.to_string());
                 }
                 _ => {}
             }
@@ -305,8 +310,12 @@ impl Stream {
             if let [Some(pacing), _] = &self.pacing {
                 pacing.charge(taken);
             }
-            if let Some(counted) = &self.counted {
-                counted.moved(Way::In, taken as u64);
+            if let Some((counted, side)) = &self.counted {
+                let way = match side {
+                    Side::Server => Way::In,
+                    Side::Client => Way::Out,
+                };
+                counted.moved(way, taken as u64);
             }
         }
         written

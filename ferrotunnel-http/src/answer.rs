@@ -20,6 +20,7 @@ use crate::{
     page::{self, page},
     problem::{self, problem},
     refusal::{Challenge, Refusal},
+    traced::Traced,
     wording::Wording,
 };
 
@@ -72,8 +73,20 @@ fn weighed(range: &str) -> (&str, u16) {
 pub(crate) struct Asker {
     pub(crate) form: Form,
     pub(crate) id: HeaderValue,
-    /// Its request, where requests are counted.
+    /// Its request, where requests are counted or traced.
     pub(crate) measured: Option<Arc<Measured>>,
+}
+
+impl Asker {
+    /// The id of its request, as logs and pages have it.
+    pub(crate) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The trace of its request, if somebody keeps traces.
+    pub(crate) fn traced(&self) -> Option<&Traced> {
+        self.measured.as_ref()?.traced()
+    }
 }
 
 /// The answer to a request that is not forwarded.
@@ -102,7 +115,7 @@ struct Told {
 }
 
 fn told(wording: &Wording, asker: &Asker, pages: &ErrorPages) -> Told {
-    let id = asker.id.to_str().unwrap_or_default();
+    let id = asker.id();
     let (text, content_type, policy) = match asker.form {
         Form::Html => match pages.page(wording, id) {
             Some(page) => (page, HTML, Some(error_pages::POLICY)),
@@ -135,7 +148,7 @@ pub(crate) fn last_words(
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\nx-request-id: {}\r\ncontent-type: {content_type}\r\n{}\
          content-length: {len}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
-        asker.id.to_str().unwrap_or_default(),
+        asker.id(),
         policy.unwrap_or_default(),
     );
     let body_len = if is_head { 0 } else { len };

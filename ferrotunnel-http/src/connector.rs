@@ -1,8 +1,6 @@
 //! Opens streams for hyper's client: what a TCP connector is elsewhere, a tunnel is here.
 
 use std::{
-    cell::Cell,
-    future::{Ready, ready},
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -11,14 +9,10 @@ use std::{
 };
 
 use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, TapMaker, TappedStream, Tunnel};
-use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 
-use crate::visitor::Visitor;
+use crate::traced::opening;
 
 /// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
@@ -29,23 +23,8 @@ pub(crate) struct Connector {
     taps: Option<Arc<dyn TapMaker>>,
 }
 
-/// On whose behalf streams are opened while a request of theirs is being sent. A pooled
-/// connection outlives that visitor; `X-Forwarded-For` says who is behind each request.
-pub(crate) struct Opening {
-    visitor: SocketAddr,
-    ingress: SocketAddr,
-    /// Of the last stream that was opened: where the reason is left when it breaks.
-    broke: Cell<Option<Broke>>,
-}
-
 /// Empty for as long as a stream is whole.
 pub(crate) type Broke = Arc<OnceLock<StreamError>>;
-
-tokio::task_local! {
-    /// The client hands nothing of a request but its URI to the connector, but it calls the
-    /// connector from within the task that awaits the response.
-    pub(crate) static OPENING: Opening;
-}
 
 impl Connector {
     pub(crate) fn new(
@@ -56,55 +35,20 @@ impl Connector {
         Self { tunnel, session, taps }
     }
 
+    /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
+    /// each request.
     pub(crate) fn open(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        let stream = self.tunnel.open_at(self.session, visitor, ingress)?;
+        let stream = opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))?;
         let Some(taps) = &self.taps else { return Ok(stream) };
-        let visitor = Some(visitor).filter(|visitor| *visitor != UNKNOWN);
-        let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, visitor);
+        let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, Some(visitor));
         Ok(match taps.tap(seen) {
             None => stream,
             Some(tap) => stream.tapped(tap),
         })
-    }
-
-    fn connect(&self) -> Result<TunnelIo, OpenError> {
-        let broke = Broke::default();
-        let (visitor, ingress) = OPENING
-            .try_with(|opening| {
-                opening.broke.set(Some(broke.clone()));
-                (opening.visitor, opening.ingress)
-            })
-            .unwrap_or((UNKNOWN, UNKNOWN));
-        Ok(TunnelIo::new(self.open(visitor, ingress)?, broke))
-    }
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = TunnelIo;
-    type Error = OpenError;
-    type Future = Ready<Result<TunnelIo, OpenError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OpenError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.connect())
-    }
-}
-
-impl Opening {
-    pub(crate) fn by(visitor: &Visitor) -> Self {
-        Self { visitor: visitor.address, ingress: visitor.ingress, broke: Cell::new(None) }
-    }
-
-    /// The new stream that was opened since, if there was one.
-    pub(crate) fn opened(self) -> Option<Broke> {
-        self.broke.into_inner()
     }
 }
 
@@ -153,12 +97,6 @@ impl TunnelIo {
         } else {
             result
         }
-    }
-}
-
-impl Connection for TunnelIo {
-    fn connected(&self) -> Connected {
-        Connected::new()
     }
 }
 
@@ -215,7 +153,3 @@ impl Write for TunnelIo {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-/// Stands for "nobody in particular".
-const UNKNOWN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

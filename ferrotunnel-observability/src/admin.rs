@@ -5,6 +5,7 @@
 
 mod actions;
 mod answers;
+mod client;
 pub(crate) mod durations;
 mod events;
 mod files;
@@ -12,6 +13,7 @@ mod guard;
 mod house;
 mod login;
 mod openapi;
+mod overview;
 mod problem;
 mod server;
 mod shapes;
@@ -20,9 +22,8 @@ mod wishes;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
@@ -31,29 +32,27 @@ use ferrotunnel_core::tasks::Tasks;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+pub use self::client::WatchedClient;
 pub use self::guard::{AdminError, AdminToken, check_bind};
+pub use self::overview::Overview;
 pub use self::wishes::{AdminWish, AdminWishes, Reply};
 
 use self::events::Events;
-use self::house::{Counts, House};
+use self::house::House;
 use self::login::Logins;
-use self::server::ServerHouse;
-use self::shapes::{Build, Side, Status, unix_millis};
+use self::shapes::Side;
 use self::traffic::History;
 use self::wishes::Wishing;
-use crate::metrics::ServerMetrics;
 use crate::process::ProcessMetrics;
 
 /// A running admin interface; it ends when dropped.
 pub struct Admin {
     addr: SocketAddr,
     room: Arc<Room>,
-    wishes: Option<AdminWishes>,
     _tasks: Tasks,
 }
 
@@ -61,16 +60,6 @@ impl fmt::Debug for Admin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin").field("addr", &self.addr).finish_non_exhaustive()
     }
-}
-
-/// What an admin interface is told of itself.
-#[derive(Clone, Debug, Default)]
-#[non_exhaustive]
-pub struct AdminAbout {
-    /// Only who shows it is answered. Beyond loopback there must be one.
-    pub token: Option<AdminToken>,
-    /// The settings file that the program was started with, to be shown.
-    pub config_file: Option<PathBuf>,
 }
 
 /// How far a process is.
@@ -97,84 +86,49 @@ impl Phase {
 
 /// What answers are made of.
 struct Room {
-    house: Box<dyn House>,
+    overview: Arc<Overview>,
     registry: Registry,
-    phase: RwLock<Phase>,
     token: Option<AdminToken>,
     logins: Logins,
     wishing: Wishing,
     history: History,
     events: Events,
-    config_file: Option<String>,
     bound: SocketAddr,
-    began: Instant,
-    began_at: SystemTime,
 }
 
 impl Room {
-    fn phase(&self) -> Phase {
-        self.house.phase(*self.phase.read())
-    }
-
-    fn status(&self) -> Status {
-        let Counts { sessions, tunnels, streams } = self.house.counts();
-        Status {
-            side: self.house.side(),
-            version: env!("CARGO_PKG_VERSION"),
-            phase: self.phase().as_str(),
-            uptime_seconds: self.began.elapsed().as_secs_f64(),
-            started_at: unix_millis(self.began_at),
-            sessions,
-            tunnels,
-            streams,
-            inspecting: false,
-            build: Build::here(),
-            config_file: self.config_file.clone(),
-        }
+    fn house(&self) -> &dyn House {
+        self.overview.house.as_ref()
     }
 }
 
 impl Admin {
-    /// Answers for a server on that listener from now on, in the phase [`Starting`](Phase::Starting).
+    /// Answers on that listener from now on. With a token only who shows it is answered.
     ///
     /// # Errors
     /// The listener is reached from elsewhere, and there is no token; or its address is not to be found out.
     ///
     /// # Panics
     /// Outside of a runtime.
-    pub fn of_server(
+    pub fn start(
         listener: TcpListener,
-        about: AdminAbout,
-        metrics: ServerMetrics,
-    ) -> Result<Self, AdminError> {
-        Self::start(listener, about, Box::new(ServerHouse(metrics)))
-    }
-
-    fn start(
-        listener: TcpListener,
-        about: AdminAbout,
-        house: Box<dyn House>,
+        token: Option<AdminToken>,
+        overview: Arc<Overview>,
     ) -> Result<Self, AdminError> {
         let addr = listener.local_addr().map_err(AdminError::Listener)?;
-        let AdminAbout { token, config_file } = about;
         check_bind(addr, token.as_ref())?;
         let mut registry = Registry::default();
-        house.register(&mut registry);
+        overview.house.register(&mut registry);
         ProcessMetrics::default().register(&mut registry);
-        let (wishing, wishes) = Wishing::new();
         let room = Arc::new(Room {
-            house,
+            overview,
             registry,
-            phase: RwLock::new(Phase::Starting),
             token,
             logins: Logins::default(),
-            wishing,
+            wishing: Wishing::default(),
             history: History::default(),
             events: Events::default(),
-            config_file: config_file.map(|path| path.display().to_string()),
             bound: addr,
-            began: Instant::now(),
-            began_at: SystemTime::now(),
         });
         let router = router(&room);
         let tasks = Tasks::default();
@@ -198,7 +152,7 @@ impl Admin {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
         tasks.spawn(Arc::clone(&room).watch());
-        Ok(Self { addr, room, wishes: Some(wishes), _tasks: tasks })
+        Ok(Self { addr, room, _tasks: tasks })
     }
 
     /// Where it listens.
@@ -207,13 +161,8 @@ impl Admin {
     }
 
     /// What is asked for that only the program can do. It is there once; without anybody who has it such wishes are refused.
-    pub fn wishes(&mut self) -> Option<AdminWishes> {
-        self.wishes.take()
-    }
-
-    /// The process has come to another phase.
-    pub fn set_phase(&self, phase: Phase) {
-        *self.room.phase.write() = phase;
+    pub fn wishes(&self) -> Option<AdminWishes> {
+        self.room.wishing.granted()
     }
 }
 
@@ -242,7 +191,7 @@ fn router(room: &Arc<Room>) -> Router {
         .route("/api/v1/tunnels/{id}/resume", post(actions::resume))
         .route("/api/v1/login", post(login::login))
         .route("/api/v1/logout", post(login::logout));
-    if room.house.side() == Side::Server {
+    if room.house().side() == Side::Server {
         routes = routes
             .route("/api/v1/principals", get(answers::principals))
             .route("/api/v1/principals/{name}/revoke", post(actions::revoke))

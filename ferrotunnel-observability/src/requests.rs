@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ferrotunnel_core::{Capped, Counts};
+use ferrotunnel_core::{Capped, Counts, MOST_TUNNELS_COUNTED};
 use ferrotunnel_plugin::{Answered, RequestMeter};
 use http::{Method, StatusCode};
 use parking_lot::{Mutex, RwLock};
@@ -164,9 +164,6 @@ const STATUSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "none"]
 
 /// A tunnel whose place another one may take: whoever draws graphs has drawn this one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-
-/// Some 800 bytes each here, and thirty lines or more for whoever asks for all.
-const MOST_TUNNELS_COUNTED: usize = 500;
 
 #[cfg(test)]
 mod tests {

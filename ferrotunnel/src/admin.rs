@@ -1,25 +1,25 @@
-//! The admin interface of a server, and what its metrics read.
+//! The admin interface of a server or client, and what a server's metrics read.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ferrotunnel_core::Listen;
 use ferrotunnel_core::server::{self, ServerEngine};
+use ferrotunnel_core::{Listen, StartError};
 use ferrotunnel_http::Https;
-use ferrotunnel_observability::{
-    Admin, AdminAbout, AdminToken, Certificate, ServerMetrics, Watched, check_bind,
-};
+use ferrotunnel_observability::{Admin, AdminToken, Certificate, Overview, Watched, check_bind};
+use tokio::net::TcpListener;
 
 use crate::error::Error;
 use crate::server::BindAddr;
 
-/// As the builder was told.
+/// As a builder was told.
 #[derive(Clone, Default)]
 pub(crate) struct AdminTold {
     pub(crate) bind: Option<BindAddr>,
+    /// Where its port is taken, one of the next will do.
+    pub(crate) or_next: bool,
     pub(crate) token: Option<String>,
-    pub(crate) config_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for AdminTold {
@@ -32,8 +32,8 @@ impl std::fmt::Debug for AdminTold {
 #[derive(Clone, Debug)]
 pub(crate) struct AdminSettings {
     bind: SocketAddr,
+    or_next: bool,
     token: Option<AdminToken>,
-    config_file: Option<PathBuf>,
 }
 
 impl AdminTold {
@@ -51,21 +51,38 @@ impl AdminTold {
         };
         let bind = bind.resolve("admin_bind")?;
         check_bind(bind, token.as_ref()).map_err(|error| invalid("admin_bind", error))?;
-        Ok(Some(AdminSettings { bind, token, config_file: self.config_file }))
+        Ok(Some(AdminSettings { bind, or_next: self.or_next, token }))
     }
 }
 
 impl AdminSettings {
     /// Binds, and answers from then on.
-    pub(crate) fn start(self, metrics: Option<&ServerMetrics>) -> Result<Admin, Error> {
-        let listener = server::bind(Listen::At(self.bind), "admin_bind")?;
-        let metrics = metrics.cloned().unwrap_or_default();
-        let mut about = AdminAbout::default();
-        (about.token, about.config_file) = (self.token, self.config_file);
-        let admin = Admin::of_server(listener, about, metrics);
+    pub(crate) fn start(self, overview: &Arc<Overview>) -> Result<Admin, Error> {
+        let admin = Admin::start(self.listen()?, self.token, Arc::clone(overview));
         admin.map_err(|error| Error::config(format!("admin_bind: {error}")))
     }
+
+    fn listen(&self) -> Result<TcpListener, StartError> {
+        let bind = |addr| server::bind(Listen::At(addr), "admin_bind");
+        let mut tried = bind(self.bind);
+        if self.or_next && self.bind.port() != 0 {
+            for more in 1..PORTS_TRIED {
+                match (&tried, self.bind.port().checked_add(more)) {
+                    (Err(StartError::Bind { source, .. }), Some(port))
+                        if source.kind() == ErrorKind::AddrInUse =>
+                    {
+                        tried = bind(SocketAddr::new(self.bind.ip(), port));
+                    }
+                    _ => break,
+                }
+            }
+        }
+        tried
+    }
 }
+
+/// As many programs of one user as there may be at once; beyond that something else is wrong.
+const PORTS_TRIED: u16 = 32;
 
 /// What metrics read of a running server. They do not keep it.
 pub(crate) fn watched(engine: &ServerEngine, https: Option<&Arc<Https>>) -> Watched {

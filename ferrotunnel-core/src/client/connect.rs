@@ -120,6 +120,10 @@ impl Connector {
         Self { plug: Some(plug), ..self }
     }
 
+    pub(super) fn client_id(&self) -> ClientId {
+        self.client_id
+    }
+
     /// A server as it was given.
     pub(super) fn server(&self, server: ServerIndex) -> &str {
         self.servers.get(server.place()).map_or("", String::as_str)
@@ -173,7 +177,7 @@ impl Connector {
         #[cfg(test)]
         if let Some(plug) = &self.plug {
             let mut carrier = plug
-                .dial(self.connect_timeout)
+                .dial(name, self.connect_timeout)
                 .await
                 .map_err(|source| ConnectError::Unreachable { server: name.to_owned(), source })?;
             let greeted = self.greet(server, &mut carrier, &Binding::Plaintext, direct_for).await?;

@@ -245,7 +245,7 @@ mod tests {
         let known = roster.replace(std::slice::from_ref(&web)).unwrap().known;
         assert!(!known.contains_key(web.verifiers[0].token_id()));
         let fresh = web.clone().verifier(issue_token().unwrap().1);
-        let known = roster.replace(&[fresh.clone()]).unwrap().known;
+        let known = roster.replace(std::slice::from_ref(&fresh)).unwrap().known;
         assert!(known.contains_key(fresh.verifiers[1].token_id()) && known.len() == 2);
         assert_eq!(disabled(&roster), both(false, false));
         assert_eq!(roster.revoke("default").unwrap().unwrap().known.len(), 1);

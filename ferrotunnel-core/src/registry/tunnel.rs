@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -30,7 +30,7 @@ use crate::server::TunnelReading;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Way;
-use crate::turned_away::Meters;
+use crate::turned_away::{Limit, Meters};
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -247,7 +247,7 @@ impl Tunnel {
     pub fn turns_away(&self) -> bool {
         let paused = self.is_paused();
         if paused {
-            self.places.meters.visitors_of_paused.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.count(Limit::VisitorsOfPaused);
         }
         paused
     }
@@ -304,7 +304,8 @@ impl Tunnel {
         ingress: SocketAddr,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
-        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress, may))
+        let visit = Visit { visitor, ingress, trace: None };
+        self.place_and_open(visitor, || self.open_anywhere(visit, may))
     }
 
     fn place_and_open(
@@ -313,13 +314,14 @@ impl Tunnel {
         open: impl FnOnce() -> Result<Opened, OpenError>,
     ) -> Result<Opened, OpenError> {
         let Some(place) = self.places.take() else {
-            self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.count(Limit::VisitorsOfTunnel);
             tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
-        let stream = stream.counted(self.tally(by.session, visitor).begin());
+        let counted = self.tally(by.session, visitor).begin();
+        let stream = stream.counted(counted, Side::Server);
         Ok(Opened { stream, home, by, is_shared })
     }
 
@@ -375,7 +377,8 @@ impl Tunnel {
         presence.carriers.iter().any(|one| one.owner.session_id == session)
     }
 
-    /// As [`open`](Self::open), over that session; over another one if that has left.
+    /// As [`open`](Self::open), over that session; over another one if that has left. The client is told in whose
+    /// course it happens, if that is kept.
     ///
     /// # Errors
     /// As there.
@@ -384,17 +387,19 @@ impl Tunnel {
         session: SessionId,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        trace: Option<TraceContext>,
     ) -> Result<Stream, OpenError> {
+        let visit = Visit { visitor, ingress, trace };
         self.place_and_open(visitor, || {
             let presence = self.presence.lock();
             let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
-            match chosen.map(|one| one.open(self.kind, visitor, ingress, &self.places.meters)) {
+            match chosen.map(|one| one.open(self.kind, visit, &self.places.meters)) {
                 Some(Ok(opened)) => Ok(opened),
                 // The only one has said why.
                 Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
                 _ => {
                     drop(presence);
-                    self.open_anywhere(visitor, ingress, |_| true)
+                    self.open_anywhere(visit, |_| true)
                 }
             }
         })
@@ -404,19 +409,18 @@ impl Tunnel {
     /// Over the carrier whose turn it is.
     fn open_anywhere(
         &self,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        visit: Visit,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice()
             && may(only.served_by())
         {
-            return only.open(self.kind, visitor, ingress, &self.places.meters);
+            return only.open(self.kind, visit, &self.places.meters);
         }
         let mut refused = OpenError::SessionClosed;
         for one in self.ranked(carriers).filter(|one| may(one.served_by())) {
-            match one.open(self.kind, visitor, ingress, &self.places.meters) {
+            match one.open(self.kind, visit, &self.places.meters) {
                 Ok(opened) => return Ok(Opened { is_shared: true, ..opened }),
                 Err(error) => refused = error,
             }
@@ -472,13 +476,18 @@ impl Tunnel {
             let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
-                let pauses = &self.places.meters.pauses;
-                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, pauses));
-                (one, seat, pacing)
+                let meters = &self.places.meters;
+                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
+                (one, seat, pacing, throttles)
             })
         });
         match found {
-            Some((one, seat, pacing)) => {
+            Some((one, seat, pacing, throttles)) => {
+                let otherwise = move |visitor, met| {
+                    // It is taken again where the visitor goes.
+                    throttles.give_stream_back();
+                    otherwise(visitor, met);
+                };
                 let seat = self.seen(seat, visitor.addr);
                 let tally = self.tally(one.owner.session_id, visitor.addr);
                 one.owner.direct.serve(
@@ -728,6 +737,15 @@ fn id(kind: TunnelKind, label: &str) -> String {
     format!("{kind}:{label}")
 }
 
+/// Whom a stream is for.
+#[derive(Clone, Copy)]
+struct Visit {
+    visitor: SocketAddr,
+    ingress: SocketAddr,
+    /// In the course of what.
+    trace: Option<TraceContext>,
+}
+
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
 const MOST_WAITING: usize = 1_024;
 
@@ -743,21 +761,22 @@ impl Member {
     fn open(
         &self,
         kind: TunnelKind,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        Visit { visitor, ingress, trace }: Visit,
         meters: &Meters,
     ) -> Result<Opened, OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
+            meters.count(Limit::StreamsOfSession);
             return Err(OpenError::LimitReached);
         }
         let seat = self.owner.principal().take_stream().map_err(|reason| {
+            meters.count(Limit::StreamsOfPrincipal);
             tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
             OpenError::LimitReached
         })?;
         let throttles = self.owner.throttles();
         if !throttles.take_stream(Instant::now()) {
-            meters.streams_too_fast.fetch_add(1, Ordering::Relaxed);
+            meters.count(Limit::StreamsTooFast);
             tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
             return Err(OpenError::LimitReached);
         }
@@ -766,9 +785,15 @@ impl Member {
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
+            trace,
+        });
+        let stream = stream.inspect_err(|error| {
+            if *error == OpenError::LimitReached {
+                meters.count(Limit::StreamsOfSession);
+            }
         })?;
         let stream = stream.seated(seat).telling(&self.health);
-        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
+        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
         let stream = stream.paced(pacing);
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
         Ok(Opened { stream, home, by: self.served_by(), is_shared: false })

@@ -32,6 +32,8 @@ pub struct Readings {
     pub handshakes: Vec<(Handshake, u64)>,
     /// Streams that were broken off, in sessions of the past too.
     pub resets: StreamResets,
+    /// How often a stream that had used up all that its client had granted had to wait for more.
+    pub window_stalls: u64,
     /// How often limits were met.
     pub turned_away: TurnedAway,
     /// Carriers for visitors of their own.
@@ -205,10 +207,8 @@ impl Hall {
         let now = Instant::now();
         // Under one lock: a session that ends meanwhile would be counted twice, or not at all.
         let sessions = self.sessions.lock();
-        let mut resets = *self.past_resets.lock();
-        for inside in sessions.values() {
-            resets.add(&inside.owner.session.resets());
-        }
+        let mut sums = *self.past.lock();
+        sessions.values().for_each(|inside| sums.add(&inside.owner.session));
         let readings: Vec<_> = sessions.values().map(|inside| inside.read(now)).collect();
         drop(sessions);
         Readings {
@@ -216,7 +216,8 @@ impl Hall {
             tunnels: self.registry.read(),
             totals: self.registry.totals(),
             handshakes: self.handshakes.all(),
-            resets: StreamResets(resets),
+            resets: StreamResets(sums.resets),
+            window_stalls: sums.window_stalls,
             turned_away: self.turned_away(),
             direct: self.direct(),
         }

@@ -60,7 +60,7 @@ pub(crate) async fn close_session(
     State(room): State<Arc<Room>>,
     Path(id): Path<String>,
 ) -> Outcome {
-    outcome(room.house.close_session(&id))
+    outcome(room.house().close_session(&id))
 }
 
 /// Turns visitors of a tunnel away until it is resumed. Those inside stay.
@@ -75,7 +75,7 @@ pub(crate) async fn close_session(
     )
 )]
 pub(crate) async fn pause(State(room): State<Arc<Room>>, Path(id): Path<String>) -> Outcome {
-    outcome(room.house.pause(&id))
+    outcome(room.house().pause(&id))
 }
 
 /// Lets visitors of a tunnel in again.
@@ -90,7 +90,7 @@ pub(crate) async fn pause(State(room): State<Arc<Room>>, Path(id): Path<String>)
     )
 )]
 pub(crate) async fn resume(State(room): State<Arc<Room>>, Path(id): Path<String>) -> Outcome {
-    outcome(room.house.resume(&id))
+    outcome(room.house().resume(&id))
 }
 
 /// Takes no token of a principal any more, until the server ends or the settings give it another one, and ends its sessions.
@@ -106,5 +106,5 @@ pub(crate) async fn resume(State(room): State<Arc<Room>>, Path(id): Path<String>
     )
 )]
 pub(crate) async fn revoke(State(room): State<Arc<Room>>, Path(name): Path<String>) -> Outcome {
-    outcome(room.house.revoke(&name))
+    outcome(room.house().revoke(&name))
 }

@@ -35,7 +35,7 @@ pub(super) async fn health() -> &'static str {
     )
 )]
 pub(super) async fn ready(State(room): State<Arc<Room>>) -> Response {
-    let phase = room.phase();
+    let phase = room.overview.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
         Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -61,25 +61,25 @@ pub(super) async fn metrics(State(room): State<Arc<Room>>) -> Response {
 /// How the process is.
 #[utoipa::path(get, path = "/api/v1/status", tag = "readings", responses((status = 200, body = Status)))]
 pub(super) async fn status(State(room): State<Arc<Room>>) -> Json<Status> {
-    Json(room.status())
+    Json(room.overview.status())
 }
 
 /// Who is connected.
 #[utoipa::path(get, path = "/api/v1/sessions", tag = "readings", responses((status = 200, body = Sessions)))]
 pub(super) async fn sessions(State(room): State<Arc<Room>>) -> Json<Sessions> {
-    Json(room.house.sessions())
+    Json(room.house().sessions())
 }
 
 /// What visitors can reach.
 #[utoipa::path(get, path = "/api/v1/tunnels", tag = "readings", responses((status = 200, body = Tunnels)))]
 pub(super) async fn tunnels(State(room): State<Arc<Room>>) -> Json<Tunnels> {
-    Json(room.house.tunnels())
+    Json(room.house().tunnels())
 }
 
 /// Who is inside.
 #[utoipa::path(get, path = "/api/v1/streams", tag = "readings", responses((status = 200, body = Streams)))]
 pub(super) async fn streams(State(room): State<Arc<Room>>) -> Json<Streams> {
-    Json(room.house.streams(MOST_STREAMS))
+    Json(room.house().streams(MOST_STREAMS))
 }
 
 /// What has passed in each of the last 600 seconds.
@@ -91,13 +91,13 @@ pub(super) async fn traffic(State(room): State<Arc<Room>>) -> Json<Traffic> {
 /// Who may use the server.
 #[utoipa::path(get, path = "/api/v1/principals", tag = "readings", responses((status = 200, body = Principals)))]
 pub(super) async fn principals(State(room): State<Arc<Room>>) -> Result<Json<Principals>, Problem> {
-    room.house.principals().map(Json).ok_or_else(not_here)
+    room.house().principals().map(Json).ok_or_else(not_here)
 }
 
 /// What the server refuses to go beyond.
 #[utoipa::path(get, path = "/api/v1/limits", tag = "readings", responses((status = 200, body = Limits)))]
 pub(super) async fn limits(State(room): State<Arc<Room>>) -> Result<Json<Limits>, Problem> {
-    room.house.limits().map(Json).ok_or_else(not_here)
+    room.house().limits().map(Json).ok_or_else(not_here)
 }
 
 fn not_here() -> Problem {

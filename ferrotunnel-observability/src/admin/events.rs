@@ -72,17 +72,17 @@ impl Room {
     fn news(&self, anew: bool) -> Vec<Event> {
         let mut told = self.events.told.lock();
         let mut news = Vec::new();
-        let status = self.status();
+        let status = self.overview.status();
         if anew || told.status.as_ref() != Some(&status.clone().at_rest()) {
             news.push(Event::of("status", &status));
             told.status = Some(status.at_rest());
         }
-        let sessions = self.house.sessions();
+        let sessions = self.house().sessions();
         if anew || told.sessions.as_ref() != Some(&sessions.clone().at_rest()) {
             news.push(Event::of("sessions", &sessions));
             told.sessions = Some(sessions.at_rest());
         }
-        let tunnels = self.house.tunnels();
+        let tunnels = self.house().tunnels();
         if anew || told.tunnels.as_ref() != Some(&tunnels) {
             news.push(Event::of("tunnels", &tunnels));
             told.tunnels = Some(tunnels);
@@ -94,11 +94,11 @@ impl Room {
     pub(crate) async fn watch(self: Arc<Self>) {
         let mut seconds = interval(Duration::from_secs(1));
         seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
-        let mut before = Before::of(self.house.as_ref());
+        let mut before = Before::of(self.house());
         seconds.tick().await;
         loop {
             seconds.tick().await;
-            let sample = before.sample(self.house.as_ref());
+            let sample = before.sample(self.house());
             self.events.tell("sample", &sample);
             self.history.push(sample);
             if self.events.is_heard() {

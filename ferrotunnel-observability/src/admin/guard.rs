@@ -7,18 +7,17 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ferrotunnel_common::{Token, TokenError};
+use ferrotunnel_plugin::SecretHash;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
     ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::uri::Authority;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Room;
 use super::shapes::Problem;
@@ -43,7 +42,7 @@ pub enum AdminError {
 
 /// The secret of those who may ask. Only its hash is kept.
 #[derive(Clone)]
-pub struct AdminToken([u8; 32]);
+pub struct AdminToken(SecretHash);
 
 impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -58,19 +57,12 @@ impl AdminToken {
     /// It is empty, too long, or has characters that no header can carry.
     pub fn new(secret: &str) -> Result<Self, AdminError> {
         Token::new(secret)?;
-        Ok(Self(hashed(secret.trim().as_bytes())))
+        Ok(Self(SecretHash::of(secret.trim().as_bytes())))
     }
 
-    /// Hashes have one length, and comparing them tells nothing about where they differ.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
-        verify_slices_are_equal(&self.0, &hashed(shown)).is_ok()
+        self.0.is_of(shown)
     }
-}
-
-pub(super) fn hashed(secret: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret).as_ref());
-    hash
 }
 
 /// Whether the interface may listen there.
@@ -155,8 +147,7 @@ fn check(room: &Room, request: &Request) -> Result<(), Denied> {
             return Err(Denied::Token);
         }
     }
-    let only_asks = [Method::GET, Method::HEAD, Method::OPTIONS].contains(request.method());
-    if only_asks || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
+    if request.method().is_safe() || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
 }
 
 /// Whether that is shown to everybody: the page, which holds nothing, and the place where the token is shown.

@@ -8,19 +8,19 @@ use aws_lc_rs::rand;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use ferrotunnel_plugin::SecretHash;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::guard::hashed;
 use super::shapes::Problem;
 use super::{Room, shapes};
 
 /// Who is logged in, the oldest first. Only hashes are kept.
 #[derive(Default)]
-pub(crate) struct Logins(Mutex<VecDeque<([u8; 32], Instant)>>);
+pub(crate) struct Logins(Mutex<VecDeque<(SecretHash, Instant)>>);
 
 impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,7 +38,7 @@ impl Logins {
         if logins.len() >= MOST_LOGINS {
             logins.pop_front();
         }
-        logins.push_back((hashed(secret.as_bytes()), now));
+        logins.push_back((SecretHash::of(secret.as_bytes()), now));
         Some(secret)
     }
 
@@ -46,22 +46,21 @@ impl Logins {
     pub(crate) fn knows(&self, headers: &HeaderMap, now: Instant) -> bool {
         let mut logins = self.0.lock();
         logins.retain(|(_, since)| now.saturating_duration_since(*since) < LASTS);
-        // Nobody who does not know the secret can come near its hash, so how far a comparison goes says nothing.
-        cookies(headers).any(|shown| logins.iter().any(|(hash, _)| *hash == shown))
+        cookies(headers).any(|shown| logins.iter().any(|(hash, _)| hash.is_of(shown)))
     }
 
     fn end(&self, headers: &HeaderMap) {
         let mut logins = self.0.lock();
         for shown in cookies(headers) {
-            logins.retain(|(hash, _)| *hash != shown);
+            logins.retain(|(hash, _)| !hash.is_of(shown));
         }
     }
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = [u8; 32]> {
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
     let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == NAME).map(|(_, value)| hashed(value.trim().as_bytes()))
+    pairs.filter(|(name, _)| name.trim() == NAME).map(|(_, value)| value.trim().as_bytes())
 }
 
 /// What is to be shown.

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use http::header::CONTENT_TYPE;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
-use utoipa::openapi::{self, SecurityRequirement};
+use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder, SecurityRequirement};
 use utoipa::{Modify, OpenApi};
 
 use super::shapes::Side;
@@ -63,12 +63,41 @@ impl Modify for Token {
     }
 }
 
+/// What anything may be answered with, since `guard` stands before it.
+struct Guarded {
+    has_token: bool,
+}
+
+impl Modify for Guarded {
+    fn modify(&self, described: &mut openapi::OpenApi) {
+        let denied = |why: &str| {
+            let problem =
+                ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let answer = ResponseBuilder::new().description(why);
+            RefOr::T(answer.content("application/problem+json", problem).build())
+        };
+        for item in described.paths.paths.values_mut() {
+            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+                let answers = &mut operation.responses.responses;
+                let not_meant =
+                    "Another page could have sent it, or it came by a name that is not ours";
+                answers.insert("403".to_owned(), denied(not_meant));
+                if self.has_token {
+                    let token = || denied("The token is missing, or another one");
+                    answers.entry("401".to_owned()).or_insert_with(token);
+                }
+            }
+        }
+    }
+}
+
 /// The description of a side's interface, in which the token is shown if it has one.
 fn described(side: Side, has_token: bool) -> openapi::OpenApi {
     let mut described = Both::openapi();
     if side == Side::Server {
         described.merge(ServerOnly::openapi());
     }
+    Guarded { has_token }.modify(&mut described);
     if has_token {
         Token.modify(&mut described);
     }
@@ -83,7 +112,7 @@ fn described(side: Side, has_token: bool) -> openapi::OpenApi {
     responses((status = 200, content_type = "application/json", body = Object))
 )]
 pub(super) async fn description(State(room): State<Arc<Room>>) -> impl IntoResponse {
-    let described = described(room.house.side(), room.token.is_some());
+    let described = described(room.house().side(), room.token.is_some());
     let text = serde_json::to_string(&described).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json")], text)
 }

@@ -1,6 +1,6 @@
 //! A server as its admin interface shows it.
 
-use ferrotunnel_core::{EngineReader, SessionReading, TunnelReading};
+use ferrotunnel_core::{EngineReader, SessionReading, StreamReading, TunnelReading};
 use prometheus_client::registry::Registry;
 
 use super::Phase;
@@ -68,16 +68,7 @@ impl House for ServerHouse {
     fn streams(&self, most: usize) -> Streams {
         let streams = self.engine().map(|engine| engine.streams(most)).unwrap_or_default();
         let (streams, total) = streams;
-        let streams = streams.into_iter().map(|stream| Stream {
-            id: stream.id.to_string(),
-            session: stream.session.map(|session| session.to_string()),
-            tunnel: stream.tunnel.to_string(),
-            visitor: stream.visitor.map(|visitor| visitor.to_string()),
-            age_seconds: stream.age.as_secs_f64(),
-            bytes_in: stream.bytes_in,
-            bytes_out: stream.bytes_out,
-        });
-        Streams { streams: streams.collect(), total }
+        Streams { streams: streams.into_iter().map(Stream::from).collect(), total }
     }
 
     fn totals(&self) -> Totals {
@@ -125,27 +116,32 @@ impl House for ServerHouse {
         let limit = |name, value, unit, hit| Limit { name, value, unit, hit };
         Some(Limits {
             limits: vec![
-                limit("max-sessions", count(limits.max_sessions), "sessions", None),
+                limit("max-sessions", count(limits.max_sessions), "sessions", Some(met.sessions)),
                 limit(
                     "max-tunnels",
                     Some(f64::from(limits.max_tunnels_per_session)),
                     "tunnels per session",
-                    None,
+                    Some(met.tunnels_of_sessions),
                 ),
                 limit(
                     "max-streams",
                     Some(f64::from(limits.max_streams_per_session)),
                     "streams per session",
-                    None,
+                    Some(met.streams_of_sessions),
                 ),
-                limit("max-handshakes", count(limits.max_handshakes_in_flight), "handshakes", None),
+                limit(
+                    "max-handshakes",
+                    count(limits.max_handshakes_in_flight),
+                    "handshakes",
+                    Some(met.handshakes_waiting),
+                ),
                 limit(
                     "max-failed-handshakes",
                     Some(f64::from(limits.max_failed_handshakes_per_address)),
                     "per second and address",
                     Some(met.handshakes_delayed + met.handshakes_refused),
                 ),
-                limit("max-visitors", count(limits.max_visitors), "visitors", None),
+                limit("max-visitors", count(limits.max_visitors), "visitors", Some(met.visitors)),
                 limit(
                     "max-visitors-per-tunnel",
                     or_none(limits.max_visitors_per_tunnel),
@@ -174,9 +170,14 @@ impl House for ServerHouse {
                     "max-session-memory",
                     limits.max_receive_memory_per_session.and_then(bytes),
                     "bytes per session",
-                    None,
+                    Some(met.memory_of_sessions),
                 ),
-                limit("max-receive-memory", bytes(limits.max_receive_memory), "bytes", None),
+                limit(
+                    "max-receive-memory",
+                    bytes(limits.max_receive_memory),
+                    "bytes",
+                    Some(met.memory),
+                ),
                 limit(
                     "handshake-timeout",
                     Some(limits.handshake_deadline.as_secs_f64()),
@@ -224,6 +225,20 @@ impl House for ServerHouse {
 
 pub(super) fn no_tunnel(id: &str) -> Refused {
     Refused::NotFound(format!("there is no tunnel {id:?}"))
+}
+
+impl From<StreamReading> for Stream {
+    fn from(stream: StreamReading) -> Self {
+        Self {
+            id: stream.id.to_string(),
+            session: stream.session.map(|session| session.to_string()),
+            tunnel: stream.tunnel.to_string(),
+            visitor: stream.visitor.map(|visitor| visitor.to_string()),
+            age_seconds: stream.age.as_secs_f64(),
+            bytes_in: stream.bytes_in,
+            bytes_out: stream.bytes_out,
+        }
+    }
 }
 
 impl From<SessionReading> for Session {

@@ -1,6 +1,8 @@
 //! What the admin interface cannot do by itself: only the program that it is part of can end, or knows where its settings come
 //! from.
 
+use std::sync::OnceLock;
+
 use tokio::sync::{mpsc, oneshot};
 
 use super::house::Refused;
@@ -42,13 +44,14 @@ impl AdminWishes {
 }
 
 /// The interface's end.
-#[derive(Clone, Debug)]
-pub(crate) struct Wishing(mpsc::Sender<AdminWish>);
+#[derive(Debug, Default)]
+pub(crate) struct Wishing(OnceLock<mpsc::Sender<AdminWish>>);
 
 impl Wishing {
-    pub(crate) fn new() -> (Self, AdminWishes) {
+    /// The other end; `None` when somebody has it.
+    pub(crate) fn granted(&self) -> Option<AdminWishes> {
         let (sender, receiver) = mpsc::channel(MOST_WAITING);
-        (Self(sender), AdminWishes(receiver))
+        self.0.set(sender).ok().map(|()| AdminWishes(receiver))
     }
 
     pub(crate) fn drain(&self) -> Result<String, Refused> {
@@ -66,15 +69,15 @@ impl Wishing {
     }
 
     fn send(&self, wish: AdminWish) -> Result<(), Refused> {
-        self.0.try_send(wish).map_err(|error| {
-            let why = match error {
+        let not_here = "the program that this is part of does not let it be asked for here";
+        let sent = match self.0.get() {
+            None => Err(not_here),
+            Some(sender) => sender.try_send(wish).map_err(|error| match error {
                 mpsc::error::TrySendError::Full(_) => "it is busy with what was asked for before",
-                mpsc::error::TrySendError::Closed(_) => {
-                    "the program that this is part of does not let it be asked for here"
-                }
-            };
-            Refused::Conflict(why.to_owned())
-        })
+                mpsc::error::TrySendError::Closed(_) => not_here,
+            }),
+        };
+        sent.map_err(|why| Refused::Conflict(why.to_owned()))
     }
 }
 
