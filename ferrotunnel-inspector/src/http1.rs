@@ -103,7 +103,7 @@ impl Heads {
 }
 
 impl Http1 {
-    pub(crate) fn to_local(&mut self, bytes: &[u8], begins: &mut Begins) -> Result<(), Lost> {
+    pub(crate) fn asks(&mut self, bytes: &[u8], begins: &mut Begins) -> Result<(), Lost> {
         let mut held;
         let mut bytes = bytes;
         while !bytes.is_empty() {
@@ -165,7 +165,7 @@ impl Http1 {
         Ok(())
     }
 
-    pub(crate) fn to_visitor(&mut self, bytes: &[u8], begins: &mut Begins) -> Result<(), Lost> {
+    pub(crate) fn answers(&mut self, bytes: &[u8], begins: &mut Begins) -> Result<(), Lost> {
         let mut held;
         let mut bytes = bytes;
         while !bytes.is_empty() {
@@ -225,7 +225,7 @@ impl Http1 {
             // It has stayed with HTTP.
             self.is_undecided = false;
             let bytes = std::mem::take(&mut self.asking).bytes;
-            return self.to_local(&bytes, begins);
+            return self.asks(&bytes, begins);
         }
         Ok(())
     }

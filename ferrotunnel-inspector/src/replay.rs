@@ -140,7 +140,7 @@ impl Prepared {
             head.path = path;
         }
         if let Some(headers) = edits.headers {
-            head.headers = unmasked(headers, &head.headers);
+            head.headers = unmasked(&headers, &head.headers);
             if let Some(host) = head::header(&head.headers, "host") {
                 head.host = host.to_owned();
             }
@@ -151,10 +151,10 @@ impl Prepared {
 }
 
 /// Secrets that were not shown are those of the original.
-fn unmasked(headers: Vec<(String, String)>, original: &Headers) -> Headers {
+fn unmasked(headers: &[(String, String)], original: &Headers) -> Headers {
     let mut taken: Vec<&str> = Vec::new();
     let mut found = Headers::new();
-    for (name, value) in &headers {
+    for (name, value) in headers {
         let mut value = value.as_bytes().to_vec();
         if value == MASK.as_bytes() {
             let before = taken.iter().filter(|one| one.eq_ignore_ascii_case(name)).count();

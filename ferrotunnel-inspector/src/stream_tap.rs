@@ -107,8 +107,8 @@ impl StreamTap {
         let begins = &mut self.begins;
         let followed = match (&mut self.spoken, from) {
             (Spoken::Lost, _) => Ok(()),
-            (Spoken::Http1(http), From::Visitor) => http.to_local(bytes, begins),
-            (Spoken::Http1(http), From::Service) => http.to_visitor(bytes, begins),
+            (Spoken::Http1(http), From::Visitor) => http.asks(bytes, begins),
+            (Spoken::Http1(http), From::Service) => http.answers(bytes, begins),
             (Spoken::Http2(http), from) => http.feed(from, bytes, begins),
             (Spoken::Unknown(_), From::Visitor) => return self.first(bytes),
             (Spoken::Unknown(_), From::Service) => Err(Lost("an answer that nobody has asked for")),
