@@ -19,7 +19,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use utoipa::{IntoParams, OpenApi, ToSchema};
+use utoipa::{OpenApi, ToSchema};
 
 use super::Room;
 use super::shapes::{self, Problem};
@@ -41,7 +41,7 @@ pub(super) fn routes() -> Router<Arc<Room>> {
 }
 
 /// Which requests to list.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
     /// At most so many; 100 if nothing is said, 1,000 at most.
@@ -58,7 +58,7 @@ pub(crate) struct Wanted {
 }
 
 /// How much is shown.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Shown {
     /// With the values of secret headers.
