@@ -202,7 +202,11 @@ impl Http1 {
             waiting.exchange.interim(head);
             return Ok(());
         }
-        let Some(Waiting { exchange, is_head, is_connect }) = self.waiting.pop_front() else {
+        let has_none = waiting.is_head || matches!(head.status, 204 | 304);
+        // While it still waits, so that it hears why nobody can follow.
+        let framing =
+            if has_none { Framing::None } else { Framing::of_response(&head.headers, is_http10)? };
+        let Some(Waiting { exchange, is_connect, .. }) = self.waiting.pop_front() else {
             return Ok(());
         };
         if is_connect && (200..300).contains(&head.status) {
@@ -210,9 +214,6 @@ impl Http1 {
             self.other = Some(Box::new(Other { exchange, messages: None }));
             return self.other_from_visitor();
         }
-        let has_none = is_head || matches!(head.status, 204 | 304);
-        let framing =
-            if has_none { Framing::None } else { Framing::of_response(&head.headers, is_http10)? };
         let is_sse = is_event_stream(&head.headers);
         let events = is_sse.then(Box::default);
         let kind = is_sse.then_some(Kind::Sse);

@@ -261,7 +261,8 @@ fn what_cannot_be_followed_is_let_go() {
         let mut watched = conversation(&[(ASK, ask), (ANSWER, answer)]);
         let seen = one(&watched).summary;
         assert_eq!(seen.state, "failed");
-        assert!(seen.error.unwrap().contains("could not follow"), "{answer}");
+        let error = seen.error.unwrap();
+        assert!(error.contains("could not follow"), "{answer}: {error}");
         watched.say(ASK, ask.as_bytes());
         assert_eq!(watched.seen().len(), 1);
     }
