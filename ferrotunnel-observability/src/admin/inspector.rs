@@ -168,7 +168,9 @@ pub(crate) async fn body(
         "request" => Whose::Request,
         "response" => Whose::Response,
         _ => {
-            return Err(Problem::not_found("a body is that of the request or that of the response"));
+            return Err(Problem::not_found(
+                "a body is that of the request or that of the response",
+            ));
         }
     };
     let body = room.inspector()?.body(&id, side).ok_or_else(not_kept)?;
@@ -218,7 +220,10 @@ pub(crate) async fn replay(
         (status = 400, body = String, content_type = "text/plain", description = "A parameter cannot be read"),
     )
 )]
-pub(crate) async fn har(State(room): State<Arc<Room>>, Query(shown): Query<Shown>) -> Outcome<Response> {
+pub(crate) async fn har(
+    State(room): State<Arc<Room>>,
+    Query(shown): Query<Shown>,
+) -> Outcome<Response> {
     let archive = room.inspector()?.har(shown.id.as_deref(), shown.reveal);
     let headers = [
         (CONTENT_TYPE, "application/json"),
