@@ -448,9 +448,14 @@ impl Forwarder {
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);
-        let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
-        let traced = asker.measured.as_ref().filter(|measured| measured.traced().is_some());
-        Ok(Exchange { sending, wish, rules, behind, traced: traced.cloned() })
+        let traced = asker.measured.clone().filter(|measured| measured.traced().is_some());
+        let send = || Sending::new(&self.local, tunnel, via, whose, request);
+        let sending = match &traced {
+            None => send()?,
+            // A stream may be opened at once.
+            Some(measured) => traced::meanwhile(measured.clone(), send)?,
+        };
+        Ok(Exchange { sending, wish, rules, behind, traced })
     }
 
     /// Whether tunnels that are missing may still be on their way.

@@ -46,8 +46,8 @@ struct SoFar {
 }
 
 tokio::task_local! {
-    /// The request that a stream is opened for: the client of hyper's hands the connector nothing of it, but calls it
-    /// from within the task that awaits the response.
+    /// The request that a stream is opened for, so that nothing on the way there has to hand it on: streams are opened while
+    /// a request is being sent, or within the task that awaits its response.
     static UNDER_WAY: Arc<Measured>;
 }
 
@@ -213,6 +213,11 @@ impl Kept {
 /// Streams that are opened meanwhile are opened for that request.
 pub(crate) async fn under_way<T>(request: Arc<Measured>, work: impl Future<Output = T>) -> T {
     UNDER_WAY.scope(request, work).await
+}
+
+/// The same for what is done at once.
+pub(crate) fn meanwhile<T>(request: Arc<Measured>, work: impl FnOnce() -> T) -> T {
+    UNDER_WAY.sync_scope(request, work)
 }
 
 /// Opens a stream, for the request that is under way.
