@@ -412,7 +412,9 @@ fn where_a_client_is_asked_is_taken() {
     assert_eq!(client("'off'").admin_token_file, Some("/etc/ferrotunnel/secret".into()));
     assert_problems(
         "[client]\nadmin-bind = 'on'",
-        &["2:14: admin-bind: give IP:PORT, like 127.0.0.1:4040, or off"],
+        &[
+            r#"2:14: bad value "on" for "admin-bind" in [client]: give IP:PORT, like 127.0.0.1:4040, or off"#,
+        ],
     );
 }
 
