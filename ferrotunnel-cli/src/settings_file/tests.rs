@@ -413,7 +413,7 @@ fn where_a_client_is_asked_is_taken() {
     assert_problems(
         "[client]\nadmin-bind = 'on'",
         &[
-            "2:14: bad value \"on\" for \"admin-bind\" in [client]: give IP:PORT, like 127.0.0.1:4040, or off",
+            r#"2:14: bad value "on" for "admin-bind" in [client]: give IP:PORT, like 127.0.0.1:4040, or off"#,
         ],
     );
 }
