@@ -114,6 +114,11 @@ soak-smoke:
     {{ cargo }} build --locked --package ferrotunnel-cli --package ferrotunnel-soak
     target/debug/ferrotunnel-soak --duration 40s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
 
+# Each kind of bad peer at a server of its own: what others wait with and without it, and the server's memory; ARGS like `--window 20s pings`.
+hostile *ARGS:
+    {{ cargo }} build --locked --release --package ferrotunnel-cli --package ferrotunnel-hostile
+    target/release/ferrotunnel-hostile {{ ARGS }}
+
 # The attacks of slowhttptest (which has to be installed) on an HTTP tunnel, beside a good visitor.
 slowhttp *ARGS:
     tools/slowhttp {{ ARGS }}
@@ -121,6 +126,30 @@ slowhttp *ARGS:
 # gRPC of another make (grpcio) at both ends of a tunnel; installs it from PyPI below `target` where it is missing.
 grpc-peer:
     tools/grpc-peer
+
+# The dashboard: types, tests, and whether `ferrotunnel-observability/assets` is what its sources build.
+web:
+    cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check && npm test --silent
+    cd web && npm run --silent build -- --logLevel warn --outDir ../target/dashboard
+    diff --recursive --brief target/dashboard ferrotunnel-observability/assets \
+        || { echo "the dashboard's files are not what its sources build: run just web-build"; exit 1; }
+
+# Builds the dashboard into `ferrotunnel-observability/assets`, which is checked in.
+web-build:
+    cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build -- --logLevel warn
+
+# The dashboard in a browser, on a server, a client and a local site of its own; after `just web`.
+web-e2e *ARGS:
+    {{ cargo }} build --locked --package ferrotunnel-cli
+    cd web && npm run --silent e2e -- {{ ARGS }}
+
+# Makes the pictures of `docs/pictures` anew; they are set in Inter where that is installed.
+web-pictures:
+    cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts
+
+# The admin interfaces of a server and a client, held to their OpenAPI; installs schemathesis from PyPI below `target` where it is missing.
+schemathesis *ARGS:
+    tools/schemathesis {{ ARGS }}
 
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:

@@ -74,7 +74,7 @@ impl SettingsFile {
     }
 
     /// What a text says. Relative paths begin at the directory.
-    fn parse(bytes: &[u8], directory: &Path) -> Result<Self, Vec<Problem>> {
+    pub(crate) fn parse(bytes: &[u8], directory: &Path) -> Result<Self, Vec<Problem>> {
         let text = match std::str::from_utf8(bytes) {
             Ok(text) => text,
             Err(error) => {

@@ -21,7 +21,7 @@ use ferrotunnel_tests::{LocalService, Site, TOKEN, key_pin, run_for};
 use futures_util::{SinkExt, StreamExt, stream};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
 use support::server::Server;
@@ -138,7 +138,11 @@ async fn websockets() -> LocalService {
 }
 
 /// Ends with its drop.
-struct Browser(Child);
+struct Browser {
+    child: Child,
+    /// Its output is closed.
+    ended: oneshot::Receiver<()>,
+}
 
 impl Browser {
     /// Opens a page, with trust in one key. `None` without a browser.
@@ -161,16 +165,23 @@ impl Browser {
         ];
         ["chromium", "chromium-browser", "google-chrome"].iter().find_map(|program| {
             let mut command = Command::new(program);
-            command.args(args).args(&own).stdin(Stdio::null()).stdout(Stdio::null());
-            command.stderr(Stdio::null()).spawn().ok().map(Self)
+            command.args(args).args(&own).stdin(Stdio::null()).stdout(Stdio::piped());
+            let mut child = command.stderr(Stdio::null()).spawn().ok()?;
+            let mut output = child.stdout.take().unwrap();
+            let (tell, ended) = oneshot::channel();
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut output, &mut std::io::sink());
+                tell.send(())
+            });
+            Some(Self { child, ended })
         })
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -216,14 +227,9 @@ fn a_browser_gets_everything_a_page_asks_for_over_https() {
             println!("skipped: there is no chromium here (tools/install.sh has it)");
             return;
         };
-        let seen = loop {
-            tokio::select! {
-                seen = seen.recv() => break seen.unwrap(),
-                () = tokio::time::sleep(Duration::from_secs(1)) => {
-                    let ended = browser.0.try_wait().unwrap();
-                    assert!(ended.is_none(), "the browser has ended: {ended:?}");
-                }
-            }
+        let seen = tokio::select! {
+            seen = seen.recv() => seen.unwrap(),
+            _ = &mut browser.ended => unreachable!("the browser has ended"),
         };
         let seen: Value = serde_json::from_str(&seen).unwrap();
         let expected = json!({

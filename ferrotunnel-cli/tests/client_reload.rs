@@ -36,19 +36,8 @@ fn http(name: &str, local: SocketAddr) -> String {
     format!("[[client.tunnels]]\nkind = 'http'\nname = '{name}'\nlocal-addr = '{local}'\n")
 }
 
-/// The next event of that kind.
-#[track_caller]
-fn event(client: &Running, kind: &str) -> Value {
-    loop {
-        let event: Value = client.line().parse().unwrap();
-        if event["event"] == kind {
-            return event;
-        }
-    }
-}
-
 fn ready(client: &Running) -> String {
-    event(client, "tunnel_ready")["public_url"].as_str().unwrap().to_owned()
+    client.event_of("tunnel_ready")["public_url"].as_str().unwrap().to_owned()
 }
 
 async fn get(server: &Server, name: &str) -> String {
@@ -93,8 +82,8 @@ fn tunnels_come_go_and_change_with_the_file_and_others_notice_nothing() {
         let tunnels = moved.clone() + &stays + &http("comes", other.addr());
         settings(&files, &server, "", &tunnels);
         client.signal("HUP");
-        assert_eq!(event(&client, "reloaded"), reloaded([1, 1, 1, 1], &[]));
-        let lost = event(&client, "tunnel_lost");
+        assert_eq!(client.event_of("reloaded"), reloaded([1, 1, 1, 1], &[]));
+        let lost = client.event_of("tunnel_lost");
         assert_eq!(lost["name"], "goes", "{lost}");
         assert!(ready(&client).contains("comes"));
         assert!(get(&server, "comes").await.ends_with("other"));
@@ -105,7 +94,7 @@ fn tunnels_come_go_and_change_with_the_file_and_others_notice_nothing() {
         // Without a signal, and the port that was picked stays.
         let told = tcp(echo.addr()) + "deny = ['192.0.2.0/24']\n";
         settings(&files, &server, "", &(moved + &told));
-        assert_eq!(event(&client, "reloaded"), reloaded([0, 1, 1, 1], &[]));
+        assert_eq!(client.event_of("reloaded"), reloaded([0, 1, 1, 1], &[]));
         assert_eq!(public_addr(&ready(&client)), public);
         says_and_hears(&mut visitor).await;
         let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
@@ -122,11 +111,6 @@ fn a_file_with_something_wrong_in_it_changes_nothing_and_says_where() {
         let file = settings(&files, &server, "", &tcp(echo.addr()));
         let client = Running::spawn(command(&["client", "--json", "--config", &file]));
         let public = public_addr(&ready(&client));
-        let refused = || {
-            let event = event(&client, "reload_refused");
-            let [why] = event["errors"].as_array().unwrap().as_slice() else { panic!("{event}") };
-            why.as_str().unwrap().to_owned()
-        };
         let missing = files.dir().join("missing").display().to_string();
         for (more, tunnels, words) in [
             ("", tcp(echo.addr()) + "colour = 'red'\n", ":9:1: unknown key \"colour\""),
@@ -136,7 +120,7 @@ fn a_file_with_something_wrong_in_it_changes_nothing_and_says_where() {
         ] {
             settings(&files, &server, more, &tunnels);
             client.signal("HUP");
-            let why = refused();
+            let why = client.refused_reload();
             assert!(why.starts_with(&file) && why.contains(words), "{words}: {why}");
         }
         client.talk_with("those of before stay in force");
@@ -157,12 +141,12 @@ fn what_only_a_restart_would_change_is_named() {
         let defaults = "server-mode = 'failover'\nconnections = 'auto'\nconnect-timeout = '5s'";
         settings(&files, &server, defaults, &tcp(echo.addr()));
         client.signal("HUP");
-        assert_eq!(event(&client, "reloaded"), reloaded([0, 0, 0, 1], &[]));
+        assert_eq!(client.event_of("reloaded"), reloaded([0, 0, 0, 1], &[]));
         let changed = "connections = 2\nhandshake-timeout = '7s'";
         settings(&files, &server, changed, &tcp(echo.addr()));
         client.signal("HUP");
         let named = ["handshake-timeout", "connections"];
-        assert_eq!(event(&client, "reloaded"), reloaded([0, 0, 0, 1], &named));
+        assert_eq!(client.event_of("reloaded"), reloaded([0, 0, 0, 1], &named));
         client.talk_with("only after a restart: handshake-timeout, connections");
     });
 }

@@ -70,18 +70,6 @@ fn server(file: &str, more: &[&str]) -> Server {
     Server::spawn(command(&[&["server", "--json", "--config", file], more].concat()))
 }
 
-fn event(server: &Server) -> Value {
-    server.process.line().parse().unwrap()
-}
-
-/// Why a reload was refused, for one reason.
-fn refused(server: &Server) -> String {
-    let event = event(server);
-    assert_eq!(event["event"], "reload_refused", "{event}");
-    let [why] = event["errors"].as_array().unwrap().as_slice() else { panic!("{event}") };
-    why.as_str().unwrap().to_owned()
-}
-
 fn reloaded(principals: usize, restart_needed: &[&str]) -> Value {
     json!({ "event": "reloaded", "principals": principals, "restart_needed": restart_needed })
 }
@@ -102,7 +90,7 @@ fn who_is_taken_out_of_the_file_is_disconnected_and_nobody_else() {
 
         settings(&files, &[&shop], "");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         let end = soon("the end of the visitor", visitor.read(&mut [0; 1])).await;
         assert!(!matches!(end, Ok(1..)), "{end:?}");
         client.talk_with("revoked");
@@ -125,7 +113,7 @@ fn a_token_file_that_is_gone_keeps_nobody_in() {
         std::fs::remove_file(&token).unwrap();
         settings(&files, &[&shop], "");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &["token"]));
+        assert_eq!(server.process.event(), reloaded(1, &["token"]));
         assert!(!web.may_come(server.tunnel));
         assert!(shop.may_come(server.tunnel));
     });
@@ -140,7 +128,7 @@ fn a_server_without_a_file_goes_on_when_it_is_told_to_read_it() {
         let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
         says_and_hears(&mut visitor).await;
         server.process.signal("HUP");
-        assert_eq!(event(&server), json!({ "event": "certificates_reloaded" }));
+        assert_eq!(server.process.event(), json!({ "event": "certificates_reloaded" }));
         says_and_hears(&mut visitor).await;
     });
 }
@@ -152,7 +140,7 @@ fn a_changed_file_is_noticed_without_a_signal() {
     let server = server(&settings(&files, &[&web], ""), &[]);
     assert!(!shop.may_come(server.tunnel));
     settings(&files, &[&web, &shop], "");
-    assert_eq!(event(&server), reloaded(2, &[]));
+    assert_eq!(server.process.event(), reloaded(2, &[]));
     assert!(shop.may_come(server.tunnel) && web.may_come(server.tunnel));
 
     // As Kubernetes mounts it: a link that is turned to another file.
@@ -162,7 +150,7 @@ fn a_changed_file_is_noticed_without_a_signal() {
     let link = files.dir().join("link");
     std::os::unix::fs::symlink(other.dir().join("server.toml"), &link).unwrap();
     std::fs::rename(&link, &path).unwrap();
-    assert_eq!(event(&server), reloaded(1, &[]));
+    assert_eq!(server.process.event(), reloaded(1, &[]));
     assert!(shop.may_come(server.tunnel) && !web.may_come(server.tunnel));
 }
 
@@ -182,7 +170,10 @@ fn a_file_with_something_wrong_in_it_changes_nothing_and_says_what() {
         server.process.signal("HUP");
         let problem =
             format!("{file}:4:1: unknown key \"bnid\" in [server]; did you mean \"bind\"?");
-        assert_eq!(event(&server), json!({ "event": "reload_refused", "errors": [problem] }));
+        assert_eq!(
+            server.process.event(),
+            json!({ "event": "reload_refused", "errors": [problem] })
+        );
         server.process.talk_with(&format!("warning: {problem}"));
         server.process.talk_with("those of before stay in force");
         says_and_hears(&mut visitor).await;
@@ -191,13 +182,13 @@ fn a_file_with_something_wrong_in_it_changes_nothing_and_says_what() {
         // Gone is not empty.
         std::fs::remove_file(&file).unwrap();
         server.process.signal("HUP");
-        assert_eq!(event(&server)["event"], "reload_refused");
+        assert_eq!(server.process.event()["event"], "reload_refused");
         says_and_hears(&mut visitor).await;
         assert!(web.may_come(server.tunnel));
 
         settings(&files, &[&shop], "");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         assert!(shop.may_come(server.tunnel) && !web.may_come(server.tunnel));
     });
 }
@@ -209,14 +200,14 @@ fn what_only_a_restart_would_change_is_named() {
     files.server("domain = 'tunnel.example'\nthreads = 2\n[server.limits]\nmax-handshakes = 7\nmax-receive-memory = '256MiB'\nmax-sessions = 7");
     server.process.signal("HUP");
     // What is typed wins, and what is the default has not changed.
-    assert_eq!(event(&server), reloaded(0, &["domain", "limits.max-handshakes"]));
+    assert_eq!(server.process.event(), reloaded(0, &["domain", "limits.max-handshakes"]));
     let said = server.process.talk_with("only after a restart");
     assert!(said.ends_with(": domain, limits.max-handshakes"), "{said}");
 
     let web = User::new("web");
     settings(&files, &[&web], "token = 'another'");
     server.process.signal("HUP");
-    assert_eq!(event(&server), reloaded(1, &["token"]));
+    assert_eq!(server.process.event(), reloaded(1, &["token"]));
     assert!(web.may_come(server.tunnel));
 }
 
@@ -232,7 +223,7 @@ fn limits_hold_for_whoever_comes_after_the_reload() {
         says_and_hears(&mut first).await;
         settings(&files, &[&web], "[server.limits]\nmax-visitors-per-tunnel = 1");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         if let Ok(mut second) = soon("an answer", TcpStream::connect(public)).await {
             let end = soon("the end of the visitor", second.read(&mut [0; 1])).await;
             assert!(!matches!(end, Ok(1..)), "{end:?}");
@@ -240,7 +231,7 @@ fn limits_hold_for_whoever_comes_after_the_reload() {
         says_and_hears(&mut first).await;
         settings(&files, &[&web], "");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         let mut third = soon("a way in", TcpStream::connect(public)).await.unwrap();
         says_and_hears(&mut third).await;
     });
@@ -268,16 +259,16 @@ fn pages_are_read_again_with_the_settings() {
         std::fs::write(&page, "second {{status}}").unwrap();
         assert!(lost_page(&server).await.ends_with("\r\n\r\nfirst 404"));
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
         std::fs::write(&page, "third {{nonsense}}").unwrap();
         server.process.signal("HUP");
-        let why = refused(&server);
+        let why = server.process.refused_reload();
         assert!(why.contains("404.html has {{nonsense}} in it"), "{why}");
         assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond 404"));
         settings(&files, &[&web], "");
         server.process.signal("HUP");
-        assert_eq!(event(&server), reloaded(1, &[]));
+        assert_eq!(server.process.event(), reloaded(1, &[]));
         assert!(lost_page(&server).await.contains("<!doctype html>"));
     });
 }
@@ -292,7 +283,7 @@ fn pages_are_read_again_where_there_is_no_settings_file() {
         assert!(lost_page(&server).await.ends_with("\r\n\r\nfirst"));
         std::fs::write(&page, "second").unwrap();
         server.process.signal("HUP");
-        assert_eq!(event(&server), json!({ "event": "certificates_reloaded" }));
+        assert_eq!(server.process.event(), json!({ "event": "certificates_reloaded" }));
         assert!(lost_page(&server).await.ends_with("\r\n\r\nsecond"));
     });
 }
@@ -318,7 +309,7 @@ fn plugins_follow_the_file() {
         let reload = |plugins: &str| {
             settings(&files, &[&web], &format!("[server.plugins]\n{plugins}"));
             server.process.signal("HUP");
-            event(&server)
+            server.process.event()
         };
         let [hash, other] = ["sesame-sesame", "other-secret-"]
             .map(|secret| format!("'{}'", ferrotunnel::plugin::VisitorSecret::of(secret).unwrap()));
@@ -377,7 +368,7 @@ fn trusted_proxies_follow_the_file() {
         let reload = |line: &str| {
             settings(&files, &[&web], line);
             server.process.signal("HUP");
-            event(&server)
+            server.process.event()
         };
         assert_eq!(told().await, "127.0.0.1");
         assert_eq!(reload("trusted-proxies = ['127.0.0.0/8']"), reloaded(1, &[]));
@@ -399,7 +390,7 @@ fn a_file_that_lets_nobody_in_is_taken_at_its_word() {
     let server = server(&settings(&files, &[&web], ""), &[]);
     settings(&files, &[], "");
     server.process.signal("HUP");
-    assert_eq!(event(&server), reloaded(0, &[]));
+    assert_eq!(server.process.event(), reloaded(0, &[]));
     server.process.talk_with("nobody can log in any more");
     assert!(!web.may_come(server.tunnel));
 }
@@ -415,7 +406,7 @@ fn certificates_are_loaded_with_the_settings() {
     let server = server(&file, &[]);
     std::fs::write(&identity.cert, "no certificate").unwrap();
     server.process.signal("HUP");
-    let why = refused(&server);
+    let why = server.process.refused_reload();
     assert!(why.starts_with(&file) && why.contains(cert), "{why}");
     assert!(web.may_come(server.tunnel));
 }
@@ -461,7 +452,7 @@ fn a_file_with_which_no_server_could_start_changes_nothing() {
         // Principals, which would change at once, are not changed halfway.
         settings(&files, &[&shop], &lines);
         server.process.signal("HUP");
-        let why = refused(&server);
+        let why = server.process.refused_reload();
         assert!(why.starts_with(&format!("{file}: ")) && why.contains(word), "{word}: {why}");
     }
     assert!(web.may_come(server.tunnel) && !shop.may_come(server.tunnel));
@@ -469,7 +460,7 @@ fn a_file_with_which_no_server_could_start_changes_nothing() {
     let ports = format!("bind = '{}'\nhttp-bind = '{}'", server.http, server.tunnel);
     files.write("server.toml", &format!("[server]\n{ports}\n{}", shop.lines));
     server.process.signal("HUP");
-    assert_eq!(event(&server), reloaded(1, &["bind", "http-bind"]));
+    assert_eq!(server.process.event(), reloaded(1, &["bind", "http-bind"]));
     assert!(shop.may_come(server.tunnel));
 }
 
@@ -488,5 +479,55 @@ fn what_a_file_says_as_it_is_anyway_has_not_changed() {
          [server.https]\nhttps-redirect = false\nhttps-tls13-only = false",
     );
     server.process.signal("HUP");
-    assert_eq!(event(&server), reloaded(1, &[]));
+    assert_eq!(server.process.event(), reloaded(1, &[]));
+}
+
+/// What files of a process are open, as far as they are in this directory.
+#[cfg(target_os = "linux")]
+fn open_in(dir: &std::path::Path, process: u32) -> Vec<std::path::PathBuf> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    links.filter(|path| path.starts_with(dir)).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_access_log_that_is_another_now_is_closed() {
+    run(async {
+        let (files, logs, user) = (Files::new(), tempfile::tempdir().unwrap(), User::new("ann"));
+        let place = |name: &str| logs.path().join(name);
+        let with =
+            |name: &str| format!("[server.plugins]\naccess-log = '{}'", place(name).display());
+        let file = settings(&files, &[&user], &with("first"));
+        let server = server(&file, &[]);
+        assert_eq!(open_in(logs.path(), server.process.id()), [place("first")]);
+        settings(&files, &[&user], &with("second"));
+        server.process.signal("HUP");
+        assert_eq!(server.process.event(), reloaded(1, &[]));
+        let process = server.process.id();
+        eventually("its end", || open_in(logs.path(), process) == [place("second")]).await;
+    });
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_access_log_and_nothing_else_is_changed_either() {
+    run(async {
+        let files = Files::new();
+        let (user, other) = (User::new("ann"), User::new("bob"));
+        let file = settings(&files, &[&user], "");
+        let server = server(&file, &[]);
+        let pipe = files.dir().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        settings(
+            &files,
+            &[&other],
+            &format!("[server.plugins]\naccess-log = '{}'", pipe.display()),
+        );
+        server.process.signal("HUP");
+        let said = server.process.refused_reload();
+        assert!(said.contains("nobody reads from it"), "{said}");
+        // Half of it would have been that she is out.
+        assert!(user.may_come(server.tunnel));
+    });
 }

@@ -8,6 +8,7 @@ use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::Resets;
 
 use crate::capped::Counts;
+use crate::open_streams::{About, Listed, OpenStreams};
 use crate::session::Session;
 use crate::throttle::Way;
 
@@ -100,20 +101,50 @@ impl Counts for TunnelCounts {
     }
 }
 
-/// One stream among those of its tunnel; it is counted as closed when dropped.
+/// Where a stream is counted that is about to begin.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<TunnelCounts>);
+pub(crate) struct Tally {
+    counts: Arc<TunnelCounts>,
+    /// Somebody wants to see each of them.
+    list: Option<Box<(Arc<OpenStreams>, About)>>,
+}
 
-impl Counted {
-    pub(crate) fn new(counts: &Arc<TunnelCounts>) -> Self {
-        for counts in counts.and_sum() {
-            counts.opened.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(Arc::clone(counts))
+impl Tally {
+    pub(crate) fn new(
+        counts: &Arc<TunnelCounts>,
+        list: Option<&Arc<OpenStreams>>,
+        about: impl FnOnce() -> About,
+    ) -> Self {
+        let list = list.map(|list| Box::new((Arc::clone(list), about())));
+        Self { counts: Arc::clone(counts), list }
     }
 
+    /// It begins.
+    pub(crate) fn begin(self) -> Counted {
+        for counts in self.counts.and_sum() {
+            counts.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        let listed = self.list.map(|list| {
+            let (list, about) = *list;
+            Box::new(list.enter(about))
+        });
+        Counted { counts: self.counts, listed }
+    }
+}
+
+/// One stream among those of its tunnel; it is counted as closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    counts: Arc<TunnelCounts>,
+    listed: Option<Box<Listed>>,
+}
+
+impl Counted {
     pub(crate) fn moved(&self, way: Way, bytes: u64) {
-        for counts in self.0.and_sum() {
+        if let Some(listed) = &self.listed {
+            listed.moved(way, bytes);
+        }
+        for counts in self.counts.and_sum() {
             let [inward, outward] = &counts.bytes;
             let count = match way {
                 Way::In => inward,
@@ -126,7 +157,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        for counts in self.0.and_sum() {
+        for counts in self.counts.and_sum() {
             counts.closed.fetch_add(1, Ordering::Release);
         }
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
-use crate::counters::{Counted, TunnelCounts};
+use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
@@ -138,7 +138,7 @@ struct Trip {
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     /// Of its tunnel.
-    counts: Arc<TunnelCounts>,
+    tally: Tally,
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
@@ -167,6 +167,7 @@ impl Trip {
             ingress: Some(self.ingress),
             send_window: 0,
             receive_window: 0,
+            trace: None,
         }
     }
 
@@ -233,7 +234,7 @@ impl Pool {
         &self,
         (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
-        (pacing, counts): ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>),
+        (pacing, tally): ([Option<Box<Pacing>>; 2], Tally),
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
@@ -256,7 +257,7 @@ impl Pool {
                     place,
                     words,
                     pacing,
-                    counts,
+                    tally,
                     otherwise,
                 };
                 self.give(carrier, Visit { socket, trip });
@@ -411,11 +412,11 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             return Err(error);
         }
     }
-    let Trip { seat, place, words, pacing, counts, otherwise, .. } = trip;
+    let Trip { seat, place, words, pacing, tally, otherwise, .. } = trip;
     drop(otherwise);
     let (_seats, _seat, _place) = (seats, seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
-    let counted = Some(Counted::new(&counts));
+    let counted = Some(tally.begin());
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());

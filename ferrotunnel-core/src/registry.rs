@@ -18,15 +18,15 @@ mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, TunnelKind};
 use ferrotunnel_protocol::ReceiveBudget;
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
-use hashbrown::HashMap;
-use parking_lot::RwLock;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
 pub(crate) use self::health::Health;
@@ -45,6 +45,7 @@ use crate::capped::Capped;
 use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
+use crate::open_streams::{OpenStreams, StreamReading};
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::rules::Rules;
@@ -157,6 +158,10 @@ struct Inner {
     meters: Meters,
     /// What passes through tunnels, by kind and label.
     counts: Capped<TunnelCounts>,
+    /// Where each of their streams is listed, if somebody wants that.
+    list: Arc<OnceLock<Arc<OpenStreams>>>,
+    /// Tunnels that take no visitors for now, by principal and id: also those that come back. Locked after the maps.
+    paused: Mutex<HashSet<(String, String)>>,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -201,6 +206,8 @@ impl Registry {
             visitors,
             meters: Meters::default(),
             counts: Capped::new(MOST_TUNNELS_COUNTED),
+            list: Arc::default(),
+            paused: Mutex::default(),
             listeners,
         }))
     }
@@ -284,7 +291,9 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, reason));
         };
         let member = Member::new(carrier, Arc::clone(owner), number);
-        member.health.set_down(options::is_down(&wanted) == Some(true));
+        if let Some(is_down) = options::is_down(&wanted) {
+            member.health.set_down(is_down);
+        }
         let entered = match wanted.kind {
             TunnelKind::Http | TunnelKind::Tls => {
                 self.register_by_host(&mut maps, member, wanted, rules)?
@@ -515,8 +524,11 @@ impl Registry {
         let key = TunnelCounts::key(wanted.kind, &stand.label(&wanted.name));
         let counts = self.0.counts.of(&key);
         let hooks = self.0.config.hooks.clone();
-        let places = Places::new(most, self.0.meters.clone(), counts, hooks);
-        Arc::new(Tunnel::new(uid, member, wanted, stand, places, rules))
+        let list = Arc::clone(&self.0.list);
+        let places = Places::new(most, self.0.meters.clone(), counts, hooks, list);
+        let tunnel = Tunnel::new(uid, member, wanted, stand, places, rules);
+        tunnel.set_paused(self.0.paused.lock().contains(&pause_key(&tunnel)));
+        Arc::new(tunnel)
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
@@ -568,7 +580,55 @@ impl Registry {
     /// Every tunnel, for whoever looks at it from outside.
     pub(crate) fn read(&self) -> Vec<TunnelReading> {
         let tunnels: Vec<_> = self.0.maps.read().tunnels.values().cloned().collect();
-        tunnels.iter().map(|tunnel| tunnel.read()).collect()
+        let config = &self.0.config;
+        let read = |tunnel: &Arc<Tunnel>| {
+            let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
+            tunnel.read(|place| match (tunnel.kind(), config.public(tunnel.kind())) {
+                (TunnelKind::Http, Ok((scheme, port))) => format!("{scheme}://{place}{port}{path}"),
+                (TunnelKind::Tls, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
+                (kind, _) => format!("{kind}://{}:{place}", config.domain),
+            })
+        };
+        tunnels.iter().map(read).collect()
+    }
+
+    /// From now on each stream is listed.
+    pub(crate) fn list_streams(&self) {
+        self.0.list.get_or_init(Arc::default);
+    }
+
+    /// The youngest streams, and how many there are; those that began before they were listed are not among them.
+    pub(crate) fn streams(&self, most: usize) -> (Vec<StreamReading>, usize) {
+        self.0.list.get().map(|list| list.read(most)).unwrap_or_default()
+    }
+
+    /// The tunnel of that id takes no visitors from now on, also when it leaves and comes back; those inside stay.
+    /// Returns whether there is one.
+    pub(crate) fn pause(&self, id: &str) -> bool {
+        // What is registered meanwhile is found here, or finds that it is paused.
+        let maps = self.0.maps.read();
+        let mut paused = self.0.paused.lock();
+        let mut is_there = false;
+        for tunnel in maps.tunnels.values().filter(|tunnel| tunnel.id() == id) {
+            paused.insert(pause_key(tunnel));
+            tunnel.set_paused(true);
+            is_there = true;
+        }
+        is_there
+    }
+
+    /// It takes visitors again. Returns whether there is one, or was one when it was paused.
+    pub(crate) fn resume(&self, id: &str) -> bool {
+        let maps = self.0.maps.read();
+        let mut paused = self.0.paused.lock();
+        let before = paused.len();
+        paused.retain(|(_, of)| of != id);
+        let mut is_there = paused.len() < before;
+        for tunnel in maps.tunnels.values().filter(|tunnel| tunnel.id() == id) {
+            tunnel.set_paused(false);
+            is_there = true;
+        }
+        is_there
     }
 
     /// What passed through tunnels that have ever been here.
@@ -579,6 +639,11 @@ impl Registry {
     pub(crate) fn tunnels(&self) -> usize {
         self.0.maps.read().tunnels.len()
     }
+}
+
+/// A name that was paused is only so for whom it was paused.
+fn pause_key(tunnel: &Tunnel) -> (String, String) {
+    (tunnel.principal_name().to_owned(), tunnel.id().to_owned())
 }
 
 /// What clients are told by a server that takes nothing new.

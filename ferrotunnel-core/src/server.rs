@@ -1,5 +1,6 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
+mod control;
 mod reader;
 
 use std::borrow::Cow;
@@ -33,7 +34,7 @@ use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
-use crate::principals::{PrincipalConfig, Roster};
+use crate::principals::{Change, PrincipalConfig, Roster};
 use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, PassingDoor, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
@@ -46,7 +47,8 @@ use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
 use crate::turned_away::{Limit, TurnedAway};
 
-pub use self::reader::{EngineReader, Readings, SessionReading, TunnelReading};
+pub use self::control::EngineControl;
+pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
 pub use crate::registry::{parse_domain, parse_reserved_name};
 
 /// How clients reach a server.
@@ -315,12 +317,7 @@ impl ServerEngine {
     pub fn set_principals(&self, principals: &[PrincipalConfig]) -> Result<(), BuildError> {
         let mut roster = self.hall.roster.lock();
         let change = roster.replace(principals)?;
-        // In this order: a session that comes in meanwhile is either refused or found below.
-        self.hall.authenticator.replace(change.known);
-        self.hall.registry.apply(change.policies);
-        for owner in self.hall.owners() {
-            self.hall.end_if_revoked(&owner);
-        }
+        self.hall.apply(change);
         Ok(())
     }
 
@@ -466,6 +463,16 @@ impl std::fmt::Debug for Hall {
 }
 
 impl Hall {
+    /// What follows when principals change; the roster is locked.
+    fn apply(&self, change: Change) {
+        // In this order: a session that comes in meanwhile is either refused or found below.
+        self.authenticator.replace(change.known);
+        self.registry.apply(change.policies);
+        for owner in self.owners() {
+            self.end_if_revoked(&owner);
+        }
+    }
+
     /// Ends a session whose token is not accepted any more.
     fn end_if_revoked(&self, owner: &Owner) {
         if !self.authenticator.still_knows(&owner.credential) {
@@ -538,6 +545,7 @@ impl Hall {
             streams_of_principals: meters.of(Limit::StreamsOfPrincipal),
             visitors: meters.of(Limit::Visitors),
             visitors_of_tunnels: meters.of(Limit::VisitorsOfTunnel),
+            visitors_of_paused: meters.of(Limit::VisitorsOfPaused),
             visitors_of_addresses: self.registry.crowd().turned_away(),
             streams_too_fast: meters.of(Limit::StreamsTooFast),
             pauses: meters.of(Limit::Pauses),

@@ -1,4 +1,8 @@
-//! Server, clients and visitors in one process, over a network that goes wrong by a seed.
+//! Servers, clients and visitors in one process, over a network that goes wrong by a seed.
+//!
+//! There are one or two servers, which crash, drain and are replaced. Of each tenant several clients want one name,
+//! each over as many carriers as its dice say: some take it over from each other, others are a group; some use the
+//! first server that answers, others all.
 //!
 //! What runs here is the engine itself: [`ServerEngine`](crate::server::ServerEngine) and
 //! [`ClientEngine`](crate::client::ClientEngine) with their drivers, the registry, back-off and takeovers.
@@ -12,12 +16,13 @@
 //!
 //! The network, the faults and their times, the tokens, names and the jitter of back-off follow from the
 //! seed. Which of several ready branches a `select!` takes, and the order of hash maps, do not; so a seed is
-//! played several times again with `FT_SEED=..`. `FT_CASES=2000` plays that many seeds instead of those of
+//! played several times again with `FT_SEED=..`, and tells once what happens. `FT_CASES=2000` plays that many seeds instead of those of
 //! every day. HTTP, TLS, sockets and the ports of TCP tunnels are not simulated.
 
 mod content;
 mod dice;
 mod network;
+mod tenant;
 mod visit;
 mod wire;
 mod world;
@@ -38,8 +43,9 @@ use self::world::World;
 #[test]
 fn whatever_the_network_does_every_law_holds_and_everything_comes_back() {
     if let Some(seed) = number("FT_SEED") {
-        (0..TIMES_AGAIN).for_each(|_| {
-            play(seed);
+        play(seed, World::told);
+        (1..TIMES_AGAIN).for_each(|_| {
+            play(seed, |world| world);
         });
         return;
     }
@@ -52,7 +58,7 @@ fn whatever_the_network_does_every_law_holds_and_everything_comes_back() {
                 loop {
                     match next.fetch_add(1, Ordering::Relaxed) {
                         seed if seed <= cases => {
-                            let seen = play(seed);
+                            let seen = play(seed, |world| world);
                             *tally.lock() += seen;
                         }
                         _ => break,
@@ -63,9 +69,21 @@ fn whatever_the_network_does_every_law_holds_and_everything_comes_back() {
     });
     let tally = tally.into_inner();
     println!("{cases} seeds: {tally:?}");
-    let Tally { whole, broken, takeovers } = tally;
-    assert!(cases < EVERYDAY_CASES || whole.min(broken).min(takeovers) > cases, "nothing happened");
+    let Tally { whole, broken, takeovers, inside } = tally;
+    let least = whole.min(broken).min(takeovers).min(inside);
+    assert!(cases < EVERYDAY_CASES || least > cases, "nothing happened");
 }
+
+#[test]
+fn what_was_once_found_is_mended() {
+    FOUND.into_iter().for_each(|seed| {
+        play(seed, |world| world);
+    });
+}
+
+/// Seeds that found something, as long as the world they make is the same: a client that had lost its last tunnel to
+/// a newer one, and went on without any, because it had just reached another server.
+const FOUND: [u64; 1] = [457];
 
 /// Under a minute, unoptimised and on two processors.
 const EVERYDAY_CASES: u64 = 200;
@@ -89,7 +107,7 @@ impl Drop for Replay {
     }
 }
 
-fn play(seed: u64) -> Tally {
+fn play(seed: u64, telling: impl FnOnce(World) -> World) -> Tally {
     let _replay = Replay(seed);
     let _random = dice::seeded(seed);
     PANICS.set(0);
@@ -100,7 +118,7 @@ fn play(seed: u64) -> Tally {
         .build()
         .unwrap();
     let tally = runtime.block_on(async {
-        let mut world = World::new(Dice::new(seed));
+        let mut world = telling(World::new(Dice::new(seed)));
         world.begin().await;
         for _ in 0..STEPS {
             world.step().await;

@@ -15,7 +15,7 @@ mod exporter;
 mod fault;
 mod gather;
 mod handshake;
-mod hello;
+pub(crate) mod hello;
 mod identity;
 mod issuers;
 mod keys;
@@ -35,6 +35,8 @@ pub use acceptor::ServerTls;
 pub(crate) use acceptor::TlsAcceptor;
 pub(crate) use dialer::TlsDialer;
 pub use dialer::{ClientTls, RootSettings, Roots, Verification};
+#[cfg(fuzzing)]
+pub(crate) use handshake::MOST_FROM_STRANGER;
 pub(crate) use handshake::Secured;
 pub use hello::Hello;
 pub use identity::{IdentityFiles, TlsIdentity};

@@ -19,6 +19,8 @@ pub(crate) enum Limit {
     StreamsOfPrincipal,
     Visitors,
     VisitorsOfTunnel,
+    /// It takes none for now.
+    VisitorsOfPaused,
     StreamsTooFast,
     Pauses,
 }
@@ -65,6 +67,8 @@ pub struct TurnedAway {
     pub visitors: u64,
     /// Visitors of tunnels that had all that one may have.
     pub visitors_of_tunnels: u64,
+    /// Visitors of tunnels that take none for now, because somebody at the server said so; over HTTP their requests.
+    pub visitors_of_paused: u64,
     /// Visitors from sources that had all that one may have.
     pub visitors_of_addresses: u64,
     /// Times that a session was not given a stream, because it or its principal has had all of the second.

@@ -1,8 +1,10 @@
 //! One visitor's connection, from its first byte to its end.
 
 use std::{
+    future::{Future as _, poll_fn},
     pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -39,15 +41,8 @@ pub(crate) struct Serving {
 
 impl Serving {
     pub(crate) fn new(config: &HttpConfig, tasks: Tasks, forwarder: Forwarder) -> Self {
-        let mut http1 = http1::Builder::new();
-        // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
-        // next request are waiting, which would stop event streams and early answers.
-        http1
-            .timer(TokioTimer::new())
-            .header_read_timeout(config.header_read_timeout)
-            // Whether who has ended its side has left is for `VisitorIo` to find out.
-            .half_close(true)
-            .max_buf_size(MAX_BUFFERED);
+        let mut http1 = http1();
+        http1.timer(TokioTimer::new()).header_read_timeout(config.header_read_timeout);
         let mut http2 = http2::Builder::new(Executor(tasks));
         // The windows are fixed: adaptive ones grow to 16 MiB for each connection, which anybody
         // may open and then let lie.
@@ -166,7 +161,7 @@ impl Serving {
             // First, so that a request that is there already is seen.
             biased;
             ended = connection.as_mut() => ended,
-            () = asked_to_stop(&mut shutdown) => {
+            () = told_to_stop(&mut shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }
@@ -190,15 +185,43 @@ impl Serving {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended,
-            () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+            () = told_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     }
 }
 
+/// How HTTP/1 is read, but for how long that may take.
+pub(crate) fn http1() -> http1::Builder {
+    let mut http1 = http1::Builder::new();
+    // Left as it is: `pipeline_flush`. It holds an answer back for as long as bytes of a
+    // next request are waiting, which would stop event streams and early answers.
+    http1
+        // Whether who has ended its side has left is for `VisitorIo` to find out.
+        .half_close(true)
+        .max_buf_size(MAX_BUFFERED);
+    http1
+}
+
 /// Resolves when shutdown is asked for, or when nobody is left who could ask.
 pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// The same for somebody who is woken for other reasons, and often: one look is all that it costs then.
+async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    let look = shutdown.clone();
+    let mut asked = pin!(asked_to_stop(shutdown));
+    let mut waiting: Option<Waker> = None;
+    poll_fn(|cx| {
+        let is_waiting = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_waiting && matches!(look.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waiting = Some(cx.waker().clone());
+        asked.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// What a drain leaves a visitor who was accepted just before it: a round trip, and some time to

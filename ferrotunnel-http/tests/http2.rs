@@ -248,17 +248,23 @@ async fn a_full_connection_gets_company_for_as_long_as_it_is_needed() {
 
 #[tokio::test]
 async fn a_shared_connection_goes_when_nobody_has_used_it_for_the_idle_time() {
-    let service = http2_local(|_| async { Response::new(Full::from("ok").boxed()) }).await;
+    let gone = Arc::new(Notify::new());
+    let tell = Arc::clone(&gone);
+    let service = local(move |_, socket| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let answer = |_| async { Response::new(Full::from("ok").boxed()) };
+            serve_http2(socket, answer, Arc::default()).await;
+            tell.notify_one();
+        }
+    });
+    let service = service.await;
     let mut settings = Settings { h2c: true, ..Settings::default() };
     settings.http.pool_idle_timeout = Duration::from_millis(100);
     let public = Public::with(service, settings).await;
     assert!(public.ask(&get("/")).await.ends_with("ok"));
-    let leaving = timeout(PATIENCE, async {
-        while public.streams() > 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    });
-    assert!(leaving.await.is_ok(), "an idle connection stays open");
+    assert!(timeout(PATIENCE, gone.notified()).await.is_ok(), "an idle connection stays open");
+    public.until_streams(0).await;
     assert!(public.ask(&get("/")).await.ends_with("ok"), "the next one opens another");
 }
 

@@ -10,13 +10,20 @@ mod client_metrics;
 mod families;
 mod histogram;
 mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod plugin_times;
 mod process;
 mod requests;
 
-pub use admin::{Admin, AdminError, AdminToken, Phase, check_bind};
+pub use admin::{
+    Admin, AdminError, AdminToken, AdminWish, AdminWishes, Overview, Phase, Reply, WatchedClient,
+    check_bind,
+};
 pub use client_metrics::ClientMetrics;
 pub use metrics::{Certificate, ServerMetrics, Watched};
+#[cfg(feature = "otlp")]
+pub use otlp::{Otlp, OtlpError, OtlpProtocol, OtlpSettings, OtlpTracer, Sampling, SpanCounts};
 pub use process::ProcessMetrics;
 /// The registry that metrics are put into, and its text.
 pub use prometheus_client::{encoding::text::encode, registry::Registry};

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::{EngineReader, Readings, TurnedAway};
+use ferrotunnel_core::{EngineControl, EngineReader, Readings, TurnedAway};
 use ferrotunnel_plugin::{PluginMeter, RequestMeter};
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
@@ -29,12 +29,16 @@ struct Inner {
     requests: Arc<Requests>,
     plugins: Arc<PluginTimes>,
     watched: RwLock<Option<Watched>>,
+    #[cfg(feature = "otlp")]
+    spans: RwLock<Option<Arc<crate::SpanCounts>>>,
 }
 
 /// A running server, as far as metrics are concerned.
 pub struct Watched {
     /// Its engine.
     pub engine: EngineReader,
+    /// What can be done to it.
+    pub control: EngineControl,
     /// Certificates that it shows to visitors.
     pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
@@ -75,6 +79,26 @@ impl ServerMetrics {
         *self.0.watched.write() = Some(server);
     }
 
+    /// Its engine, once it runs.
+    pub(crate) fn engine(&self) -> Option<EngineReader> {
+        self.0.watched.read().as_ref().map(|watched| watched.engine.clone())
+    }
+
+    /// What can be done to it, once it runs.
+    pub(crate) fn control(&self) -> Option<EngineControl> {
+        self.0.watched.read().as_ref().map(|watched| watched.control.clone())
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    /// From now on it tells what became of those spans, too.
+    #[cfg(feature = "otlp")]
+    pub fn count_spans(&self, spans: Arc<crate::SpanCounts>) {
+        *self.0.spans.write() = Some(spans);
+    }
+
     /// What the server has and counts now; `None` while there is none.
     pub fn readings(&self) -> Option<Readings> {
         self.0.watched.read().as_ref()?.engine.read()
@@ -95,6 +119,10 @@ impl Collector for ServerMetrics {
         }
         families.requests(&self.0.requests)?;
         families.plugins("ferrotunnel", &self.0.plugins)?;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &*self.0.spans.read() {
+            families.spans(spans)?;
+        }
         families.certificates(&self.certificates())
     }
 }
@@ -185,6 +213,7 @@ impl Families<'_> {
             ("visitors", met.visitors),
             ("visitors-per-tunnel", met.visitors_of_tunnels),
             ("visitors-per-address", met.visitors_of_addresses),
+            ("paused", met.visitors_of_paused),
             ("streams-per-second", met.streams_too_fast),
             ("bytes-per-second", met.pauses),
             ("receive-memory", met.memory),
@@ -230,6 +259,16 @@ impl Families<'_> {
             counter(&mut family, &[("kind", *kind)], count.load(Ordering::Relaxed))?;
         }
         Ok(())
+    }
+
+    #[cfg(feature = "otlp")]
+    fn spans(&mut self, spans: &crate::SpanCounts) -> Result<(), fmt::Error> {
+        let help = "Spans of traces: those that were sent, those for which there was no room in the queue, and those \
+                    that the receiver has not taken.";
+        let mut family = self.family("ferrotunnel_spans", None, MetricType::Counter, help)?;
+        counter(&mut family, &[("result", "sent")], spans.sent())?;
+        counter(&mut family, &[("result", "no-room")], spans.no_room())?;
+        counter(&mut family, &[("result", "not-taken")], spans.not_taken())
     }
 
     fn certificates(&mut self, certificates: &[Certificate]) -> Result<(), fmt::Error> {

@@ -51,6 +51,16 @@ impl Chain {
         (!plugins.is_empty()).then(|| Self(Arc::new(Links { plugins, watching, meter })))
     }
 
+    /// Those of them that are asked about more than requests; `None` if there are none.
+    pub fn of_sessions(&self) -> Option<Self> {
+        let wants = |plugin: &dyn Plugin| {
+            let wants = called(|| plugin.wants_sessions());
+            settle(plugin, "wants_sessions", wants) == Some(true)
+        };
+        let plugins = self.plugins().iter().filter(|plugin| wants(&***plugin));
+        Self::new(plugins.cloned().collect())
+    }
+
     pub(crate) fn plugins(&self) -> &[Arc<dyn Plugin>] {
         &self.0.plugins
     }

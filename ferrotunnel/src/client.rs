@@ -1,5 +1,6 @@
 //! The client's builder, and a client.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -10,16 +11,20 @@ use ferrotunnel_core::client::{
     Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
     TunnelSpec, check_length,
 };
-use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
-use ferrotunnel_observability::ClientMetrics;
+use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_observability::{
+    Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
+};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
 
+use crate::admin::{AdminSettings, AdminTold};
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
-use crate::plugins::{Hooks, Plugins, tell};
+use crate::plugins::{ClientHooks, Hooks, Plugins, tell};
+use crate::server::BindAddr;
 use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
 
@@ -51,6 +56,10 @@ pub struct Client {
     events: broadcast::Sender<Event>,
     /// The last engine, for whoever looks at it or steers it from outside.
     outside: RwLock<Option<(ClientReader, ClientControl)>>,
+    /// The same for the admin interface, and whoever else shows it.
+    watched: WatchedClient,
+    overview: Arc<Overview>,
+    admin: parking_lot::Mutex<Option<Admin>>,
 }
 
 #[derive(Clone, Debug)]
@@ -69,7 +78,8 @@ struct Settings {
     connections: Connections,
     threads: usize,
     plugins: Option<Chain>,
-    metrics: Option<ClientMetrics>,
+    admin: Option<AdminSettings>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 #[derive(Debug)]
@@ -107,7 +117,10 @@ pub struct ClientBuilder {
     connections: Connections,
     threads: usize,
     plugins: Plugins,
+    admin: AdminTold,
+    config_file: Option<PathBuf>,
     metrics: Option<ClientMetrics>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 impl ClientBuilder {
@@ -257,6 +270,37 @@ impl ClientBuilder {
         self
     }
 
+    /// Where the admin interface listens, over HTTP without TLS, from the first [`start`](Client::start),
+    /// [`listen`](Client::listen) or [`open_admin`](Client::open_admin) on. By default there is none. Beyond loopback it
+    /// needs an [`admin_token`](Self::admin_token).
+    #[must_use]
+    pub fn admin_bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.admin.bind = Some(addr.into());
+        self
+    }
+
+    /// Where that port is taken, one of the next will do: [`Client::admin_addr`] says which.
+    #[must_use]
+    pub fn admin_bind_or_next(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.admin.or_next = true;
+        self.admin_bind(addr)
+    }
+
+    /// The secret that requests to the admin interface must show, as `Authorization: Bearer`.
+    #[must_use]
+    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
+        self.admin.token = Some(token.into());
+        self
+    }
+
+    /// The settings file that the program was started with, to be shown by the admin interface and the
+    /// [overview](Client::overview).
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
     /// Has what the client counts shown by this, in whichever registry that is put into.
     ///
     /// ```
@@ -275,6 +319,13 @@ impl ClientBuilder {
     #[must_use]
     pub fn metrics(mut self, metrics: &ClientMetrics) -> Self {
         self.metrics = Some(metrics.clone());
+        self
+    }
+
+    /// Who keeps traces: it hears how the local service was dialled for requests of which the server keeps a trace.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn DialTracer>) -> Self {
+        self.tracer = Some(tracer);
         self
     }
 
@@ -309,8 +360,11 @@ impl ClientBuilder {
         }
         let tunnels = specified(self.tunnels, self.local_addr.as_deref())?;
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
-        let meter = self.metrics.as_ref().map(ClientMetrics::plugin_meter);
         let events = events_kept(tunnels.len(), self.servers.len());
+        let admin = self.admin.resolve()?;
+        let metrics = self.metrics.or_else(|| admin.is_some().then(ClientMetrics::default));
+        let meter = metrics.as_ref().map(ClientMetrics::plugin_meter);
+        let watched = WatchedClient::new(metrics.unwrap_or_default());
         Ok(Client {
             settings: Settings {
                 servers: self.servers,
@@ -326,12 +380,16 @@ impl ClientBuilder {
                 connections: self.connections,
                 threads: self.threads,
                 plugins: self.plugins.chain(meter),
-                metrics: self.metrics,
+                admin,
+                tracer: self.tracer,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
             outside: RwLock::default(),
+            overview: Overview::of_client(watched.clone(), self.config_file),
+            watched,
+            admin: parking_lot::Mutex::default(),
         })
     }
 }
@@ -496,8 +554,11 @@ impl Client {
         }
         let settings = self.settings.clone();
         prepare(&settings.tunnels)?;
-        let hooks = settings.plugins.clone();
-        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
+        self.open_admin()?;
+        let plugins = settings.plugins.as_ref().and_then(Chain::of_sessions).map(Hooks);
+        let tracer = settings.tracer;
+        let hooks = (plugins.is_some() || tracer.is_some())
+            .then(|| Arc::new(ClientHooks { plugins, tracer }) as Arc<dyn StreamHooks>);
         // Before anything can happen.
         let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
         let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));
@@ -517,8 +578,10 @@ impl Client {
             },
             self.events.clone(),
         )?;
-        if let Some(metrics) = &settings.metrics {
-            metrics.watch(engine.reader());
+        self.overview.set_phase(Phase::Ready);
+        self.watched.watch(engine.reader(), engine.control());
+        if self.admin.lock().is_some() {
+            engine.list_streams();
         }
         let outside = Some((engine.reader(), engine.control()));
         *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
@@ -531,6 +594,37 @@ impl Client {
     /// What happens from now on; may be called before [`start`](Self::start).
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Opens the admin interface now, if there is to be one and it is not open: it says what the client is about to do.
+    /// To be called in a runtime.
+    ///
+    /// # Errors
+    /// Its port cannot be used.
+    pub fn open_admin(&self) -> Result<(), Error> {
+        let mut admin = self.admin.lock();
+        if let (None, Some(settings)) = (&*admin, &self.settings.admin) {
+            let opened = settings.clone().start(&self.overview)?;
+            tracing::info!(addr = %opened.addr(), "the admin interface listens");
+            *admin = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Where the admin interface listens, once it is open.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.lock().as_ref().map(Admin::addr)
+    }
+
+    /// What is asked for at the admin interface that only the program can do: to end, and to read its settings again. It is
+    /// there once, while the interface is open. Where nobody has it such wishes are refused.
+    pub fn admin_wishes(&self) -> Option<AdminWishes> {
+        self.admin.lock().as_ref()?.wishes()
+    }
+
+    /// What it is and has at the moment.
+    pub fn overview(&self) -> Arc<Overview> {
+        Arc::clone(&self.overview)
     }
 
     /// Reads what the client has and counts, from its start to its end; `None` before the first start. One that is
@@ -568,10 +662,14 @@ impl Client {
     /// None at present.
     pub async fn shutdown(&self) -> Result<Drained, Error> {
         let running = self.running.lock().await.take();
-        match running {
-            Some(running) => Ok(running.engine.shutdown(self.settings.drain_grace).await),
-            None => Ok(Drained::default()),
-        }
+        self.overview.set_phase(Phase::Draining);
+        let drained = match running {
+            Some(running) => running.engine.shutdown(self.settings.drain_grace).await,
+            None => Drained::default(),
+        };
+        // It goes last: until then it says what there is.
+        drop(self.admin.lock().take());
+        Ok(drained)
     }
 }
 

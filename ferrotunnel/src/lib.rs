@@ -29,9 +29,9 @@ pub use ferrotunnel_core::client::{
     LocalHealth, Registration as TunnelInfo, Retry, ServerMode, TunnelState,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
-    PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier, VerifierError,
-    check_principals, issue_token,
+    Balance, Cidr, CidrError, DialTracer, Dialled, DirectCarriers, Drained, FileLook, PathPrefix,
+    PathPrefixError, PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier,
+    VerifierError, check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
@@ -39,7 +39,9 @@ pub use ferrotunnel_http::{
 };
 /// What servers and clients count, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
-pub use ferrotunnel_observability::{ClientMetrics, ServerMetrics};
+pub use ferrotunnel_observability::{
+    AdminWish, AdminWishes, ClientMetrics, Overview, ServerMetrics,
+};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

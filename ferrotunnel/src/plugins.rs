@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use ferrotunnel_core::client::Event;
 use ferrotunnel_core::{
-    Decision, NewSession, OpenedStream, PATH, Register, Registered, ServerHooks, StreamHooks,
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, PATH, Register, Registered,
+    ServerHooks, StreamHooks,
 };
 use ferrotunnel_plugin::{
     Chain, Plugin, PluginMeter, RegistrationAnswer, RegistrationContext, SessionContext,
@@ -43,6 +44,29 @@ impl Plugins {
 /// The engine knows no plugins; it has hooks.
 #[derive(Debug)]
 pub(crate) struct Hooks(pub(crate) Chain);
+
+/// The same at a client, where either may be left out.
+#[derive(Debug)]
+pub(crate) struct ClientHooks {
+    pub(crate) plugins: Option<Hooks>,
+    pub(crate) tracer: Option<Arc<dyn DialTracer>>,
+}
+
+impl StreamHooks for ClientHooks {
+    fn opened(&self, stream: OpenedStream<'_>) -> Box<dyn Send + Sync> {
+        match &self.plugins {
+            Some(hooks) => hooks.opened(stream),
+            // It takes no memory.
+            None => Box::new(()),
+        }
+    }
+
+    fn dialled(&self, dialled: &Dialled<'_>) {
+        if let Some(tracer) = &self.tracer {
+            tracer.dialled(dialled);
+        }
+    }
+}
 
 impl StreamHooks for Hooks {
     fn opened(&self, stream: OpenedStream<'_>) -> Box<dyn Send + Sync> {

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use ferrotunnel::{
-    Client, ClientBuilder, ClientEvent, RunningServer, Server, ServerBuilder, Streams, Tunnel,
-    TunnelInfo,
+    Client, ClientBuilder, ClientEvent, Plugin, RunningServer, Server, ServerBuilder, Streams,
+    Tunnel, TunnelInfo,
 };
-use http_body_util::Full;
+use http_body_util::{Empty, Full};
 use hyper::header::HOST;
 use hyper::{Request, StatusCode};
 use tokio::sync::broadcast::Receiver;
@@ -146,6 +147,17 @@ impl TestBed {
         }
     }
 
+    /// A GET for a host with further headers, over a connection of its own.
+    pub async fn ask(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut asking = Request::get(path).header(HOST, host);
+        for (name, value) in headers {
+            asking = asking.header(*name, *value);
+        }
+        let asking = asking.body(Empty::<Bytes>::new()).unwrap();
+        let answer = soon("an answer", visitor::send(self.http_addr(), asking)).await.unwrap();
+        visitor::collect(answer).await
+    }
+
     /// One request over a connection of its own.
     pub async fn get(&self, name: &str, path: &str) -> Answer {
         visitor::get(self.http_addr(), &self.host(name), path).await
@@ -158,6 +170,11 @@ async fn tcp_of(client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr
     let client = client.tunnel(tunnel).build().unwrap();
     let info = client.start().await.unwrap();
     (client, public_addr(&info.public_url))
+}
+
+/// A server with a plugin, for [`TestBed::with`].
+pub fn with_plugin(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
+    |server| server.plugin(plugin)
 }
 
 /// A client of any server here.

@@ -25,7 +25,7 @@ mod stranger;
 mod visitor;
 
 pub use authority::{Authority, Identity, key_pin, replace};
-pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready};
+pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready, with_plugin};
 pub use link::Link;
 pub use log::{Log, run_logged};
 pub use open_metrics::Scrape;
@@ -37,5 +37,5 @@ pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;
 pub use visitor::{
     Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, open_http2,
-    raw, says_and_hears, send,
+    raw, says_and_hears, send, unread,
 };

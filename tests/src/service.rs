@@ -57,6 +57,27 @@ impl LocalService {
         .await
     }
 
+    /// Passes connections on; of what comes first, so many bytes are a segment each.
+    pub async fn dripping(to: SocketAddr, count: usize) -> Self {
+        Self::each(move |mut from| async move {
+            let mut to = TcpStream::connect(to).await.unwrap();
+            to.set_nodelay(true).unwrap();
+            for _ in 0..count {
+                // Who dials ahead of time may leave without a word.
+                let Ok(byte) = from.read_u8().await else { return };
+                to.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            let (mut from_read, mut from_write) = from.split();
+            let (mut to_read, mut to_write) = to.split();
+            let _ = tokio::join!(
+                tokio::io::copy(&mut from_read, &mut to_write),
+                tokio::io::copy(&mut to_read, &mut from_write),
+            );
+        })
+        .await
+    }
+
     /// Where it listens.
     pub fn addr(&self) -> SocketAddr {
         self.addr

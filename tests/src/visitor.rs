@@ -1,5 +1,6 @@
 //! Visitors that need no library of their own.
 
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -133,6 +134,12 @@ pub async fn says_and_hears(visitor: &mut TcpStream) {
 /// A port of loopback.
 pub fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+/// Bytes that have come and are not read yet, up to 1 MiB.
+pub fn unread(socket: &TcpStream) -> u64 {
+    let mut room = vec![MaybeUninit::uninit(); 1 << 20];
+    SockRef::from(socket).peek(&mut room).map_or(0, |count| count as u64)
 }
 
 /// Closes with a reset when it is dropped.

@@ -4,37 +4,25 @@
 use std::path::Path;
 use std::time::Duration;
 
-use bytes::Bytes;
+use ferrotunnel::Tunnel;
 use ferrotunnel::plugin::{
     AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
 };
-use ferrotunnel::{Plugin, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
+    Answer, Carrier, LocalService, Site, TestBed, eventually, over_both, run, soon, with_plugin,
 };
-use http_body_util::Empty;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-fn with(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
-    |server| server.plugin(plugin)
-}
-
 async fn ask(bed: &TestBed, path: &str, headers: &[(&str, &str)]) -> Answer {
-    let mut request = Request::get(path).header(HOST, bed.host("app"));
-    for (name, value) in headers {
-        request = request.header(*name, *value);
-    }
-    let request = request.body(Empty::<Bytes>::new()).unwrap();
-    collect(send(bed.http_addr(), request).await.unwrap()).await
+    bed.ask(&bed.host("app"), path, headers).await
 }
 
 #[test]
 fn visitors_need_their_secret_and_the_local_service_does_not_see_it() {
     over_both(async |carrier| {
         let secret = VisitorSecret::of("open sesame!").unwrap();
-        let bed = TestBed::with(carrier, with(VisitorAuth::new([secret]))).await;
+        let bed = TestBed::with(carrier, with_plugin(VisitorAuth::new([secret]))).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         for wrong in ["Bearer open", "Bearer", "Basic b3Blbg==", ferrotunnel_tests::TOKEN] {
@@ -60,7 +48,7 @@ fn visitors_need_their_secret_and_the_local_service_does_not_see_it() {
 fn requests_that_come_too_fast_are_told_to_wait() {
     over_both(async |carrier| {
         let limit = RateLimit::new().per_address(1);
-        let bed = TestBed::with(carrier, with(limit)).await;
+        let bed = TestBed::with(carrier, with_plugin(limit)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         let mut refused = None;
@@ -81,7 +69,7 @@ fn requests_that_come_too_fast_are_told_to_wait() {
 fn a_failing_service_gets_a_rest_and_comes_back() {
     over_both(async |carrier| {
         let breaker = CircuitBreaker::new(3, Duration::from_secs(3600));
-        let bed = TestBed::with(carrier, with(breaker)).await;
+        let bed = TestBed::with(carrier, with_plugin(breaker)).await;
         let nobody = LocalService::nobody().await;
         let client = bed.http("app", nobody).await;
         for _ in 0..3 {
@@ -104,7 +92,7 @@ fn a_failing_service_gets_a_rest_and_comes_back() {
 fn after_its_rest_a_service_that_answers_is_served_again() {
     run(async {
         let breaker = CircuitBreaker::new(1, Duration::from_millis(50));
-        let bed = TestBed::with(Carrier::Tls, with(breaker)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(breaker)).await;
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = socket.local_addr().unwrap();
         drop(socket);
@@ -182,7 +170,7 @@ fn the_access_log_has_a_line_for_what_no_plugin_was_asked_about() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let log = AccessLog::to_file(&path, LogFormat::Json).unwrap();
-        let bed = TestBed::with(Carrier::Tls, with(log)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(log)).await;
         let many = "x: y\r\n".repeat(101);
         for (request, logged) in [
             (
@@ -250,7 +238,7 @@ fn an_access_log_that_was_moved_away_is_made_anew() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("access.log");
         let log = AccessLog::to_file(&path, LogFormat::Common).unwrap();
-        let bed = TestBed::with(Carrier::Tls, with(log)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(log)).await;
         bed.get("app", "/").await;
         lines(&path, 1).await;
         std::fs::rename(&path, directory.path().join("access.log.1")).unwrap();

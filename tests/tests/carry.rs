@@ -11,7 +11,7 @@ use bytes::Bytes;
 use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, collect, eventually, memory, open, over_both, raw,
-    read_head, run, send, soon,
+    read_head, run, send, soon, unread, until_still,
 };
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty};
@@ -719,8 +719,10 @@ fn an_upgrade_that_is_declined_harms_nothing_that_follows_on_the_connection() {
             let last = head.replace("/hello", "/bytes/1000000");
             let last = format!("{last}connection: close\r\n\r\n");
             visitor.write_all(last.as_bytes()).await.unwrap();
-            visitor.readable().await.unwrap();
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+            soon("the last answer", visitor.readable()).await.unwrap();
+            // Until no more of it comes.
+            let ask = async || drop(bed.get("app", "/hello").await);
+            until_still(|| unread(&visitor), ask).await;
             let mut answer = Vec::new();
             soon("the end", visitor.read_to_end(&mut answer)).await.unwrap();
             assert!(answer.ends_with(&Site::pattern()[..1_000_000]), "{}", answer.len());
@@ -742,13 +744,8 @@ fn a_400_of_the_local_service_is_not_taken_for_one_of_ours() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let says = "HTTP/1.1 400 Bad Request\r\ncontent-length: 15\r\n\r\nof the service\n";
-        let service = LocalService::each(async move |mut socket| {
-            read_head(&mut socket).await;
-            // What follows the request has been seen by then.
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            socket.write_all(says.as_bytes()).await.unwrap();
-        })
-        .await;
+        // What follows the request comes with it, and has been seen when it is forwarded.
+        let service = LocalService::answering(says.as_bytes()).await;
         let _client = bed.http("app", service.addr()).await;
         let asking = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\nGARBAGE\n\n", bed.host("app"));
         let answer = soon("an answer", raw(bed.http_addr(), asking.as_bytes())).await.unwrap();

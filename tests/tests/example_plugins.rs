@@ -15,10 +15,10 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use ferrotunnel::{Plugin, ServerBuilder, Streams, Tunnel};
+use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, collect, eventually, pattern_stream, public_addr, run,
-    says_and_hears, send, soon,
+    says_and_hears, send, soon, with_plugin,
 };
 use http_body_util::{Empty, Full, StreamBody};
 use hyper::body::Frame;
@@ -27,15 +27,11 @@ use hyper::{Request, StatusCode};
 
 use futures_util::StreamExt as _;
 
-fn with(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
-    |server| server.plugin(plugin)
-}
-
 #[test]
 fn the_example_with_keys_lets_in_who_has_one_and_says_whose_it_is() {
     run(async {
         let keys = api_key::ApiKey::new([("k-1", "alice"), ("k-2", "bob")]);
-        let bed = TestBed::with(Carrier::Tls, with(keys)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(keys)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         let refused = bed.get("app", "/head").await;
@@ -55,7 +51,7 @@ fn the_example_with_keys_lets_in_who_has_one_and_says_whose_it_is() {
 fn the_example_for_maintenance_answers_by_itself_while_it_is_on() {
     run(async {
         let (plugin, is_on) = maintenance::Maintenance::new();
-        let bed = TestBed::with(Carrier::Tls, with(plugin)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(plugin)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         assert_eq!(bed.get("app", "/hello").await.body, "hello");
@@ -75,7 +71,7 @@ fn the_example_for_maintenance_answers_by_itself_while_it_is_on() {
 fn the_example_with_a_limit_takes_small_uploads_and_no_others() {
     run(async {
         let limit = upload_limit::UploadLimit { most_bytes: 100_000 };
-        let bed = TestBed::with(Carrier::Tls, with(limit)).await;
+        let bed = TestBed::with(Carrier::Tls, with_plugin(limit)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         let upload = async |bytes: usize| {

@@ -11,7 +11,7 @@ use ferrotunnel::{LimitsConfig, TunnelKind};
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
-    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Ping, Reset, ResetCode,
+    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Open, Ping, Reset, ResetCode,
     WindowUpdate,
 };
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
@@ -215,6 +215,52 @@ fn a_client_that_resets_every_visitor_stays_alone_with_it() {
         assert_eq!(turned_away.load(Ordering::Relaxed), 2_000);
         eventually("the streams to end", || bed.server.streams() == 0).await;
         outlaw.is_still_heard().await;
+    });
+}
+
+/// Streams that an outlaw opens and resets at once, which no client has to do at all.
+fn opened_and_reset(streams: impl Iterator<Item = u32>) -> Vec<u8> {
+    let open = Open {
+        tunnel: 0,
+        kind: TunnelKind::Tcp,
+        visitor: None,
+        ingress: None,
+        send_window: 64 << 10,
+        receive_window: 64 << 10,
+        trace: None,
+    };
+    let frames = streams.flat_map(|stream| {
+        [Frame::Open(StreamId(stream), open.clone()).encode(), reset(stream).encode()]
+    });
+    frames.collect::<Vec<_>>().concat()
+}
+
+#[test]
+fn streams_that_a_client_opens_and_resets_come_to_nothing() {
+    alone(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+        let hostile = async {
+            for first in (1..100_000).step_by(2_000) {
+                outlaw.say_bytes(&opened_and_reset((first..first + 2_000).step_by(2))).await;
+            }
+            outlaw.is_still_heard().await;
+        };
+        beside(&bed, SLACK, hostile).await;
+        eventually("no stream to be left", || bed.server.streams() == 0).await;
+        drop(outlaw);
+        // Nothing piles up for somebody who hears nothing.
+        let mut outlaw = Outlaw::deaf(bed.server.tunnel_addr(), carrier, 64 << 10).await;
+        let hostile = async {
+            for first in (1..200_000).step_by(2_000) {
+                let storm = opened_and_reset((first..first + 2_000).step_by(2));
+                assert!(soon("the storm", outlaw.say_bytes(&storm)).await);
+            }
+            outlaw.listen();
+            outlaw.is_still_heard().await;
+        };
+        beside(&bed, SLACK, hostile).await;
+        eventually("no stream to be left", || bed.server.streams() == 0).await;
     });
 }
 

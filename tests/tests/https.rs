@@ -265,29 +265,7 @@ fn a_first_message_in_pieces_is_understood_whoever_it_comes_from() {
             secured(server, &identity).clients_on_https_port()
         });
         let bed = bed.await;
-        // Each byte is a segment of its own.
-        let link = LocalService::each({
-            let to = https(&bed);
-            move |from| async move {
-                let to = TcpStream::connect(to).await.unwrap();
-                to.set_nodelay(true).unwrap();
-                let (mut from, mut to) = (from, to);
-                let mut pieces = 0;
-                let mut byte = [0];
-                while pieces < 100 && from.read(&mut byte).await.unwrap_or(0) == 1 {
-                    to.write_all(&byte).await.unwrap();
-                    tokio::task::yield_now().await;
-                    pieces += 1;
-                }
-                let (mut from_read, mut from_write) = from.split();
-                let (mut to_read, mut to_write) = to.split();
-                let _ = tokio::join!(
-                    tokio::io::copy(&mut from_read, &mut to_write),
-                    tokio::io::copy(&mut to_read, &mut from_write),
-                );
-            }
-        })
-        .await;
+        let link = LocalService::dripping(https(&bed), 100).await;
         let client = ferrotunnel_tests::client_of(link.addr(), Carrier::Tls);
         let client = client.tunnel(Tunnel::http("app").local_addr(site.addr().to_string()));
         let client = client.build().unwrap();

@@ -296,23 +296,8 @@ fn a_first_message_may_come_in_many_segments_and_records() {
         let (bed, _) = bed(Carrier::Tls, |server| server).await;
         let service = Service::start("vault", &["vault.localhost"]).await;
         let _client = tunnel(&bed, Tunnel::tls("vault").local_addr(service.addr())).await;
-        // By the segment: each byte of the first hundred is one.
-        let to = https(&bed);
-        let link = LocalService::each(move |mut from| async move {
-            let mut to = TcpStream::connect(to).await.unwrap();
-            to.set_nodelay(true).unwrap();
-            for _ in 0..100 {
-                to.write_all(&[from.read_u8().await.unwrap()]).await.unwrap();
-                tokio::task::yield_now().await;
-            }
-            let (mut from_read, mut from_write) = from.split();
-            let (mut to_read, mut to_write) = to.split();
-            let _ = tokio::join!(
-                tokio::io::copy(&mut from_read, &mut to_write),
-                tokio::io::copy(&mut to_read, &mut from_write),
-            );
-        })
-        .await;
+        // By the segment.
+        let link = LocalService::dripping(https(&bed), 100).await;
         let said = greeted(&service.visitor(), link.addr(), "vault.localhost").await;
         assert!(said.starts_with("vault "), "{said}");
         // By the record: rustls has one for each 27 bytes then, as small as it gets.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ferrotunnel::plugin::http::{HeaderValue, Method, Request, Response, StatusCode};
 use ferrotunnel::plugin::{AnsweredBy, Outcome, PluginAction, RequestContext, Result, async_trait};
-use ferrotunnel::{Plugin, ServerBuilder, Tunnel};
+use ferrotunnel::{Plugin, Tunnel};
 use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, run, send, soon,
+    with_plugin,
 };
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::{BodyExt, Empty, Full};
@@ -117,10 +118,6 @@ impl Plugin for Clerk {
     }
 }
 
-fn with(plugin: impl Plugin) -> impl FnOnce(ServerBuilder) -> ServerBuilder {
-    |server| server.plugin(plugin)
-}
-
 async fn accepting(bed: &TestBed, path: &str, accept: &str) -> Answer {
     let request = Request::get(path).header(HOST, bed.host("app")).header("accept", accept);
     let request = request.body(Empty::<Bytes>::new()).unwrap();
@@ -130,7 +127,7 @@ async fn accepting(bed: &TestBed, path: &str, accept: &str) -> Answer {
 #[test]
 fn a_plugin_rejects_redirects_responds_and_rewrites() {
     over_both(async |carrier| {
-        let bed = TestBed::with(carrier, with(Doorman)).await;
+        let bed = TestBed::with(carrier, with_plugin(Doorman)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
 
@@ -195,7 +192,7 @@ fn what_is_not_answered_by_the_local_service_passes_the_plugins_too() {
 fn bodies_pass_the_plugins_while_they_come() {
     over_both(async |carrier| {
         let clerk = Clerk::default();
-        let bed = TestBed::with(carrier, with(clerk.clone())).await;
+        let bed = TestBed::with(carrier, with_plugin(clerk.clone())).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
 
@@ -240,7 +237,7 @@ impl Plugin for Censor {
 #[test]
 fn a_body_that_a_plugin_cuts_is_no_whole_one() {
     over_both(async |carrier| {
-        let bed = TestBed::with(carrier, with(Censor)).await;
+        let bed = TestBed::with(carrier, with_plugin(Censor)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         let request = Request::get("/hello").header(HOST, bed.host("app"));
@@ -268,7 +265,7 @@ impl Plugin for Gag {
 #[test]
 fn an_upload_that_a_plugin_cuts_is_no_fault_of_the_local_service() {
     over_both(async |carrier| {
-        let bed = TestBed::with(carrier, with(Gag)).await;
+        let bed = TestBed::with(carrier, with_plugin(Gag)).await;
         // It would read a whole request before it answers.
         let reader = LocalService::each(|mut socket| async move {
             let _ = socket.read_to_end(&mut Vec::new()).await;
@@ -287,7 +284,7 @@ fn an_upload_that_a_plugin_cuts_is_no_fault_of_the_local_service() {
 #[test]
 fn visitors_over_http2_and_callers_of_grpc_pass_the_plugins() {
     over_both(async |carrier| {
-        let bed = TestBed::with(carrier, with(Doorman)).await;
+        let bed = TestBed::with(carrier, with_plugin(Doorman)).await;
         let site = Site::start().await;
         let _client = bed.http("app", site.addr()).await;
         let visitor = reqwest::Client::builder()

@@ -22,7 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrotunnel"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FERROTUNNEL_") {
+        let begins = |with| name.to_string_lossy().starts_with(with);
+        if begins("FERROTUNNEL_") || begins("OTEL_") {
             command.env_remove(name);
         }
     }
@@ -82,6 +83,31 @@ impl Running {
                 self.stderr.try_iter().collect::<Vec<_>>()
             ),
         }
+    }
+
+    /// The next event on stdout.
+    #[track_caller]
+    pub fn event(&self) -> serde_json::Value {
+        self.line().parse().unwrap()
+    }
+
+    /// The next event of that kind; others before it are passed over.
+    #[track_caller]
+    pub fn event_of(&self, kind: &str) -> serde_json::Value {
+        loop {
+            let event = self.event();
+            if event["event"] == kind {
+                return event;
+            }
+        }
+    }
+
+    /// Why a reload was refused, for one reason.
+    #[track_caller]
+    pub fn refused_reload(&self) -> String {
+        let event = self.event_of("reload_refused");
+        let [why] = event["errors"].as_array().unwrap().as_slice() else { panic!("{event}") };
+        why.as_str().unwrap().to_owned()
     }
 
     /// The next line on stdout, unless it ends without one.

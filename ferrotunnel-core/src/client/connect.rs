@@ -177,7 +177,7 @@ impl Connector {
         #[cfg(test)]
         if let Some(plug) = &self.plug {
             let mut carrier = plug
-                .dial(self.connect_timeout)
+                .dial(name, self.connect_timeout)
                 .await
                 .map_err(|source| ConnectError::Unreachable { server: name.to_owned(), source })?;
             let greeted = self.greet(server, &mut carrier, &Binding::Plaintext, direct_for).await?;

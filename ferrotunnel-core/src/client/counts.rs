@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use ferrotunnel_common::{SessionId, TunnelKind};
+use ferrotunnel_protocol::frame::Open;
 use parking_lot::Mutex;
 
 use super::roster::CarrierId;
 use crate::capped::Counts as _;
-use crate::counters::{Sums, TunnelCounts};
+use crate::counters::{Sums, Tally, TunnelCounts};
 use crate::error::ConnectError;
+use crate::open_streams::{About, OpenStreams, StreamReading};
 use crate::session::Session;
 
 /// The counts of one client.
@@ -24,6 +26,8 @@ pub(super) struct Book {
     attempts: [AtomicU64; AttemptFailure::ALL.len()],
     local: [AtomicU64; LocalFailure::ALL.len()],
     lines: Mutex<Lines>,
+    /// Where each stream is listed, if somebody wants that.
+    list: OnceLock<Arc<OpenStreams>>,
 }
 
 #[derive(Debug, Default)]
@@ -208,6 +212,7 @@ impl Default for Book {
             attempts: Default::default(),
             local: Default::default(),
             lines: Mutex::default(),
+            list: OnceLock::new(),
         }
     }
 }
@@ -222,6 +227,25 @@ impl Book {
             None => TunnelCounts::named(kind.as_str()),
         };
         Arc::new(OfTunnel { counts: Arc::new(counts), last_error: Mutex::default() })
+    }
+
+    /// Where a visitor's stream is counted that is about to begin.
+    pub(super) fn tally(&self, of: &OfTunnel, session: SessionId, open: &Open) -> Tally {
+        Tally::new(&of.counts, self.list.get(), || About {
+            tunnel: open.tunnel.to_string().into(),
+            session: Some(session),
+            visitor: open.visitor,
+        })
+    }
+
+    /// From now on each stream is listed.
+    pub(super) fn list_streams(&self) {
+        self.list.get_or_init(Arc::default);
+    }
+
+    /// The youngest streams, and how many there are.
+    pub(super) fn streams(&self, most: usize) -> (Vec<StreamReading>, usize) {
+        self.list.get().map(|list| list.read(most)).unwrap_or_default()
     }
 
     /// What passed through all tunnels of each kind, those that are gone too.

@@ -98,7 +98,7 @@ pub(super) async fn watch(state: Arc<State>, number: u32, check: HealthCheck) {
 
 impl HealthCheck {
     async fn once(&self, spec: &TunnelSpec) -> Result<(), String> {
-        let local = local::reach(spec, Visitor::of_ours()).await.map_err(|error| words(&error))?;
+        let local = local::reach(spec, &Visitor::of_ours()).await.map_err(|error| words(&error))?;
         match &self.probe {
             Probe::Connect => Ok(()),
             Probe::Examine { examine, is_http2 } => {

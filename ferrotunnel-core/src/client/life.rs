@@ -23,7 +23,6 @@ use super::target::Target;
 use super::vigil;
 use super::{Connections, Event, Retry};
 use crate::clock;
-use crate::counters::Counted;
 use crate::driver::{End, Incoming};
 use crate::error::ConnectError;
 use crate::seat::Seat;
@@ -375,9 +374,17 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
             }
         }
         () = unwanted(state, id) => {
-            talk.session.drain(GoAwayCode::Drain, "the client has other carriers");
-            state.leave(id, None);
-            (Over::Unwanted, true)
+            if talk.is_judged() {
+                // Its end says why, and that another server has a session, too, is no reason to forget it.
+                tokio::select! {
+                    end = &mut driving => (Over::Lost(talk.why(end)), false),
+                    never = &mut keeping => match never {},
+                }
+            } else {
+                talk.session.drain(GoAwayCode::Drain, "the client has other carriers");
+                state.leave(id, None);
+                (Over::Unwanted, true)
+            }
         }
         // It had a reason, and that is what the closed carrier will be taken for.
         () = talk.drains.notified() => (Over::Lost(talk.why(End::Closed)), true),
@@ -416,7 +423,7 @@ struct Talk {
 impl Talk {
     fn handle(&self, incoming: Incoming) {
         match incoming {
-            Incoming::Opened(stream, open) => serve(&self.state, stream, &open),
+            Incoming::Opened(stream, open) => serve(&self.state, self.session_id, stream, &open),
             Incoming::Registered(tunnel, answer) => self.registered(tunnel, *answer),
             Incoming::GoAway(go_away) => {
                 let GoAway { code, reason, .. } = *go_away;
@@ -452,6 +459,11 @@ impl Talk {
         }
     }
 
+    /// The session closes, and the client has no more to live for.
+    fn is_judged(&self) -> bool {
+        self.farewell.lock().as_ref().is_some_and(|farewell| !farewell.is_retryable())
+    }
+
     /// Why it is over: what the server said, or what became of the carrier.
     fn why(&self, end: End) -> ConnectError {
         self.farewell
@@ -462,11 +474,12 @@ impl Talk {
 }
 
 /// A visitor: to the local service and back.
-fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
+fn serve(state: &Arc<State>, session: SessionId, stream: Stream, open: &Open) {
     let Some((spec, of)) = state.target(open.tunnel) else {
         return stream.reset(ResetCode::UnknownTunnel, "no such tunnel");
     };
-    let stream = stream.counted(Counted::new(&of.counts), Side::Client);
+    let counted = state.book.tally(&of, session, open).begin();
+    let stream = stream.counted(counted, Side::Client);
     let stream = match state.opened(&spec, open) {
         None => stream,
         Some(kept) => stream.seated(Seat::with_only(kept)),
@@ -478,7 +491,7 @@ fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
             }
         }
         _ => {
-            let visit = local::Visit::new(open, of, &state.book);
+            let visit = state.visit(open, of);
             drop(state.streams.spawn(local::forward(stream, spec, visit)));
         }
     }

@@ -3,8 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ferrotunnel_common::TraceContext;
 use ferrotunnel_protocol::frame::{Open, ResetCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -14,8 +15,10 @@ use super::counts::{Book, LocalFailure, OfTunnel};
 use super::health::Pipe;
 use super::https;
 use super::target::Target;
-use crate::counters::Counted;
+use crate::clock;
+use crate::counters::{Counted, Tally};
 use crate::dial;
+use crate::hooks::{Dialled, StreamHooks};
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice_paced};
 use crate::stream::Stream;
@@ -25,7 +28,7 @@ use crate::tls::LocalTls;
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match reach(&spec, visit.visitor).await {
+    match reach(&spec, &visit.visitor).await {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
             let forwarding = https::forward(stream, socket, &tls, None);
@@ -50,9 +53,14 @@ pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit)
 }
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
-pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>, visit: Visit) {
-    let counted = Some(Counted::new(&visit.of.counts));
-    match reach(&spec, visit.visitor).await {
+pub(super) async fn forward_direct(
+    mut carrier: impl End,
+    spec: Arc<TunnelSpec>,
+    visit: Visit,
+    tally: Tally,
+) {
+    let counted = Some(tally.begin());
+    match reach(&spec, &visit.visitor).await {
         Ok(Local::Https(socket, tls)) => {
             let forwarding = https::forward(carrier, socket, &tls, counted);
             if let Err((mut carrier, error)) = Box::pin(forwarding).await {
@@ -75,16 +83,34 @@ pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>,
 }
 
 /// Who comes, and where to.
-#[derive(Clone, Copy)]
 pub(super) struct Visitor {
     visitor: Option<SocketAddr>,
     ingress: Option<SocketAddr>,
+    /// In the course of what, and who wants to know of it.
+    traced: Option<(TraceContext, Arc<dyn StreamHooks>)>,
 }
 
 impl Visitor {
     /// Nobody: the client asks by itself.
     pub(super) fn of_ours() -> Self {
-        Self { visitor: None, ingress: None }
+        Self { visitor: None, ingress: None, traced: None }
+    }
+
+    /// As the server says, and who sees streams here.
+    pub(super) fn of(open: &Open, hooks: Option<&Arc<dyn StreamHooks>>) -> Self {
+        let traced = open.trace.zip(hooks.cloned());
+        Self { visitor: open.visitor, ingress: open.ingress, traced }
+    }
+
+    /// Dials, and tells who wants to know of it.
+    async fn dial(&self, target: &Target) -> io::Result<Local> {
+        let Some((trace, hooks)) = &self.traced else { return dial(target).await };
+        let (at, began) = (SystemTime::now(), clock::now());
+        let dialled = dial(target).await;
+        let error = dialled.as_ref().err().map(io::Error::kind);
+        let took = clock::now() - began;
+        hooks.dialled(&Dialled { trace: *trace, target, at, took, error });
+        dialled
     }
 }
 
@@ -96,8 +122,7 @@ pub(super) struct Visit {
 }
 
 impl Visit {
-    pub(super) fn new(open: &Open, of: Arc<OfTunnel>, book: &Arc<Book>) -> Self {
-        let visitor = Visitor { visitor: open.visitor, ingress: open.ingress };
+    pub(super) fn new(visitor: Visitor, of: Arc<OfTunnel>, book: &Arc<Book>) -> Self {
         Self { visitor, of, book: Arc::clone(book) }
     }
 
@@ -113,8 +138,8 @@ impl Visit {
 }
 
 /// A connection to the local service, which has been told who comes if it wants to know.
-pub(super) async fn reach(spec: &TunnelSpec, visitor: Visitor) -> io::Result<Local> {
-    let mut local = dial(&spec.target).await?;
+pub(super) async fn reach(spec: &TunnelSpec, visitor: &Visitor) -> io::Result<Local> {
+    let mut local = visitor.dial(&spec.target).await?;
     if let Some(version) = spec.proxy_protocol {
         let header = version.header(visitor.visitor, visitor.ingress)?;
         match &mut local {

@@ -14,6 +14,7 @@ use super::{ClientEngine, Retry};
 use crate::clock;
 use crate::counters::StreamResets;
 use crate::error::ConnectError;
+use crate::open_streams::StreamReading;
 
 /// Reads what a client has and counts. It does not keep the client: when that is gone there is nothing to read.
 #[derive(Clone, Debug)]
@@ -235,6 +236,11 @@ impl ClientEngine {
         ClientReader(Arc::downgrade(&self.state))
     }
 
+    /// From now on each stream of a visitor is listed, for [`ClientReader::streams`]: some 200 bytes each.
+    pub fn list_streams(&self) {
+        self.state.book.list_streams();
+    }
+
     /// For whoever steers it from outside.
     pub fn control(&self) -> ClientControl {
         ClientControl(Arc::downgrade(&self.state))
@@ -242,6 +248,12 @@ impl ClientEngine {
 }
 
 impl ClientReader {
+    /// The youngest streams of visitors, and how many there are; none before
+    /// [`list_streams`](ClientEngine::list_streams). The tunnel of each is the client's number for it.
+    pub fn streams(&self, most: usize) -> (Vec<StreamReading>, usize) {
+        self.0.upgrade().map(|state| state.book.streams(most)).unwrap_or_default()
+    }
+
     /// What there is now; `None` when the client is gone.
     pub fn read(&self) -> Option<ClientReadings> {
         self.0.upgrade().map(|state| read(&state))

@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::connect::Connector;
 use super::counts::{Book, OfTunnel};
 use super::growth::{FAR, LOOK_EVERY};
+use super::local::{Visit, Visitor};
 use super::parting::Parting;
 use super::reader::{ClientTunnelReading, ControlError, LocalHealth, TunnelState};
 use super::roster::{CarrierId, Roster, ServerIndex, ServerMode};
@@ -328,6 +329,11 @@ impl State {
     /// The same with somebody who sees its streams.
     pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
         Self { hooks, ..self }
+    }
+
+    /// Who comes, and who wants to know of it.
+    pub(super) fn visit(&self, open: &Open, of: Arc<OfTunnel>) -> Visit {
+        Visit::new(Visitor::of(open, self.hooks.as_ref()), of, &self.book)
     }
 
     /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.

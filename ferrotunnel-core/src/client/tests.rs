@@ -72,14 +72,14 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
 async fn until(is_so: impl Fn() -> bool) {
     soon(async {
         while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;
 }
 
-/// An HTTP tunnel named `app`, once all carriers have it.
-async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visit>) {
+/// An HTTP tunnel named `app`, once a carrier has it.
+async fn app(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visit>) {
     let (acceptor, visits) = Acceptor::channel();
     let spec = TunnelSpec {
         kind: TunnelKind::Http,
@@ -92,6 +92,12 @@ async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visi
         health: None,
     };
     let (handle, _) = soon(client.add(spec)).await.unwrap();
+    (handle, visits)
+}
+
+/// The same, once all carriers have it.
+async fn everywhere(client: &ClientEngine) -> (TunnelHandle, mpsc::Receiver<Visit>) {
+    let (handle, visits) = app(client).await;
     let carriers = client.state.roster.borrow().wanted().count();
     until(|| client.state.held(handle.number) == carriers).await;
     (handle, visits)
@@ -167,6 +173,33 @@ async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_go
     {
     }
     assert!(clock::now() - gone_at < Duration::from_secs(2), "{:?}", clock::now() - gone_at);
+}
+
+#[tokio::test]
+async fn a_client_whose_last_tunnel_is_taken_over_ends_though_it_has_a_session_elsewhere() {
+    let listener = TcpListener::bind(ANY).await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    drop(listener);
+    let second = server();
+    let mut config = config(addr.to_string(), Connections::Exactly(1));
+    config.servers.push(second.addr().to_string());
+    let (events, mut told) = broadcast::channel(64);
+    let client = ClientEngine::start(config, events).unwrap();
+    let (_handle, _visits) = app(&client).await;
+    // The first server answers now, and has no room for tunnels.
+    let first = server_at(addr);
+    let mut limits = LimitsConfig::default();
+    limits.max_tunnels_per_session = 0;
+    first.set_limits(&limits);
+    client.awake();
+    let is_there =
+        |event| matches!(event, Event::TunnelLost { server, .. } if server == addr.to_string());
+    soon(async { while !is_there(told.recv().await.unwrap()) {} }).await;
+    let newer = start(&second, Connections::Exactly(1));
+    let (_held, _new_visits) = app(&newer).await;
+    let end = soon(client.wait()).await;
+    assert!(matches!(end, Err(ConnectError::Superseded(_))), "{end:?}");
+    until(|| first.sessions() == 0).await;
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@ pub(crate) fn check_host(host: &str) -> Result<String, (RefusalCode, String)> {
 
 /// A host name as a tunnel may stand under it: one of its own, or `*.` and one, for all that have a label in place
 /// of the asterisk. Lower-cased.
-pub(super) fn check_public_host(host: &str) -> Result<String, (RefusalCode, String)> {
+pub(crate) fn check_public_host(host: &str) -> Result<String, (RefusalCode, String)> {
     let Some(rest) = host.strip_prefix("*.") else { return check_host(host) };
     let host = format!("*.{}", check_host(rest)?);
     if host.len() > 253 {

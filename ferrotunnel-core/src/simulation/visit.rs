@@ -33,6 +33,8 @@ pub(super) struct Tally {
     pub(super) broken: u64,
     /// Names that went from one client to another.
     pub(super) takeovers: u64,
+    /// Visits that a server which was told to end has served to their end.
+    pub(super) inside: u64,
 }
 
 impl AddAssign for Tally {
@@ -40,6 +42,7 @@ impl AddAssign for Tally {
         self.whole += other.whole;
         self.broken += other.broken;
         self.takeovers += other.takeovers;
+        self.inside += other.inside;
     }
 }
 
@@ -56,6 +59,10 @@ impl Ledger {
     pub(super) fn count(&self, is_whole: bool) {
         let mut visits = self.visits.lock();
         *if is_whole { &mut visits.whole } else { &mut visits.broken } += 1;
+    }
+
+    pub(super) fn finished_inside(&self) {
+        self.visits.lock().inside += 1;
     }
 
     pub(super) fn visits(&self) -> Tally {

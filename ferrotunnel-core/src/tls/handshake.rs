@@ -315,7 +315,7 @@ pub(super) const READ_BYTES: usize = 2 << 10;
 const MOST_BODY: usize = (16 << 10) + (2 << 10);
 
 /// What a stranger makes a server hold: one record.
-pub(super) const MOST_FROM_STRANGER: usize = HEADER_LEN + MOST_BODY;
+pub(crate) const MOST_FROM_STRANGER: usize = HEADER_LEN + MOST_BODY;
 
 /// Certificate chains are larger, also those of clients; as much as rustls itself takes.
 const MOST_IN_FLIGHT: usize = 64 << 10;

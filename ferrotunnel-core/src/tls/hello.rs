@@ -51,20 +51,12 @@ impl Hello {
             if socket.read_buf(&mut (&mut bytes).limit(room)).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let mut fresh = bytes.get(seen..).unwrap_or_default();
-            while fresh.has_remaining() {
-                if acceptor.read_tls(&mut fresh)? == 0 {
-                    break;
-                }
-            }
-            match acceptor.accept() {
-                Ok(None) => {}
-                Ok(Some(accepted)) => return Ok(Self { socket, accepted, bytes }),
-                Err((error, mut alert)) => {
-                    let mut words = Vec::new();
-                    let _ = alert.write_all(&mut words);
-                    let _ = socket.write_all(&words).await;
-                    return Err(invalid(error));
+            match hear(&mut acceptor, bytes.get(seen..).unwrap_or_default()) {
+                Heard::Unfinished => {}
+                Heard::Whole(accepted) => return Ok(Self { socket, accepted, bytes }),
+                Heard::Nonsense { why, alert } => {
+                    let _ = socket.write_all(&alert).await;
+                    return Err(why);
                 }
             }
         }
@@ -72,18 +64,58 @@ impl Hello {
 
     /// Whether it is a client of ours that dials a carrier.
     pub fn is_carrier(&self) -> bool {
-        let hello = self.accepted.client_hello();
-        hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN))
+        is_carrier(&self.accepted)
     }
 
     /// The host that it asks for (SNI), in lower case.
     pub(crate) fn host(&self) -> Option<String> {
-        let hello = self.accepted.client_hello();
-        Some(hello.server_name()?.trim_end_matches('.').to_ascii_lowercase())
+        host(&self.accepted)
     }
 
     /// For a handshake that reads the words again.
     pub(crate) fn into_parts(self) -> (TcpStream, BytesMut) {
         (self.socket, self.bytes)
     }
+}
+
+/// What has come of the words so far.
+pub(crate) enum Heard {
+    Unfinished,
+    Whole(Accepted),
+    /// No TLS, or none that we speak.
+    Nonsense {
+        why: io::Error,
+        /// What the peer is told.
+        alert: Vec<u8>,
+    },
+}
+
+/// The next words.
+pub(crate) fn hear(acceptor: &mut Acceptor, mut fresh: &[u8]) -> Heard {
+    while fresh.has_remaining() {
+        match acceptor.read_tls(&mut fresh) {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(why) => return Heard::Nonsense { why, alert: Vec::new() },
+        }
+    }
+    match acceptor.accept() {
+        Ok(None) => Heard::Unfinished,
+        Ok(Some(accepted)) => Heard::Whole(accepted),
+        Err((error, mut told)) => {
+            let mut alert = Vec::new();
+            let _ = told.write_all(&mut alert);
+            Heard::Nonsense { why: invalid(error), alert }
+        }
+    }
+}
+
+pub(crate) fn is_carrier(accepted: &Accepted) -> bool {
+    let hello = accepted.client_hello();
+    hello.alpn().is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN))
+}
+
+pub(crate) fn host(accepted: &Accepted) -> Option<String> {
+    let hello = accepted.client_hello();
+    Some(hello.server_name()?.trim_end_matches('.').to_ascii_lowercase())
 }

@@ -47,6 +47,7 @@ impl Session {
                 ingress: request.ingress,
                 send_window: self.peer_window,
                 receive_window,
+                trace: request.trace,
             },
         ));
         Ok(id)

@@ -1,0 +1,290 @@
+//! The bad peers. Each goes on until it is stopped, and comes again when it is sent away.
+
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use ferrotunnel_common::{StreamId, TunnelKind};
+use ferrotunnel_protocol::frame::{
+    Frame, FrameType, MAX_WINDOW, Open, Ping, Reset, ResetCode, WindowUpdate,
+};
+use ferrotunnel_tests::{Carrier, Outlaw, Stranger, abort_on_close, ask_for, client_of, data};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+/// A kind of bad peer.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Attack {
+    /// Does nothing: what the measuring itself differs by.
+    Nothing,
+    /// Not authenticated: begins TLS and drips.
+    Drips,
+    /// Not authenticated: goes through TLS and leaves, again and again.
+    Handshakes,
+    /// Not authenticated: says what is no TLS.
+    Noise,
+    /// Not authenticated: guesses tokens.
+    Guesses,
+    /// Never gives credit to a hundred visitors that upload.
+    NoCredit,
+    /// Gives more credit than there may be.
+    CreditOverflow,
+    /// Gives credit by the byte.
+    Crumbs,
+    /// Sends all that a thousand visitors' windows take, who do not read.
+    Windows,
+    /// Opens streams and resets them.
+    OpenReset,
+    /// Resets each of its visitors, who come again.
+    ResetsVisitors,
+    /// Has visitors that come and go at once, and hears nothing.
+    VisitorStorm,
+    /// Pings and takes the answers.
+    Pings,
+    /// Registers 100,000 names and gives them up.
+    Names,
+    /// Speaks about streams that are gone.
+    Ghosts,
+}
+
+impl Attack {
+    pub(crate) const ALL: &[Self] = &[
+        Self::Nothing,
+        Self::Drips,
+        Self::Handshakes,
+        Self::Noise,
+        Self::Guesses,
+        Self::NoCredit,
+        Self::CreditOverflow,
+        Self::Crumbs,
+        Self::Windows,
+        Self::OpenReset,
+        Self::ResetsVisitors,
+        Self::VisitorStorm,
+        Self::Pings,
+        Self::Names,
+        Self::Ghosts,
+    ];
+
+    /// For ever.
+    pub(crate) async fn go_on(self, server: SocketAddr) -> ExitCode {
+        println!("{UNDER_WAY}");
+        match self {
+            Self::Nothing => std::future::pending::<()>().await,
+            Self::Drips => many(512, move || drips(server)).await,
+            Self::Handshakes => many(16, move || handshakes(server)).await,
+            Self::Noise => many(16, move || noise(server)).await,
+            Self::Guesses => many(16, move || guesses(server)).await,
+            Self::NoCredit => many(1, move || no_credit(server)).await,
+            Self::CreditOverflow => many(4, move || credit_overflow(server)).await,
+            Self::Crumbs => many(2, move || crumbs(server)).await,
+            Self::Windows => many(1, move || windows(server)).await,
+            Self::OpenReset => many(2, move || open_reset(server)).await,
+            Self::ResetsVisitors => many(1, move || resets_visitors(server)).await,
+            Self::VisitorStorm => many(1, move || visitor_storm(server)).await,
+            Self::Pings => many(2, move || pings(server)).await,
+            Self::Names => many(2, move || names(server)).await,
+            Self::Ghosts => many(2, move || ghosts(server)).await,
+        }
+        ExitCode::FAILURE
+    }
+}
+
+impl fmt::Display for Attack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.to_possible_value();
+        f.write_str(name.as_ref().map_or("", |name| name.get_name()))
+    }
+}
+
+/// What it says when it begins.
+pub(crate) const UNDER_WAY: &str = "under way";
+
+/// So many at once, each again and again: one that is sent away, or meets an error, is followed by the next.
+async fn many<F: Future<Output = ()> + Send + 'static>(count: usize, one: impl Fn() -> F) {
+    let mut running = JoinSet::new();
+    loop {
+        while running.len() < count {
+            running.spawn(one());
+        }
+        if running.join_next().await.is_some_and(|ended| ended.is_err()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+const CARRIER: Carrier = Carrier::Tls;
+
+/// The beginning of a TLS record.
+const HALF: [u8; 3] = [0x16, 0x03, 0x01];
+
+async fn drips(server: SocketAddr) {
+    let mut loris = Stranger::connect(server, Carrier::Plaintext).await;
+    loris.say(&HALF).await;
+    loris.hear_out().await;
+}
+
+async fn handshakes(server: SocketAddr) {
+    drop(Stranger::connect(server, CARRIER).await);
+}
+
+async fn noise(server: SocketAddr) {
+    let mut noise = Stranger::connect(server, Carrier::Plaintext).await;
+    noise.say(&[b'?'; 4_096]).await;
+    noise.hear_out().await;
+}
+
+async fn guesses(server: SocketAddr) {
+    let client = client_of(server, CARRIER).token("a-guess-at-the-token").build().unwrap();
+    let _ = client.start().await;
+}
+
+async fn no_credit(server: SocketAddr) {
+    let mut outlaw = Outlaw::deaf(server, CARRIER, 0).await;
+    let public = outlaw.tcp(1).await;
+    outlaw.listen();
+    let mut uploads = JoinSet::new();
+    for _ in 0..100 {
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        uploads.spawn(async move {
+            let block = [0; 16 << 10];
+            while visitor.write_all(&block).await.is_ok() {}
+        });
+    }
+    while uploads.join_next().await.is_some() {}
+}
+
+/// An outlaw with a visitor who has said something, and the stream that brought them.
+async fn with_a_visitor(server: SocketAddr) -> (Outlaw, u32, TcpStream) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let public = outlaw.tcp(1).await;
+    let mut visitor = TcpStream::connect(public).await.unwrap();
+    visitor.write_all(b"hello").await.unwrap();
+    let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+    (outlaw, stream, visitor)
+}
+
+fn credit(stream: u32, credit: u32) -> Vec<u8> {
+    Frame::WindowUpdate(StreamId(stream), WindowUpdate { credit }).encode().to_vec()
+}
+
+fn reset(stream: u32) -> Vec<u8> {
+    let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
+    Frame::Reset(StreamId(stream), reset).encode().to_vec()
+}
+
+async fn credit_overflow(server: SocketAddr) {
+    let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
+    outlaw.say_bytes(&[credit(stream, MAX_WINDOW), credit(stream, MAX_WINDOW)].concat()).await;
+    outlaw.is_sent_away().await;
+}
+
+async fn crumbs(server: SocketAddr) {
+    let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
+    outlaw.flood(&credit(stream, 1), FLOOD).await;
+}
+
+/// Frames of one flood.
+const FLOOD: usize = 50_000_000;
+
+async fn windows(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let public = outlaw.tcp(1).await;
+    let mut crowd = Vec::new();
+    for _ in 0..1_000 {
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_all(b"hello").await.unwrap();
+        let open = outlaw.hear_a(FrameType::Open).await;
+        let mut left = open.receive_window() as usize;
+        while left > 0 {
+            let count = left.min(32 << 10);
+            outlaw.say_bytes(&data(open.header.stream, 0, &vec![0; count])).await;
+            left -= count;
+        }
+        crowd.push(visitor);
+    }
+    while outlaw.hear().await.is_some() {}
+}
+
+async fn open_reset(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let open = Open {
+        tunnel: 0,
+        kind: TunnelKind::Tcp,
+        visitor: None,
+        ingress: None,
+        send_window: 64 << 10,
+        receive_window: 64 << 10,
+        trace: None,
+    };
+    for first in (1..u32::MAX >> 8).step_by(2 * 512) {
+        let block = (0..512).map(|at| first + 2 * at).flat_map(|stream| {
+            [Frame::Open(StreamId(stream), open.clone()).encode().to_vec(), reset(stream)].concat()
+        });
+        if !outlaw.say_bytes(&block.collect::<Vec<_>>()).await {
+            return;
+        }
+    }
+}
+
+async fn resets_visitors(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let public = outlaw.tcp(1).await;
+    let mut visiting = JoinSet::new();
+    for _ in 0..32 {
+        visiting.spawn(async move {
+            loop {
+                if let Ok(mut visitor) = TcpStream::connect(public).await {
+                    let _ = visitor.read_u8().await;
+                }
+            }
+        });
+    }
+    loop {
+        let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
+        outlaw.say_bytes(&reset(stream)).await;
+    }
+}
+
+async fn visitor_storm(server: SocketAddr) {
+    let mut outlaw = Outlaw::deaf(server, CARRIER, 64 << 10).await;
+    let public = outlaw.tcp(1).await;
+    many(32, move || async move {
+        if let Ok(visitor) = TcpStream::connect(public).await {
+            abort_on_close(&visitor);
+        }
+    })
+    .await;
+}
+
+async fn pings(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    outlaw.flood(&Frame::Ping(Ping { ack: false, opaque: [7; 8] }).encode(), FLOOD).await;
+}
+
+async fn names(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let id = std::process::id();
+    for first in (1..100_000).step_by(50) {
+        let numbers = first..first + 50;
+        let asking = numbers.clone().flat_map(|number| {
+            ask_for(number, TunnelKind::Http, &format!("n{id}-{number}")).encode()
+        });
+        outlaw.say_bytes(&asking.collect::<Vec<_>>()).await;
+        for number in numbers {
+            outlaw.hear_a(FrameType::Registered).await;
+            outlaw.say(&Frame::Unregister(number)).await;
+        }
+    }
+}
+
+async fn ghosts(server: SocketAddr) {
+    let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
+    outlaw.say_bytes(&reset(stream)).await;
+    let late = [reset(stream), credit(stream, 1), data(stream, 0, &[0; 100])].concat();
+    outlaw.flood(&late, FLOOD).await;
+}

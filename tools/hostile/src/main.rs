@@ -1,0 +1,151 @@
+//! What each kind of bad peer does to everybody else, beside each other in one table: how long somebody of another session
+//! waits for an answer with and without it, and what the server's memory grows by.
+//!
+//! Server, the good client and the bad peer are processes. The bad one runs at the lowest priority: it is to cost the
+//! server something, and not the processors that both share on this machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a tool that stops at the first surprise, and says where it is"
+)]
+
+mod attack;
+mod pings;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use clap::Parser;
+use ferrotunnel_loadgen::value::duration;
+use ferrotunnel_loadgen::{Binary, Carrier, Process, ServerSettings};
+use ferrotunnel_tests::memory::{self, peak_of, resident_bytes, restart_peak_of};
+use ferrotunnel_tests::{LocalService, TOKEN, public_addr};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use attack::Attack;
+use pings::{Pings, Waits};
+
+/// Let each kind of bad peer loose on a server and see what others notice of it.
+#[derive(Debug, Parser)]
+#[command(name = "ferrotunnel-hostile", version)]
+struct Args {
+    /// How long it is measured with each, and as long without
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    window: Duration,
+    /// Only those
+    #[arg(value_enum)]
+    attacks: Vec<Attack>,
+    /// Be the bad peer
+    #[arg(long, hide = true, value_name = "SERVER")]
+    at: Option<SocketAddr>,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    ferrotunnel_loadgen::allow_many_files();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    match (args.at, args.attacks.as_slice()) {
+        (Some(server), [attack]) => runtime.block_on(attack.go_on(server)),
+        _ => runtime.block_on(compare(&args)),
+    }
+}
+
+async fn compare(args: &Args) -> ExitCode {
+    let binary = Binary::find(None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let more = ["--token", TOKEN, "--max-receive-memory", &format!("{BUDGET_MIB}MiB")];
+    let settings = ServerSettings {
+        bind: any,
+        http_bind: any,
+        carrier: Carrier::Tls,
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        more: more.map(str::to_owned).to_vec(),
+        patience: Duration::from_secs(20),
+    };
+    let (server, addr, _) = binary.server(&settings).unwrap();
+    let echo = LocalService::echo().await;
+    let local = echo.addr().to_string();
+    let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
+    let (_client, url) = binary.client(addr, Carrier::Tls, arguments).unwrap();
+    let pings = Pings::through(public_addr(&url)).await;
+    pings.within(args.window).await;
+
+    println!(
+        "receive budget {BUDGET_MIB} MiB; waits in µs, of {} visitors of another session",
+        pings::VISITORS
+    );
+    println!(
+        "{:<18} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>9}",
+        "peer", "p50", "p50 with", "p99", "p99 with", "times", "RSS MiB", "peak MiB"
+    );
+    let chosen = if args.attacks.is_empty() { Attack::ALL } else { &args.attacks };
+    let mut is_well = true;
+    for attack in chosen {
+        is_well &= one(*attack, args.window, addr, &pings, &server).await;
+    }
+    if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether others got what they are promised.
+async fn one(
+    attack: Attack,
+    window: Duration,
+    server: SocketAddr,
+    pings: &Pings,
+    process: &Process,
+) -> bool {
+    let id = memory::Process::Id(process.id());
+    let before = pings.within(window / 2).await;
+    restart_peak_of(id);
+    let rss = resident_bytes(id).unwrap_or_default();
+    let during = {
+        let mut bad = Command::new("nice");
+        bad.args(["-n", "19"]).arg(std::env::current_exe().unwrap());
+        bad.arg(attack.to_string()).args(["--at", &server.to_string()]);
+        bad.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+        let mut bad = bad.spawn().unwrap();
+        let mut words = BufReader::new(bad.stdout.take().unwrap()).lines();
+        assert_eq!(
+            words.next_line().await.unwrap().as_deref(),
+            Some(attack::UNDER_WAY),
+            "{attack}"
+        );
+        let during = pings.within(window).await;
+        assert!(bad.try_wait().unwrap().is_none(), "{attack} has ended");
+        bad.kill().await.unwrap();
+        during
+    };
+    let peak = peak_of(id).unwrap_or_default();
+    // Until what it has left behind is gone.
+    pings.within(SETTLING).await;
+    let without = before.and(pings.within(window / 2).await);
+    let times = during.part(99).as_secs_f64() / without.part(99).as_secs_f64();
+    let micros = |waits: &Waits, percent| waits.part(percent).as_micros();
+    println!(
+        "{:<18} {:>8} {:>8} {:>8} {:>8} {times:>6.2} {:>9.1} {:>9.1}",
+        attack.to_string(),
+        micros(&without, 50),
+        micros(&during, 50),
+        micros(&without, 99),
+        micros(&during, 99),
+        mib(rss),
+        mib(peak),
+    );
+    times <= MOST_TIMES && peak < (BUDGET_MIB + SLACK_MIB) << 20
+}
+
+fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// Longer than what others wait at worst without a bad peer.
+const MOST_TIMES: f64 = 2.0;
+
+const BUDGET_MIB: u64 = 64;
+
+/// For what is not data on its way: sessions, sockets, stacks, the program itself.
+const SLACK_MIB: u64 = 64;
+
+const SETTLING: Duration = Duration::from_secs(1);
