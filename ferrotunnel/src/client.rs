@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::Token;
@@ -55,7 +55,7 @@ pub struct Client {
     /// Events of the engine, also for those who subscribe before it runs.
     events: broadcast::Sender<Event>,
     /// The last engine, for whoever looks at it or steers it from outside.
-    outside: RwLock<Option<(ClientReader, ClientControl)>>,
+    outside: parking_lot::RwLock<Option<(ClientReader, ClientControl)>>,
     /// The same for the admin interface, and whoever else shows it.
     watched: WatchedClient,
     overview: Arc<Overview>,
@@ -386,7 +386,7 @@ impl ClientBuilder {
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
-            outside: RwLock::default(),
+            outside: parking_lot::RwLock::default(),
             overview: Overview::of_client(watched.clone(), self.config_file),
             watched,
             admin: parking_lot::Mutex::default(),
@@ -584,7 +584,7 @@ impl Client {
             engine.list_streams();
         }
         let outside = Some((engine.reader(), engine.control()));
-        *self.outside.write().unwrap_or_else(PoisonError::into_inner) = outside;
+        *self.outside.write() = outside;
         let engine = Arc::new(engine);
         *running =
             Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new(), _telling: telling });
@@ -640,7 +640,7 @@ impl Client {
     }
 
     fn outside(&self) -> Option<(ClientReader, ClientControl)> {
-        self.outside.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.outside.read().clone()
     }
 
     /// Waits until the client has ended for good.

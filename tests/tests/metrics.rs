@@ -375,7 +375,7 @@ fn complaints(query: &str, known: &Known) -> Vec<String> {
     }
     for label in grouped.iter().filter(|label| !OF_PROMETHEUS.contains(&label.as_str())) {
         let has = |name: &&str| known.get(*name).is_some_and(|of| of.contains_key(label));
-        if !asked.iter().all(|name| has(name)) {
+        if !asked.iter().all(has) {
             complaints.push(format!("not all of {asked:?} have a label {label}: {query}"));
         }
     }
