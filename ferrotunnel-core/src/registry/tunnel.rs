@@ -737,7 +737,7 @@ impl Tunnel {
         let is_away = presence.carriers.is_empty();
         drop(presence);
         let tunnel = Arc::clone(self);
-        (may_wait && (is_away || ending.is_some())).then(|| async move {
+        (may_wait && (is_away || ending.is_some())).then_some(async move {
             match ending {
                 Some(session) => tunnel.another_than(session).await,
                 None => changed.await,
