@@ -125,7 +125,7 @@ impl Admin {
             overview,
             registry,
             token,
-            logins: Logins::default(),
+            logins: Logins::at(addr.port()),
             wishing: Wishing::default(),
             history: History::default(),
             events: Events::default(),

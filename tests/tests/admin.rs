@@ -597,7 +597,7 @@ fn what_changes_something_cannot_be_sent_by_a_form_of_another_page() {
 }
 
 #[test]
-fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
+fn a_browser_shows_the_token_once_and_has_a_cookie_and_a_key_that_end_with_the_logout() {
     const SECRET: &str = "the-admins-own-secret";
     run(async {
         let guarded = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").admin_token(SECRET);
@@ -618,15 +618,23 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
         assert_eq!(answer.status(), 401);
         assert!(!answer.headers().contains_key(SET_COOKIE));
         let answer = Asker::send(login(SECRET)).await;
-        assert_eq!(answer.status(), 204);
-        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
-        for word in ["ferrotunnel_admin=", "; HttpOnly", "; SameSite=Strict", "; Path=/;"] {
-            assert!(cookie.contains(word), "{cookie}");
-        }
-        assert!(!cookie.contains(SECRET));
-        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let logged_in = async |answer: Response| {
+            assert_eq!(answer.status(), 200);
+            let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+            let key = read(answer).await["key"].as_str().unwrap().to_owned();
+            // Cookies of a host are the same on all its ports.
+            let name = format!("ferrotunnel_admin_{}=", asker.at.port());
+            for word in [&name, "; HttpOnly", "; SameSite=Strict", "; Path=/;"] {
+                assert!(cookie.contains(word), "{cookie}");
+            }
+            assert!(!cookie.contains(SECRET) && !cookie.contains(&key) && key != SECRET);
+            (cookie.split(';').next().unwrap().to_owned(), key)
+        };
+        let (cookie, key) = logged_in(answer).await;
 
-        let ask = |method, path, cookie: &str| asker.ask(method, path).header(COOKIE, cookie);
+        const KEY: &str = "x-ferrotunnel-key";
+        let bare = |method, path, cookie: &str| asker.ask(method, path).header(COOKIE, cookie);
+        let ask = |method, path, cookie: &str| bare(method, path, cookie).header(KEY, &key);
         let status = |request| async { Asker::send(request).await.status().as_u16() };
         for path in ["/api/v1/status", "/api/v1/events", "/metrics", "/healthz"] {
             assert_eq!(status(ask(Method::GET, path, &cookie)).await, 200, "{path}");
@@ -634,9 +642,19 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
             assert_eq!(status(ask(Method::GET, path, &format!("{cookie}0"))).await, 401);
             assert_eq!(status(ask(Method::GET, path, "ferrotunnel_admin=")).await, 401);
             assert_eq!(status(asker.ask(Method::GET, path)).await, 401, "{path}");
+            // The cookie is also seen by who listens on another port of the host: it is nothing without the key.
+            assert_eq!(status(bare(Method::GET, path, &cookie)).await, 401, "{path}");
+            assert_eq!(status(bare(Method::GET, path, &cookie).header(KEY, "0")).await, 401);
+            assert_eq!(status(ask(Method::GET, path, &cookie).header(KEY, &key)).await, 401);
+            assert_eq!(status(asker.ask(Method::GET, path).header(KEY, &key)).await, 401);
+            let in_query = format!("{path}?key={key}");
+            assert_eq!(status(bare(Method::GET, &in_query, &cookie)).await, 401);
             let both = ask(Method::GET, path, &cookie).header(AUTHORIZATION, "Bearer wrong");
             assert_eq!(status(both).await, 401);
         }
+        // Another page of the same browser logs in, and its cookie takes the place of the first.
+        let (second, _) = logged_in(Asker::send(login(SECRET)).await).await;
+        assert_eq!(status(ask(Method::GET, "/api/v1/status", &second)).await, 200);
         // A cookie comes along by itself, so it is not enough.
         assert_eq!(status(ask(Method::POST, "/api/v1/logout", &cookie)).await, 403);
         let logout =
