@@ -17,6 +17,7 @@ use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::shapes::Problem;
@@ -134,13 +135,19 @@ pub(crate) struct LoggedIn {
         (status = 400, body = Problem, content_type = "application/problem+json", description = "It is not in the form of the schema"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "It is another token"),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "This interface has no token"),
+        (status = 408, body = Problem, content_type = "application/problem+json", description = "It did not come in within ten seconds"),
     ),
     security(())
 )]
 pub(crate) async fn login(State(room): State<Arc<Room>>, body: Body) -> Response {
     let Some(token) = &room.token else { return no_token() };
     let wrong = |why: &str| Problem::new(StatusCode::BAD_REQUEST, why).into_response();
-    let Ok(body) = to_bytes(body, LONGEST_BODY).await else { return wrong("that is too long") };
+    // Whoever is here has shown nothing yet.
+    let Ok(body) = timeout(PATIENCE, to_bytes(body, LONGEST_BODY)).await else {
+        let why = "what was announced did not come";
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, why).into_response();
+    };
+    let Ok(body) = body else { return wrong("that is too long") };
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
         return wrong("send {\"token\": \"..\"}");
     };
@@ -191,6 +198,9 @@ const LASTS: Duration = Duration::from_secs(12 * 3_600);
 
 /// Browsers at once; one more takes the place of the oldest.
 const MOST_LOGINS: usize = 64;
+
+/// For a token to come in.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In bytes; a token has some hundred at most.
 const LONGEST_BODY: usize = 4 << 10;
