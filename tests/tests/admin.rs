@@ -673,6 +673,24 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_and_a_key_that_end_with_the_l
 }
 
 #[test]
+fn what_one_hears_at_the_beginning_the_others_still_hear_of() {
+    run(async {
+        let bed = bed(Carrier::Tls).await;
+        let (asker, site) = (Asker::of(&bed), Site::start().await);
+        let _client = bed.http("app", site.addr()).await;
+        let is = |state: &'static str| move |data: &Value| data["tunnels"][0]["state"] == state;
+        let mut earlier = asker.events().await;
+        earlier.until("tunnels", is("up")).await;
+        for (action, state) in [("pause", "paused"), ("resume", "up"), ("pause", "paused")] {
+            asker.does(&format!("/api/v1/tunnels/http:app/{action}")).await;
+            let mut later = asker.events().await;
+            later.until("tunnels", is(state)).await;
+            earlier.until("tunnels", is(state)).await;
+        }
+    });
+}
+
+#[test]
 fn the_page_is_for_everybody_and_allows_nothing_from_elsewhere() {
     run(async {
         let guarded = |server: ServerBuilder| {

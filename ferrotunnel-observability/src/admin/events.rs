@@ -68,22 +68,32 @@ impl Event {
 }
 
 impl Room {
-    /// What is not as it was told last; with `anew` everything.
-    fn news(&self, anew: bool) -> Vec<Event> {
+    /// Everything, for somebody who begins to listen. What the others were told stays as it was: they hear of a change by the
+    /// next second all the same.
+    fn everything(&self) -> Vec<Event> {
+        vec![
+            Event::of("status", &self.overview.status()),
+            Event::of("sessions", &self.house().sessions()),
+            Event::of("tunnels", &self.house().tunnels()),
+        ]
+    }
+
+    /// What is not as it was told last.
+    fn news(&self) -> Vec<Event> {
         let mut told = self.events.told.lock();
         let mut news = Vec::new();
         let status = self.overview.status();
-        if anew || told.status.as_ref() != Some(&status.clone().at_rest()) {
+        if told.status.as_ref() != Some(&status.clone().at_rest()) {
             news.push(Event::of("status", &status));
             told.status = Some(status.at_rest());
         }
         let sessions = self.house().sessions();
-        if anew || told.sessions.as_ref() != Some(&sessions.clone().at_rest()) {
+        if told.sessions.as_ref() != Some(&sessions.clone().at_rest()) {
             news.push(Event::of("sessions", &sessions));
             told.sessions = Some(sessions.at_rest());
         }
         let tunnels = self.house().tunnels();
-        if anew || told.tunnels.as_ref() != Some(&tunnels) {
+        if told.tunnels.as_ref() != Some(&tunnels) {
             news.push(Event::of("tunnels", &tunnels));
             told.tunnels = Some(tunnels);
         }
@@ -102,7 +112,7 @@ impl Room {
             self.events.tell("sample", &sample);
             self.history.push(sample);
             if self.events.is_heard() {
-                for event in self.news(false) {
+                for event in self.news() {
                     let _ = self.events.sender.send(event);
                 }
             }
@@ -129,7 +139,7 @@ pub(crate) async fn events(
 ) -> Sse<impl Stream<Item = Result<sse::Event, Infallible>>> {
     // In this order, so that nothing falls in between.
     let receiver = room.events.sender.subscribe();
-    let first = stream::iter(room.news(true));
+    let first = stream::iter(room.everything());
     let rest = stream::unfold(receiver, async |mut receiver| match receiver.recv().await {
         Ok(event) => Some((event, receiver)),
         // It would not know what it has missed.
