@@ -104,11 +104,7 @@ impl Asker {
 
     async fn events(&self) -> Events {
         let answer = Self::send(self.ask(Method::GET, "/api/v1/events")).await;
-        assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
-        Events {
-            text: String::new(),
-            bytes: Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok())),
-        }
+        Events::of(answer)
     }
 }
 
@@ -124,6 +120,12 @@ struct Events {
 }
 
 impl Events {
+    fn of(answer: Response) -> Self {
+        assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
+        let bytes = Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok()));
+        Self { text: String::new(), bytes }
+    }
+
     /// The next one and what it says; `None` at the end.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
@@ -647,11 +649,14 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_and_a_key_that_end_with_the_l
             assert_eq!(status(bare(Method::GET, path, &cookie).header(KEY, "0")).await, 401);
             assert_eq!(status(ask(Method::GET, path, &cookie).header(KEY, &key)).await, 401);
             assert_eq!(status(asker.ask(Method::GET, path).header(KEY, &key)).await, 401);
-            let in_query = format!("{path}?key={key}");
-            assert_eq!(status(bare(Method::GET, &in_query, &cookie)).await, 401);
+            let in_query = asker.ask(Method::GET, path).query(&[("key", &key)]);
+            assert_eq!(status(in_query.header(COOKIE, &cookie)).await, 401);
             let both = ask(Method::GET, path, &cookie).header(AUTHORIZATION, "Bearer wrong");
             assert_eq!(status(both).await, 401);
         }
+        let answer = Asker::send(ask(Method::GET, "/api/v1/events", &cookie)).await;
+        let mut events = Events::of(answer);
+        events.until("sample", |_| true).await;
         // Another page of the same browser logs in, and its cookie takes the place of the first.
         let (second, _) = logged_in(Asker::send(login(SECRET)).await).await;
         assert_eq!(status(ask(Method::GET, "/api/v1/status", &second)).await, 200);
@@ -661,6 +666,8 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_and_a_key_that_end_with_the_l
             ask(Method::POST, "/api/v1/logout", &cookie).header("x-ferrotunnel-action", "1");
         assert_eq!(status(logout).await, 204);
         assert_eq!(status(ask(Method::GET, "/api/v1/status", &cookie)).await, 401);
+        // Who listens is told no more, either.
+        soon("the end of the events", async { while events.next().await.is_some() {} }).await;
         let bearer = format!("Bearer {SECRET}");
         let shown = asker.ask(Method::GET, "/api/v1/status").header(AUTHORIZATION, bearer);
         assert_eq!(status(shown).await, 200);
