@@ -55,6 +55,11 @@ impl ClientReload {
         self.occasion.listens_on(control);
     }
 
+    /// The next who asks for it, if not for now. Safe to drop and call again.
+    pub(crate) async fn asker(&mut self) -> Asker {
+        self.occasion.asker().await
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         self.occasion.due().await;

@@ -56,6 +56,11 @@ impl Occasion {
         self.is_asked_for = true;
     }
 
+    /// The next who asks for it at the control socket, for whom it is too early. Safe to drop and call again.
+    pub(crate) async fn asker(&mut self) -> Asker {
+        next_asker(&mut self.control).await
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         loop {

@@ -399,7 +399,8 @@ impl ClientSettings {
         if let Some(inspector) = self.inspector.filter(|_| has_admin) {
             builder = builder.inspector(&inspector);
         }
-        if let Some(token) = self.admin_token {
+        // Nor is there anything to keep from others.
+        if let Some(token) = self.admin_token.filter(|_| has_admin) {
             builder = builder.admin_token(token.reveal());
         }
         if let Some(path) = self.config_file {

@@ -129,6 +129,14 @@ fn where_nothing_is_said_and_nobody_looks_a_client_listens_nowhere() {
             let first: Value = client.line().parse().unwrap();
             assert_ne!(first["event"], "admin_listening", "{first}");
         }
+        // Its secret may be in the environment of all clients.
+        let files = Files::new();
+        let secret = files.write("admin-token", "the-admins-own-secret");
+        let args = ["http", &local, "--server", &at, "--token", TOKEN, "--admin-bind", "off"];
+        let mut silent = command(&[&args[..], &["--json"]].concat());
+        silent.env("FERROTUNNEL_ADMIN_TOKEN_FILE", secret);
+        let client = Running::spawn(silent);
+        client.event_of("tunnel_ready");
     });
 }
 

@@ -9,6 +9,7 @@
 mod support;
 
 use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -228,6 +229,24 @@ fn a_client_reads_its_file_again_when_it_is_asked_to() {
         settings("typo = 1");
         ends(&reload(&["--config", &file]), 1, "unknown key");
     });
+}
+
+#[test]
+fn a_client_that_has_not_reached_its_server_yet_answers_at_once() {
+    let files = Files::new();
+    // Whoever listens there says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = silent.local_addr().unwrap();
+    let head = format!("server = '{at}'\ntoken = '{TOKEN}'\ncontrol = 'run/control'");
+    let tunnel = "[[client.tunnels]]\nkind = 'tcp'\nlocal-addr = '127.0.0.1:1'";
+    let file = files.write("client.toml", &format!("[client]\n{head}\n{tunnel}"));
+    let client = Running::start(&["client", "--config", &file]);
+    client.talk_with("connecting to");
+    // More than may ask at once.
+    for _ in 0..12 {
+        ends(&reload(&["--config", &file]), 1, "not connected yet");
+    }
+    assert!(says(&files, b"status\n").contains("\"phase\":\"starting\""));
 }
 
 #[test]

@@ -6,6 +6,7 @@
 mod actions;
 mod answers;
 mod client;
+mod connection;
 pub(crate) mod durations;
 mod events;
 mod files;
@@ -24,15 +25,11 @@ mod wishes;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
 use ferrotunnel_core::accept::accept_into_places;
 use ferrotunnel_core::tasks::Tasks;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -125,7 +122,7 @@ impl Admin {
             overview,
             registry,
             token,
-            logins: Logins::default(),
+            logins: Logins::at(addr.port()),
             wishing: Wishing::default(),
             history: History::default(),
             events: Events::default(),
@@ -135,17 +132,10 @@ impl Admin {
         let tasks = Tasks::default();
         let connections = Tasks::default();
         let on_connection = move |io: TcpStream, peer: SocketAddr, place| {
-            let service = TowerToHyperService::new(router.clone());
+            let router = router.clone();
             connections.spawn(async move {
                 let _place = place;
-                let serving = http1::Builder::new()
-                    .timer(TokioTimer::new())
-                    .header_read_timeout(HEADER_TIMEOUT)
-                    .max_buf_size(MAX_BUFFERED)
-                    .serve_connection(TokioIo::new(io), service);
-                if let Err(error) = serving.await {
-                    tracing::debug!(%peer, %error, "a connection of the admin interface broke");
-                }
+                connection::serve(io, peer, router).await;
             });
         };
         let places = Arc::new(Semaphore::new(MOST_CONNECTIONS));
@@ -210,12 +200,6 @@ fn router(room: &Arc<Room>) -> Router {
         .layer(guarding)
         .with_state(Arc::clone(room))
 }
-
-/// For the head of a request, and between two; scrapers come back every 15 s or so on a new connection if need be.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Longer heads than this nobody needs here.
-const MAX_BUFFERED: usize = 16 << 10;
 
 /// A few people and programs at once, and not enough to harm the server.
 const MOST_CONNECTIONS: usize = 64;

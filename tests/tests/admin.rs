@@ -104,11 +104,7 @@ impl Asker {
 
     async fn events(&self) -> Events {
         let answer = Self::send(self.ask(Method::GET, "/api/v1/events")).await;
-        assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
-        Events {
-            text: String::new(),
-            bytes: Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok())),
-        }
+        Events::of(answer)
     }
 }
 
@@ -124,6 +120,12 @@ struct Events {
 }
 
 impl Events {
+    fn of(answer: Response) -> Self {
+        assert_eq!(answer.headers()[CONTENT_TYPE], "text/event-stream");
+        let bytes = Box::pin(answer.bytes_stream().filter_map(async |bytes| bytes.ok()));
+        Self { text: String::new(), bytes }
+    }
+
     /// The next one and what it says; `None` at the end.
     async fn next(&mut self) -> Option<(String, Value)> {
         loop {
@@ -597,7 +599,7 @@ fn what_changes_something_cannot_be_sent_by_a_form_of_another_page() {
 }
 
 #[test]
-fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
+fn a_browser_shows_the_token_once_and_has_a_cookie_and_a_key_that_end_with_the_logout() {
     const SECRET: &str = "the-admins-own-secret";
     run(async {
         let guarded = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").admin_token(SECRET);
@@ -618,15 +620,23 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
         assert_eq!(answer.status(), 401);
         assert!(!answer.headers().contains_key(SET_COOKIE));
         let answer = Asker::send(login(SECRET)).await;
-        assert_eq!(answer.status(), 204);
-        let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
-        for word in ["ferrotunnel_admin=", "; HttpOnly", "; SameSite=Strict", "; Path=/;"] {
-            assert!(cookie.contains(word), "{cookie}");
-        }
-        assert!(!cookie.contains(SECRET));
-        let cookie = cookie.split(';').next().unwrap().to_owned();
+        let logged_in = async |answer: Response| {
+            assert_eq!(answer.status(), 200);
+            let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+            let key = read(answer).await["key"].as_str().unwrap().to_owned();
+            // Cookies of a host are the same on all its ports.
+            let name = format!("ferrotunnel_admin_{}=", asker.at.port());
+            for word in [&name, "; HttpOnly", "; SameSite=Strict", "; Path=/;"] {
+                assert!(cookie.contains(word), "{cookie}");
+            }
+            assert!(!cookie.contains(SECRET) && !cookie.contains(&key) && key != SECRET);
+            (cookie.split(';').next().unwrap().to_owned(), key)
+        };
+        let (cookie, key) = logged_in(answer).await;
 
-        let ask = |method, path, cookie: &str| asker.ask(method, path).header(COOKIE, cookie);
+        const KEY: &str = "x-ferrotunnel-key";
+        let bare = |method, path, cookie: &str| asker.ask(method, path).header(COOKIE, cookie);
+        let ask = |method, path, cookie: &str| bare(method, path, cookie).header(KEY, &key);
         let status = |request| async { Asker::send(request).await.status().as_u16() };
         for path in ["/api/v1/status", "/api/v1/events", "/metrics", "/healthz"] {
             assert_eq!(status(ask(Method::GET, path, &cookie)).await, 200, "{path}");
@@ -634,15 +644,30 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
             assert_eq!(status(ask(Method::GET, path, &format!("{cookie}0"))).await, 401);
             assert_eq!(status(ask(Method::GET, path, "ferrotunnel_admin=")).await, 401);
             assert_eq!(status(asker.ask(Method::GET, path)).await, 401, "{path}");
+            // The cookie is also seen by who listens on another port of the host: it is nothing without the key.
+            assert_eq!(status(bare(Method::GET, path, &cookie)).await, 401, "{path}");
+            assert_eq!(status(bare(Method::GET, path, &cookie).header(KEY, "0")).await, 401);
+            assert_eq!(status(ask(Method::GET, path, &cookie).header(KEY, &key)).await, 401);
+            assert_eq!(status(asker.ask(Method::GET, path).header(KEY, &key)).await, 401);
+            let in_query = asker.ask(Method::GET, path).query(&[("key", &key)]);
+            assert_eq!(status(in_query.header(COOKIE, &cookie)).await, 401);
             let both = ask(Method::GET, path, &cookie).header(AUTHORIZATION, "Bearer wrong");
             assert_eq!(status(both).await, 401);
         }
+        let answer = Asker::send(ask(Method::GET, "/api/v1/events", &cookie)).await;
+        let mut events = Events::of(answer);
+        events.until("sample", |_| true).await;
+        // Another page of the same browser logs in, and its cookie takes the place of the first.
+        let (second, _) = logged_in(Asker::send(login(SECRET)).await).await;
+        assert_eq!(status(ask(Method::GET, "/api/v1/status", &second)).await, 200);
         // A cookie comes along by itself, so it is not enough.
         assert_eq!(status(ask(Method::POST, "/api/v1/logout", &cookie)).await, 403);
         let logout =
             ask(Method::POST, "/api/v1/logout", &cookie).header("x-ferrotunnel-action", "1");
         assert_eq!(status(logout).await, 204);
         assert_eq!(status(ask(Method::GET, "/api/v1/status", &cookie)).await, 401);
+        // Who listens is told no more, either.
+        soon("the end of the events", async { while events.next().await.is_some() {} }).await;
         let bearer = format!("Bearer {SECRET}");
         let shown = asker.ask(Method::GET, "/api/v1/status").header(AUTHORIZATION, bearer);
         assert_eq!(status(shown).await, 200);
@@ -651,6 +676,24 @@ fn a_browser_shows_the_token_once_and_has_a_cookie_that_ends_with_the_logout() {
         let login = Asker::of(&open).ask(Method::POST, "/api/v1/login");
         let login = login.header(CONTENT_TYPE, "application/json").body("{\"token\":\"any\"}");
         assert_eq!(status(login).await, 404);
+    });
+}
+
+#[test]
+fn what_one_hears_at_the_beginning_the_others_still_hear_of() {
+    run(async {
+        let bed = bed(Carrier::Tls).await;
+        let (asker, site) = (Asker::of(&bed), Site::start().await);
+        let _client = bed.http("app", site.addr()).await;
+        let is = |state: &'static str| move |data: &Value| data["tunnels"][0]["state"] == state;
+        let mut earlier = asker.events().await;
+        earlier.until("tunnels", is("up")).await;
+        for (action, state) in [("pause", "paused"), ("resume", "up"), ("pause", "paused")] {
+            asker.does(&format!("/api/v1/tunnels/http:app/{action}")).await;
+            let mut later = asker.events().await;
+            later.until("tunnels", is(state)).await;
+            earlier.until("tunnels", is(state)).await;
+        }
     });
 }
 

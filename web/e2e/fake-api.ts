@@ -161,17 +161,18 @@ export class FakeApi {
       json(status, { type: "about:blank", title: detail, status, detail }, "application/problem+json");
     if (path === "/login") {
       if ((JSON.parse(body) as { token?: string }).token !== this.token) return problem(401, "wrong token");
-      response.writeHead(204, { "set-cookie": "ferrotunnel_admin=yes; HttpOnly; SameSite=Strict; Path=/" }).end();
-      return;
+      response.setHeader("set-cookie", `${this.cookie()}=yes; HttpOnly; SameSite=Strict; Path=/`);
+      return json(200, { key: "the-key" });
     }
-    if (this.token !== null && !/ferrotunnel_admin=yes/.test(request.headers.cookie ?? "")) return problem(401, "no token");
+    const isIn = request.headers.cookie?.includes(`${this.cookie()}=yes`) && request.headers["x-ferrotunnel-key"] === "the-key";
+    if (this.token !== null && !isIn) return problem(401, "no token");
     const acted = (detail: string): void => {
       this.done.push(`${path.slice(1)}`);
       json(200, { done: true, detail });
     };
     const parts = path.split("/").slice(1).map(decodeURIComponent);
     if (request.method === "POST") {
-      if (path === "/logout") return void response.writeHead(204, { "set-cookie": "ferrotunnel_admin=; Max-Age=0; Path=/" }).end();
+      if (path === "/logout") return void response.writeHead(204, { "set-cookie": `${this.cookie()}=; Max-Age=0; Path=/` }).end();
       if (request.headers["x-ferrotunnel-action"] === undefined && request.headers["content-type"] !== "application/json") {
         return problem(400, "not an action");
       }
@@ -239,6 +240,10 @@ export class FakeApi {
       return json(200, url.searchParams.get("reveal") === "true" ? found : masked(found));
     }
     problem(404, "no such path");
+  }
+
+  private cookie(): string {
+    return `ferrotunnel_admin_${this.port}`;
   }
 
   private replay(id: string, body: string, json: (status: number, value: unknown) => void, problem: (status: number, detail: string) => void): void {

@@ -165,9 +165,31 @@ export function onUnauthorised(callback: () => void): void {
   on401 = callback;
 }
 
-async function call(method: string, path: string, body?: unknown): Promise<Response> {
+/** What a login answers beside its cookie: a cookie is also sent to other ports of this host, and this is not. For this page until
+    it is closed. */
+const KEY = "ferrotunnel-key";
+let key = ((): string | null => {
+  try {
+    return sessionStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+})();
+
+function keep(given: string | null): void {
+  key = given;
+  try {
+    if (given === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, given);
+  } catch {
+    // Until the page is loaded again, then.
+  }
+}
+
+async function call(method: string, path: string, body?: unknown, given: RequestInit = {}): Promise<Response> {
   // The header beside the content type is what tells our own page from a form on somebody else's.
   const headers: Record<string, string> = { accept: "application/json" };
+  if (key !== null) headers["x-ferrotunnel-key"] = key;
   if (method !== "GET") headers["x-ferrotunnel-action"] = "1";
   if (body !== undefined) headers["content-type"] = "application/json";
   let response: Response;
@@ -177,6 +199,7 @@ async function call(method: string, path: string, body?: unknown): Promise<Respo
       headers,
       credentials: "same-origin",
       cache: "no-store",
+      ...given,
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),
     });
   } catch {
@@ -197,6 +220,34 @@ async function problem(response: Response): Promise<string> {
     // Not JSON: the status alone has to do.
   }
   return `answered ${response.status}`;
+}
+
+/** Takes each server-sent event, until the stream ends. That one cannot be told headers is why it is no `EventSource`. */
+async function listen(signal: AbortSignal, opened: () => void, take: (name: string, data: string) => void): Promise<void> {
+  const { body } = await call("GET", "/events", undefined, { signal });
+  if (body === null) return;
+  opened();
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    // What is there twice is looked through once: an event may come in many parts.
+    const from = Math.max(0, text.length - 1);
+    text += value;
+    let begin = 0;
+    for (let end = text.indexOf("\n\n", from); end !== -1; end = text.indexOf("\n\n", begin)) {
+      let name = "message";
+      const data: string[] = [];
+      for (const line of text.slice(begin, end).split("\n")) {
+        if (line.startsWith("event: ")) name = line.slice(7);
+        else if (line.startsWith("data: ")) data.push(line.slice(6));
+      }
+      begin = end + 2;
+      if (data.length > 0 && !signal.aborted) take(name, data.join("\n"));
+    }
+    text = text.slice(begin);
+  }
 }
 
 async function read<T>(path: string): Promise<T> {
@@ -232,8 +283,14 @@ export const api = {
     ((await (await call("POST", `/requests/${id(request)}/replay`, changes)).json()) as { id: string }).id,
   clearRequests: async () => void (await call("DELETE", "/requests")),
   har: async (query: string) => (await call("GET", `/requests.har${query}`)).blob(),
-  login: async (token: string) => void (await call("POST", "/login", { token })),
-  logout: async () => void (await call("POST", "/logout", {})),
+  body: async (request: string, which: "request" | "response") =>
+    (await call("GET", `/requests/${id(request)}/body/${which}`)).blob(),
+  listen,
+  login: async (token: string) => keep(((await (await call("POST", "/login", { token })).json()) as { key: string }).key),
+  logout: async () => {
+    await call("POST", "/logout", {});
+    keep(null);
+  },
   drain: () => act("/drain"),
   reload: () => act("/reload"),
   closeSession: (session: string) => act(`/sessions/${id(session)}/close`),
@@ -241,6 +298,3 @@ export const api = {
   pause: (tunnel: string) => act(`/tunnels/${id(tunnel)}/pause`),
   resume: (tunnel: string) => act(`/tunnels/${id(tunnel)}/resume`),
 };
-
-export const rawBody = (request: string, which: "request" | "response"): string =>
-  `/api/v1/requests/${id(request)}/body/${which}`;

@@ -34,7 +34,7 @@ export const requests = new Ring();
 export const requestsVersion = signal(0);
 /** What the program says it keeps of requests; `null` where it inspects nothing. */
 export const kept = signal<{ bytes: number; budget_bytes: number } | null>(null);
-/** Whether a token was asked for, so that there is something to log out of. Kept, for the cookie outlives the page and shows itself to
+/** Whether a token was asked for, so that there is something to log out of. Kept, for the cookie shows itself to
     no script. */
 export const withToken = signal(remembered());
 /** The clock of the program, in milliseconds ahead of ours. */
@@ -58,7 +58,7 @@ const MOST_HEARD = 5000;
 /** A page that nobody looks at lets go of its connection after so long: a browser has six for each host. */
 const IDLE_MILLISECONDS = 60_000;
 
-let source: EventSource | null = null;
+let source: AbortController | null = null;
 let retry: ReturnType<typeof setTimeout> | null = null;
 let poll: ReturnType<typeof setInterval> | null = null;
 let failures = 0;
@@ -163,12 +163,13 @@ async function slow(now: Status): Promise<void> {
 
 function listen(): void {
   stop();
-  const events = new EventSource("/api/v1/events");
+  const events = new AbortController();
   source = events;
   heard.clear();
   let openedAt = Number.POSITIVE_INFINITY;
+  const takers = new Map<string, (data: string) => void>();
   const on = <T>(name: string, take: (value: T) => void): void => {
-    events.addEventListener(name, (event) => take(JSON.parse((event as MessageEvent<string>).data) as T));
+    takers.set(name, (data) => take(JSON.parse(data) as T));
   };
   on<Status>("status", take);
   on<{ sessions: Session[] }>("sessions", (value) => (sessions.value = value.sessions.map(dated)));
@@ -185,25 +186,25 @@ function listen(): void {
     requests.put(request);
     changed();
   });
-  events.addEventListener("requests_cleared", () => {
+  on("requests_cleared", () => {
     requests.clear();
     changed();
   });
-  events.onopen = () => {
+  const opened = (): void => {
     openedAt = Date.now();
     batch(() => {
       trouble.value = null;
       connection.value = "live";
     });
   };
-  // A browser's own retrying tells neither why nor when: each time we ask anew, from the status on.
-  // At once, too: a stream of events that was merely cut off is nothing to tell of.
-  events.onerror = () => {
+  // Each time we ask anew, from the status on. At once, too: a stream of events that was merely cut off is nothing to tell of.
+  const ended = (error: unknown): void => {
     if (source !== events) return;
-    if (Date.now() - openedAt < STEADY_MILLISECONDS) return lost(null);
+    if (Date.now() - openedAt < STEADY_MILLISECONDS) return lost(error);
     failures = 0;
     void begin();
   };
+  api.listen(events.signal, opened, (name, data) => takers.get(name)?.(data)).then(() => ended(null), ended);
   poll = setInterval(() => {
     if (document.hidden || status.value === null) return;
     slow(status.value).catch(() => {});
@@ -239,7 +240,7 @@ function lost(error: unknown): void {
 }
 
 function stop(): void {
-  source?.close();
+  source?.abort();
   source = null;
   if (retry !== null) clearTimeout(retry);
   retry = null;

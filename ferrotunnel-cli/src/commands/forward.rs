@@ -98,25 +98,20 @@ pub(super) async fn forward(
                 }
                 // A slow terminal missed some; the newest are still to come.
                 Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => break running.await,
+                Err(RecvError::Closed) => break Some(running.await),
             },
-            result = &mut running => break result,
-            () = signals.next() => {
-                manager.stopping(drain_timeout);
-                let draining = manager.beating(client.shutdown());
-                return signals.drain(output, drain_timeout, draining).await;
-            }
+            result = &mut running => break Some(result),
+            () = signals.next() => break None,
             asker = next_asker(&mut control) => {
                 asker.tell(&json!({ "event": "reload_refused", "errors": [NO_FILE] }));
             }
             wish = wish(&mut wishes) => match (wish, &mut reload) {
+                (AdminWish::Reload(reply), Some(_)) if !*has_started.borrow() => {
+                    reply.tell(Err(NOT_YET.to_owned()));
+                }
                 (AdminWish::Reload(reply), Some(reload)) => reload.is_asked_by(Asker::Admin(reply)),
                 (AdminWish::Reload(reply), None) => reply.tell(Err(NO_FILE.to_owned())),
-                (AdminWish::Drain, _) => {
-                    manager.stopping(drain_timeout);
-                    let draining = manager.beating(client.shutdown());
-                    return signals.drain(output, drain_timeout, draining).await;
-                }
+                (AdminWish::Drain, _) => break None,
                 _ => {}
             },
             () = manager.due() => manager.beat(),
@@ -125,15 +120,18 @@ pub(super) async fn forward(
                 // Its file may lie on a disk that does not answer.
                 tokio::select! {
                     () = manager.beating(reload.run(&client, output)) => {}
-                    () = signals.next() => {
-                        manager.stopping(drain_timeout);
-                        let draining = manager.beating(client.shutdown());
-                        return signals.drain(output, drain_timeout, draining).await;
-                    }
+                    () = signals.next() => break None,
                 }
                 manager.reloaded();
             }
         }
+    };
+    let Some(ended) = ended else {
+        // Nobody is heard any more, and whoever asks is told so.
+        drop((reload, control, wishes));
+        manager.stopping(drain_timeout);
+        let draining = manager.beating(client.shutdown());
+        return signals.drain(output, drain_timeout, draining).await;
     };
     while let Ok(event) = events.try_recv() {
         reporter.report(&event);
@@ -154,15 +152,27 @@ fn no_admin(error: ferrotunnel::Error) -> Failure {
 /// What there is to say where nothing can be read again.
 const NO_FILE: &str = "the settings of this client are in its command line and environment: there is no file to read again";
 
-/// Resolves when the settings file should be read again, if there is one and the client has its tunnels.
+/// What there is to say while there are no tunnels that could be changed.
+const NOT_YET: &str =
+    "this client is not connected yet; the settings that it began with are in force";
+
+/// Resolves when the settings file should be read again, if there is one and the client has its tunnels. Who asks before that
+/// is refused at once.
 async fn due(
     reload: &mut Option<ClientReload>,
     mut has_started: watch::Receiver<bool>,
 ) -> &mut ClientReload {
     match reload {
         Some(reload) => {
-            // The sender lives for longer.
-            let _ = has_started.wait_for(|started| *started).await;
+            loop {
+                tokio::select! {
+                    // The sender lives for longer.
+                    _ = has_started.wait_for(|started| *started) => break,
+                    asker = reload.asker() => {
+                        asker.tell(&json!({ "event": "reload_refused", "errors": [NOT_YET] }));
+                    }
+                }
+            }
             reload.due().await;
             reload
         }

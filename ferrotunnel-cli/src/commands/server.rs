@@ -94,7 +94,7 @@ pub(super) async fn run(
         }
     }
     // Nobody asks any more, and the next server may listen there.
-    drop((reload, control));
+    drop((reload, control, wishes));
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
 }

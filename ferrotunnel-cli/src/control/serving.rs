@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use ferrotunnel::Overview;
 use serde_json::json;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Interest};
+use tokio::net::unix::WriteHalf;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
@@ -104,7 +105,10 @@ async fn converse(
             if askers.send(Asker::Control(asker)).await.is_err() {
                 return Ok(());
             }
-            answer.await.ok().map(|answer| answer.to_string())
+            tokio::select! {
+                answer = answer => answer.ok().map(|answer| answer.to_string()),
+                () = gone(&writer) => return Ok(()),
+            }
         }
         Some(Request::Status) => Some(match overview.get() {
             Some(overview) => overview.to_json(),
@@ -120,6 +124,21 @@ async fn converse(
     timeout(PATIENCE, writer.write_all(format!("{answer}\n").as_bytes())).await??;
     writer.shutdown().await
 }
+
+/// Resolves when the other end has gone, so that it keeps no place. One that has only said all that it has to say is still
+/// there, and the system wakes nobody for the difference.
+async fn gone(writer: &WriteHalf<'_>) {
+    loop {
+        sleep(LOOK_EVERY).await;
+        match writer.ready(Interest::WRITABLE).await {
+            Ok(ready) if !ready.is_write_closed() => {}
+            _ => return,
+        }
+    }
+}
+
+/// Most reloads are over by then.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Each costs a descriptor and a few hundred bytes.
 const MOST_AT_ONCE: usize = 8;

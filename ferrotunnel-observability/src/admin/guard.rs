@@ -20,6 +20,7 @@ use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Room;
+use super::connection::Known;
 use super::shapes::Problem;
 
 /// Why there is no admin interface.
@@ -132,9 +133,11 @@ fn check(room: &Room, request: &Request) -> Result<(), Denied> {
             return Err(Denied::Origin);
         }
     }
-    if let Some(token) = &room.token
-        && !is_open(request.uri().path())
-    {
+    let Some(token) = &room.token else {
+        is_known(request);
+        return is_meant(request);
+    };
+    if !is_open(request.uri().path()) {
         let shown = only(headers, &AUTHORIZATION).and_then(bearer);
         let is_shown = match shown {
             Some(shown) => token.is(shown.as_bytes()),
@@ -146,8 +149,21 @@ fn check(room: &Room, request: &Request) -> Result<(), Denied> {
         if !is_shown {
             return Err(Denied::Token);
         }
+        is_known(request);
     }
-    if request.method().is_safe() || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
+    is_meant(request)
+}
+
+fn is_meant(request: &Request) -> Result<(), Denied> {
+    let is_meant = request.method().is_safe() || is_deliberate(request.headers());
+    if is_meant { Ok(()) } else { Err(Denied::Form) }
+}
+
+/// Its connection may stay.
+fn is_known(request: &Request) {
+    if let Some(known) = request.extensions().get::<Known>() {
+        known.is_now();
+    }
 }
 
 /// Whether that is shown to everybody: the page, which holds nothing, and the place where the token is shown.

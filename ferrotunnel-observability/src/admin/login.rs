@@ -1,66 +1,113 @@
-//! A browser that has shown the token once, and has a cookie for it. What is in the cookie is not the token.
+//! A browser that has shown the token once, and has a cookie and a key for it. Neither is the token.
+//!
+//! A cookie goes to whoever listens on another port of the same host, too, such as a tunnel of somebody else's. So it is worth
+//! nothing alone: the page has a key besides, which the browser keeps for pages of this very origin.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
+use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use ferrotunnel_plugin::SecretHash;
 use http::header::{COOKIE, SET_COOKIE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use parking_lot::Mutex;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::shapes::Problem;
 use super::{Room, shapes};
 
 /// Who is logged in, the oldest first. Only hashes are kept.
-#[derive(Default)]
-pub(crate) struct Logins(Mutex<VecDeque<(SecretHash, Instant)>>);
+pub(crate) struct Logins {
+    /// Of the cookie. It has the port in it, so that two interfaces of one host have one each.
+    name: String,
+    those: Mutex<VecDeque<One>>,
+}
+
+struct One {
+    cookie: SecretHash,
+    key: SecretHash,
+    since: Instant,
+}
 
 impl std::fmt::Debug for Logins {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Logins").field("count", &self.0.lock().len()).finish()
+        f.debug_struct("Logins").field("count", &self.those.lock().len()).finish()
     }
 }
 
 impl Logins {
-    /// Lets one more in: what its cookie is. `None`: the system gives no random numbers.
-    fn begin(&self, now: Instant) -> Option<String> {
-        let mut secret = [0; 32];
-        rand::fill(&mut secret).ok()?;
-        let secret: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let mut logins = self.0.lock();
-        if logins.len() >= MOST_LOGINS {
-            logins.pop_front();
-        }
-        logins.push_back((SecretHash::of(secret.as_bytes()), now));
-        Some(secret)
+    /// Of the interface on that port.
+    pub(crate) fn at(port: u16) -> Self {
+        Self { name: cookie_name(port), those: Mutex::default() }
     }
 
-    /// Whether one of the cookies is of somebody who is in.
+    /// Lets one more in: what its cookie and its key are. `None`: the system gives no random numbers.
+    fn begin(&self, now: Instant) -> Option<(String, String)> {
+        let (cookie, key) = (secret()?, secret()?);
+        let mut those = self.those.lock();
+        if those.len() >= MOST_LOGINS {
+            those.pop_front();
+        }
+        let of = |secret: &str| SecretHash::of(secret.as_bytes());
+        those.push_back(One { cookie: of(&cookie), key: of(&key), since: now });
+        Some((cookie, key))
+    }
+
+    /// Whether one of the cookies and the key are of somebody who is in. They may be of two logins: a browser that has
+    /// logged in anew on another page shows that one's cookie here.
     pub(crate) fn knows(&self, headers: &HeaderMap, now: Instant) -> bool {
-        let mut logins = self.0.lock();
-        logins.retain(|(_, since)| now.saturating_duration_since(*since) < LASTS);
-        cookies(headers).any(|shown| logins.iter().any(|(hash, _)| hash.is_of(shown)))
+        let mut those = self.those.lock();
+        those.retain(|one| now.saturating_duration_since(one.since) < LASTS);
+        key(headers).is_some_and(|key| those.iter().any(|one| one.key.is_of(key)))
+            && self.cookies(headers).any(|shown| those.iter().any(|one| one.cookie.is_of(shown)))
     }
 
     fn end(&self, headers: &HeaderMap) {
-        let mut logins = self.0.lock();
-        for shown in cookies(headers) {
-            logins.retain(|(hash, _)| !hash.is_of(shown));
+        let mut those = self.those.lock();
+        for shown in self.cookies(headers) {
+            those.retain(|one| !one.cookie.is_of(shown));
         }
+        if let Some(key) = key(headers) {
+            those.retain(|one| !one.key.is_of(key));
+        }
+    }
+
+    fn cookies<'a>(&'a self, headers: &'a HeaderMap) -> impl Iterator<Item = &'a [u8]> {
+        let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
+        pairs.filter(|(name, _)| name.trim() == self.name).map(|(_, value)| value.trim().as_bytes())
+    }
+
+    /// What sets the cookie.
+    fn set(&self, value: &str, lasts: Duration) -> Option<HeaderValue> {
+        let (name, lasts) = (&self.name, lasts.as_secs());
+        let cookie = format!("{name}={value}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts}");
+        HeaderValue::try_from(cookie).ok()
     }
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
-    let texts = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = texts.flat_map(|text| text.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.filter(|(name, _)| name.trim() == NAME).map(|(_, value)| value.trim().as_bytes())
+/// What the cookie of the interface on that port is called.
+pub(crate) fn cookie_name(port: u16) -> String {
+    format!("ferrotunnel_admin_{port}")
+}
+
+fn key(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut keys = headers.get_all(&KEY).iter();
+    let key = keys.next()?;
+    keys.next().is_none().then(|| key.as_bytes())
+}
+
+fn secret() -> Option<String> {
+    let mut secret = [0; 32];
+    rand::fill(&mut secret).ok()?;
+    Some(secret.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// What is to be shown.
@@ -70,24 +117,37 @@ pub(crate) struct Login {
     token: String,
 }
 
-/// Shows the token once, for a cookie that counts as the token for twelve hours.
+/// What a browser has that is logged in, beside its cookie.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LoggedIn {
+    /// To be sent along as `x-ferrotunnel-key`.
+    key: String,
+}
+
+/// Shows the token once, for a cookie and a key that together count as the token for twelve hours.
 #[utoipa::path(
     post,
     path = "/api/v1/login",
     tag = "login",
     request_body = Login,
     responses(
-        (status = 204, description = "The cookie is in `Set-Cookie`"),
+        (status = 200, body = LoggedIn, description = "The cookie is in `Set-Cookie`"),
         (status = 400, body = Problem, content_type = "application/problem+json", description = "It is not in the form of the schema"),
         (status = 401, body = Problem, content_type = "application/problem+json", description = "It is another token"),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "This interface has no token"),
+        (status = 408, body = Problem, content_type = "application/problem+json", description = "It did not come in within ten seconds"),
     ),
     security(())
 )]
 pub(crate) async fn login(State(room): State<Arc<Room>>, body: Body) -> Response {
     let Some(token) = &room.token else { return no_token() };
     let wrong = |why: &str| Problem::new(StatusCode::BAD_REQUEST, why).into_response();
-    let Ok(body) = to_bytes(body, LONGEST_BODY).await else { return wrong("that is too long") };
+    // Whoever is here has shown nothing yet.
+    let Ok(body) = timeout(PATIENCE, to_bytes(body, LONGEST_BODY)).await else {
+        let why = "what was announced did not come";
+        return Problem::new(StatusCode::REQUEST_TIMEOUT, why).into_response();
+    };
+    let Ok(body) = body else { return wrong("that is too long") };
     let Ok(login) = serde_json::from_slice::<Login>(&body) else {
         return wrong("send {\"token\": \"..\"}");
     };
@@ -95,14 +155,10 @@ pub(crate) async fn login(State(room): State<Arc<Room>>, body: Body) -> Response
         return Problem::new(StatusCode::UNAUTHORIZED, "that is not the admin token")
             .into_response();
     }
-    let secret = room.logins.begin(Instant::now());
-    let cookie = secret.and_then(|secret| {
-        let lasts = LASTS.as_secs();
-        let cookie = format!("{NAME}={secret}; Path=/; HttpOnly; SameSite=Strict; Max-Age={lasts}");
-        HeaderValue::try_from(cookie).ok()
-    });
-    match cookie {
-        Some(cookie) => (StatusCode::NO_CONTENT, [(SET_COOKIE, cookie)]).into_response(),
+    let begun = room.logins.begin(Instant::now());
+    let begun = begun.and_then(|(cookie, key)| Some((room.logins.set(&cookie, LASTS)?, key)));
+    match begun {
+        Some((cookie, key)) => ([(SET_COOKIE, cookie)], Json(LoggedIn { key })).into_response(),
         None => {
             let why = "the system gives no random numbers";
             Problem::new(StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
@@ -110,14 +166,14 @@ pub(crate) async fn login(State(room): State<Arc<Room>>, body: Body) -> Response
     }
 }
 
-/// Makes the cookie worthless.
+/// Makes the cookie and the key worthless.
 #[utoipa::path(
     post,
     path = "/api/v1/logout",
     tag = "login",
     params(shapes::Mark),
     responses(
-        (status = 204, description = "The cookie that was shown is none any more"),
+        (status = 204, description = "The cookie and the key that were shown are none any more"),
         (status = 404, body = Problem, content_type = "application/problem+json", description = "This interface has no token"),
     )
 )]
@@ -126,21 +182,25 @@ pub(crate) async fn logout(State(room): State<Arc<Room>>, headers: HeaderMap) ->
         return no_token();
     }
     room.logins.end(&headers);
-    let gone = format!("{NAME}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0");
-    (StatusCode::NO_CONTENT, [(SET_COOKIE, gone)]).into_response()
+    let gone = room.logins.set("", Duration::ZERO).map(|gone| (SET_COOKIE, gone));
+    (StatusCode::NO_CONTENT, AppendHeaders(gone)).into_response()
 }
 
 fn no_token() -> Response {
     Problem::not_found("this interface has no token that could be shown").into_response()
 }
 
-const NAME: &str = "ferrotunnel_admin";
+/// What the key is sent in.
+pub(crate) const KEY: HeaderName = HeaderName::from_static("x-ferrotunnel-key");
 
 /// A day's work.
 const LASTS: Duration = Duration::from_secs(12 * 3_600);
 
 /// Browsers at once; one more takes the place of the oldest.
 const MOST_LOGINS: usize = 64;
+
+/// For a token to come in.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// In bytes; a token has some hundred at most.
 const LONGEST_BODY: usize = 4 << 10;

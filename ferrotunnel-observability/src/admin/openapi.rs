@@ -47,18 +47,22 @@ struct Both;
 struct ServerOnly;
 
 /// How the token is shown.
-struct Token;
+struct Token {
+    port: u16,
+}
 
 impl Modify for Token {
     fn modify(&self, described: &mut openapi::OpenApi) {
         let components = described.components.get_or_insert_default();
         let bearer = SecurityScheme::Http(Http::new(HttpAuthScheme::Bearer));
         components.add_security_scheme("token", bearer);
-        let cookie = ApiKey::Cookie(ApiKeyValue::new("ferrotunnel_admin"));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new(login::cookie_name(self.port)));
         components.add_security_scheme("cookie", SecurityScheme::ApiKey(cookie));
+        let key = ApiKey::Header(ApiKeyValue::new(login::KEY.as_str()));
+        components.add_security_scheme("key", SecurityScheme::ApiKey(key));
         described.security = Some(vec![
             SecurityRequirement::new("token", [""; 0]),
-            SecurityRequirement::new("cookie", [""; 0]),
+            SecurityRequirement::new("cookie", [""; 0]).add("key", [""; 0]),
         ]);
     }
 }
@@ -92,8 +96,8 @@ impl Modify for Guarded {
     }
 }
 
-/// The description of a side's interface, in which the token is shown if it has one.
-fn described(side: Side, is_inspecting: bool, has_token: bool) -> openapi::OpenApi {
+/// The description of a side's interface, in which the token is shown if it has one; then with the port that it listens on.
+fn described(side: Side, is_inspecting: bool, with_token: Option<u16>) -> openapi::OpenApi {
     let mut described = Both::openapi();
     if side == Side::Server {
         described.merge(ServerOnly::openapi());
@@ -101,9 +105,9 @@ fn described(side: Side, is_inspecting: bool, has_token: bool) -> openapi::OpenA
     if is_inspecting {
         described.merge(inspector::Described::openapi());
     }
-    Guarded { has_token }.modify(&mut described);
-    if has_token {
-        Token.modify(&mut described);
+    Guarded { has_token: with_token.is_some() }.modify(&mut described);
+    if let Some(port) = with_token {
+        Token { port }.modify(&mut described);
     }
     described
 }
@@ -117,7 +121,8 @@ fn described(side: Side, is_inspecting: bool, has_token: bool) -> openapi::OpenA
 )]
 pub(super) async fn description(State(room): State<Arc<Room>>) -> impl IntoResponse {
     let is_inspecting = room.overview.inspector.is_some();
-    let described = described(room.house().side(), is_inspecting, room.token.is_some());
+    let with_token = room.token.is_some().then(|| room.bound.port());
+    let described = described(room.house().side(), is_inspecting, with_token);
     let text = serde_json::to_string(&described).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json")], text)
 }

@@ -1,5 +1,7 @@
 //! A server as its admin interface shows it.
 
+use std::collections::HashMap;
+
 use ferrotunnel_core::{EngineReader, SessionReading, StreamReading, TunnelReading};
 use prometheus_client::registry::Registry;
 
@@ -49,13 +51,15 @@ impl House for ServerHouse {
 
     fn tunnels(&self) -> Tunnels {
         let Some(engine) = self.engine() else { return Tunnels::default() };
-        let sessions = engine.sessions();
+        // Many tunnels have many sessions.
+        let round_trips: HashMap<_, _> =
+            engine.sessions().iter().map(|one| (one.session, one.round_trip)).collect();
         let mut tunnels: Vec<_> = engine
             .tunnels()
             .into_iter()
             .map(|tunnel| {
-                let own = sessions.iter().filter(|one| tunnel.sessions.contains(&one.session));
-                let nearest = own.filter_map(|one| one.round_trip).min();
+                let own = tunnel.sessions.iter().filter_map(|one| *round_trips.get(one)?);
+                let nearest = own.min();
                 let mut tunnel = Tunnel::from(tunnel);
                 tunnel.round_trip_seconds = nearest.map(|time| time.as_secs_f64());
                 tunnel

@@ -109,8 +109,6 @@ export interface MenuItem {
   label: string;
   danger?: boolean;
   disabled?: boolean;
-  href?: string;
-  download?: string;
   run?: () => void;
 }
 
@@ -155,27 +153,21 @@ export function Menu({ label, icon = "more", text, items }: { label: string; ico
       </button>
       {open && (
         <div class="menu-list" role="menu" aria-label={label}>
-          {items.map((item) =>
-            item.href === undefined ? (
-              <button
-                key={item.label}
-                type="button"
-                role="menuitem"
-                class={item.danger ? "danger" : ""}
-                disabled={item.disabled ?? false}
-                onClick={() => {
-                  setOpen(false);
-                  item.run?.();
-                }}
-              >
-                {item.label}
-              </button>
-            ) : (
-              <a key={item.label} role="menuitem" href={item.href} download={item.download ?? ""} onClick={() => setOpen(false)}>
-                {item.label}
-              </a>
-            ),
-          )}
+          {items.map((item) => (
+            <button
+              key={item.label}
+              type="button"
+              role="menuitem"
+              class={item.danger ? "danger" : ""}
+              disabled={item.disabled ?? false}
+              onClick={() => {
+                setOpen(false);
+                item.run?.();
+              }}
+            >
+              {item.label}
+            </button>
+          ))}
         </div>
       )}
     </div>

@@ -1,10 +1,11 @@
 // A body, shown as what it is. Whatever it holds is shown as text, or drawn from a blob; nothing of it is ever markup of this page.
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { rawBody, type Body, type Header } from "../api.ts";
+import { api, type Body, type Header } from "../api.ts";
 import { content, type Content, type View } from "../lib/content.ts";
 import { bytes, count, visible } from "../lib/format.ts";
 import { rows } from "../lib/hex.ts";
 import { pretty, size, type Node } from "../lib/json.ts";
+import { download } from "../save.ts";
 import { Choice, CopyButton, Button } from "./bits.tsx";
 
 const NAMES: Record<View, string> = { tree: "JSON", form: "Form", image: "Image", text: "Text", hex: "Hex" };
@@ -35,9 +36,9 @@ export function BodyView({ request, which, body, headers }: BodyProps) {
         </span>
         <span class="body-actions">
           {read.text !== null && <CopyButton text={read.tree !== null && view === "tree" ? pretty(read.tree) : read.text} what="body" />}
-          <a class="button quiet" href={rawBody(request, which)} download={`${request}-${which}`}>
+          <button type="button" class="button quiet" onClick={() => download(api.body(request, which), `${request}-${which}`)}>
             Raw
-          </a>
+          </button>
         </span>
       </div>
       {body.truncated && (

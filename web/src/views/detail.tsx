@@ -8,6 +8,7 @@ import { parts, total } from "../lib/timing.ts";
 import { attempt, copy, notify } from "../notices.ts";
 import { compareHref, go, requestHref } from "../route.ts";
 import { requests, requestsVersion, tunnels } from "../store.ts";
+import { download } from "../save.ts";
 import { BodyView } from "../ui/body.tsx";
 import { Button, Choice, Empty, Menu } from "../ui/bits.tsx";
 import { Messages } from "../ui/messages.tsx";
@@ -126,7 +127,7 @@ export function Detail({ id, onBack }: { id: string; onBack: () => void }) {
             <Menu
               label="More about this request"
               items={[
-                { label: "Export as HAR", href: `/api/v1/requests.har?id=${encodeURIComponent(id)}`, download: `${id}.har` },
+                { label: "Export as HAR", run: () => download(api.har(`?id=${encodeURIComponent(id)}`), `${id}.har`) },
                 ...(request.replay_of === null
                   ? []
                   : [{ label: "Compare with the original", run: () => go(compareHref(request.replay_of!, id)) }]),

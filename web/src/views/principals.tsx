@@ -113,7 +113,7 @@ function Row({ principal }: { principal: Principal }) {
                 run: () =>
                   ask({
                     title: `Revoke ${principal.name}?`,
-                    text: "Its sessions are closed and its token is taken no more, until the settings are reloaded. To make that lasting, take it out of the settings.",
+                    text: "Its sessions are closed, and none of the tokens that it has now is taken until the server ends, also when the settings are reloaded. To make that lasting, take them out of the settings.",
                     action: "Revoke",
                     danger: true,
                     run: () => api.revoke(principal.name),

@@ -7,6 +7,7 @@ import { bytes, clock, count, duration, shorten, statusClass, visible } from "..
 import { ask } from "../notices.ts";
 import { go, requestHref } from "../route.ts";
 import { kept, requests, requestsVersion, status, tunnels } from "../store.ts";
+import { download, save } from "../save.ts";
 import { Button, Dialog, Empty, Menu, useWide } from "../ui/bits.tsx";
 import { Icon } from "../ui/icon.tsx";
 import { VirtualList } from "../ui/virtual.tsx";
@@ -205,7 +206,7 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
         <Menu
           label="More about the requests"
           items={[
-            { label: "Export as HAR", href: "/api/v1/requests.har", download: "requests.har" },
+            { label: "Export as HAR", run: () => download(api.har(""), "requests.har") },
             {
               label: "Export as HAR with secrets…",
               run: () =>
@@ -277,15 +278,6 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
 function keptTitle(): string {
   const now = kept.value;
   return now === null ? "" : `${bytes(now.bytes)} of ${bytes(now.budget_bytes)} were in use when this page was opened; the oldest go first`;
-}
-
-function save(blob: Blob, name: string): void {
-  const url = URL.createObjectURL(blob);
-  const link = document.createElement("a");
-  link.href = url;
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
 function NoRequests() {
