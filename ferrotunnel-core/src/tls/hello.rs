@@ -53,7 +53,9 @@ impl Hello {
             }
             match hear(&mut acceptor, bytes.get(seen..).unwrap_or_default()) {
                 Heard::Unfinished => {}
-                Heard::Whole(accepted) => return Ok(Self { socket, accepted, bytes }),
+                Heard::Whole(accepted) => {
+                    return Ok(Self { socket, accepted: *accepted, bytes });
+                }
                 Heard::Nonsense { why, alert } => {
                     let _ = socket.write_all(&alert).await;
                     return Err(why);
@@ -81,7 +83,7 @@ impl Hello {
 /// What has come of the words so far.
 pub(crate) enum Heard {
     Unfinished,
-    Whole(Accepted),
+    Whole(Box<Accepted>),
     /// No TLS, or none that we speak.
     Nonsense {
         why: io::Error,
@@ -101,7 +103,7 @@ pub(crate) fn hear(acceptor: &mut Acceptor, mut fresh: &[u8]) -> Heard {
     }
     match acceptor.accept() {
         Ok(None) => Heard::Unfinished,
-        Ok(Some(accepted)) => Heard::Whole(accepted),
+        Ok(Some(accepted)) => Heard::Whole(Box::new(accepted)),
         Err((error, mut told)) => {
             let mut alert = Vec::new();
             let _ = told.write_all(&mut alert);

@@ -1,8 +1,8 @@
 //! What each kind of bad peer does to everybody else, beside each other in one table: how long somebody of another session
 //! waits for an answer with and without it, and what the server's memory grows by.
 //!
-//! Server, the good client and the bad peer are processes. The bad one runs at the lowest priority: it is to cost the
-//! server something, and not the processors that both share on this machine.
+//! Server, the good client and the bad peer are processes. The server has one half of the processors to itself, and the
+//! bad peer runs at the lowest priority on the other: it is to cost the server something, and not those who wait.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,6 +11,7 @@
 
 mod attack;
 mod pings;
+mod processors;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitCode, Stdio};
@@ -26,6 +27,7 @@ use tokio::process::Command;
 
 use attack::Attack;
 use pings::{Pings, Waits};
+use processors::Half;
 
 /// Let each kind of bad peer loose on a server and see what others notice of it.
 #[derive(Debug, Parser)]
@@ -45,26 +47,35 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     ferrotunnel_loadgen::allow_many_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match (args.at, args.attacks.as_slice()) {
-        (Some(server), [attack]) => runtime.block_on(attack.go_on(server)),
-        _ => runtime.block_on(compare(&args)),
+        (Some(server), [attack]) => runtime().block_on(attack.go_on(server)),
+        _ => {
+            let binary = Binary::find(None).unwrap();
+            let (server, addr) = serve(&binary);
+            runtime().block_on(compare(&args, &binary, &server, addr))
+        }
     }
 }
 
-async fn compare(args: &Args) -> ExitCode {
-    let binary = Binary::find(None).unwrap();
+/// A server on processors of its own. From here on this process, and those that it starts, have the others.
+fn serve(binary: &Binary) -> (Process, SocketAddr) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let more = ["--token", TOKEN, "--max-receive-memory", &format!("{BUDGET_MIB}MiB")];
     let settings = ServerSettings {
         bind: any,
         http_bind: any,
         carrier: Carrier::Tls,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: processors::keep(Half::Server),
         more: more.map(str::to_owned).to_vec(),
         patience: Duration::from_secs(20),
     };
     let (server, addr, _) = binary.server(&settings).unwrap();
+    processors::keep(Half::Others);
+    (server, addr)
+}
+
+async fn compare(args: &Args, binary: &Binary, server: &Process, addr: SocketAddr) -> ExitCode {
     let echo = LocalService::echo().await;
     let local = echo.addr().to_string();
     let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
@@ -83,7 +94,7 @@ async fn compare(args: &Args) -> ExitCode {
     let chosen = if args.attacks.is_empty() { Attack::ALL } else { &args.attacks };
     let mut is_well = true;
     for attack in chosen {
-        is_well &= one(*attack, args.window, addr, &pings, &server).await;
+        is_well &= one(*attack, args.window, addr, &pings, server).await;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
