@@ -59,6 +59,7 @@ impl Pings {
 }
 
 /// How long answers took, sorted.
+#[derive(Default)]
 pub(crate) struct Waits(Vec<Duration>);
 
 impl Waits {
