@@ -127,6 +127,30 @@ slowhttp *ARGS:
 grpc-peer:
     tools/grpc-peer
 
+# The dashboard: types, tests, and whether `ferrotunnel-observability/assets` is what its sources build.
+web:
+    cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent check && npm test --silent
+    cd web && npm run --silent build -- --logLevel warn --outDir ../target/dashboard
+    diff --recursive --brief target/dashboard ferrotunnel-observability/assets \
+        || { echo "the dashboard's files are not what its sources build: run just web-build"; exit 1; }
+
+# Builds the dashboard into `ferrotunnel-observability/assets`, which is checked in.
+web-build:
+    cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build -- --logLevel warn
+
+# The dashboard in a browser, on a server, a client and a local site of its own; after `just web`.
+web-e2e *ARGS:
+    {{ cargo }} build --locked --package ferrotunnel-cli
+    cd web && npm run --silent e2e -- {{ ARGS }}
+
+# Makes the pictures of `docs/pictures` anew; they are set in Inter where that is installed.
+web-pictures:
+    cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts
+
+# The admin interfaces of a server and a client, held to their OpenAPI; installs schemathesis from PyPI below `target` where it is missing.
+schemathesis *ARGS:
+    tools/schemathesis {{ ARGS }}
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

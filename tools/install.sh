@@ -36,6 +36,8 @@ command -v c++ >/dev/null 2>&1 || wanted+=(g++)
 command -v valgrind >/dev/null 2>&1 || wanted+=(valgrind)
 command -v chromium >/dev/null 2>&1 || wanted+=(chromium)
 command -v pebble >/dev/null 2>&1 || wanted+=(pebble)
+command -v node >/dev/null 2>&1 || wanted+=(nodejs)
+command -v npm >/dev/null 2>&1 || wanted+=(npm)
 
 if [[ ${#wanted[@]} -gt 0 ]]; then
     if command -v apt-get >/dev/null 2>&1 && [[ $(id -u) == 0 ]]; then
@@ -48,4 +50,22 @@ if [[ ${#wanted[@]} -gt 0 ]]; then
     else
         echo "tools: missing ${wanted[*]}; install them to run what needs them" >&2
     fi
+fi
+
+# The dashboard is built with Node, at least 20.19, which some distributions do not have yet; npm has it as a package. The
+# program itself needs none: what is built is checked in.
+node_version=20.20.2
+new_enough() {
+    command -v node >/dev/null 2>&1 \
+        && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'
+}
+if new_enough; then
+    echo "tools: node $(node --version) is there"
+elif command -v npm >/dev/null 2>&1; then
+    echo "tools: installing node $node_version"
+    timeout 240 npm install --global --silent "node@$node_version" </dev/null || true
+    hash -r
+    new_enough || echo "tools: no node of 20.19 or later; what builds the dashboard will fail" >&2
+else
+    echo "tools: no npm; what builds the dashboard will fail" >&2
 fi

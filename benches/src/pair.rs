@@ -70,8 +70,13 @@ impl Pair {
 
     /// Opens that many streams from the server.
     pub fn open(&mut self, count: usize) -> Vec<StreamId> {
-        let request =
-            OpenRequest { tunnel: 1, kind: TunnelKind::Tcp, visitor: None, ingress: None };
+        let request = OpenRequest {
+            tunnel: 1,
+            kind: TunnelKind::Tcp,
+            visitor: None,
+            ingress: None,
+            trace: None,
+        };
         let ids = (0..count).map(|_| self.server.open(request).unwrap()).collect();
         self.to_client();
         while self.client.poll_event().is_some() {}

@@ -19,9 +19,10 @@ pub(crate) use self::https::HttpsArgs;
 pub(crate) use self::plugins::PluginArgs;
 use crate::failure::exit_codes;
 use crate::layers::Given;
+use crate::logging::LogFilter;
 use crate::output::Format;
 use crate::tunnel::{LocalTlsSettings, Rhythm, Sharing};
-use crate::value::{self, LocalTarget, Secret, ServerAddr};
+use crate::value::{self, AdminPlace, LocalTarget, Secret, ServerAddr};
 
 mod access;
 mod certificates;
@@ -46,9 +47,20 @@ pub(crate) struct CommonArgs {
     /// Print events as JSON lines on stdout, for scripts
     #[arg(long, global = true, env = "FERROTUNNEL_JSON", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     json: bool,
-    /// How much to log on stderr; RUST_LOG takes finer filters
-    #[arg(long, global = true, env = "FERROTUNNEL_LOG_LEVEL", value_name = "LEVEL")]
-    pub(crate) log_level: Option<LogLevel>,
+    /// How much to log on stderr: off, error, warn, info, debug or trace, also for a part of the program, like
+    /// info,ferrotunnel_core=debug; without it RUST_LOG says
+    #[arg(long, global = true, env = "FERROTUNNEL_LOG_LEVEL", value_name = "LEVELS")]
+    pub(crate) log_level: Option<LogFilter>,
+    /// What the log on stderr looks like
+    #[arg(
+        long,
+        global = true,
+        env = "FERROTUNNEL_LOG_FORMAT",
+        value_name = "FORMAT",
+        value_enum,
+        default_value_t
+    )]
+    pub(crate) log_format: LogForm,
 }
 
 impl CommonArgs {
@@ -58,15 +70,14 @@ impl CommonArgs {
     }
 }
 
-/// The levels of the log, from nothing to everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum LogLevel {
-    Off,
-    Error,
-    Warn,
-    Info,
-    Debug,
-    Trace,
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogForm {
+    /// Lines for people; in colour on a terminal
+    #[default]
+    Human,
+    /// One JSON object a line
+    Json,
 }
 
 /// One variant for each file in `commands/`.
@@ -96,8 +107,10 @@ pub(crate) enum Command {
     Cert(CertCommand),
     /// Hash a password or a bearer token, for --basic-auth and --bearer-token
     Password(PasswordArgs),
-    /// Tell a running server to read its settings file again, and say what came of it
-    Reload(ReloadArgs),
+    /// Tell a running server or client to read its settings file again, and say what came of it
+    Reload(ControlArgs),
+    /// Say what a running server or client has: sessions and tunnels
+    Status(ControlArgs),
     /// Look through a settings file without starting anything
     Check(CheckArgs),
     /// Print the version
@@ -109,10 +122,10 @@ pub(crate) enum Command {
 impl Command {
     /// What is logged when nobody says: a server's operator wants its doings, a client's user has the talk of the
     /// command itself.
-    pub(crate) fn default_log_level(&self) -> LogLevel {
+    pub(crate) fn default_log_level(&self) -> &'static str {
         match self {
-            Self::Server(_) => LogLevel::Info,
-            _ => LogLevel::Warn,
+            Self::Server(_) => "info",
+            _ => "warn",
         }
     }
 }
@@ -246,10 +259,12 @@ pub(crate) struct ServerArgs {
     /// Threads that carry traffic [default: half of the processors]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
-    /// A socket for `ferrotunnel reload`, in a directory that only this user may write in, which is made if need be
+    /// A socket for `ferrotunnel status` and `ferrotunnel reload`, in a directory that only this user may write in, which is
+    /// made if need be
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
-    /// Where the admin interface listens: health, metrics and who is connected; beyond loopback with a token only
+    /// Where the admin interface listens: health, metrics, who is connected, and what can be done about it; beyond loopback
+    /// with a token only
     /// [default: nowhere]
     #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT", value_parser = value::listen_addr)]
     pub(crate) admin_bind: Option<SocketAddr>,
@@ -367,6 +382,17 @@ pub(crate) struct ConnectArgs {
     /// eight while visitors compete for it on a long way [default: auto]
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
     pub(crate) connections: Option<Connections>,
+    /// Where the admin interface listens: what this client has, and how it is; `off` for nowhere [default: 127.0.0.1:4040
+    /// with `http` at a terminal, or the next port that is free; otherwise off]
+    #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT|off", value_parser = value::admin_place)]
+    pub(crate) admin_bind: Option<AdminPlace>,
+    /// A file with the secret that requests to the admin interface must show, and nothing else
+    #[arg(long, env = "FERROTUNNEL_ADMIN_TOKEN_FILE", value_name = "PATH")]
+    pub(crate) admin_token_file: Option<PathBuf>,
+    /// A socket for `ferrotunnel status` and `ferrotunnel reload`, in a directory that only this user may write in, which is
+    /// made if need be
+    #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
+    pub(crate) control: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) tls: ClientTlsArgs,
     #[command(flatten)]
@@ -547,11 +573,12 @@ pub(crate) struct PasswordArgs {
     pub(crate) bearer: bool,
 }
 
+/// How a running server or client is found.
 #[derive(Debug, Args)]
-pub(crate) struct ReloadArgs {
+pub(crate) struct ControlArgs {
     #[command(flatten)]
     pub(crate) config: ConfigArg,
-    /// The control socket that the server was started with [default: that of the settings file]
+    /// The control socket that it was started with [default: that of the settings file]
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
 }

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
 
 use crate::args::ConnectArgs;
+use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
-use crate::output::{self, Output};
-use crate::reload::{no_pipe, refused};
+use crate::output::Output;
+use crate::reload::{load, name_restarts, refused};
 use crate::settings::{ClientSettings, client_changes};
-use crate::settings_file::SettingsFile;
 use crate::tunnel::TunnelSettings;
 
 /// Reads a client's settings file again whenever that is asked for, and when the file has changed.
@@ -45,6 +45,16 @@ impl ClientReload {
         (self.running, self.given_tunnel) = (running, given_tunnel);
     }
 
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.occasion.is_asked_by(asker);
+    }
+
+    /// From now on it can be asked for there, too.
+    pub(crate) fn listens_on(&mut self, control: Control) {
+        self.occasion.listens_on(control);
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         self.occasion.due().await;
@@ -57,6 +67,7 @@ impl ClientReload {
             Err(failure) => refused(&failure),
         };
         output.event(&event);
+        self.occasion.came_to(&event);
     }
 
     async fn change(&self, client: &Client, output: &Output) -> Result<Value, Failure> {
@@ -64,16 +75,11 @@ impl ClientReload {
             (self.path.clone(), self.given.clone(), self.given_tunnel.clone());
         let said = spawn_blocking(move || Said::read(&path, given, tunnel)).await;
         let said = said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))?;
-        let shown = self.path.display();
         let changed = client.set_tunnels(said.tunnels).await;
-        let changed = changed.map_err(|error| Failure::failed(format!("{shown}: {error}")))?;
+        let changed = changed
+            .map_err(|error| Failure::failed(format!("{}: {error}", self.path.display())))?;
         let restart_needed = client_changes(&self.running, &said.args);
-        if !restart_needed.is_empty() {
-            output::warning(format_args!(
-                "changed in {shown}, but in force only after a restart: {}",
-                restart_needed.join(", ")
-            ));
-        }
+        name_restarts(&self.path, &restart_needed);
         let TunnelChanges { added, changed, removed, unchanged, .. } = changed;
         output.talk(format_args!(
             "settings reloaded; tunnels: {added} added, {changed} changed, {removed} removed, {unchanged} as before"
@@ -101,11 +107,7 @@ impl Said {
         given: Given<ConnectArgs>,
         given_tunnel: Option<TunnelSettings>,
     ) -> Result<Self, Failure> {
-        no_pipe(path, "client")?;
-        let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
-        if let Some(warning) = file.warning() {
-            output::warning(warning);
-        }
+        let file = load(path, "client")?;
         let client = file.client.unwrap_or_default();
         let in_file = |why: Failure| why.in_file(path);
         let tunnels = given_tunnel.map_or(client.tunnels, |tunnel| vec![tunnel]);

@@ -4,12 +4,14 @@ mod cert;
 mod check;
 mod client;
 mod completions;
+mod control;
 mod demo;
 mod forward;
 mod http;
 mod password;
 mod reload;
 mod server;
+mod status;
 mod tcp;
 mod tls;
 mod token;
@@ -37,6 +39,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Cert(command) => cert::run(&command, output),
         Command::Password(args) => password::run(&args, output),
         Command::Reload(args) => block_on(reload::run(args, output)),
+        Command::Status(args) => block_on(status::run(args, output)),
         Command::Check(args) => check::run(&args, output),
         Command::Version => version::run(output),
         Command::Completions(args) => completions::run(&args, output),

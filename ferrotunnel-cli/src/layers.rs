@@ -242,6 +242,9 @@ impl Layer for ConnectArgs {
             connect_timeout: self.connect_timeout.or(below.connect_timeout),
             handshake_timeout: self.handshake_timeout.or(below.handshake_timeout),
             connections: self.connections.or(below.connections),
+            admin_bind: self.admin_bind.or(below.admin_bind),
+            admin_token_file: self.admin_token_file.or(below.admin_token_file),
+            control: self.control.or(below.control),
             tls: self.tls.over(below.tls),
             drain: self.drain.over(below.drain),
         }

@@ -22,6 +22,7 @@ mod signals;
 mod standing;
 mod systemd;
 mod token_file;
+mod traces;
 mod tunnel;
 mod value;
 
@@ -29,7 +30,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use args::Cli;
+use args::{Cli, CommonArgs};
 use failure::Exit;
 use output::Output;
 
@@ -44,7 +45,8 @@ fn main() -> ExitCode {
         Err(answer) => return output::argument_answer(&answer).into(),
     };
     let output = Output::new(cli.common.format());
-    logging::start(cli.common.log_level, cli.command.default_log_level());
+    let CommonArgs { log_level, log_format, .. } = &cli.common;
+    logging::start(log_level.as_ref(), cli.command.default_log_level(), *log_format);
     runtime::raise_open_files();
     match commands::run(cli.command, &output) {
         Ok(()) => Exit::Ok.into(),

@@ -1,6 +1,5 @@
 //! When a settings file is to be read again: on SIGHUP, when somebody asks for it, and when it has changed.
 
-use std::future::pending;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_json::Value;
 use tokio::task::spawn_blocking;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use crate::control::{Asker, Control};
+use crate::control::{Asker, Control, next_asker};
 use crate::failure::Failure;
 use crate::signals::HangUps;
 
@@ -51,6 +50,12 @@ impl Occasion {
         self.control = Some(control);
     }
 
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.askers.push(asker);
+        self.is_asked_for = true;
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         loop {
@@ -77,8 +82,7 @@ impl Occasion {
     /// Tells those who asked what came of it.
     pub(crate) fn came_to(&mut self, event: &Value) {
         for asker in self.askers.drain(..) {
-            // Who went away has no use for it.
-            let _ = asker.send(event.clone());
+            asker.tell(event);
         }
     }
 
@@ -87,14 +91,6 @@ impl Occasion {
         let path = self.path.clone();
         let look = spawn_blocking(move || FileLook::of(&path)).await;
         look.unwrap_or_else(|_| self.watch.loaded.clone())
-    }
-}
-
-/// Who asks next, if there is a place for it.
-async fn next_asker(control: &mut Option<Control>) -> Asker {
-    match control {
-        Some(control) => control.next().await,
-        None => pending().await,
     }
 }
 

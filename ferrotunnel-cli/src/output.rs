@@ -3,7 +3,7 @@
 //! A reader that goes away (`ferrotunnel http 3000 | head -1`) does not end the tunnel: a write that fails is dropped.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use serde_json::Value;
 
@@ -27,6 +27,11 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(format: Format) -> Self {
         Self { format }
+    }
+
+    /// Whether somebody sits before it.
+    pub(crate) fn is_for_people(self) -> bool {
+        self.format == Format::Plain && io::stdout().is_terminal()
     }
 
     /// One line of data, whatever the format.

@@ -1,18 +1,22 @@
 //! A server's settings file, read again while the server runs: what comes of it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ferrotunnel::{Cidr, ErrorPages, PrincipalConfig, RunningServer};
 use serde_json::{Value, json};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use crate::args::ServerArgs;
-use crate::control::Control;
+use crate::args::{PluginArgs, ServerArgs};
+use crate::control::{Asker, Control};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::occasion::Occasion;
 use crate::output::{self, Output};
-use crate::settings::{Places, PluginSettings, Plugins, ServerSettings, changes, limits, token};
+use crate::settings::{
+    NewPlugins, Places, PluginSettings, Plugins, ServerSettings, changes, limits, token,
+};
 use crate::settings_file::SettingsFile;
 use crate::value::Secret;
 
@@ -59,6 +63,11 @@ impl Reload {
         self.occasion.listens_on(control);
     }
 
+    /// Somebody asks for it elsewhere: the file is due.
+    pub(crate) fn is_asked_by(&mut self, asker: Asker) {
+        self.occasion.is_asked_by(asker);
+    }
+
     /// Resolves when the file should be read again. Safe to drop and call again.
     pub(crate) async fn due(&mut self) {
         self.occasion.due().await;
@@ -76,6 +85,16 @@ impl Reload {
             Ok(said) => said,
             Err(failure) => return refused(&failure),
         };
+        // What may fail comes before anything is changed.
+        let new_plugins = match &self.plugins {
+            None => None,
+            Some(plugins) => {
+                match new_plugins(plugins.settings().clone(), said.args.plugins.clone()).await {
+                    Ok(new) => Some(new),
+                    Err(failure) => return refused(&failure),
+                }
+            }
+        };
         let count = said.principals.len();
         if let Err(error) = server.set_principals(said.principals) {
             let message = format!("{}: {error}", self.path.display());
@@ -92,18 +111,9 @@ impl Reload {
         if let Err(error) = server.set_trusted_proxies(proxies) {
             output::warning(format_args!("{error}; the proxies of before stay trusted"));
         }
-        if let Some(plugins) = &mut self.plugins {
-            let args = said.args.plugins.clone().without_halves();
-            match PluginSettings::new(args).and_then(|settings| plugins.change(settings)) {
-                Ok(()) => server.set_request_plugins(plugins.all()),
-                Err(failure) => {
-                    for message in failure.messages() {
-                        output::warning(format_args!(
-                            "{message}; the plugins of before stay in use"
-                        ));
-                    }
-                }
-            }
+        if let (Some(plugins), Some(new)) = (&mut self.plugins, new_plugins) {
+            plugins.change(new);
+            server.set_request_plugins(plugins.all());
         }
         if let Err(error) = server.reload_certificates() {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
@@ -112,13 +122,7 @@ impl Reload {
         if said.token.is_none_or(|token| token != self.token) {
             restart_needed.insert(0, "token");
         }
-        if !restart_needed.is_empty() {
-            output::warning(format_args!(
-                "changed in {}, but in force only after a restart: {}",
-                self.path.display(),
-                restart_needed.join(", ")
-            ));
-        }
+        name_restarts(&self.path, &restart_needed);
         output.talk(format_args!("settings reloaded; principals: {count}"));
         json!({
             "event": "reloaded",
@@ -134,6 +138,24 @@ impl Reload {
         said.unwrap_or_else(|error| Err(Failure::failed(error.to_string())))
     }
 }
+
+/// Plugins of other settings, with an access log that is open.
+async fn new_plugins(before: PluginSettings, args: PluginArgs) -> Result<NewPlugins, Failure> {
+    let settings = PluginSettings::new(args.without_halves())?;
+    let path = settings.log_path().map(Path::to_owned).unwrap_or_default();
+    let opening = spawn_blocking(move || settings.in_place_of(&before));
+    match timeout(OPEN_WITHIN, opening).await {
+        Ok(opened) => opened.unwrap_or_else(|error| Err(Failure::failed(error.to_string()))),
+        // The thread that waits is left to itself; whatever it may open one day, it closes.
+        Err(_) => Err(Failure::failed(format!(
+            "--access-log: {} cannot be opened within {OPEN_WITHIN:?}: if it is a pipe nobody reads from it",
+            path.display()
+        ))),
+    }
+}
+
+/// For a disk that has gone to sleep.
+const OPEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the sources say now, all together.
 struct Said {
@@ -151,11 +173,7 @@ impl Said {
         running: &ServerArgs,
         places: Places,
     ) -> Result<Self, Failure> {
-        no_pipe(path, "server")?;
-        let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
-        if let Some(warning) = file.warning() {
-            output::warning(warning);
-        }
+        let file = load(path, "server")?;
         let args = given.over_file(file.server.unwrap_or_default()).resolve();
         // It holds until a restart: a file that is gone, or a pipe that was read at the start, is no reason
         // to leave a user in who was taken out.
@@ -173,15 +191,31 @@ impl Said {
     }
 }
 
-/// To open a pipe would be to wait for its writer.
-pub(crate) fn no_pipe(path: &Path, what: &str) -> Result<(), Failure> {
-    if !path.exists() || path.is_file() {
-        return Ok(());
+/// Reads the settings file of a running server or client.
+pub(crate) fn load(path: &Path, whose: &str) -> Result<SettingsFile, Failure> {
+    // To open a pipe would be to wait for its writer.
+    if path.exists() && !path.is_file() {
+        let shown = path.display();
+        return Err(Failure::failed(format!(
+            "{shown} is no regular file and was read at the start; restart the {whose} to change its settings"
+        )));
     }
-    let shown = path.display();
-    Err(Failure::failed(format!(
-        "{shown} is no regular file and was read at the start; restart the {what} to change its settings"
-    )))
+    let file = SettingsFile::load(path).map_err(|error| error.into_failure(path))?;
+    if let Some(warning) = file.warning() {
+        output::warning(warning);
+    }
+    Ok(file)
+}
+
+/// Warns of what is said otherwise now, and changes at the next start only.
+pub(crate) fn name_restarts(path: &Path, restart_needed: &[&str]) {
+    if !restart_needed.is_empty() {
+        output::warning(format_args!(
+            "changed in {}, but in force only after a restart: {}",
+            path.display(),
+            restart_needed.join(", ")
+        ));
+    }
 }
 
 /// Nothing was changed, and why.

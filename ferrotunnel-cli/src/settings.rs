@@ -21,8 +21,9 @@ use crate::layers::Layers;
 use crate::runtime::{client_threads, server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
+use crate::traces::Traces;
 use crate::tunnel::TunnelSettings;
-use crate::value::{Secret, ServerAddr};
+use crate::value::{AdminPlace, Secret, ServerAddr};
 
 use self::certificates::ClientEncryption;
 pub(crate) use self::certificates::{ServerEncryption, check_readable};
@@ -30,7 +31,7 @@ pub(crate) use self::changes::{changes, client_changes};
 pub(crate) use self::https::HttpsSettings;
 pub(crate) use self::places::Places;
 pub(crate) use self::plugins::{
-    DEFAULT_PAUSE, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
+    DEFAULT_PAUSE, NewPlugins, PluginSettings, Plugins, STDOUT, hash as visitor_secret,
 };
 
 /// A server as it shall run.
@@ -55,6 +56,8 @@ pub(crate) struct ServerSettings {
     plugins: PluginSettings,
     admin_bind: Option<SocketAddr>,
     admin_token: Option<Secret>,
+    /// Where some of it comes from, to be shown.
+    pub(crate) config_file: Option<PathBuf>,
     threads: usize,
     drain_timeout: Duration,
 }
@@ -99,6 +102,7 @@ impl ServerSettings {
             plugins: PluginSettings::new(args.plugins)?,
             admin_bind: args.admin_bind,
             admin_token: admin_token(args.admin_token_file.as_deref())?,
+            config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -116,7 +120,11 @@ impl ServerSettings {
 
     /// The server of these settings. It listens on the sockets that were passed on, whatever the
     /// settings say.
-    pub(crate) fn build(self, sockets: Sockets) -> Result<(Server, Plugins), Failure> {
+    pub(crate) fn build(
+        self,
+        sockets: Sockets,
+        traces: &Traces,
+    ) -> Result<(Server, Plugins), Failure> {
         self.encryption.check_files()?;
         self.https.as_ref().map_or(Ok(()), HttpsSettings::check_files)?;
         if sockets.https.is_some() && self.https.is_none() {
@@ -137,7 +145,7 @@ impl ServerSettings {
         if let Some(listener) = sockets.http {
             builder = builder.http_listener(listener);
         }
-        Ok((builder.build()?, plugins))
+        Ok((traces.server(builder).build()?, plugins))
     }
 
     /// Whether the library takes them. Reads no file.
@@ -183,6 +191,9 @@ impl ServerSettings {
         }
         if let Some(token) = self.admin_token {
             builder = builder.admin_token(token.reveal());
+        }
+        if let Some(path) = self.config_file {
+            builder = builder.config_file(path);
         }
         if let Some(domain) = self.domain {
             builder = builder.domain(domain);
@@ -264,6 +275,14 @@ pub(crate) struct ClientSettings {
     connect_timeout: Option<Duration>,
     handshake_timeout: Option<Duration>,
     connections: Connections,
+    /// `None`: nobody has said.
+    admin_bind: Option<AdminPlace>,
+    admin_token: Option<Secret>,
+    control: Option<PathBuf>,
+    /// Somebody at a terminal looks after it.
+    admin_for_people: bool,
+    /// Where some of it comes from, to be shown.
+    pub(crate) config_file: Option<PathBuf>,
     tunnels: Vec<TunnelSettings>,
     drain_timeout: Duration,
 }
@@ -285,6 +304,11 @@ impl ClientSettings {
             connect_timeout: args.connect_timeout,
             handshake_timeout: args.handshake_timeout,
             connections: args.connections.unwrap_or_default(),
+            admin_bind: args.admin_bind,
+            admin_token: admin_token(args.admin_token_file.as_deref())?,
+            control: args.control,
+            admin_for_people: false,
+            config_file: None,
             tunnels,
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
@@ -293,6 +317,16 @@ impl ClientSettings {
     /// How long a drain may take.
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.drain_timeout
+    }
+
+    /// Where others of this user ask how it is, if anywhere.
+    pub(crate) fn control(&self) -> Option<PathBuf> {
+        self.control.clone()
+    }
+
+    /// Somebody at a terminal looks after it: where nothing is said, it has an admin interface.
+    pub(crate) fn is_looked_after(&mut self) {
+        self.admin_for_people = true;
     }
 
     /// Where the servers are.
@@ -306,9 +340,9 @@ impl ClientSettings {
     }
 
     /// The client of these settings.
-    pub(crate) fn build(self) -> Result<Client, Failure> {
+    pub(crate) fn build(self, traces: &Traces) -> Result<Client, Failure> {
         self.encryption.check_files()?;
-        self.builder()
+        self.builder(traces)
     }
 
     /// Whether a client could start with that; the files that it needs are read.
@@ -317,11 +351,11 @@ impl ClientSettings {
         tunnels: Vec<TunnelSettings>,
     ) -> Result<(), Failure> {
         let settings = Self::resolve(Layers { file: args, ..Layers::default() }, tunnels)?;
-        settings.build().map(drop)
+        settings.build(&Traces::default()).map(drop)
     }
 
     /// Reads no file.
-    fn builder(self) -> Result<Client, Failure> {
+    fn builder(self, traces: &Traces) -> Result<Client, Failure> {
         let mut builder = Client::builder()
             .servers(self.servers.iter().map(ToString::to_string))
             .server_mode(self.server_mode)
@@ -336,10 +370,21 @@ impl ClientSettings {
         if let Some(timeout) = self.handshake_timeout {
             builder = builder.handshake_timeout(timeout);
         }
+        builder = match self.admin_bind {
+            Some(AdminPlace::At(addr)) => builder.admin_bind(addr),
+            None if self.admin_for_people => builder.admin_bind_or_next(DEFAULT_ADMIN_BIND),
+            Some(AdminPlace::Off) | None => builder,
+        };
+        if let Some(token) = self.admin_token {
+            builder = builder.admin_token(token.reveal());
+        }
+        if let Some(path) = self.config_file {
+            builder = builder.config_file(path);
+        }
         for tunnel in self.tunnels {
             builder = builder.tunnel(tunnel.into());
         }
-        Ok(self.encryption.apply(builder).build()?)
+        Ok(self.encryption.apply(traces.client(builder)).build()?)
     }
 }
 
@@ -356,8 +401,11 @@ pub(crate) fn accept_client(
     if tls.tls_server_name.is_some() {
         tls.tls_verify = Some(true);
     }
-    let layer = ConnectArgs { servers, token, tls, ..layer };
-    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?.builder()?;
+    // The secret of the admin interface may be named elsewhere, and is read when it is used.
+    let (admin_bind, admin_token_file) = (None, None);
+    let layer = ConnectArgs { servers, token, tls, admin_bind, admin_token_file, ..layer };
+    ClientSettings::resolve(Layers { file: layer, ..Layers::default() }, tunnels)?
+        .builder(&Traces::default())?;
     Ok(())
 }
 
@@ -449,6 +497,9 @@ pub(crate) const DEFAULT_BIND: SocketAddr =
 /// Likewise.
 pub(crate) const DEFAULT_HTTP_BIND: SocketAddr =
     SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), DEFAULT_HTTP_PORT);
+
+/// Of a client's admin interface: on this machine only, where people look for that of a tunnel.
+const DEFAULT_ADMIN_BIND: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4_040);
 
 /// As long as web servers and orchestrators give by default, and well within what systemd waits for.
 pub(crate) const DEFAULT_DRAIN_TIMEOUT: Duration = Duration::from_secs(30);

@@ -110,6 +110,25 @@ pub(crate) fn listen_addr(text: &str) -> Result<SocketAddr, String> {
     }
 }
 
+/// Where an admin interface listens, if anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AdminPlace {
+    /// There is none.
+    Off,
+    At(SocketAddr),
+}
+
+/// An address to listen on, or `off`. A bare port is one of loopback: what listens there is for nobody else.
+pub(crate) fn admin_place(text: &str) -> Result<AdminPlace, String> {
+    match (text, text.parse::<u16>()) {
+        ("off", _) => Ok(AdminPlace::Off),
+        (_, Ok(port)) => Ok(AdminPlace::At(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))),
+        _ => listen_addr(text)
+            .map(AdminPlace::At)
+            .map_err(|_| "give IP:PORT, like 127.0.0.1:4040, or off".to_owned()),
+    }
+}
+
 /// Where an ACME server has its directory.
 pub(crate) fn https_url(text: &str) -> Result<String, String> {
     match text.strip_prefix("https://") {

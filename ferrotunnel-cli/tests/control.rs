@@ -14,11 +14,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Output;
 
-use ferrotunnel_tests::TOKEN;
+use ferrotunnel_tests::{LocalService, TOKEN, run, says_and_hears, soon};
 use serde_json::{Value, json};
 use support::files::Files;
-use support::server::Server;
-use support::{PATIENCE, command};
+use support::server::{Server, tcp_client};
+use support::{PATIENCE, Running, command};
+use tokio::net::TcpStream;
 
 /// The settings of a server with a control socket.
 fn settings(files: &Files, more: &str) -> String {
@@ -132,13 +133,13 @@ fn a_socket_of_a_server_that_runs_is_refused_and_one_of_a_dead_server_replaced()
     first.process.signal("KILL");
     first.process.ended();
     assert!(socket(&files).exists());
-    ends(&reload(&["--config", &file]), 1, "no server listens on");
+    ends(&reload(&["--config", &file]), 1, "nobody listens on");
     let mut next = server(&file);
     ends(&reload(&["--config", &file]), 0, "settings reloaded");
     next.process.signal("TERM");
     next.process.ended();
     assert!(!socket(&files).exists());
-    ends(&reload(&["--config", &file]), 1, "no server listens on");
+    ends(&reload(&["--config", &file]), 1, "nobody listens on");
 }
 
 #[test]
@@ -146,9 +147,96 @@ fn without_a_socket_or_a_file_it_says_how_to_have_one() {
     let files = Files::new();
     let file = files.server("");
     ends(&reload(&[]), 2, "set --control or FERROTUNNEL_CONTROL");
-    ends(&reload(&["--config", &file]), 2, "names no control socket; set control in [server]");
-    let mut alone = command(&["server", "--control", "control", "--bind", "127.0.0.1:0"]);
-    let alone = alone.env("FERROTUNNEL_TOKEN", TOKEN).current_dir(files.dir()).output().unwrap();
-    ends(&alone, 2, "give --config too");
-    assert!(!files.dir().join("control").exists());
+    ends(
+        &reload(&["--config", &file]),
+        2,
+        "names no control socket; set control in [server] or [client]",
+    );
+}
+
+fn status(args: &[&str]) -> Output {
+    command(&[&["status"], args].concat()).output().unwrap()
+}
+
+#[test]
+fn a_status_shows_what_a_server_has_and_what_a_client_has() {
+    run(async {
+        let files = Files::new();
+        let file = settings(&files, "");
+        let server = server(&file);
+        let echo = LocalService::echo().await;
+        let at_client = files.dir().join("run/client");
+        let at_client = at_client.to_str().unwrap().to_owned();
+        let (client, public) = tcp_client(server.tunnel, echo.addr(), &["--control", &at_client]);
+        let mut visitor = soon("a way in", TcpStream::connect(public)).await.unwrap();
+        says_and_hears(&mut visitor).await;
+
+        let shown = status(&["--config", &file]);
+        ends(&shown, 0, "");
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let port = public.port();
+        for words in
+            ["server ", ", ready, for ", "tunnels: 1", "REACHED AT", &format!("tcp:{port}")]
+        {
+            assert!(shown.contains(words), "{words} is not in: {shown}");
+        }
+        let told = status(&["--config", &file, "--json"]);
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(
+            (&told["status"]["side"], &told["tunnels"][0]["visitors"]),
+            (&json!("server"), &json!(1))
+        );
+        assert_eq!(told["status"]["config_file"], file);
+
+        let told = status(&["--control", &at_client, "--json"]);
+        let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+        assert_eq!(
+            (&told["status"]["side"], &told["status"]["phase"]),
+            (&json!("client"), &json!("ready"))
+        );
+        assert_eq!(told["tunnels"][0]["local"], echo.addr().to_string());
+        assert_eq!(told["sessions"][0]["address"], server.tunnel.to_string());
+        assert!(!told.to_string().contains(TOKEN), "{told}");
+        // It has no file that could be read again.
+        ends(&reload(&["--control", &at_client]), 1, "there is no file to read again");
+        drop(client);
+        ends(&status(&["--control", &at_client]), 1, "nobody listens on");
+        ends(&status(&[]), 2, "set --control or FERROTUNNEL_CONTROL");
+    });
+}
+
+#[test]
+fn a_client_reads_its_file_again_when_it_is_asked_to() {
+    run(async {
+        let files = Files::new();
+        let server = Server::start();
+        let echo = LocalService::echo().await;
+        let settings = |more: &str| {
+            let head = format!(
+                "[client]\nserver = '{}'\ntoken = '{TOKEN}'\ncontrol = 'run/client'",
+                server.tunnel
+            );
+            let tunnel =
+                format!("[[client.tunnels]]\nkind = 'tcp'\nlocal-addr = '{}'", echo.addr());
+            files.write("client.toml", &format!("{head}\n{tunnel}\n{more}"))
+        };
+        let file = settings("");
+        let client = Running::start(&["client", "--config", &file]);
+        client.line();
+        settings(&format!("[[client.tunnels]]\nkind = 'tcp'\nlocal-addr = '{}'", echo.addr()));
+        ends(&reload(&["--config", &file]), 0, "tunnels: 1 added, 0 changed, 0 removed");
+        settings("typo = 1");
+        ends(&reload(&["--config", &file]), 1, "unknown key");
+    });
+}
+
+#[test]
+fn a_server_without_a_file_has_its_certificates_read_again() {
+    let files = Files::new();
+    let control = files.dir().join("run/control");
+    let control = control.to_str().unwrap();
+    let server = Server::with(&["--control", control]);
+    ends(&reload(&["--control", control]), 0, "certificates and pages are read again");
+    ends(&status(&["--control", control]), 0, "");
+    drop(server);
 }

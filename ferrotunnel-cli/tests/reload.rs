@@ -481,3 +481,53 @@ fn what_a_file_says_as_it_is_anyway_has_not_changed() {
     server.process.signal("HUP");
     assert_eq!(server.process.event(), reloaded(1, &[]));
 }
+
+/// What files of a process are open, as far as they are in this directory.
+#[cfg(target_os = "linux")]
+fn open_in(dir: &std::path::Path, process: u32) -> Vec<std::path::PathBuf> {
+    let links = std::fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let links = links.filter_map(|link| std::fs::read_link(link.ok()?.path()).ok());
+    links.filter(|path| path.starts_with(dir)).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_access_log_that_is_another_now_is_closed() {
+    run(async {
+        let (files, logs, user) = (Files::new(), tempfile::tempdir().unwrap(), User::new("ann"));
+        let place = |name: &str| logs.path().join(name);
+        let with =
+            |name: &str| format!("[server.plugins]\naccess-log = '{}'", place(name).display());
+        let file = settings(&files, &[&user], &with("first"));
+        let server = server(&file, &[]);
+        assert_eq!(open_in(logs.path(), server.process.id()), [place("first")]);
+        settings(&files, &[&user], &with("second"));
+        server.process.signal("HUP");
+        assert_eq!(server.process.event(), reloaded(1, &[]));
+        let process = server.process.id();
+        eventually("its end", || open_in(logs.path(), process) == [place("second")]).await;
+    });
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_access_log_and_nothing_else_is_changed_either() {
+    run(async {
+        let files = Files::new();
+        let (user, other) = (User::new("ann"), User::new("bob"));
+        let file = settings(&files, &[&user], "");
+        let server = server(&file, &[]);
+        let pipe = files.dir().join("pipe");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        settings(
+            &files,
+            &[&other],
+            &format!("[server.plugins]\naccess-log = '{}'", pipe.display()),
+        );
+        server.process.signal("HUP");
+        let said = server.process.refused_reload();
+        assert!(said.contains("nobody reads from it"), "{said}");
+        // Half of it would have been that she is out.
+        assert!(user.may_come(server.tunnel));
+    });
+}

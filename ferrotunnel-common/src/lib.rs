@@ -8,11 +8,13 @@ mod id;
 mod kind;
 mod limits;
 mod token;
+mod trace;
 
 pub use id::{ClientId, SessionId, StreamId};
 pub use kind::TunnelKind;
 pub use limits::LimitsConfig;
 pub use token::{Token, TokenError};
+pub use trace::TraceContext;
 
 /// Port on which a server expects its clients.
 pub const DEFAULT_TUNNEL_PORT: u16 = 7835;

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod connect;
+mod counts;
 mod direct;
 mod growth;
 mod health;
@@ -9,6 +10,7 @@ mod https;
 mod life;
 mod local;
 mod parting;
+mod reader;
 mod roster;
 mod state;
 mod target;
@@ -16,7 +18,12 @@ mod vigil;
 
 pub use crate::tls::LocalTrust;
 pub use connect::ClientTransport;
+pub use counts::{AttemptFailure, LocalFailure};
 pub use health::{Examine, Examining, HealthCheck, Pipe, Probe};
+pub use reader::{
+    CarrierReading, CarrierState, ClientControl, ClientReader, ClientReadings, ClientTunnelReading,
+    ControlError, KindTotals, LocalHealth, TunnelState,
+};
 pub use roster::ServerMode;
 pub use target::{Acceptor, HttpsTarget, Target, Visit};
 

@@ -1,5 +1,5 @@
-//! What a server counts while its tunnels are in use. Counting costs an atomic addition where bytes move; whoever wants to
-//! know reads it ([`crate::EngineReader`]).
+//! What servers and clients count while their tunnels are in use. Counting costs an atomic addition where bytes move;
+//! whoever wants to know reads it ([`crate::EngineReader`], [`crate::client::ClientReader`]).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,6 +8,8 @@ use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::Resets;
 
 use crate::capped::Counts;
+use crate::open_streams::{About, Listed, OpenStreams};
+use crate::session::Session;
 use crate::throttle::Way;
 
 /// What passed through the tunnels of one name.
@@ -19,6 +21,8 @@ pub(crate) struct TunnelCounts {
     closed: AtomicU64,
     /// From visitors, and to them.
     bytes: [AtomicU64; 2],
+    /// What they are a part of, and count towards too.
+    sum: Option<Arc<TunnelCounts>>,
 }
 
 /// What passed through the tunnels of one name, over all the time that the server has run.
@@ -43,6 +47,15 @@ impl TunnelCounts {
     /// Under which name those of a tunnel are kept.
     pub(crate) fn key(kind: TunnelKind, label: &str) -> String {
         format!("{kind} {label}")
+    }
+
+    /// For one tunnel among those of `sum`.
+    pub(crate) fn within(sum: &Arc<Self>) -> Self {
+        Self { sum: Some(Arc::clone(sum)), ..Self::named(&sum.kind) }
+    }
+
+    fn and_sum(&self) -> impl Iterator<Item = &Self> {
+        [Some(self), self.sum.as_deref()].into_iter().flatten()
     }
 
     pub(crate) fn totals(&self) -> TunnelTotals {
@@ -71,6 +84,7 @@ impl Counts for TunnelCounts {
             opened: AtomicU64::new(0),
             closed: AtomicU64::new(0),
             bytes: [AtomicU64::new(0), AtomicU64::new(0)],
+            sum: None,
         }
     }
 
@@ -87,34 +101,71 @@ impl Counts for TunnelCounts {
     }
 }
 
-/// One stream among those of its tunnel; it is counted as closed when dropped.
+/// Where a stream is counted that is about to begin.
 #[derive(Debug)]
-pub(crate) struct Counted(Arc<TunnelCounts>);
+pub(crate) struct Tally {
+    counts: Arc<TunnelCounts>,
+    /// Somebody wants to see each of them.
+    list: Option<Box<(Arc<OpenStreams>, About)>>,
+}
 
-impl Counted {
-    pub(crate) fn new(counts: &Arc<TunnelCounts>) -> Self {
-        counts.opened.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(counts))
+impl Tally {
+    pub(crate) fn new(
+        counts: &Arc<TunnelCounts>,
+        list: Option<&Arc<OpenStreams>>,
+        about: impl FnOnce() -> About,
+    ) -> Self {
+        let list = list.map(|list| Box::new((Arc::clone(list), about())));
+        Self { counts: Arc::clone(counts), list }
     }
 
+    /// It begins.
+    pub(crate) fn begin(self) -> Counted {
+        for counts in self.counts.and_sum() {
+            counts.opened.fetch_add(1, Ordering::Relaxed);
+        }
+        let listed = self.list.map(|list| {
+            let (list, about) = *list;
+            Box::new(list.enter(about))
+        });
+        Counted { counts: self.counts, listed }
+    }
+}
+
+/// One stream among those of its tunnel; it is counted as closed when dropped.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    counts: Arc<TunnelCounts>,
+    listed: Option<Box<Listed>>,
+}
+
+impl Counted {
     pub(crate) fn moved(&self, way: Way, bytes: u64) {
-        let [inward, outward] = &self.0.bytes;
-        let count = match way {
-            Way::In => inward,
-            Way::Out => outward,
-        };
-        count.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(listed) = &self.listed {
+            listed.moved(way, bytes);
+        }
+        for counts in self.counts.and_sum() {
+            let [inward, outward] = &counts.bytes;
+            let count = match way {
+                Way::In => inward,
+                Way::Out => outward,
+            };
+            count.fetch_add(bytes, Ordering::Relaxed);
+        }
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.0.closed.fetch_add(1, Ordering::Release);
+        for counts in self.counts.and_sum() {
+            counts.closed.fetch_add(1, Ordering::Release);
+        }
     }
 }
 
-/// Tunnels that have counts of their own: some 200 bytes each here, and eight lines for whoever asks for all.
-pub(crate) const MOST_TUNNELS_COUNTED: usize = 500;
+/// Tunnels that have counts of their own: some 200 bytes each here, and eight lines for whoever asks for all. With
+/// those of HTTP requests it is some 1,000 bytes, and forty lines or more.
+pub const MOST_TUNNELS_COUNTED: usize = 500;
 
 /// How connections of clients fared before they were sessions.
 #[derive(Debug, Default)]
@@ -187,7 +238,21 @@ impl Handshakes {
     }
 }
 
-/// Streams that were broken off, by code.
+/// What sessions count by themselves, over several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sums {
+    pub(crate) resets: Resets,
+    pub(crate) window_stalls: u64,
+}
+
+impl Sums {
+    pub(crate) fn add(&mut self, session: &Session) {
+        self.resets.add(&session.resets());
+        self.window_stalls += session.stats().window_stalls;
+    }
+}
+
+/// Streams that were broken off, by code; of those with a carrier to themselves nobody counts it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamResets(pub(crate) Resets);
 
@@ -197,7 +262,7 @@ impl StreamResets {
         self.0.sent().map(|(code, count)| (code.as_str(), count))
     }
 
-    /// By clients.
+    /// By clients; at a client by this one.
     pub fn by_clients(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.0.received().map(|(code, count)| (code.as_str(), count))
     }

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::auth;
 use crate::carrier::Carrier;
-use crate::counters::{Counted, TunnelCounts};
+use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
@@ -121,6 +121,11 @@ pub(crate) enum Met {
 /// A visitor on the way to its carrier's task, which may live on another thread.
 struct Visit {
     socket: std::net::TcpStream,
+    trip: Trip,
+}
+
+/// All that is known of such a visitor.
+struct Trip {
     addr: SocketAddr,
     ingress: SocketAddr,
     kind: TunnelKind,
@@ -133,17 +138,26 @@ struct Visit {
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     /// Of its tunnel.
-    counts: Arc<TunnelCounts>,
+    tally: Tally,
     otherwise: Box<dyn FnOnce(Visitor, Met) + Send>,
 }
 
 impl std::fmt::Debug for Visit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Visit").field("addr", &self.addr).finish_non_exhaustive()
+        f.debug_struct("Visit").field("addr", &self.trip.addr).finish_non_exhaustive()
     }
 }
 
 impl Visit {
+    fn fall_back(self) {
+        match TcpStream::from_std(self.socket) {
+            Ok(socket) => self.trip.fall_back(socket),
+            Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
+        }
+    }
+}
+
+impl Trip {
     /// What the client is told of the visitor.
     fn open(&self) -> Open {
         Open {
@@ -153,20 +167,16 @@ impl Visit {
             ingress: Some(self.ingress),
             send_window: 0,
             receive_window: 0,
+            trace: None,
         }
     }
 
-    fn fall_back(self) {
-        let Self { socket, addr, ingress, seat, place, words, otherwise, .. } = self;
+    fn fall_back(self, socket: TcpStream) {
+        let Self { addr, ingress, seat, place, words, otherwise, .. } = self;
         // It takes one again where it goes.
         drop(seat);
-        match TcpStream::from_std(socket) {
-            Ok(socket) => {
-                socket::close_in_peace(&socket);
-                otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
-            }
-            Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
-        }
+        socket::close_in_peace(&socket);
+        otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
     }
 }
 
@@ -224,7 +234,7 @@ impl Pool {
         &self,
         (kind, tunnel): (TunnelKind, u32),
         seat: Seat,
-        (pacing, counts): ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>),
+        (pacing, tally): ([Option<Box<Pacing>>; 2], Tally),
         visitor: Visitor,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
@@ -238,8 +248,7 @@ impl Pool {
         match socket.into_std() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
-                let visit = Visit {
-                    socket,
+                let trip = Trip {
                     addr,
                     ingress,
                     kind,
@@ -248,10 +257,10 @@ impl Pool {
                     place,
                     words,
                     pacing,
-                    counts,
+                    tally,
                     otherwise,
                 };
-                self.give(carrier, visit);
+                self.give(carrier, Visit { socket, trip });
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -372,7 +381,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
     }
-    let open = Frame::Open(STREAM, visit.open()).encode();
+    let open = Frame::Open(STREAM, visit.trip.open()).encode();
     let opening = async {
         carrier.write_all(&open).await?;
         carrier.flush().await
@@ -383,24 +392,12 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit {
-        socket,
-        addr,
-        ingress,
-        kind,
-        tunnel,
-        seat,
-        place,
-        words,
-        pacing,
-        counts,
-        otherwise,
-    } = visit;
+    let Visit { socket, trip } = visit;
     let socket = TcpStream::from_std(socket)?;
     let mut first = BytesMut::new();
     // What is said may be heard, and then it is not said again. Who has said something already is waiting for an
     // answer, not about to speak.
-    if words.is_empty() {
+    if trip.words.is_empty() {
         first.reserve(READ_BYTES);
         let broke = tokio::select! {
             biased;
@@ -410,29 +407,16 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
         };
         if let Some(error) = broke {
-            let socket = socket.into_std()?;
-            let visit = Visit {
-                socket,
-                addr,
-                ingress,
-                kind,
-                tunnel,
-                seat,
-                place,
-                words,
-                pacing,
-                counts,
-                otherwise,
-            };
             drop(seats);
-            visit.fall_back();
+            trip.fall_back(socket);
             return Err(error);
         }
     }
+    let Trip { seat, place, words, pacing, tally, otherwise, .. } = trip;
     drop(otherwise);
     let (_seats, _seat, _place) = (seats, seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
-    let counted = Some(Counted::new(&counts));
+    let counted = Some(tally.begin());
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());

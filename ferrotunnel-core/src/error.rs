@@ -180,6 +180,9 @@ pub enum ConnectError {
     /// The system is out of something.
     #[error("{0}")]
     System(String),
+    /// The client was told to close the session, and comes back.
+    #[error("the session was closed by request")]
+    Closed,
     /// The client was shut down.
     #[error("the client was shut down")]
     Shutdown,
@@ -244,6 +247,7 @@ impl ConnectError {
             Self::Superseded(reason) => Self::Superseded(reason.clone()),
             Self::Refused(refusal) => Self::Refused(refusal.clone()),
             Self::Shutdown => Self::Shutdown,
+            Self::Closed => Self::Closed,
             Self::GoAway { code, reason } => Self::GoAway { code: *code, reason: reason.clone() },
             Self::Protocol { server, violation } => {
                 Self::Protocol { server: server.clone(), violation: *violation }

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
 use tokio::sync::mpsc;
 
+use crate::client::Target;
 use crate::driver::Incoming;
 use crate::options::is_down;
 use crate::registry::{Owner, Registry};
@@ -23,6 +24,30 @@ pub type Decision<'a> = Pin<Box<dyn Future<Output = Result<(), String>> + Send +
 pub trait StreamHooks: Debug + Send + Sync + 'static {
     /// A stream was opened. What is returned is dropped when it has ended.
     fn opened(&self, stream: OpenedStream<'_>) -> Box<dyn Send + Sync>;
+
+    /// At a client: its local service was dialled for a stream whose opener keeps a trace.
+    fn dialled(&self, _: &Dialled<'_>) {}
+}
+
+/// Hears at a client of local services that were dialled for streams of which a trace is kept.
+pub trait DialTracer: Debug + Send + Sync + 'static {
+    /// One was dialled. It must not take its time.
+    fn dialled(&self, dialled: &Dialled<'_>);
+}
+
+/// How a local service was dialled.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialled<'a> {
+    /// The span in whose course the stream was opened.
+    pub trace: TraceContext,
+    /// The local service, as it was given.
+    pub target: &'a Target,
+    /// When it began.
+    pub at: SystemTime,
+    /// Until there was a connection, or none.
+    pub took: Duration,
+    /// Why there is none.
+    pub error: Option<std::io::ErrorKind>,
 }
 
 /// Has a say in what happens at a server. Errors are reasons for the client to read.

@@ -26,6 +26,7 @@ pub mod fuzzing;
 mod guesses;
 mod handshake;
 mod hooks;
+mod open_streams;
 mod options;
 mod pace;
 mod principals;
@@ -56,7 +57,7 @@ pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, Gate
 pub use auth::{Verifier, VerifierError, issue_token};
 pub use balance::Balance;
 pub use capped::{Capped, Counts, OTHER};
-pub use counters::{Handshake, StreamResets, TunnelTotals};
+pub use counters::{Handshake, MOST_TUNNELS_COUNTED, StreamResets, TunnelTotals};
 pub use crowd::{Crowd, CrowdSeat};
 pub use direct::{DirectCarriers, Streams};
 pub use drained::Drained;
@@ -67,7 +68,10 @@ pub use ferrotunnel_protocol::frame::{
 };
 pub use ferrotunnel_protocol::{OpenError, StreamError};
 pub use file_look::FileLook;
-pub use hooks::{Decision, NewSession, OpenedStream, ServerHooks, StreamHooks};
+pub use hooks::{
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, ServerHooks, StreamHooks,
+};
+pub use open_streams::StreamReading;
 pub use options::{
     LONGEST_VALUE as LONGEST_OPTION, PATH, STRIP_PATH, packed as pack_option,
     packed_lines as pack_option_lines, values as option_values,
@@ -79,7 +83,10 @@ pub use registry::{
     NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
 };
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
-pub use server::{CarrierDoor, EngineReader, Readings, SessionReading, TunnelReading};
+pub use server::{
+    CarrierDoor, EngineControl, EngineReader, PrincipalReading, Readings, SessionReading,
+    TunnelReading,
+};
 pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;

@@ -17,10 +17,11 @@ use ferrotunnel_common::TunnelKind;
 use parking_lot::RwLock;
 
 pub(crate) use self::policy::{Denied, NamePool, Policy};
-pub(crate) use self::roster::Roster;
 pub use self::roster::check_principals;
+pub(crate) use self::roster::{Change, Roster};
 use crate::auth::Verifier;
 use crate::seat::Seat;
+use crate::server::PrincipalReading;
 use crate::throttle::Throttle;
 
 /// What a server's operator says of one user. What is left open is allowed.
@@ -130,6 +131,23 @@ impl Principal {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// For whoever looks at it from outside.
+    fn read(&self, disabled: bool) -> PrincipalReading {
+        let policy = self.policy();
+        PrincipalReading {
+            name: self.name.clone(),
+            disabled,
+            sessions: self.sessions.load(Ordering::Relaxed),
+            tunnels: self.tunnels.load(Ordering::Relaxed),
+            streams: self.streams.load(Ordering::Relaxed),
+            max_sessions: policy.max_sessions,
+            max_tunnels: policy.max_tunnels,
+            max_streams: policy.max_streams,
+            max_streams_per_second: policy.rates.streams,
+            max_bytes_per_second: policy.rates.bytes,
+        }
     }
 
     /// What it may have now.

@@ -18,14 +18,14 @@ mod tunnel;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
-use hashbrown::HashMap;
-use parking_lot::RwLock;
+use hashbrown::{HashMap, HashSet};
+use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 
 pub(crate) use self::health::Health;
@@ -44,13 +44,14 @@ use crate::capped::Capped;
 use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
+use crate::open_streams::{OpenStreams, StreamReading};
 use crate::options::{self, CarrierNumber, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::rules::Rules;
 use crate::server::TunnelReading;
 use crate::tasks::Tasks;
 use crate::tcp_ingress;
-use crate::turned_away::Meters;
+use crate::turned_away::{Limit, Meters};
 
 /// What stands between a router and the registry, so that several servers may one day share one.
 pub trait Routes: Send + Sync + 'static {
@@ -72,6 +73,9 @@ pub trait Routes: Send + Sync + 'static {
 
     /// Whether all tunnels have left for good: what is not found was perhaps there before.
     fn is_closed(&self) -> bool;
+
+    /// The ingress has all the visitors that it may have, and turns one away: that is counted.
+    fn visitor_turned_away(&self);
 }
 
 /// Settings of a registry.
@@ -151,6 +155,10 @@ struct Inner {
     meters: Meters,
     /// What passes through tunnels, by kind and label.
     counts: Capped<TunnelCounts>,
+    /// Where each of their streams is listed, if somebody wants that.
+    list: Arc<OnceLock<Arc<OpenStreams>>>,
+    /// Tunnels that take no visitors for now, by principal and id: also those that come back. Locked after the maps.
+    paused: Mutex<HashSet<(String, String)>>,
     /// The public ports' own tasks, so that a shutdown can wait until the ports are free.
     listeners: Tasks,
 }
@@ -195,6 +203,8 @@ impl Registry {
             visitors,
             meters: Meters::default(),
             counts: Capped::new(MOST_TUNNELS_COUNTED),
+            list: Arc::default(),
+            paused: Mutex::default(),
             listeners,
         }))
     }
@@ -225,6 +235,19 @@ impl Registry {
         }
     }
 
+    /// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
+    fn check_limit(&self, owner: &Owner, freed: usize) -> Result<(), Denied> {
+        owner.principal().check_tunnels(freed).map_err(|reason| {
+            self.0.meters.count(Limit::TunnelsOfPrincipal);
+            (RefusalCode::LimitExceeded, reason)
+        })
+    }
+
+    /// Who comes back to a tunnel that waited for it has to have a place for it, as for a new one.
+    fn check_return(&self, tunnel: &Tunnel, owner: &Owner) -> Result<(), Denied> {
+        if tunnel.is_counted() { Ok(()) } else { self.check_limit(owner, 0) }
+    }
+
     fn try_register(
         &self,
         owner: &Arc<Owner>,
@@ -244,6 +267,7 @@ impl Registry {
                 return Err((RefusalCode::NameTaken, reason));
             }
             if tunnels.len() >= self.0.ceilings.tunnels.load(Ordering::Relaxed) as usize {
+                self.0.meters.count(Limit::TunnelsOfSession);
                 let reason = format!("a session may have {} tunnels", tunnels.len());
                 return Err((RefusalCode::LimitExceeded, reason));
             }
@@ -264,7 +288,9 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, reason));
         };
         let member = Member::new(carrier, Arc::clone(owner), number);
-        member.health.set_down(options::is_down(&wanted) == Some(true));
+        if let Some(is_down) = options::is_down(&wanted) {
+            member.health.set_down(is_down);
+        }
         let entered = match wanted.kind {
             TunnelKind::Http | TunnelKind::Tls => {
                 self.register_by_host(&mut maps, member, wanted, rules)?
@@ -386,7 +412,7 @@ impl Registry {
             // It may stand under a part of its hosts only, if others were taken over.
             let own = replaced.into_iter().find(|one| one.takes_in(&member, &wanted, &hosts));
             let own = own.ok_or_else(|| if in_group { unlike_group() } else { taken_over() })?;
-            check_return(&own, &member.owner)?;
+            self.check_return(&own, &member.owner)?;
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
         let is_left = |old: &Tunnel, host: &String| {
@@ -395,7 +421,7 @@ impl Registry {
         let freed = |old: &&Arc<Tunnel>| {
             old.is_counted() && !old.hosts().iter().any(|host| is_left(old, host))
         };
-        check_limit(&member.owner, replaced.iter().filter(freed).count())?;
+        self.check_limit(&member.owner, replaced.iter().filter(freed).count())?;
         if !path.is_whole() && hosts.iter().any(|host| maps.hosts.is_full(host, &path)) {
             let reason = format!("a host may be shared by {} paths", hosts::MOST_PATHS);
             return Err((RefusalCode::LimitExceeded, reason));
@@ -438,20 +464,20 @@ impl Registry {
             if joining || in_group {
                 return match old.takes_in(&member, &wanted, &[]) {
                     true => {
-                        check_return(&old, &member.owner)?;
+                        self.check_return(&old, &member.owner)?;
                         Ok(Entered::joining(old, member, !joining, place, address))
                     }
                     false if in_group => Err(unlike_group()),
                     false => Err(taken_over()),
                 };
             }
-            check_limit(&member.owner, usize::from(old.is_counted()))?;
+            self.check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
             taken.replace(Arc::clone(&tunnel));
             return Ok(Entered { tunnel, place, address, replaced: vec![old], joined: Vec::new() });
         }
         let bind = |port| tcp_ingress::bind(SocketAddr::new(self.0.config.tcp_ip, port));
-        check_limit(&member.owner, 0)?;
+        self.check_limit(&member.owner, 0)?;
         let is_taken = |port| maps.ports.contains_key(&port);
         let bind_any = || match policy.ports() {
             None => ports::pick(&self.0.reserved, is_taken, bind),
@@ -494,8 +520,11 @@ impl Registry {
         let key = TunnelCounts::key(wanted.kind, &stand.label(&wanted.name));
         let counts = self.0.counts.of(&key);
         let hooks = self.0.config.hooks.clone();
-        let places = Places::new(most, self.0.meters.clone(), counts, hooks);
-        Arc::new(Tunnel::new(uid, member, wanted, stand, places, rules))
+        let list = Arc::clone(&self.0.list);
+        let places = Places::new(most, self.0.meters.clone(), counts, hooks, list);
+        let tunnel = Tunnel::new(uid, member, wanted, stand, places, rules);
+        tunnel.set_paused(self.0.paused.lock().contains(&pause_key(&tunnel)));
+        Arc::new(tunnel)
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
@@ -547,7 +576,55 @@ impl Registry {
     /// Every tunnel, for whoever looks at it from outside.
     pub(crate) fn read(&self) -> Vec<TunnelReading> {
         let tunnels: Vec<_> = self.0.maps.read().tunnels.values().cloned().collect();
-        tunnels.iter().map(|tunnel| tunnel.read()).collect()
+        let config = &self.0.config;
+        let read = |tunnel: &Arc<Tunnel>| {
+            let path = if tunnel.path().is_whole() { "/" } else { tunnel.path().as_str() };
+            tunnel.read(|place| match (tunnel.kind(), config.public(tunnel.kind())) {
+                (TunnelKind::Http, Ok((scheme, port))) => format!("{scheme}://{place}{port}{path}"),
+                (TunnelKind::Tls, Ok((scheme, port))) => format!("{scheme}://{place}{port}"),
+                (kind, _) => format!("{kind}://{}:{place}", config.domain),
+            })
+        };
+        tunnels.iter().map(read).collect()
+    }
+
+    /// From now on each stream is listed.
+    pub(crate) fn list_streams(&self) {
+        self.0.list.get_or_init(Arc::default);
+    }
+
+    /// The youngest streams, and how many there are; those that began before they were listed are not among them.
+    pub(crate) fn streams(&self, most: usize) -> (Vec<StreamReading>, usize) {
+        self.0.list.get().map(|list| list.read(most)).unwrap_or_default()
+    }
+
+    /// The tunnel of that id takes no visitors from now on, also when it leaves and comes back; those inside stay.
+    /// Returns whether there is one.
+    pub(crate) fn pause(&self, id: &str) -> bool {
+        // What is registered meanwhile is found here, or finds that it is paused.
+        let maps = self.0.maps.read();
+        let mut paused = self.0.paused.lock();
+        let mut is_there = false;
+        for tunnel in maps.tunnels.values().filter(|tunnel| tunnel.id() == id) {
+            paused.insert(pause_key(tunnel));
+            tunnel.set_paused(true);
+            is_there = true;
+        }
+        is_there
+    }
+
+    /// It takes visitors again. Returns whether there is one, or was one when it was paused.
+    pub(crate) fn resume(&self, id: &str) -> bool {
+        let maps = self.0.maps.read();
+        let mut paused = self.0.paused.lock();
+        let before = paused.len();
+        paused.retain(|(_, of)| of != id);
+        let mut is_there = paused.len() < before;
+        for tunnel in maps.tunnels.values().filter(|tunnel| tunnel.id() == id) {
+            tunnel.set_paused(false);
+            is_there = true;
+        }
+        is_there
     }
 
     /// What passed through tunnels that have ever been here.
@@ -560,21 +637,16 @@ impl Registry {
     }
 }
 
+/// A name that was paused is only so for whom it was paused.
+fn pause_key(tunnel: &Tunnel) -> (String, String) {
+    (tunnel.principal_name().to_owned(), tunnel.id().to_owned())
+}
+
 /// What clients are told by a server that takes nothing new.
 pub(crate) const SHUTTING_DOWN: &str = "the server is shutting down";
 
 /// What a client is told whose token is not accepted any more.
 const REVOKED: &str = "the server's operator revoked this token";
-
-/// Whether the principal may have one more tunnel when it loses `freed` of its own for it.
-fn check_limit(owner: &Owner, freed: usize) -> Result<(), Denied> {
-    owner.principal().check_tunnels(freed).map_err(|reason| (RefusalCode::LimitExceeded, reason))
-}
-
-/// Who comes back to a tunnel that waited for it has to have a place for it, as for a new one.
-fn check_return(tunnel: &Tunnel, owner: &Owner) -> Result<(), Denied> {
-    if tunnel.is_counted() { Ok(()) } else { check_limit(owner, 0) }
-}
 
 /// A tunnel that has its place in the maps.
 struct Entered {
@@ -758,6 +830,10 @@ impl Maps {
 }
 
 impl Routes for Registry {
+    fn visitor_turned_away(&self) {
+        self.0.meters.count(Limit::Visitors);
+    }
+
     fn http(&self, host: &str, path: &str) -> Result<Arc<Tunnel>, NoRoute> {
         let maps = self.0.maps.read();
         let config = &self.0.config;

@@ -1,5 +1,6 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
+mod control;
 mod reader;
 
 use std::borrow::Cow;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget, Resets, Side, Violation};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Side, Violation};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,7 +25,7 @@ use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
-use crate::counters::{Handshake, Handshakes};
+use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
@@ -33,7 +34,7 @@ use crate::error::{self, BuildError, StartError};
 use crate::guesses::{self, Guesses, Try, Turn};
 use crate::handshake::{self, Greeted, Guest, HandshakeError};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
-use crate::principals::{PrincipalConfig, Roster};
+use crate::principals::{Change, PrincipalConfig, Roster};
 use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, PassingDoor, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
@@ -44,9 +45,10 @@ use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
 use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
-use crate::turned_away::TurnedAway;
+use crate::turned_away::{Limit, TurnedAway};
 
-pub use self::reader::{EngineReader, Readings, SessionReading, TunnelReading};
+pub use self::control::EngineControl;
+pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
 pub use crate::registry::{parse_domain, parse_reserved_name};
 
 /// How clients reach a server.
@@ -198,7 +200,7 @@ impl ServerEngine {
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
-            past_resets: Mutex::default(),
+            past: Mutex::default(),
             handshakes: Handshakes::default(),
             direct_visitors: Arc::default(),
             closing: watch::Sender::new(false),
@@ -209,11 +211,13 @@ impl ServerEngine {
         let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
             let mut warning = Warning::default();
+            let meters = hall.registry.meters().clone();
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
             let door =
                 accept_into_places(listener, Arc::clone(&places), on_connection, move || {
+                    meters.count(Limit::HandshakesInFlight);
                     if warning.is_due(Instant::now()) {
                         tracing::warn!(
                             limit = most,
@@ -311,12 +315,7 @@ impl ServerEngine {
     pub fn set_principals(&self, principals: &[PrincipalConfig]) -> Result<(), BuildError> {
         let mut roster = self.hall.roster.lock();
         let change = roster.replace(principals)?;
-        // In this order: a session that comes in meanwhile is either refused or found below.
-        self.hall.authenticator.replace(change.known);
-        self.hall.registry.apply(change.policies);
-        for owner in self.hall.owners() {
-            self.hall.end_if_revoked(&owner);
-        }
+        self.hall.apply(change);
         Ok(())
     }
 
@@ -438,8 +437,8 @@ struct Hall {
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,
-    /// Streams that were broken off in sessions that have ended. Locked after the sessions.
-    past_resets: Mutex<Resets>,
+    /// What sessions have counted that have ended. Locked after the sessions.
+    past: Mutex<Sums>,
     handshakes: Handshakes,
     /// Visitors with carriers of their own; they may outlive their session.
     direct_visitors: Arc<AtomicUsize>,
@@ -462,6 +461,16 @@ impl std::fmt::Debug for Hall {
 }
 
 impl Hall {
+    /// What follows when principals change; the roster is locked.
+    fn apply(&self, change: Change) {
+        // In this order: a session that comes in meanwhile is either refused or found below.
+        self.authenticator.replace(change.known);
+        self.registry.apply(change.policies);
+        for owner in self.owners() {
+            self.end_if_revoked(&owner);
+        }
+    }
+
     /// Ends a session whose token is not accepted any more.
     fn end_if_revoked(&self, owner: &Owner) {
         if !self.authenticator.still_knows(&owner.credential) {
@@ -525,10 +534,21 @@ impl Hall {
         TurnedAway {
             handshakes_delayed: count(&self.guesses.delayed),
             handshakes_refused: count(&self.guesses.refused),
-            visitors_of_tunnels: count(&meters.visitors_of_tunnels),
-            streams_too_fast: count(&meters.streams_too_fast),
-            pauses: count(&meters.pauses),
+            handshakes_waiting: meters.of(Limit::HandshakesInFlight),
+            sessions: meters.of(Limit::Sessions),
+            sessions_of_principals: meters.of(Limit::SessionsOfPrincipal),
+            tunnels_of_sessions: meters.of(Limit::TunnelsOfSession),
+            tunnels_of_principals: meters.of(Limit::TunnelsOfPrincipal),
+            streams_of_sessions: meters.of(Limit::StreamsOfSession),
+            streams_of_principals: meters.of(Limit::StreamsOfPrincipal),
+            visitors: meters.of(Limit::Visitors),
+            visitors_of_tunnels: meters.of(Limit::VisitorsOfTunnel),
+            visitors_of_paused: meters.of(Limit::VisitorsOfPaused),
             visitors_of_addresses: self.registry.crowd().turned_away(),
+            streams_too_fast: meters.of(Limit::StreamsTooFast),
+            pauses: meters.of(Limit::Pauses),
+            memory: self.budget.times_tight(),
+            memory_of_sessions: self.budget.times_parts_tight(),
         }
     }
 
@@ -770,6 +790,7 @@ async fn enter<C: Carrier>(
         let place = waiting;
         hall.turn(peer, token_id, place)
     };
+    let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
@@ -779,8 +800,13 @@ async fn enter<C: Carrier>(
             return Ok(());
         }
         let one = Seat::take_within(&hall.admitted, limits.max_sessions);
-        let one = one.ok_or(Cow::Borrowed("the server is full"))?;
-        seats = Some((one, guest.credential.principal.take_session()?));
+        let one = one.ok_or_else(|| {
+            meters.count(Limit::Sessions);
+            Cow::Borrowed("the server is full")
+        })?;
+        let other = guest.credential.principal.take_session();
+        let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
+        seats = Some((one, other));
         Ok(())
     };
     let greeting = handshake::server(carrier, config, &binding, &hall.authenticator, turn, admit);
@@ -865,7 +891,7 @@ impl Drop for Presence<'_> {
         let mut sessions = self.hall.sessions.lock();
         sessions.remove(&self.owner.session_id.0);
         // Whoever reads finds it in the one or the other.
-        self.hall.past_resets.lock().add(&self.owner.session.resets());
+        self.hall.past.lock().add(&self.owner.session);
     }
 }
 

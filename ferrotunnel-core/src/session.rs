@@ -66,6 +66,11 @@ impl Session {
         self.shared.order(|inner| inner.machine.probe(now, within));
     }
 
+    /// Whether tunnels and streams may come and go.
+    pub(crate) fn is_established(&self) -> bool {
+        self.shared.lock(|inner| inner.machine.state() == protocol::State::Established)
+    }
+
     /// Whether it takes nothing new and is not over yet.
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.lock(|inner| inner.machine.state() == protocol::State::Draining)

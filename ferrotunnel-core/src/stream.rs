@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Buf, Bytes};
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::frame::ResetCode;
-use ferrotunnel_protocol::{Read, StreamError, WriteError};
+use ferrotunnel_protocol::{Read, Side, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::clock;
@@ -37,8 +37,8 @@ pub struct Stream {
     pacing: [Option<Box<Pacing>>; 2],
     /// Who hears that the peer could not reach its local service.
     health: Option<Arc<Health>>,
-    /// Whose bytes they are, at a server.
-    counted: Option<Counted>,
+    /// Whose bytes they are, and at which end of the session they are counted.
+    counted: Option<(Counted, Side)>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -89,9 +89,9 @@ impl Stream {
         self
     }
 
-    /// The same, and its bytes are counted.
-    pub(crate) fn counted(mut self, counted: Counted) -> Self {
-        self.counted = Some(counted);
+    /// The same, and its bytes are counted, at that end of the session.
+    pub(crate) fn counted(mut self, counted: Counted, side: Side) -> Self {
+        self.counted = Some((counted, side));
         self
     }
 
@@ -212,9 +212,14 @@ impl Stream {
                 Err(error) => Poll::Ready(Err(error)),
             }
         });
-        if let (Poll::Ready(Ok(true)), Some(counted)) = (&read, &self.counted) {
+        if let (Poll::Ready(Ok(true)), Some((counted, side))) = (&read, &self.counted) {
             let bytes: usize = chunks.iter().skip(had).map(Bytes::len).sum();
-            counted.moved(Way::Out, bytes as u64);
+            // What a server reads from a client goes to the visitor.
+            let way = match side {
+                Side::Server => Way::Out,
+                Side::Client => Way::In,
+            };
+            counted.moved(way, bytes as u64);
         }
         self.heard_out |= matches!(read, Poll::Ready(Ok(false) | Err(_)));
         if let (Poll::Ready(Err(StreamError::Reset { code, .. })), Some(health)) =
@@ -268,8 +273,12 @@ impl Stream {
             if let [Some(pacing), _] = &self.pacing {
                 pacing.charge(taken);
             }
-            if let Some(counted) = &self.counted {
-                counted.moved(Way::In, taken as u64);
+            if let Some((counted, side)) = &self.counted {
+                let way = match side {
+                    Side::Server => Way::In,
+                    Side::Client => Way::Out,
+                };
+                counted.moved(way, taken as u64);
             }
         }
         written

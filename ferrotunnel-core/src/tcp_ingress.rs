@@ -120,6 +120,12 @@ impl Visitor {
         socket::abort_on_close(&self.socket);
     }
 
+    /// Sends the visitor away because the tunnel takes nobody for now.
+    pub(crate) fn find_paused(self, tunnel: &str) {
+        tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel is paused");
+        socket::abort_on_close(&self.socket);
+    }
+
     /// Sends the visitor away because the tunnel has left while it waited for the client.
     pub(crate) fn too_late(self) {
         tracing::debug!(visitor = %self.addr, "visitor turned away: its tunnel has left");

@@ -6,13 +6,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
 use crate::pace::Pace;
+use crate::turned_away::{Limit, Meters};
 
 /// What may happen a second; `None`: as much as there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,12 +79,17 @@ impl Throttles {
         true
     }
 
+    /// Gives a stream back that was taken and did not come to pass.
+    pub(crate) fn give_stream_back(&self) {
+        self.0.iter().filter_map(|one| one.streams.as_ref()).for_each(Pace::give_back);
+    }
+
     /// What a direction of a stream has to wait for; `None` where bytes have no limit. Every wait counts once in
-    /// `pauses`.
-    pub(crate) fn pacing(&self, way: Way, pauses: &Arc<AtomicU64>) -> Option<Box<Pacing>> {
+    /// `meters`.
+    pub(crate) fn pacing(&self, way: Way, meters: &Meters) -> Option<Box<Pacing>> {
         let has_limit = self.0.iter().any(|one| one.bytes.is_some());
-        let pauses = Arc::clone(pauses);
-        has_limit.then(|| Box::new(Pacing { of: self.clone(), way, timer: None, pauses }))
+        let meters = meters.clone();
+        has_limit.then(|| Box::new(Pacing { of: self.clone(), way, timer: None, meters }))
     }
 }
 
@@ -95,7 +100,7 @@ pub(crate) struct Pacing {
     way: Way,
     /// While it waits.
     timer: Option<Pin<Box<Sleep>>>,
-    pauses: Arc<AtomicU64>,
+    meters: Meters,
 }
 
 impl Pacing {
@@ -109,7 +114,7 @@ impl Pacing {
                 return Poll::Ready(());
             }
             if self.timer.is_none() {
-                self.pauses.fetch_add(1, Ordering::Relaxed);
+                self.meters.count(Limit::Pauses);
             }
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
             timer.as_mut().reset(now + wait);
@@ -160,21 +165,21 @@ mod tests {
     fn nothing_limited_is_nothing_to_do() {
         assert!(throttle(None, None).is_none());
         let throttles = Throttles::of([None, throttle(Some(1), None)]);
-        assert!(throttles.pacing(Way::In, &Arc::default()).is_none());
+        assert!(throttles.pacing(Way::In, &Meters::default()).is_none());
         assert!(Throttles::default().take_stream(Instant::now()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_move_at_their_rate_each_way_by_itself() {
         let throttles = Throttles::of([throttle(None, Some(1_000_000)), None]);
-        let pauses = Arc::default();
-        let mut inward = throttles.pacing(Way::In, &pauses).unwrap();
-        let mut outward = throttles.pacing(Way::Out, &pauses).unwrap();
+        let meters = Meters::default();
+        let mut inward = throttles.pacing(Way::In, &meters).unwrap();
+        let mut outward = throttles.pacing(Way::Out, &meters).unwrap();
         for pacing in [&mut inward, &mut outward] {
             let moved = moved_within(pacing, Duration::from_secs(60), 50_000).await;
             assert!((60_000_000..=61_100_000).contains(&moved), "{moved}");
         }
-        assert!(pauses.load(Ordering::Relaxed) > 2);
+        assert!(meters.of(Limit::Pauses) > 2);
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,9 +187,9 @@ mod tests {
         let principal = throttle(None, Some(600_000));
         let sessions = [throttle(None, Some(400_000)), throttle(None, Some(10_000_000))];
         let [one, other] = sessions.map(|session| Throttles::of([session, principal.clone()]));
-        let pauses = Arc::default();
-        let mut one = one.pacing(Way::Out, &pauses).unwrap();
-        let mut other = other.pacing(Way::Out, &pauses).unwrap();
+        let meters = Meters::default();
+        let mut one = one.pacing(Way::Out, &meters).unwrap();
+        let mut other = other.pacing(Way::Out, &meters).unwrap();
         let time = Duration::from_secs(100);
         let (one, other) = tokio::join!(
             moved_within(&mut one, time, 2_000),
@@ -205,5 +210,7 @@ mod tests {
         }
         let alone = Throttles::of([wide, None]);
         assert!(alone.take_stream(now) && alone.take_stream(now) && !alone.take_stream(now));
+        alone.give_stream_back();
+        assert!(alone.take_stream(now) && !alone.take_stream(now));
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     page::{self, page},
     problem::{self, problem},
     refusal::{Challenge, Refusal},
+    traced::Traced,
     wording::Wording,
 };
 
@@ -72,8 +73,20 @@ fn weighed(range: &str) -> (&str, u16) {
 pub(crate) struct Asker {
     pub(crate) form: Form,
     pub(crate) id: HeaderValue,
-    /// Its request, where requests are counted.
+    /// Its request, where requests are counted or traced.
     pub(crate) measured: Option<Arc<Measured>>,
+}
+
+impl Asker {
+    /// The id of its request, as logs and pages have it.
+    pub(crate) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or_default()
+    }
+
+    /// The trace of its request, if somebody keeps traces.
+    pub(crate) fn traced(&self) -> Option<&Traced> {
+        self.measured.as_ref()?.traced()
+    }
 }
 
 /// The answer to a request that is not forwarded.
@@ -102,7 +115,7 @@ struct Told {
 }
 
 fn told(wording: &Wording, asker: &Asker, pages: &ErrorPages) -> Told {
-    let id = asker.id.to_str().unwrap_or_default();
+    let id = asker.id();
     let (text, content_type, policy) = match asker.form {
         Form::Html => match pages.page(wording, id) {
             Some(page) => (page, HTML, Some(error_pages::POLICY)),
@@ -135,7 +148,7 @@ pub(crate) fn last_words(
     let mut bytes = format!(
         "HTTP/1.1 {status}\r\nferrotunnel-error: {kind}\r\nx-request-id: {}\r\ncontent-type: {content_type}\r\n{}\
          content-length: {len}\r\ncache-control: no-store\r\nconnection: close\r\n\r\n",
-        asker.id.to_str().unwrap_or_default(),
+        asker.id(),
         policy.unwrap_or_default(),
     );
     let body_len = if is_head { 0 } else { len };
@@ -192,6 +205,8 @@ fn retry_after(refusal: &Refusal) -> Option<u64> {
         | Refusal::ChecksBusy
         | Refusal::SessionLost => Some(1),
         Refusal::Draining => Some(5),
+        // Somebody has to say that it goes on.
+        Refusal::Paused => Some(30),
         _ => None,
     }
 }
@@ -212,7 +227,7 @@ mod tests {
     use crate::{framing::Unclear, host::BadHost};
     use http_body::Body as _;
 
-    const ALL: [Refusal; 21] = [
+    const ALL: [Refusal; 22] = [
         Refusal::BadHost(BadHost::Missing),
         Refusal::Misdirected,
         Refusal::UnclearPath,
@@ -232,6 +247,7 @@ mod tests {
         Refusal::Full,
         Refusal::OneOfTooMany,
         Refusal::Draining,
+        Refusal::Paused,
         Refusal::TunnelClosed,
         Refusal::Timeout,
     ];
@@ -352,6 +368,7 @@ mod tests {
         assert_eq!(seconds(Refusal::Full), 1);
         assert_eq!(seconds(Refusal::TunnelClosed), 1);
         assert_eq!(seconds(Refusal::Draining), 5);
+        assert_eq!(seconds(Refusal::Paused), 30);
         for refusal in ALL.map(|refusal| answer(&refusal, Form::Html)) {
             let unavailable = refusal.status() == 503;
             assert!(!unavailable || refusal.headers().contains_key("retry-after"));

@@ -3,23 +3,25 @@
 use std::{
     error::Error,
     pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
 use ferrotunnel_core::Servant;
 use ferrotunnel_plugin::Watch;
-use http_body::{Frame, SizeHint};
+use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use crate::{in_flight::InFlight, leave::Gate, measured::Measured};
+use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
 
 pub(crate) struct Body {
     source: Source,
+    /// The connection that it comes from, where nobody else moves that along.
+    lease: Lease,
     /// Counts this exchange on a shared HTTP/2 connection until its last byte has passed.
     _in_flight: Option<InFlight>,
     /// Who sends it is busy with it until then.
@@ -28,15 +30,29 @@ pub(crate) struct Body {
     watch: Option<Box<Watch>>,
     /// A request that is over with it, where requests are counted.
     _measured: Option<Arc<Measured>>,
+    /// For as long as it is under way.
+    _sent_to: Option<SentTo>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
     gate: Option<Box<Gate>>,
+}
+
+/// Whom a body goes to.
+struct SentTo(Arc<Visitor>);
+
+impl Drop for SentTo {
+    fn drop(&mut self) {
+        self.0.is_sending.store(false, Ordering::Release);
+    }
 }
 
 enum Source {
     Passing(Incoming),
     /// Broke off; the error is told at the next turn.
     Broken(Option<BoxError>),
-    Ours(Option<Bytes>),
+    /// Ours, or all there already.
+    Whole(Option<Bytes>),
+    /// The next frame is there already. Boxed: few have more than one, and all would pay for it.
+    Begun(Box<Frame<Bytes>>, Incoming),
 }
 
 impl Body {
@@ -44,12 +60,35 @@ impl Body {
         Self::of(Source::Passing(incoming))
     }
 
+    /// The same, off a connection that moves along while it is being read.
+    pub(crate) fn moved_by(incoming: Incoming, lease: Lease) -> Self {
+        Self { lease, ..Self::passing(incoming) }
+    }
+
+    /// The same, of which all has come already: what there is of it is taken now.
+    pub(crate) fn taken(mut incoming: Incoming) -> Self {
+        if incoming.is_end_stream() {
+            return Self::passing(incoming);
+        }
+        let first = Pin::new(&mut incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
+        Self::of(match first {
+            Poll::Pending => Source::Passing(incoming),
+            Poll::Ready(None) => Source::Whole(None),
+            Poll::Ready(Some(Err(error))) => Source::Broken(Some(error.into())),
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) if incoming.is_end_stream() => Source::Whole(Some(data)),
+                Ok(data) => Source::Begun(Box::new(Frame::data(data)), incoming),
+                Err(trailers) => Source::Begun(Box::new(trailers), incoming),
+            },
+        })
+    }
+
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
         Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
     }
 
     pub(crate) fn empty() -> Self {
-        Self::of(Source::Ours(None))
+        Self::of(Source::Whole(None))
     }
 
     /// The same, and its servant is busy with it.
@@ -72,8 +111,26 @@ impl Body {
         Self { _measured: Some(measured), ..self }
     }
 
+    /// The same, on its way to a visitor over HTTP/1.
+    pub(crate) fn sent_to(self, visitor: &Arc<Visitor>) -> Self {
+        if http_body::Body::is_end_stream(&self) {
+            return self;
+        }
+        visitor.is_sending.store(true, Ordering::Release);
+        Self { _sent_to: Some(SentTo(Arc::clone(visitor))), ..self }
+    }
+
     fn of(source: Source) -> Self {
-        Self { source, _in_flight: None, servant: None, watch: None, _measured: None, gate: None }
+        Self {
+            source,
+            lease: Lease::none(),
+            _in_flight: None,
+            servant: None,
+            watch: None,
+            _measured: None,
+            _sent_to: None,
+            gate: None,
+        }
     }
 
     /// The same, seen by plugins while it passes.
@@ -101,7 +158,7 @@ impl Body {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self::of(Source::Ours(Some(bytes)))
+        Self::of(Source::Whole(Some(bytes)))
     }
 }
 
@@ -124,13 +181,41 @@ impl http_body::Body for Body {
             ready!(gate.poll(cx));
             self.gate = None;
         }
-        let frame = match &mut self.source {
-            Source::Passing(incoming) => match ready!(Pin::new(incoming).poll_frame(cx)) {
-                Some(Err(error)) => return self.breaks(error.into(), cx),
-                other => other.map(|frame| frame.map_err(Into::into)),
-            },
+        let this = &mut *self;
+        let frame = match &mut this.source {
+            Source::Passing(incoming) => {
+                let frame = if this.lease.hush() {
+                    // Who moves the connection along sees by itself what comes of it, and would only wake itself.
+                    let quiet = &mut Context::from_waker(Waker::noop());
+                    match Pin::new(&mut *incoming).poll_frame(quiet) {
+                        Poll::Pending => {
+                            this.lease.poll(cx);
+                            Pin::new(&mut *incoming).poll_frame(quiet)
+                        }
+                        frame => frame,
+                    }
+                } else {
+                    Pin::new(&mut *incoming).poll_frame(cx)
+                };
+                match ready!(frame) {
+                    Some(Err(error)) => return self.breaks(error.into(), cx),
+                    other => {
+                        if other.is_none() || incoming.is_end_stream() {
+                            this.lease.done();
+                        }
+                        other.map(|frame| frame.map_err(Into::into))
+                    }
+                }
+            }
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
-            Source::Ours(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Begun(..) => match std::mem::replace(&mut this.source, Source::Whole(None)) {
+                Source::Begun(frame, rest) => {
+                    this.source = Source::Passing(rest);
+                    Some(Ok(*frame))
+                }
+                _ => None,
+            },
         };
         if let Some(watch) = &self.watch {
             if let Some(Ok(frame)) = &frame
@@ -150,15 +235,26 @@ impl http_body::Body for Body {
         match &self.source {
             Source::Passing(incoming) => incoming.is_end_stream(),
             Source::Broken(error) => error.is_none(),
-            Source::Ours(bytes) => bytes.is_none(),
+            Source::Whole(bytes) => bytes.is_none(),
+            Source::Begun(..) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing(incoming) => incoming.size_hint(),
+            Source::Begun(frame, rest) => {
+                let first = frame.data_ref().map_or(0, |data| data.len() as u64);
+                let rest = rest.size_hint();
+                let mut whole = SizeHint::new();
+                whole.set_lower(first + rest.lower());
+                if let Some(upper) = rest.upper() {
+                    whole.set_upper(first + upper);
+                }
+                whole
+            }
             Source::Broken(_) => SizeHint::default(),
-            Source::Ours(bytes) => {
+            Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
         }

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use ferrotunnel_plugin::{Chain, RequestMeter};
+use ferrotunnel_plugin::{Chain, RequestMeter, RequestTracer};
 
 use crate::error_pages::ErrorPages;
 use ferrotunnel_core::TrustedProxies;
@@ -50,6 +50,8 @@ pub struct HttpConfig {
     pub plugins: Option<Chain>,
     /// Who counts requests. Without anybody, as by default, a request passes one branch for it.
     pub meter: Option<Arc<dyn RequestMeter>>,
+    /// Who keeps traces of requests. Without anybody, as by default, it is the same branch.
+    pub tracer: Option<Arc<dyn RequestTracer>>,
 }
 
 impl HttpConfig {
@@ -75,6 +77,7 @@ impl Default for HttpConfig {
             pool_max_idle_per_tunnel: 256,
             plugins: None,
             meter: None,
+            tracer: None,
         }
     }
 }

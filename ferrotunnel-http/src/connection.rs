@@ -1,8 +1,10 @@
 //! One visitor's connection, from its first byte to its end.
 
 use std::{
+    future::{Future as _, poll_fn},
     pin::pin,
     sync::{Arc, atomic::Ordering},
+    task::{Poll, Waker},
     time::Duration,
 };
 
@@ -159,7 +161,7 @@ impl Serving {
             // First, so that a request that is there already is seen.
             biased;
             ended = connection.as_mut() => ended,
-            () = asked_to_stop(&mut shutdown) => {
+            () = told_to_stop(&mut shutdown) => {
                 connection.as_mut().graceful_shutdown();
                 connection.as_mut().await
             }
@@ -183,7 +185,7 @@ impl Serving {
         tokio::select! {
             biased;
             ended = connection.as_mut() => return ended,
-            () = asked_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
+            () = told_to_stop(&mut shutdown) => connection.as_mut().graceful_shutdown(),
         }
         connection.await
     }
@@ -204,6 +206,22 @@ pub(crate) fn http1() -> http1::Builder {
 /// Resolves when shutdown is asked for, or when nobody is left who could ask.
 pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|stop| *stop).await;
+}
+
+/// The same for somebody who is woken for other reasons, and often: one look is all that it costs then.
+async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    let look = shutdown.clone();
+    let mut asked = pin!(asked_to_stop(shutdown));
+    let mut waiting: Option<Waker> = None;
+    poll_fn(|cx| {
+        let is_waiting = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));
+        if is_waiting && matches!(look.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        waiting = Some(cx.waker().clone());
+        asked.as_mut().poll(cx)
+    })
+    .await;
 }
 
 /// What a drain leaves a visitor who was accepted just before it: a round trip, and some time to

@@ -1,8 +1,6 @@
 //! Opens streams for hyper's client: what a TCP connector is elsewhere, a tunnel is here.
 
 use std::{
-    cell::Cell,
-    future::{Ready, ready},
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
@@ -11,14 +9,10 @@ use std::{
 };
 
 use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
-use http::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::{
-    client::legacy::connect::{Connected, Connection},
-    rt::TokioIo,
-};
+use hyper_util::rt::TokioIo;
 
-use crate::visitor::Visitor;
+use crate::traced::opening;
 
 /// Opens streams of one tunnel over one session, as long as that has it.
 #[derive(Clone)]
@@ -27,71 +21,22 @@ pub(crate) struct Connector {
     session: SessionId,
 }
 
-/// On whose behalf streams are opened while a request of theirs is being sent. A pooled
-/// connection outlives that visitor; `X-Forwarded-For` says who is behind each request.
-pub(crate) struct Opening {
-    visitor: SocketAddr,
-    ingress: SocketAddr,
-    /// Of the last stream that was opened: where the reason is left when it breaks.
-    broke: Cell<Option<Broke>>,
-}
-
 /// Empty for as long as a stream is whole.
 pub(crate) type Broke = Arc<OnceLock<StreamError>>;
-
-tokio::task_local! {
-    /// The client hands nothing of a request but its URI to the connector, but it calls the
-    /// connector from within the task that awaits the response.
-    pub(crate) static OPENING: Opening;
-}
 
 impl Connector {
     pub(crate) fn new(tunnel: Arc<Tunnel>, session: SessionId) -> Self {
         Self { tunnel, session }
     }
 
+    /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
+    /// each request.
     pub(crate) fn open(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        self.tunnel.open_at(self.session, visitor, ingress)
-    }
-
-    fn connect(&self) -> Result<TunnelIo, OpenError> {
-        let broke = Broke::default();
-        let (visitor, ingress) = OPENING
-            .try_with(|opening| {
-                opening.broke.set(Some(broke.clone()));
-                (opening.visitor, opening.ingress)
-            })
-            .unwrap_or((UNKNOWN, UNKNOWN));
-        Ok(TunnelIo::new(self.open(visitor, ingress)?, broke))
-    }
-}
-
-impl tower_service::Service<Uri> for Connector {
-    type Response = TunnelIo;
-    type Error = OpenError;
-    type Future = Ready<Result<TunnelIo, OpenError>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), OpenError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        ready(self.connect())
-    }
-}
-
-impl Opening {
-    pub(crate) fn by(visitor: &Visitor) -> Self {
-        Self { visitor: visitor.address, ingress: visitor.ingress, broke: Cell::new(None) }
-    }
-
-    /// The new stream that was opened since, if there was one.
-    pub(crate) fn opened(self) -> Option<Broke> {
-        self.broke.into_inner()
+        opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))
     }
 }
 
@@ -140,12 +85,6 @@ impl TunnelIo {
         } else {
             result
         }
-    }
-}
-
-impl Connection for TunnelIo {
-    fn connected(&self) -> Connected {
-        Connected::new()
     }
 }
 
@@ -202,7 +141,3 @@ impl Write for TunnelIo {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
-
-/// Stands for "nobody in particular".
-const UNKNOWN: SocketAddr =
-    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);

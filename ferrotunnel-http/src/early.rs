@@ -1,6 +1,6 @@
 //! Answers that the plugins were not asked about, which they are told of.
 
-use ferrotunnel_plugin::EarlyAnswer;
+use ferrotunnel_plugin::{Chain, EarlyAnswer};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{ACCEPT, HOST, REFERER, USER_AGENT},
@@ -19,14 +19,15 @@ use crate::{
     visitor::Visitor,
 };
 
-/// A request of which nobody may be asked; kept until that is known.
+/// A request that plugins are not asked about; they are told of its answer.
 pub(crate) struct Asking {
+    plugins: Chain,
     line: Vec<u8>,
     headers: HeaderMap,
 }
 
 impl Asking {
-    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+    pub(crate) fn of<B>(request: &Request<B>, plugins: &Chain) -> Self {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         let line = format!("{} {path} {:?}", request.method(), request.version()).into_bytes();
         let mut headers = HeaderMap::new();
@@ -40,30 +41,27 @@ impl Asking {
                 headers.entry(name).or_insert(value.clone());
             }
         }
-        Self { line, headers }
+        Self { plugins: plugins.clone(), line, headers }
+    }
+
+    /// Tells of the answer.
+    pub(crate) fn tell(self, visitor: &Visitor, asker: &Asker, response: &Response<Body>) {
+        let error = response.headers().get(FERROTUNNEL_ERROR);
+        let mut early = EarlyAnswer::new(visitor.canonical(), response.status());
+        // Its body is not sent.
+        let is_head = self.line.starts_with(HEAD);
+        early.request_line = self.line;
+        early.headers = self.headers;
+        early.request_id = asker.id.clone();
+        early.error = error.and_then(|error| error.to_str().ok()).map(str::to_owned);
+        if !is_head {
+            early.response_bytes = response.body().size_hint().exact().unwrap_or_default();
+        }
+        self.plugins.early_answer(&early);
     }
 }
 
 impl Forwarder {
-    /// Tells the plugins of an answer that they were not asked about.
-    pub(crate) fn tell_early(
-        &self,
-        visitor: &Visitor,
-        asking: Asking,
-        asker: &Asker,
-        response: &Response<Body>,
-    ) {
-        let Some(plugins) = self.plugins() else { return };
-        let error = response.headers().get(FERROTUNNEL_ERROR);
-        let mut early = EarlyAnswer::new(visitor.canonical(), response.status());
-        early.request_line = asking.line;
-        early.headers = asking.headers;
-        early.request_id = asker.id.clone();
-        early.error = error.and_then(|error| error.to_str().ok()).map(str::to_owned);
-        early.response_bytes = response.body().size_hint().exact().unwrap_or_default();
-        plugins.early_answer(&early);
-    }
-
     /// The answer to what is no request, in bytes. It is the last one of its connection.
     pub(crate) fn refuse_unread(
         &self,
@@ -80,8 +78,8 @@ impl Forwarder {
         headers.remove(request_id::X_REQUEST_ID);
         let line = seen.map(Seen::request_line).unwrap_or_default();
         let refusal = Refusal::Unclear(why);
-        debug!(visitor = %visitor.address, request = ?asker.id, ?refusal, "a request was not forwarded");
-        let is_head = line.starts_with(b"HEAD ");
+        debug!(visitor = %visitor.address, request = asker.id(), ?refusal, "a request was not forwarded");
+        let is_head = line.starts_with(HEAD);
         let words = last_words(&refusal, &asker, &self.pages.read(), is_head);
         let LastWords { status, kind, bytes, body_len } = words;
         if let Some(plugins) = self.plugins() {
@@ -96,6 +94,9 @@ impl Forwarder {
         bytes
     }
 }
+
+/// How a request begins whose answer has no body.
+const HEAD: &[u8] = b"HEAD ";
 
 /// Whether a head over HTTP/2 is longer than one may be over HTTP/1.1, counted as RFC 9113, section 6.5.2, does.
 pub(crate) fn is_too_long<B>(request: &Request<B>, most: usize) -> bool {

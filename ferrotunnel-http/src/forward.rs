@@ -3,14 +3,15 @@
 use std::{
     convert::Infallible,
     future::Future,
+    mem,
     net::IpAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, Instant as StdInstant},
 };
 
 use ferrotunnel_core::{NoRoute, Routes, TrustedProxies, Tunnel, tasks::Tasks};
-use ferrotunnel_plugin::{Chain, RequestMeter};
+use ferrotunnel_plugin::Chain;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version,
     header::{AUTHORIZATION, CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE},
@@ -45,14 +46,16 @@ use crate::{
     https::Challenges,
     leave::Leave,
     local::Local,
-    measured::Measured,
+    measured::{Measured, Watchers},
     plugged::Asking,
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     strip::strip,
+    traced,
     upgrade::Wish,
     visitor::{Admission, Visitor},
+    wording::Wording,
 };
 
 /// A request that has been forwarded, and what its visitor wants beyond the response.
@@ -63,11 +66,13 @@ pub(crate) struct Exchange {
     rules: Option<Arc<HeaderRules>>,
     /// For whom a proxy asks.
     behind: Option<Arc<Visitor>>,
+    /// Of which a trace is kept.
+    traced: Option<Arc<Measured>>,
 }
 
 /// What came of the attempt to forward a request.
 enum Forwarded {
-    Done(Result<Exchange, Refusal>),
+    Done(Result<Exchange, Stopped>),
     /// Its tunnel may be there in a moment.
     NotYet(Request<Incoming>, Moment),
     /// The plugins are to be asked first.
@@ -76,6 +81,27 @@ enum Forwarded {
 
 /// Done when it is worth to look again, or when that is in vain.
 type Moment = Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send>>;
+
+/// Why a request goes no further.
+pub(crate) struct Stopped {
+    refusal: Refusal,
+    /// For the plugins, where they have not been asked. Boxed: few requests end so.
+    early: Option<Box<early::Asking>>,
+}
+
+impl From<Refusal> for Stopped {
+    /// There is nobody who would have to be told.
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, early: None }
+    }
+}
+
+impl Stopped {
+    fn of<B>(refusal: Refusal, request: &Request<B>, plugins: Option<&Chain>) -> Self {
+        let early = plugins.map(|plugins| Box::new(early::Asking::of(request, plugins)));
+        Self { refusal, early }
+    }
+}
 
 /// Why a request goes no further for now.
 enum Stop {
@@ -92,11 +118,11 @@ fn done_after(moment: impl Future<Output = ()> + Send + 'static) -> Moment {
 
 /// What became of a request so far.
 enum Begun {
-    Already(Result<Exchange, Refusal>),
+    Already(Result<Exchange, Stopped>),
     /// It is not for a tunnel.
-    Ours(Box<Response<Body>>),
+    Ours(Box<Response<Body>>, Option<Box<early::Asking>>),
     /// Boxed: few wait, and all would pay for it.
-    InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
+    InAMoment(Pin<Box<dyn Future<Output = Result<Response<Body>, Stopped>> + Send>>),
 }
 
 /// Takes requests to the tunnels that their hosts name.
@@ -115,7 +141,7 @@ pub(crate) struct Forwarder {
     /// For requests that wait for those.
     waiting: Arc<Semaphore>,
     plugins: RwLock<Option<Chain>>,
-    meter: Option<Arc<dyn RequestMeter>>,
+    watchers: Watchers,
 }
 
 impl Forwarder {
@@ -143,7 +169,7 @@ impl Forwarder {
             settled_at,
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
             plugins: RwLock::new(plugins),
-            meter: config.meter.clone(),
+            watchers: Watchers { meter: config.meter.clone(), tracer: config.tracer.clone() },
         }
     }
 
@@ -154,7 +180,9 @@ impl Forwarder {
 
     /// Other plugins from now on; requests under way keep theirs.
     pub(crate) fn set_plugins(&self, plugins: Option<Chain>) {
-        *self.plugins.write() = plugins;
+        let before = mem::replace(&mut *self.plugins.write(), plugins);
+        // Their ends may take a moment, and no request is to wait for it.
+        drop(before);
     }
 
     /// Other pages from now on.
@@ -172,23 +200,31 @@ impl Forwarder {
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Body>, Infallible>> + Send + 'static {
         let form = Form::wanted_by(request.headers());
-        let measured = self.meter.as_ref().map(|meter| Measured::begin(meter, request.method()));
-        let mut asker = Asker { form, id: request_id::of(request.headers_mut()), measured };
+        let id = request_id::of(request.headers_mut());
+        let measured = Measured::begin(&self.watchers, &mut request, visitor, &id);
+        let mut asker = Asker { form, id, measured };
         let is_http1 = request.version() != Version::HTTP_2;
         // What came too late for an earlier request is none of this one's.
         visitor.interim.clear();
         visitor.asking.store(request.version() == Version::HTTP_11, Ordering::Release);
         let is_last = is_http1 && visitor.admission != Admission::Inside;
-        let plugins = self.plugins.read().is_some();
-        let early = plugins.then(|| Box::new(early::Asking::of(&request)));
+        let plugins = self.plugins();
         let begun = match self.front.look(visitor, &request) {
-            Look::Ours(response) => Begun::Ours(response),
-            Look::Refused(refusal) => Begun::Already(Err(refusal)),
-            Look::Passes => match self.forward(visitor, request, &asker) {
+            Look::Ours(response) => {
+                let early = plugins.map(|plugins| Box::new(early::Asking::of(&request, &plugins)));
+                Begun::Ours(response, early)
+            }
+            Look::Refused(refusal) => {
+                Begun::Already(Err(Stopped::of(refusal, &request, plugins.as_ref())))
+            }
+            Look::Passes => match self.forward(visitor, request, &asker, plugins.as_ref()) {
                 Forwarded::Done(result) => Begun::Already(result),
-                Forwarded::NotYet(request, moment) => Begun::InAMoment(Box::pin(
-                    self.clone().forward_later(visitor.clone(), request, moment, asker.clone()),
-                )),
+                Forwarded::NotYet(request, moment) => {
+                    let (visitor, asker) = (visitor.clone(), asker.clone());
+                    let later =
+                        self.clone().forward_later(visitor, request, moment, asker, plugins);
+                    Begun::InAMoment(Box::pin(later))
+                }
                 Forwarded::Asking(asking, plugins) => Begun::InAMoment(Box::pin(
                     self.clone().ask_plugins(plugins, visitor.clone(), asking, asker.clone()),
                 )),
@@ -196,18 +232,24 @@ impl Forwarder {
         };
         let (forwarder, visitor) = (self.clone(), visitor.clone());
         async move {
-            let is_ours = matches!(begun, Begun::Ours(_));
+            // Those of whom plugins were asked have an answer in any case.
+            let mut early = None;
             let response = match begun {
-                Begun::Already(Ok(exchange)) => forwarder.finish(exchange, &visitor).await,
-                Begun::Already(Err(refusal)) => Err(refusal),
+                Begun::Already(Ok(exchange)) => {
+                    forwarder.finish(exchange, &visitor).await.map_err(Stopped::from)
+                }
+                Begun::Already(Err(stopped)) => Err(stopped),
                 Begun::InAMoment(response) => response.await,
-                Begun::Ours(response) => Ok(*response),
+                Begun::Ours(response, of_it) => {
+                    early = of_it;
+                    Ok(*response)
+                }
             };
-            // What plugins are asked about is an answer in any case.
-            let early = early.filter(|_| is_ours || response.is_err());
-            let mut response = response.unwrap_or_else(|refusal| {
-                let (visitor, request) = (visitor.address, &asker.id);
-                debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+            let mut response = response.unwrap_or_else(|stopped| {
+                let Stopped { refusal, early: of_it } = stopped;
+                early = of_it;
+                let (visitor, request) = (visitor.address, asker.id());
+                debug!(%visitor, request, ?refusal, "a request was not forwarded");
                 if let Some(measured) = &asker.measured {
                     measured.refused(&refusal);
                 }
@@ -219,13 +261,16 @@ impl Forwarder {
                 response
             });
             if let Some(asking) = early {
-                forwarder.tell_early(&visitor, *asking, &asker, &response);
+                asking.tell(&visitor, &asker, &response);
             }
             if let Some(measured) = asker.measured.take() {
                 response = measured.answered(response);
             }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
+            if is_http1 {
+                response = response.map(|body| body.sent_to(&visitor));
+            }
             visitor.asking.store(false, Ordering::Release);
             visitor.answers.fetch_add(1, Ordering::Release);
             Ok(response)
@@ -237,22 +282,25 @@ impl Forwarder {
         visitor: &Arc<Visitor>,
         mut request: Request<Incoming>,
         asker: &Asker,
+        plugins: Option<&Chain>,
     ) -> Forwarded {
+        let stopped =
+            |refusal, request: &_| Forwarded::Done(Err(Stopped::of(refusal, request, plugins)));
         match visitor.admission {
             Admission::Inside => {}
-            Admission::TurnedAway => return Forwarded::Done(Err(Refusal::Full)),
-            Admission::OneOfTooMany => return Forwarded::Done(Err(Refusal::OneOfTooMany)),
+            Admission::TurnedAway => return stopped(Refusal::Full, &request),
+            Admission::OneOfTooMany => return stopped(Refusal::OneOfTooMany, &request),
         }
         let is_extended = request.extensions().get::<Protocol>().is_some();
         if *request.method() == Method::CONNECT && !is_extended {
-            return Forwarded::Done(Err(Refusal::Connect));
+            return stopped(Refusal::Connect, &request);
         }
         if request.version() == Version::HTTP_2 && early::is_too_long(&request, MAX_BUFFERED) {
-            return Forwarded::Done(Err(Refusal::Unclear(Unclear::TooLong)));
+            return stopped(Refusal::Unclear(Unclear::TooLong), &request);
         }
         let asked = match Asked::by(request.uri(), request.headers(), request.version()) {
             Ok(asked) => asked,
-            Err(bad) => return Forwarded::Done(Err(bad.into())),
+            Err(bad) => return stopped(bad.into(), &request),
         };
         let routed = self.route(asked.as_ref(), request.uri());
         let mut routed = routed.map_err(|refusal| (refusal, None));
@@ -267,6 +315,10 @@ impl Forwarder {
             return Forwarded::NotYet(request, done_after(moment));
         }
         let behind = forwarded::behind(visitor, request.headers(), &self.proxies);
+        let traced = asker.traced();
+        if let (Some(traced), Some(behind)) = (traced, &behind) {
+            traced.is_by(behind);
+        }
         if let Ok(tunnel) = &routed {
             if let Some(measured) = &asker.measured {
                 measured.is_for(tunnel);
@@ -285,18 +337,25 @@ impl Forwarder {
                 }
             }
         }
-        if let Some(plugins) = self.plugins() {
-            let asking = Box::new(Asking { request, asked, routed, behind });
-            return Forwarded::Asking(asking, plugins);
+        if let Some(traced) = traced {
+            traced.is_routed(routed.as_ref().err().map(|(refusal, _)| Wording::of(refusal).kind));
         }
-        Forwarded::Done(routed.map_err(|(refusal, _)| refusal).and_then(|tunnel| {
+        if let Some(plugins) = plugins {
+            let asking = Box::new(Asking { request, asked, routed, behind });
+            return Forwarded::Asking(asking, plugins.clone());
+        }
+        let forwarded = routed.map_err(|(refusal, _)| refusal).and_then(|tunnel| {
             let request = request.map(Body::passing);
-            self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request)
-        }))
+            self.forward_to(&tunnel, visitor, behind, asked.as_ref(), request, asker)
+        });
+        Forwarded::Done(forwarded.map_err(Stopped::from))
     }
 
     /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
     fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        if tunnel.turns_away() {
+            return Err(Stop::Refused(Refusal::Paused));
+        }
         let rules = self.guard(tunnel, from, headers)?;
         if let Some(away) = tunnel.away() {
             return Err(Stop::Waiting(done_after(away)));
@@ -338,6 +397,7 @@ impl Forwarder {
         behind: Option<Arc<Visitor>>,
         asked: Option<&Asked>,
         mut request: Request<Body>,
+        asker: &Asker,
     ) -> Result<Exchange, Refusal> {
         let wish = Wish::of(&mut request)?;
         let via = match &wish {
@@ -350,6 +410,9 @@ impl Forwarder {
 
         let (mut head, mut body) = request.into_parts();
         rewrite_headers(&mut head, visitor, asked);
+        if let Some(traced) = asker.traced() {
+            traced.forwards(&mut head.headers);
+        }
         let rules = HeaderRules::of(tunnel);
         if let Some(rules) = &rules {
             rules.change_request(&mut head.headers);
@@ -385,8 +448,14 @@ impl Forwarder {
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);
-        let sending = Sending::new(&self.local, tunnel, via, whose, request)?;
-        Ok(Exchange { sending, wish, rules, behind })
+        let traced = asker.measured.clone().filter(|measured| measured.traced().is_some());
+        let send = || Sending::new(&self.local, tunnel, via, whose, request);
+        let sending = match &traced {
+            None => send()?,
+            // A stream may be opened at once.
+            Some(measured) => traced::meanwhile(measured.clone(), send)?,
+        };
+        Ok(Exchange { sending, wish, rules, behind, traced })
     }
 
     /// Whether tunnels that are missing may still be on their way.
@@ -400,11 +469,16 @@ impl Forwarder {
         mut request: Request<Incoming>,
         mut moment: Moment,
         asker: Asker,
-    ) -> Result<Response<Body>, Refusal> {
+        plugins: Option<Chain>,
+    ) -> Result<Response<Body>, Stopped> {
         loop {
-            moment.await?;
-            match self.forward(&visitor, request, &asker) {
-                Forwarded::Done(result) => return self.finish(result?, &visitor).await,
+            if let Err(refusal) = moment.await {
+                return Err(Stopped::of(refusal, &request, plugins.as_ref()));
+            }
+            match self.forward(&visitor, request, &asker, plugins.as_ref()) {
+                Forwarded::Done(result) => {
+                    return self.finish(result?, &visitor).await.map_err(Stopped::from);
+                }
                 Forwarded::NotYet(again, next) => (request, moment) = (again, next),
                 Forwarded::Asking(asking, plugins) => {
                     return Box::pin(self.ask_plugins(plugins, visitor, asking, asker)).await;
@@ -418,13 +492,27 @@ impl Forwarder {
         exchange: Exchange,
         visitor: &Arc<Visitor>,
     ) -> Result<Response<Body>, Refusal> {
-        let whose = exchange.behind.as_ref().unwrap_or(visitor);
-        let response = pin!(exchange.sending.response(whose, &self.local));
-        let response = match self.response_timeout {
-            None => response.await?,
-            Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)??,
+        let Exchange { sending, wish, rules, behind, traced } = exchange;
+        let whose = behind.as_ref().unwrap_or(visitor);
+        let sent = self.sent(sending, whose);
+        let response = match traced {
+            None => sent.await?,
+            // Boxed: few are traced, and all would pay for it.
+            Some(measured) => Box::pin(traced_until_answered(measured, sent)).await?,
         };
-        self.respond(visitor, exchange.wish, exchange.rules, response)
+        self.respond(visitor, wish, rules, response)
+    }
+
+    async fn sent(
+        &self,
+        sending: Sending,
+        whose: &Arc<Visitor>,
+    ) -> Result<Response<Body>, Refusal> {
+        let response = pin!(sending.response(whose, &self.local));
+        match self.response_timeout {
+            None => response.await,
+            Some(limit) => timeout(limit, response).await.map_err(|_| Refusal::Timeout)?,
+        }
     }
 
     fn respond(
@@ -472,6 +560,19 @@ impl Forwarder {
     }
 }
 
+/// Tells the trace when there was an answer, and of the streams that were opened for it.
+async fn traced_until_answered(
+    measured: Arc<Measured>,
+    sent: impl Future<Output = Result<Response<Body>, Refusal>>,
+) -> Result<Response<Body>, Refusal> {
+    let began = StdInstant::now();
+    let response = traced::under_way(measured.clone(), sent).await;
+    if let Some(traced) = measured.traced() {
+        traced.has_answer(began, response.as_ref().err().map(|refusal| Wording::of(refusal).kind));
+    }
+    response
+}
+
 /// gRPC over HTTP/2 needs HTTP/2 all the way; otherwise the tunnel's option says what the local
 /// service speaks.
 fn speaks_http2<B>(tunnel: &Tunnel, request: &Request<B>) -> bool {
@@ -495,24 +596,25 @@ fn rewrite_headers(head: &mut request::Parts, visitor: &Visitor, asked: Option<&
 /// Writes the target of the request for the next hop. The host that the visitor asked for, or another
 /// that the tunnel puts in its place, reaches the local service as `Host`, or as `:authority` if it speaks HTTP/2.
 fn address(head: &mut request::Parts, via: Via, asked: Option<&Asked>) -> Result<(), Refusal> {
-    let authority = match via {
+    let mut target = http::uri::Parts::default();
+    match via {
         Via::Pooled | Via::Fresh | Via::Once => {
             head.version = Version::HTTP_11;
             forwarded::set_host(&mut head.headers, asked);
-            // The pool wants one; HTTP/1.1 does not send it.
-            Some(Authority::from_static("tunnel"))
+            if head.uri.scheme().is_none() && head.uri.authority().is_none() {
+                // It is as HTTP/1.1 wants it.
+                return Ok(());
+            }
         }
         Via::Multiplexed | Via::Apart => {
             head.version = Version::HTTP_2;
             head.headers.remove(HOST);
             let text = asked.map(Asked::text).filter(|text| !text.is_empty());
-            text.unwrap_or("localhost").parse::<Authority>().ok()
+            target.scheme = Some(Scheme::HTTP);
+            target.authority = text.unwrap_or("localhost").parse::<Authority>().ok();
         }
-    };
-    // What was parsed as a URI is one again with another authority.
-    let mut target = http::uri::Parts::default();
-    target.scheme = Some(Scheme::HTTP);
-    target.authority = authority;
+    }
+    // What was parsed as a URI is one again with another authority, or with none.
     target.path_and_query = Some(path_of(&head.uri));
     head.uri = Uri::from_parts(target).map_err(|_| Refusal::BadAnswer)?;
     Ok(())

@@ -35,7 +35,7 @@ pub(crate) fn set(headers: &mut HeaderMap, visitor: &Visitor, asked: Option<&Ask
     };
     headers.insert(X_FORWARDED_FOR, visitor.forwarded_for.clone());
     headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static(visitor.scheme()));
-    headers.insert(X_FORWARDED_PORT, HeaderValue::from(visitor.ingress.port()));
+    headers.insert(X_FORWARDED_PORT, visitor.forwarded_port.clone());
     if let Ok(value) = HeaderValue::from_maybe_shared(Bytes::from(forwarded)) {
         headers.insert(FORWARDED, value);
     }
@@ -52,7 +52,7 @@ fn extend(headers: &mut HeaderMap, visitor: &Visitor, asked: Option<&Asked>) {
     }
     append(headers, &FORWARDED, forwarded.as_bytes());
     headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static(visitor.scheme()));
-    headers.entry(X_FORWARDED_PORT).or_insert_with(|| HeaderValue::from(visitor.ingress.port()));
+    headers.entry(X_FORWARDED_PORT).or_insert_with(|| visitor.forwarded_port.clone());
 }
 
 /// Whether a proxy, which has to be one that is believed, says that its visitor came over TLS.

@@ -160,6 +160,11 @@ impl Framing {
         self.heads + usize::from(is_begun)
     }
 
+    /// Requests before the one that was read last, or is being read.
+    pub(crate) fn earlier(&self) -> usize {
+        if self.is_in_head() { self.heads } else { self.heads.saturating_sub(1) }
+    }
+
     /// The same for whatever was wrong.
     pub(crate) fn seen_last(&self) -> &Seen {
         &self.seen

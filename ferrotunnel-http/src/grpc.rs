@@ -44,6 +44,7 @@ pub(crate) fn status(refusal: &Refusal) -> Option<&'static str> {
         | Refusal::BadAnswer
         | Refusal::SessionLost
         | Refusal::Draining
+        | Refusal::Paused
         | Refusal::ChecksBusy
         | Refusal::TunnelClosed => Some("14"),
     }

@@ -48,6 +48,11 @@ impl OneHop {
 
     /// The bit of a name, or none.
     fn bit(name: &HeaderName) -> u16 {
+        // Most names are told from all of these by their length.
+        let len = name.as_str().len();
+        if len >= 32 || LENGTHS & 1 << len == 0 {
+            return 0;
+        }
         Self::all().position(|one| one == name).map_or(0, |index| 1 << index)
     }
 
@@ -132,6 +137,9 @@ pub(crate) fn look_alike(one: &[u8], other: &[u8]) -> bool {
 static LOOKALIKES: [HeaderName; 2] =
     [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
 
+/// Bit by bit, the lengths of [`HOP_BY_HOP`] and [`LOOKALIKES`].
+const LENGTHS: u32 = 1 << 2 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19;
+
 pub(crate) static HOP_BY_HOP: [HeaderName; 8] = [
     CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -175,6 +183,12 @@ mod tests {
         }
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x-request-id"]);
+    }
+
+    #[test]
+    fn the_lengths_are_those_of_the_names() {
+        let lengths = OneHop::all().fold(0, |all, name| all | 1 << name.as_str().len());
+        assert_eq!(LENGTHS, lengths);
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct HttpIngress {
     places: Arc<Semaphore>,
     /// At first [`HttpConfig::max_visitors`].
     most: AtomicUsize,
+    /// Who counts those that find no place.
+    routes: Arc<dyn Routes>,
     /// For those who find no place and are told so.
     door_places: Arc<Semaphore>,
     /// Places by where visitors come from, where those are limited.
@@ -75,7 +77,7 @@ impl HttpIngress {
     ) -> Self {
         let tasks = Tasks::default();
         let challenges = https.and_then(Https::challenges);
-        let forwarder = Forwarder::new(routes, config, challenges, tasks.clone());
+        let forwarder = Forwarder::new(Arc::clone(&routes), config, challenges, tasks.clone());
         let serving = Arc::new(Serving::new(config, tasks.clone(), forwarder));
         let places = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
         let most = AtomicUsize::new(config.max_visitors);
@@ -89,6 +91,7 @@ impl HttpIngress {
             shards,
             places,
             most,
+            routes,
             door_places,
             crowd: None,
             proxies,
@@ -175,6 +178,9 @@ impl HttpIngress {
     ) -> Option<(Visitor, OwnedSemaphorePermit)> {
         let Arrival { peer, is_proxy, is_one_of_too_many, of_source, door } = arrival;
         let place = if is_one_of_too_many { None } else { self.place() };
+        if place.is_none() && !is_one_of_too_many {
+            self.routes.visitor_turned_away();
+        }
         if let Some(place) = place {
             let visitor = Visitor::new(peer, address, Admission::Inside);
             return Some((visitor.placed(of_source).speaking_for_others(is_proxy), place));

@@ -7,19 +7,9 @@ use std::{
 };
 
 use ferrotunnel_core::{OpenError, Routes, Servant, SessionId, Tunnel, TunnelUid, tasks::Tasks};
-use hyper_util::{
-    client::legacy::{self, Client},
-    rt::TokioTimer,
-};
 use parking_lot::RwLock;
 
-use crate::{
-    body::Body,
-    config::{HttpConfig, MAX_BUFFERED},
-    connector::Connector,
-    executor::Executor,
-    multiplexed::Multiplexed,
-};
+use crate::{config::HttpConfig, connector::Connector, multiplexed::Multiplexed, pool::Pool};
 
 /// The connections of all tunnels that requests have gone to.
 ///
@@ -29,7 +19,6 @@ use crate::{
 pub(crate) struct Local {
     routes: Arc<dyn Routes>,
     open: Arc<Open>,
-    builder: legacy::Builder,
     pool_max_idle: usize,
     idle: Duration,
     tasks: Tasks,
@@ -39,27 +28,17 @@ type Open = RwLock<HashMap<(TunnelUid, SessionId), Arc<Connections>>>;
 
 /// The connections to the local service of one tunnel by one session.
 pub(crate) struct Connections {
-    /// Keeps HTTP/1.1 connections for the next request.
-    pub(crate) pooled: Client<Connector, Body>,
-    /// Opens an HTTP/1.1 connection for each request.
-    pub(crate) fresh: Client<Connector, Body>,
+    /// HTTP/1.1, kept for the next request.
+    pub(crate) pool: Arc<Pool>,
     /// Shares HTTP/2 connections.
     pub(crate) multiplexed: Multiplexed,
 }
 
 impl Local {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
-        let mut builder = Client::builder(Executor(tasks.clone()));
-        builder
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(config.pool_idle_timeout)
-            .http1_max_buf_size(MAX_BUFFERED)
-            // The Host header is the visitor's.
-            .set_host(false);
         let pool_max_idle = config.pool_max_idle_per_tunnel;
         let idle = config.pool_idle_timeout;
-        Self { routes, open: Arc::default(), builder, pool_max_idle, idle, tasks }
+        Self { routes, open: Arc::default(), pool_max_idle, idle, tasks }
     }
 
     /// The connections over which the tunnel's next request goes. It counts as open while the servant lives.
@@ -85,10 +64,9 @@ impl Local {
 
     fn connect_to(&self, tunnel: &Arc<Tunnel>, session: SessionId) -> Arc<Connections> {
         let connector = Connector::new(tunnel.clone(), session);
-        let mut builder = self.builder.clone();
+        let (most, idle, tasks) = (self.pool_max_idle, self.idle, self.tasks.clone());
         Arc::new(Connections {
-            pooled: builder.pool_max_idle_per_host(self.pool_max_idle).build(connector.clone()),
-            fresh: builder.pool_max_idle_per_host(0).build(connector.clone()),
+            pool: Pool::new(connector.clone(), most, idle, tasks),
             multiplexed: Multiplexed::new(connector, self.idle, self.tasks.clone()),
         })
     }

@@ -1,40 +1,70 @@
-//! A request that is counted. Where nobody counts, nothing of this runs.
+//! A request that is counted, or of which a trace is kept. Where nobody does either, nothing of this runs.
 
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Instant,
 };
 
 use ferrotunnel_core::Tunnel;
-use ferrotunnel_plugin::{Answered, RequestMeter};
-use http::{Method, Response};
+use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 
-use crate::{body::Body, refusal::Refusal, wording::Wording};
+use crate::{body::Body, refusal::Refusal, traced::Traced, visitor::Visitor, wording::Wording};
+
+/// Who wants to know of requests.
+pub(crate) struct Watchers {
+    pub(crate) meter: Option<Arc<dyn RequestMeter>>,
+    pub(crate) tracer: Option<Arc<dyn RequestTracer>>,
+}
 
 /// Shared by those who work on the request. The last share goes with the body of its answer, and with that it is over.
 pub(crate) struct Measured {
-    meter: Arc<dyn RequestMeter>,
+    meter: Option<Arc<dyn RequestMeter>>,
+    traced: Option<Traced>,
     began: Instant,
     method: Method,
     tunnel: OnceLock<Arc<Tunnel>>,
     refusal: OnceLock<&'static str>,
     is_answered: AtomicBool,
+    /// 0 until there is an answer.
+    status: AtomicU16,
 }
 
 impl Measured {
-    pub(crate) fn begin(meter: &Arc<dyn RequestMeter>, method: &Method) -> Arc<Self> {
-        meter.begun();
-        Arc::new(Self {
-            meter: Arc::clone(meter),
+    /// `None` if nobody wants to know.
+    pub(crate) fn begin<B>(
+        watchers: &Watchers,
+        request: &mut Request<B>,
+        visitor: &Visitor,
+        id: &HeaderValue,
+    ) -> Option<Arc<Self>> {
+        if watchers.meter.is_none() && watchers.tracer.is_none() {
+            return None;
+        }
+        let meter = watchers.meter.clone();
+        if let Some(meter) = &meter {
+            meter.begun();
+        }
+        let traced = watchers.tracer.as_ref();
+        let traced = traced.map(|tracer| Traced::begin(tracer, request, visitor, id));
+        Some(Arc::new(Self {
+            meter,
+            traced,
             began: Instant::now(),
-            method: method.clone(),
+            method: request.method().clone(),
             tunnel: OnceLock::new(),
             refusal: OnceLock::new(),
             is_answered: AtomicBool::new(false),
-        })
+            status: AtomicU16::new(0),
+        }))
+    }
+
+    /// The trace of it, if somebody keeps traces.
+    pub(crate) fn traced(&self) -> Option<&Traced> {
+        self.traced.as_ref()
     }
 
     /// Whose it is.
@@ -51,17 +81,23 @@ impl Measured {
     /// The head of the answer is there; its body holds the last share.
     pub(crate) fn answered(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
         self.is_answered.store(true, Ordering::Relaxed);
-        let mut answered = self.so_far();
-        answered.status = Some(response.status());
-        self.meter.answered(&answered);
+        self.status.store(response.status().as_u16(), Ordering::Relaxed);
+        if let Some(meter) = &self.meter {
+            meter.answered(&self.so_far());
+        }
         response.map(|body| body.measured(self))
     }
 
     fn so_far(&self) -> Answered<'_> {
         let mut answered = Answered::new(&self.method, self.began.elapsed());
         answered.tunnel = self.label();
+        answered.status = self.status();
         answered.refusal = self.refusal.get().copied();
         answered
+    }
+
+    fn status(&self) -> Option<StatusCode> {
+        StatusCode::from_u16(self.status.load(Ordering::Relaxed)).ok()
     }
 
     fn label(&self) -> Option<&str> {
@@ -71,9 +107,15 @@ impl Measured {
 
 impl Drop for Measured {
     fn drop(&mut self) {
-        if !self.is_answered.load(Ordering::Relaxed) {
-            self.meter.answered(&self.so_far());
+        if let Some(meter) = &self.meter {
+            if !self.is_answered.load(Ordering::Relaxed) {
+                meter.answered(&self.so_far());
+            }
+            meter.ended(self.label(), self.began.elapsed());
         }
-        self.meter.ended(self.label(), self.began.elapsed());
+        if let Some(traced) = &self.traced {
+            let refusal = self.refusal.get().copied();
+            traced.ended(&self.method, self.tunnel.get(), self.status(), refusal);
+        }
     }
 }

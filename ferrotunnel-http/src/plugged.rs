@@ -1,9 +1,12 @@
 //! A request that plugins are asked about. Without plugins nothing of this runs.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
 
 use ferrotunnel_core::Tunnel;
-use ferrotunnel_plugin::{Answer, Chain, Dir, RequestContext, TunnelContext};
+use ferrotunnel_plugin::{Answer, Chain, Dir, RequestContext, StepKind, TunnelContext};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, LOCATION, TRANSFER_ENCODING, UPGRADE},
@@ -15,7 +18,7 @@ use crate::{
     answer::{Asker, answer},
     body::Body,
     error_pages::ErrorPages,
-    forward::Forwarder,
+    forward::{Forwarder, Stopped},
     host::Asked,
     refusal::{Refusal, Rejected},
     visitor::Visitor,
@@ -40,7 +43,7 @@ impl Forwarder {
         visitor: Arc<Visitor>,
         asking: Box<Asking>,
         asker: Asker,
-    ) -> Result<Response<Body>, Refusal> {
+    ) -> Result<Response<Body>, Stopped> {
         let Asking { request, asked, routed, behind } = *asking;
         let tunnel = match &routed {
             Ok(tunnel) => Some(tunnel),
@@ -57,7 +60,11 @@ impl Forwarder {
         // Among them the other end of an upgrade.
         let extensions = std::mem::take(&mut head.extensions);
         let mut shown = Request::from_parts(head, ());
+        let traced = asker.traced().map(|traced| (traced, Instant::now()));
         let (exchange, decided) = plugins.request(&mut shown, context).await;
+        if let Some((traced, began)) = traced {
+            traced.did(StepKind::RequestPlugins, began);
+        }
         let (mut head, ()) = shown.into_parts();
         framing.restore(&mut head.version, &mut head.headers);
         head.extensions = extensions;
@@ -72,15 +79,15 @@ impl Forwarder {
             (None, Ok(tunnel)) => {
                 let body = Body::passing(body).watched(exchange.watch(Dir::Request));
                 let request = Request::from_parts(head, body);
-                match self.forward_to(&tunnel, &visitor, behind, asked.as_ref(), request) {
+                match self.forward_to(&tunnel, &visitor, behind, asked.as_ref(), request, &asker) {
                     Ok(sent) => self.finish(sent, &visitor).await,
                     Err(refusal) => Err(refusal),
                 }
             }
         };
         let response = response.unwrap_or_else(|refusal| {
-            let (visitor, request) = (visitor.address, &asker.id);
-            debug!(%visitor, ?request, ?refusal, "a request was not forwarded");
+            let (visitor, request) = (visitor.address, asker.id());
+            debug!(%visitor, request, ?refusal, "a request was not forwarded");
             exchange.is_answered_by_server();
             if let Some(measured) = &asker.measured {
                 measured.refused(&refusal);
@@ -103,7 +110,11 @@ impl Forwarder {
             framing = Framing::of(head.version, &head.headers);
             Response::from_parts(head, ())
         };
+        let traced = asker.traced().map(|traced| (traced, Instant::now()));
         exchange.response(&mut shown, replace).await;
+        if let Some((traced, began)) = traced {
+            traced.did(StepKind::ResponsePlugins, began);
+        }
         let (mut head, ()) = shown.into_parts();
         framing.restore(&mut head.version, &mut head.headers);
         if head.status != was {

@@ -22,7 +22,9 @@ pub(crate) fn of(headers: &mut HeaderMap) -> HeaderValue {
 pub(crate) fn pick() -> HeaderValue {
     // Its keys are the system's random numbers, and other ones each time.
     let id = RandomState::new().hash_one(0);
-    HeaderValue::try_from(format!("{id:016x}")).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    let digit = |at: usize| DIGITS[(id >> (60 - 4 * at) & 15) as usize];
+    let text: [u8; 16] = std::array::from_fn(digit);
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn is_sane(id: &[u8]) -> bool {
@@ -31,6 +33,8 @@ fn is_sane(id: &[u8]) -> bool {
 }
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// A UUID has 36 bytes, the longest ids of the usual tracing systems have some 100.
 const MAX_LEN: usize = 128;

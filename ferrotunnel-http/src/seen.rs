@@ -64,7 +64,7 @@ impl Seen {
     }
 }
 
-const KEPT: [HeaderName; 5] = [ACCEPT, HOST, REFERER, USER_AGENT, X_REQUEST_ID];
+static KEPT: [HeaderName; 5] = [ACCEPT, HOST, REFERER, USER_AGENT, X_REQUEST_ID];
 
 /// Enough to find the request in other logs. Each connection over HTTP/1 keeps what is said.
 const LONGEST_FIRST_LINE: usize = 256;

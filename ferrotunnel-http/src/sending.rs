@@ -1,20 +1,14 @@
 //! One request on its way to a local service, until the head of the response is there.
 
-use std::{
-    error::Error,
-    future::Future,
-    pin::{Pin, pin},
-    sync::Arc,
-};
+use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
 use ferrotunnel_core::{Servant, Tunnel};
 use http::{Method, Request, Response};
-use hyper_util::client::legacy;
 
 use crate::{
     body::Body,
-    connector::{OPENING, Opening},
     local::{Connections, Local},
+    pool::{self, Pool, Then},
     refusal::Refusal,
     visitor::Visitor,
 };
@@ -44,8 +38,9 @@ pub(crate) struct Sending {
 }
 
 enum Call {
-    Pooled(legacy::ResponseFuture),
-    Fresh(legacy::ResponseFuture),
+    /// Over a connection of this pool.
+    Pooled(pool::Call, Arc<Pool>),
+    Fresh(pool::Call),
     Multiplexed(Pin<Box<dyn Future<Output = Result<Response<Body>, Refusal>> + Send>>),
 }
 
@@ -84,7 +79,7 @@ impl Sending {
         let spare = may_be_repeated.then(|| copy(&request)).flatten();
         let spare =
             spare.map(|request| Box::new(Spare { request, tunnel: Arc::clone(tunnel), via }));
-        Ok(Self { call: Call::new(connections, via, visitor, request), spare, servant })
+        Ok(Self { call: Call::new(connections, via, visitor, request)?, spare, servant })
     }
 
     /// Returns as soon as the head of the response is there.
@@ -130,7 +125,7 @@ impl Spare {
                 || (refusal == Refusal::LocalUnreachable && self.tunnel.is_shared());
             let Some(request) = copy(&self.request).filter(|_| may_follow) else { break };
             let (connections, servant) = local.choose(&self.tunnel)?;
-            match Call::new(connections, fresh, visitor, request).answer(visitor).await {
+            match Call::new(connections, fresh, visitor, request)?.answer(visitor).await {
                 Called::Answered(response) => {
                     return Ok(response.map(|body| body.served_by(servant)));
                 }
@@ -147,10 +142,15 @@ impl Call {
         via: Via,
         visitor: &Arc<Visitor>,
         request: Request<Body>,
-    ) -> Self {
-        match via {
-            Via::Pooled => Self::Pooled(connections.pooled.request(request)),
-            Via::Fresh | Via::Once => Self::Fresh(connections.fresh.request(request)),
+    ) -> Result<Self, Refusal> {
+        Ok(match via {
+            Via::Pooled => {
+                let pool = connections.pool.clone();
+                Self::Pooled(pool.send(visitor, request, Then::Keep)?, pool)
+            }
+            Via::Fresh | Via::Once => {
+                Self::Fresh(connections.pool.send(visitor, request, Then::End)?)
+            }
             Via::Apart => {
                 let visitor = visitor.clone();
                 Self::Multiplexed(Box::pin(async move {
@@ -163,35 +163,56 @@ impl Call {
                     connections.multiplexed.send(&visitor, request).await
                 }))
             }
-        }
+        })
     }
 
     async fn answer(self, visitor: &Visitor) -> Called {
-        let (call, may_be_kept) = match self {
+        let (answered, pool) = match self {
             Self::Multiplexed(exchange) => {
                 return match exchange.await {
                     Ok(response) => Called::Answered(response),
                     Err(refusal) => Called::Failed { refusal, was_stale: false },
                 };
             }
-            Self::Fresh(call) => (call, false),
-            Self::Pooled(call) => (call, true),
+            Self::Fresh(call) => (call.answer().await, None),
+            Self::Pooled(call, pool) => (call.answer().await, Some(pool)),
         };
-        let mut call = pin!(OPENING.scope(Opening::by(visitor), call));
-        match call.as_mut().await {
-            Ok(response) => Called::Answered(response.map(Body::passing)),
-            Err(error) => {
-                let opened = call.take_value().and_then(Opening::opened);
-                let was_stale = may_be_kept && opened.is_none() && broke_off(&error);
-                // A stream may break before the request is handed to it. Then only the stream knows why.
-                let reason = opened.as_ref().and_then(|broke| broke.get());
-                let refusal = match Refusal::of(&error) {
-                    Refusal::BadAnswer => reason.map_or(Refusal::BadAnswer, Refusal::from),
-                    other => other,
-                };
-                Called::Failed { refusal, was_stale }
-            }
+        match (answered, pool) {
+            (Ok(response), _) => Called::Answered(response),
+            (Err(failed), None) => failed.into(),
+            // Boxed: few fail, and all would pay for it.
+            (Err(failed), Some(pool)) => Box::pin(again(failed, pool, visitor)).await,
         }
+    }
+}
+
+/// Sends a request once more that was not begun, until a connection takes it or a new one does not.
+async fn again(mut failed: pool::Failed, pool: Arc<Pool>, visitor: &Visitor) -> Called {
+    while failed.was_kept
+        && let Some(request) = failed.request.take()
+    {
+        let call = match pool.send(visitor, request, Then::Keep) {
+            Ok(call) => call,
+            Err(error) => return Called::Failed { refusal: error.into(), was_stale: false },
+        };
+        match call.answer().await {
+            Ok(response) => return Called::Answered(response),
+            Err(again) => failed = again,
+        }
+    }
+    failed.into()
+}
+
+impl From<pool::Failed> for Called {
+    fn from(failed: pool::Failed) -> Self {
+        let was_stale = failed.was_kept && broke_off(&failed.error);
+        // A stream may break before the request is handed to it. Then only the stream knows why.
+        let reason = if failed.was_kept { None } else { failed.broke.get() };
+        let refusal = match Refusal::of(&failed.error) {
+            Refusal::BadAnswer => reason.map_or(Refusal::BadAnswer, Refusal::from),
+            other => other,
+        };
+        Self::Failed { refusal, was_stale }
     }
 }
 
@@ -217,15 +238,9 @@ fn copy(request: &Request<Body>) -> Option<Request<Body>> {
 }
 
 /// Whether the connection ended, as opposed to an answer that made no sense.
-fn broke_off(error: &legacy::Error) -> bool {
-    if error.is_connect() {
-        return false;
-    }
-    let hyper = error.source().and_then(|source| source.downcast_ref::<hyper::Error>());
-    hyper.is_some_and(|error| {
-        error.is_incomplete_message()
-            || error.is_canceled()
-            || error.is_closed()
-            || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
-    })
+fn broke_off(error: &hyper::Error) -> bool {
+    error.is_incomplete_message()
+        || error.is_canceled()
+        || error.is_closed()
+        || error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }

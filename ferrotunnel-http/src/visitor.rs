@@ -20,6 +20,8 @@ pub(crate) struct Visitor {
     pub(crate) ingress: SocketAddr,
     /// Value of `X-Forwarded-For`: the bare address.
     pub(crate) forwarded_for: HeaderValue,
+    /// Value of `X-Forwarded-Port`: that of the listener.
+    pub(crate) forwarded_port: HeaderValue,
     /// The `for=` part of `Forwarded`, with the `proto=` part (RFC 7239).
     pub(crate) forwarded_prefix: String,
     /// Where a request that was answered with 101 leaves the rest of the work to the task that
@@ -30,6 +32,8 @@ pub(crate) struct Visitor {
     pub(crate) interim: Interim,
     /// Answers whose head there is, over HTTP/1.
     pub(crate) answers: AtomicUsize,
+    /// The body of an answer over HTTP/1 is under way. It may look like anything, also like an answer.
+    pub(crate) is_sending: AtomicBool,
     /// It has been agreed that the connection carries something else than HTTP/1.
     pub(crate) switched: AtomicBool,
     /// It sent no request in time. Nothing was being answered, so nothing is cut off.
@@ -76,11 +80,13 @@ impl Visitor {
             address,
             ingress,
             forwarded_for,
+            forwarded_port: HeaderValue::from(ingress.port()),
             forwarded_prefix,
             upgrade: Mutex::new(None),
             asking: AtomicBool::new(false),
             interim: Interim::default(),
             answers: AtomicUsize::new(0),
+            is_sending: AtomicBool::new(false),
             switched: AtomicBool::new(false),
             timed_out: AtomicBool::new(false),
             admission,

@@ -42,6 +42,8 @@ struct Http1 {
     cut: bool,
     /// hyper has flushed all it had to say: what it says next is the beginning of something.
     is_flushed: bool,
+    /// The same, and no body of an answer is under way: what comes next is the beginning of an answer.
+    is_between: bool,
     /// While what it goes on sending is thrown away at the end.
     linger: Option<Linger>,
     /// Answers that had begun when the last one began to be written.
@@ -92,6 +94,7 @@ impl<T: Socket> VisitorIo<T> {
             framing: Framing::default(),
             cut: true,
             is_flushed: true,
+            is_between: true,
             begun: 0,
             linger: None,
             reads: false,
@@ -182,10 +185,11 @@ impl<T: Socket> VisitorIo<T> {
             leaving.sent();
         }
         let begins = mem::take(&mut http1.is_flushed);
+        let is_between = mem::take(&mut http1.is_between);
         // One that is on its way to a visitor was counted before; hyper's own is not.
         let answers = http1.visitor.answers.load(Ordering::Acquire);
         let is_an_answer = begins && mem::replace(&mut http1.begun, answers) != answers;
-        if begins && !is_an_answer && http1.last_words.is_none() {
+        if begins && is_between && !is_an_answer && http1.last_words.is_none() {
             http1.last_words = http1.instead_of(first, answers);
         }
         let words = http1.last_words.as_mut()?;
@@ -206,7 +210,7 @@ impl Http1 {
         if self.visitor.switched.load(Ordering::Acquire) {
             return None;
         }
-        // Every request has its answer, so this is more of the last one: a body may begin like anything.
+        // Every request has its answer, so there is none to refuse.
         if self.refused.is_none() && self.framing.heads_begun() <= answers {
             return None;
         }
@@ -217,11 +221,13 @@ impl Http1 {
             b"HTTP/1.1 431 " => self.framing.too_long(),
             _ => return None,
         };
-        let seen = match self.refused {
-            Some(_) => Some(self.framing.seen_last()),
-            None => self.framing.seen(answers),
+        let (why, seen) = match self.refused {
+            Some(why) if answers >= self.framing.earlier() => (why, Some(self.framing.seen_last())),
+            // It is one before that, of which hyper knows what is wrong.
+            Some(_) => (own, None),
+            None => (own, self.framing.seen(answers)),
         };
-        let why = *self.refused.get_or_insert(own);
+        self.refused = Some(why);
         Some(self.forwarder.refuse_unread(&self.visitor, why, seen))
     }
 
@@ -383,6 +389,8 @@ impl<T: Socket> AsyncWrite for VisitorIo<T> {
         ready!(Pin::new(&mut self.io).poll_flush(cx))?;
         let Some(http1) = &mut self.http1 else { return Poll::Ready(Ok(())) };
         http1.is_flushed = true;
+        // What hyper had of a body that is gone is out with that.
+        http1.is_between = !http1.visitor.is_sending.load(Ordering::Acquire);
         self.poll_leaving(cx)?;
         if self.http1.as_ref().is_some_and(|http1| http1.visitor.asking.load(Ordering::Acquire)) {
             ready!(self.poll_before(cx))?;

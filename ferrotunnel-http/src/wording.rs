@@ -172,6 +172,12 @@ impl Wording {
                 "It finishes what is open and takes nothing new, usually for a restart. Try \
                  again in a moment.",
             ),
+            Refusal::Paused => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "paused",
+                "The tunnel is paused",
+                "The operator of this server lets nobody in for now. Try again later.",
+            ),
             Refusal::TunnelClosed => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "tunnel-closed",

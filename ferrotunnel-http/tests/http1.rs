@@ -122,6 +122,80 @@ async fn connections_to_the_local_service_are_kept() {
     assert_eq!(public.streams(), 1);
 }
 
+/// Whoever sends a body does not wait for the answer with it, so another task sees to such a connection.
+#[tokio::test]
+async fn connections_are_kept_behind_uploads_too() {
+    let service = local(|number, mut socket| async move {
+        while let Some(head) = hear_head(&mut socket).await {
+            let mut body = vec![0; if head.starts_with("POST") { 3 } else { 0 }];
+            socket.read_exact(&mut body).await.unwrap();
+            let body = String::from_utf8(body).unwrap();
+            say(&mut socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+            say(&mut socket, &format!("2\r\n{number} \r\n4\r\n{body:4}\r\n0\r\nX-End: 1\r\n\r\n"))
+                .await;
+        }
+    });
+    let public = Public::of(service.await).await;
+    let post = request("POST / HTTP/1.1", "Content-Length: 3\r\nConnection: close\r\n") + "abc";
+    for asked in [&post, &get("/"), &post, &post, &get("/")] {
+        let answer = public.ask(asked).await;
+        let body = parts(&answer).1;
+        let sent = if asked.starts_with("POST") { "abc " } else { "    " };
+        assert!(body.replace("\r\n", "").contains(sent) && body.contains("0 "), "{answer}");
+        public.until_streams(1).await;
+    }
+}
+
+/// All of an answer may be there when its head is: it is taken at once then, with its end and what follows.
+#[tokio::test]
+async fn an_answer_in_one_piece_keeps_its_parts() {
+    let service = local(|number, mut socket| async move {
+        while let Some(head) = hear_head(&mut socket).await {
+            let body = match head.split(' ').nth(1) {
+                Some("/chunks") => "4\r\nbody\r\n0\r\n\r\n",
+                Some("/trailers") => "4\r\nbody\r\n0\r\nX-End: 1\r\n\r\n",
+                Some("/only-trailers") => "0\r\nX-End: 1\r\n\r\n",
+                _ => "0\r\n\r\n",
+            };
+            let head = "HTTP/1.1 200 OK\r\nTrailer: x-end\r\nTransfer-Encoding: chunked\r\n";
+            say(&mut socket, &format!("{head}X-Number: {number}\r\n\r\n{body}")).await;
+        }
+    });
+    let public = Public::of(service.await).await;
+    for (path, expected) in [
+        ("/chunks", "4\r\nbody\r\n0\r\n\r\n"),
+        ("/trailers", "4\r\nbody\r\n0\r\nx-end: 1\r\n\r\n"),
+        ("/only-trailers", "0\r\nx-end: 1\r\n\r\n"),
+        ("/nothing", ""),
+    ] {
+        let asked =
+            request(&format!("GET {path} HTTP/1.1"), "TE: trailers\r\nConnection: close, te\r\n");
+        let answer = public.ask(&asked).await;
+        assert!(answer.contains("x-number: 0\r\n"), "{answer}");
+        assert_eq!(parts(&answer).1, expected, "{path}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_rests_for_too_long_ends_in_an_orderly_way() {
+    let (left, mut has_left) = mpsc::channel(1);
+    let service = local(move |_, mut socket| {
+        let left = left.clone();
+        async move {
+            hear_head(&mut socket).await.unwrap();
+            say(&mut socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+            left.send(socket.read(&mut [0]).await).await.unwrap();
+        }
+    });
+    let mut http = HttpConfig::default();
+    http.pool_idle_timeout = Duration::from_millis(50);
+    let public = Public::with(service.await, Settings { http, ..Settings::default() }).await;
+    assert!(public.ask(&get("/")).await.ends_with("\r\n\r\nok"));
+    let end = timeout(PATIENCE, has_left.recv()).await.expect("it stays").unwrap();
+    assert!(matches!(end, Ok(0)), "{end:?}");
+    public.until_streams(0).await;
+}
+
 #[tokio::test]
 async fn heads_without_bodies_stay_so() {
     let service = local(|_, mut socket| async move {

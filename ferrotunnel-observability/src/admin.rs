@@ -1,30 +1,52 @@
-//! The admin interface: is the server well, what does it have, what has it counted. It answers questions and changes nothing.
+//! The admin interface: is the process well, what does it have, what has it counted; and a few things that can be done to it.
+//! The same for both sides: what a side has it says as a [`House`].
 //!
 //! Whoever may ask is decided by `guard`; the port is none that visitors come to, so no path of a tunnel is taken.
 
+mod actions;
 mod answers;
+mod client;
+pub(crate) mod durations;
+mod events;
+mod files;
 mod guard;
+mod house;
+mod login;
+mod openapi;
+mod overview;
+mod problem;
+mod server;
+mod shapes;
+mod traffic;
+mod wishes;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use ferrotunnel_core::accept::accept_into_places;
 use ferrotunnel_core::tasks::Tasks;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use parking_lot::RwLock;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+pub use self::client::WatchedClient;
 pub use self::guard::{AdminError, AdminToken, check_bind};
+pub use self::overview::Overview;
+pub use self::wishes::{AdminWish, AdminWishes, Reply};
 
-use crate::metrics::ServerMetrics;
+use self::events::Events;
+use self::house::House;
+use self::login::Logins;
+use self::shapes::Side;
+use self::traffic::History;
+use self::wishes::Wishing;
 use crate::process::ProcessMetrics;
 
 /// A running admin interface; it ends when dropped.
@@ -40,11 +62,11 @@ impl fmt::Debug for Admin {
     }
 }
 
-/// How far a server is.
+/// How far a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Phase {
-    /// Its listeners are not all there yet.
+    /// Its listeners, or its tunnels, are not all there yet.
     Starting,
     /// It takes clients and visitors.
     Ready,
@@ -64,17 +86,24 @@ impl Phase {
 
 /// What answers are made of.
 struct Room {
-    metrics: ServerMetrics,
+    overview: Arc<Overview>,
     registry: Registry,
-    phase: RwLock<Phase>,
     token: Option<AdminToken>,
+    logins: Logins,
+    wishing: Wishing,
+    history: History,
+    events: Events,
     bound: SocketAddr,
-    started: Instant,
+}
+
+impl Room {
+    fn house(&self) -> &dyn House {
+        self.overview.house.as_ref()
+    }
 }
 
 impl Admin {
-    /// Answers on that listener from now on, in the phase [`Starting`](Phase::Starting). With a token only who shows it is
-    /// answered.
+    /// Answers on that listener from now on. With a token only who shows it is answered.
     ///
     /// # Errors
     /// The listener is reached from elsewhere, and there is no token; or its address is not to be found out.
@@ -84,20 +113,22 @@ impl Admin {
     pub fn start(
         listener: TcpListener,
         token: Option<AdminToken>,
-        metrics: ServerMetrics,
+        overview: Arc<Overview>,
     ) -> Result<Self, AdminError> {
         let addr = listener.local_addr().map_err(AdminError::Listener)?;
         check_bind(addr, token.as_ref())?;
         let mut registry = Registry::default();
-        metrics.register(&mut registry);
+        overview.house.register(&mut registry);
         ProcessMetrics::default().register(&mut registry);
         let room = Arc::new(Room {
-            metrics,
+            overview,
             registry,
-            phase: RwLock::new(Phase::Starting),
             token,
+            logins: Logins::default(),
+            wishing: Wishing::default(),
+            history: History::default(),
+            events: Events::default(),
             bound: addr,
-            started: Instant::now(),
         });
         let router = router(&room);
         let tasks = Tasks::default();
@@ -120,6 +151,7 @@ impl Admin {
         tasks.spawn(accept_into_places(listener, places, on_connection, || {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
+        tasks.spawn(Arc::clone(&room).watch());
         Ok(Self { addr, room, _tasks: tasks })
     }
 
@@ -128,9 +160,9 @@ impl Admin {
         self.addr
     }
 
-    /// The server has come to another phase.
-    pub fn set_phase(&self, phase: Phase) {
-        *self.room.phase.write() = phase;
+    /// What is asked for that only the program can do. It is there once; without anybody who has it such wishes are refused.
+    pub fn wishes(&self) -> Option<AdminWishes> {
+        self.room.wishing.granted()
     }
 }
 
@@ -141,13 +173,33 @@ fn router(room: &Arc<Room>) -> Router {
             guard::guard(Arc::clone(&room), request, next)
         })
     };
-    Router::new()
+    let mut routes = Router::new()
         .route("/healthz", get(answers::health))
         .route("/readyz", get(answers::ready))
         .route("/metrics", get(answers::metrics))
+        .route("/api/v1/openapi.json", get(openapi::description))
         .route("/api/v1/status", get(answers::status))
         .route("/api/v1/sessions", get(answers::sessions))
         .route("/api/v1/tunnels", get(answers::tunnels))
+        .route("/api/v1/streams", get(answers::streams))
+        .route("/api/v1/traffic", get(answers::traffic))
+        .route("/api/v1/events", get(events::events))
+        .route("/api/v1/drain", post(actions::drain))
+        .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/sessions/{id}/close", post(actions::close_session))
+        .route("/api/v1/tunnels/{id}/pause", post(actions::pause))
+        .route("/api/v1/tunnels/{id}/resume", post(actions::resume))
+        .route("/api/v1/login", post(login::login))
+        .route("/api/v1/logout", post(login::logout));
+    if room.house().side() == Side::Server {
+        routes = routes
+            .route("/api/v1/principals", get(answers::principals))
+            .route("/api/v1/principals/{name}/revoke", post(actions::revoke))
+            .route("/api/v1/limits", get(answers::limits));
+    }
+    routes
+        .fallback(files::file)
+        .method_not_allowed_fallback(answers::wrong_method)
         .layer(guarding)
         .with_state(Arc::clone(room))
 }

@@ -6,14 +6,16 @@ use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferrotunnel_common::TunnelKind;
-use ferrotunnel_core::{EngineReader, Readings, TurnedAway};
-use ferrotunnel_plugin::RequestMeter;
+use ferrotunnel_core::{EngineControl, EngineReader, Readings, TurnedAway};
+use ferrotunnel_plugin::{PluginMeter, RequestMeter};
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::families::{Families, counter, gauge};
+use crate::plugin_times::PluginTimes;
 use crate::requests::Requests;
 
 /// What one server counts. It is cheap to clone; clones share the counts.
@@ -25,13 +27,18 @@ pub struct ServerMetrics(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     requests: Arc<Requests>,
+    plugins: Arc<PluginTimes>,
     watched: RwLock<Option<Watched>>,
+    #[cfg(feature = "otlp")]
+    spans: RwLock<Option<Arc<crate::SpanCounts>>>,
 }
 
 /// A running server, as far as metrics are concerned.
 pub struct Watched {
     /// Its engine.
     pub engine: EngineReader,
+    /// What can be done to it.
+    pub control: EngineControl,
     /// Certificates that it shows to visitors.
     pub certificates: Box<dyn Fn() -> Vec<Certificate> + Send + Sync>,
 }
@@ -62,9 +69,34 @@ impl ServerMetrics {
         Arc::clone(&self.0.requests) as Arc<dyn RequestMeter>
     }
 
+    /// Who counts the time of plugins for it.
+    pub fn plugin_meter(&self) -> Arc<dyn PluginMeter> {
+        Arc::clone(&self.0.plugins) as Arc<dyn PluginMeter>
+    }
+
     /// From now on it reads that server.
     pub fn watch(&self, server: Watched) {
         *self.0.watched.write() = Some(server);
+    }
+
+    /// Its engine, once it runs.
+    pub(crate) fn engine(&self) -> Option<EngineReader> {
+        self.0.watched.read().as_ref().map(|watched| watched.engine.clone())
+    }
+
+    /// What can be done to it, once it runs.
+    pub(crate) fn control(&self) -> Option<EngineControl> {
+        self.0.watched.read().as_ref().map(|watched| watched.control.clone())
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.0.requests
+    }
+
+    /// From now on it tells what became of those spans, too.
+    #[cfg(feature = "otlp")]
+    pub fn count_spans(&self, spans: Arc<crate::SpanCounts>) {
+        *self.0.spans.write() = Some(spans);
     }
 
     /// What the server has and counts now; `None` while there is none.
@@ -79,36 +111,23 @@ impl ServerMetrics {
 
 impl Collector for ServerMetrics {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let mut families = Families(encoder);
-        families.build()?;
+        let mut families = Families::of(encoder);
+        families.build("ferrotunnel_build")?;
         if let Some(readings) = self.readings() {
             families.engine(&readings)?;
             families.limits(&readings.turned_away)?;
         }
         families.requests(&self.0.requests)?;
+        families.plugins("ferrotunnel", &self.0.plugins)?;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &*self.0.spans.read() {
+            families.spans(spans)?;
+        }
         families.certificates(&self.certificates())
     }
 }
 
-struct Families<'a>(DescriptorEncoder<'a>);
-
 impl Families<'_> {
-    fn family<'s>(
-        &'s mut self,
-        name: &'s str,
-        unit: Option<&'s Unit>,
-        kind: MetricType,
-        help: &'s str,
-    ) -> Result<MetricEncoder<'s>, fmt::Error> {
-        self.0.encode_descriptor(name, help, unit, kind)
-    }
-
-    fn build(&mut self) -> Result<(), fmt::Error> {
-        let help = "The program: always 1.";
-        let version = [("version", env!("CARGO_PKG_VERSION"))];
-        self.family("ferrotunnel_build", None, MetricType::Info, help)?.encode_info(&version)
-    }
-
     fn engine(&mut self, readings: &Readings) -> Result<(), fmt::Error> {
         let help = "Sessions at present.";
         self.family("ferrotunnel_sessions", None, MetricType::Gauge, help)?
@@ -169,27 +188,13 @@ impl Families<'_> {
             self.family("ferrotunnel_direct_carriers", None, MetricType::Gauge, help)?;
         gauge(&mut family, &[("state", "waiting")], readings.direct.waiting)?;
         gauge(&mut family, &[("state", "serving")], readings.direct.serving)?;
-        self.round_trips(readings)
-    }
-
-    fn round_trips(&mut self, readings: &Readings) -> Result<(), fmt::Error> {
+        let help = "How often a stream that had used up all that its client had granted had to wait for more.";
+        let mut family =
+            self.family("ferrotunnel_window_stalls", None, MetricType::Counter, help)?;
+        family.encode_counter::<NoLabelSet, _, f64>(&readings.window_stalls, None)?;
         let help = "Round trip to clients, over all sessions of the moment.";
-        let mut family = self.family(
-            "ferrotunnel_carrier_round_trip",
-            Some(&Unit::Seconds),
-            MetricType::Gauge,
-            help,
-        )?;
-        let mut times: Vec<_> =
-            readings.sessions.iter().filter_map(|session| session.round_trip).collect();
-        times.sort_unstable();
-        let marks = [("least", 0), ("median", times.len() / 2), ("most", times.len().max(1) - 1)];
-        for (of, at) in marks {
-            if let Some(time) = times.get(at) {
-                family.encode_family(&[("of", of)])?.encode_gauge(&time.as_secs_f64())?;
-            }
-        }
-        Ok(())
+        let times = readings.sessions.iter().filter_map(|session| session.round_trip);
+        self.round_trips("ferrotunnel_carrier_round_trip", help, times)
     }
 
     fn limits(&mut self, met: &TurnedAway) -> Result<(), fmt::Error> {
@@ -198,10 +203,21 @@ impl Families<'_> {
         let counts = [
             ("handshakes-delayed", met.handshakes_delayed),
             ("handshakes-refused", met.handshakes_refused),
+            ("handshakes-in-flight", met.handshakes_waiting),
+            ("sessions", met.sessions),
+            ("sessions-per-principal", met.sessions_of_principals),
+            ("tunnels-per-session", met.tunnels_of_sessions),
+            ("tunnels-per-principal", met.tunnels_of_principals),
+            ("streams-per-session", met.streams_of_sessions),
+            ("streams-per-principal", met.streams_of_principals),
+            ("visitors", met.visitors),
             ("visitors-per-tunnel", met.visitors_of_tunnels),
             ("visitors-per-address", met.visitors_of_addresses),
+            ("paused", met.visitors_of_paused),
             ("streams-per-second", met.streams_too_fast),
             ("bytes-per-second", met.pauses),
+            ("receive-memory", met.memory),
+            ("receive-memory-per-session", met.memory_of_sessions),
         ];
         for (limit, count) in counts {
             counter(&mut family, &[("limit", limit)], count)?;
@@ -245,6 +261,16 @@ impl Families<'_> {
         Ok(())
     }
 
+    #[cfg(feature = "otlp")]
+    fn spans(&mut self, spans: &crate::SpanCounts) -> Result<(), fmt::Error> {
+        let help = "Spans of traces: those that were sent, those for which there was no room in the queue, and those \
+                    that the receiver has not taken.";
+        let mut family = self.family("ferrotunnel_spans", None, MetricType::Counter, help)?;
+        counter(&mut family, &[("result", "sent")], spans.sent())?;
+        counter(&mut family, &[("result", "no-room")], spans.no_room())?;
+        counter(&mut family, &[("result", "not-taken")], spans.not_taken())
+    }
+
     fn certificates(&mut self, certificates: &[Certificate]) -> Result<(), fmt::Error> {
         let help = "When the certificate that is shown for a host ends, in seconds since 1970.";
         let name = "ferrotunnel_certificate_expiry_timestamp";
@@ -270,22 +296,6 @@ impl Families<'_> {
         }
         Ok(())
     }
-}
-
-fn counter(
-    family: &mut MetricEncoder<'_>,
-    labels: &[(&str, &str)],
-    count: u64,
-) -> Result<(), fmt::Error> {
-    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)
-}
-
-fn gauge(
-    family: &mut MetricEncoder<'_>,
-    labels: &[(&str, &str)],
-    value: impl prometheus_client::encoding::EncodeGaugeValue + Copy,
-) -> Result<(), fmt::Error> {
-    family.encode_family(&labels)?.encode_gauge(&value)
 }
 
 /// Hosts whose certificates are shown, those first that end first.

@@ -4,17 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ferrotunnel_core::{Capped, Counts};
+use ferrotunnel_core::{Capped, Counts, MOST_TUNNELS_COUNTED};
 use ferrotunnel_plugin::{Answered, RequestMeter};
 use http::{Method, StatusCode};
 use parking_lot::{Mutex, RwLock};
 
+use crate::admin::durations::Durations;
 use crate::histogram::Histogram;
 
 /// Requests that the HTTP ingress of one server has seen.
 #[derive(Debug)]
 pub(crate) struct Requests {
     pub(crate) open: AtomicI64,
+    /// Those that are over, and those whose status was 500 and more.
+    finished: AtomicU64,
+    errors: AtomicU64,
+    /// Of all that are over, more finely than by tunnel.
+    pub(crate) durations: Durations,
     /// At most as many tunnels as the engine counts.
     pub(crate) by_tunnel: Capped<OfTunnel>,
     /// Kinds are words of ours, some thirty.
@@ -36,6 +42,9 @@ impl Default for Requests {
     fn default() -> Self {
         Self {
             open: AtomicI64::new(0),
+            finished: AtomicU64::new(0),
+            errors: AtomicU64::new(0),
+            durations: Durations::default(),
             by_tunnel: Capped::new(MOST_TUNNELS_COUNTED),
             refusals: RwLock::default(),
         }
@@ -47,6 +56,11 @@ impl Requests {
         let counts = self.by_tunnel.of(tunnel.unwrap_or_default());
         *counts.used.lock() = Instant::now();
         counts
+    }
+
+    /// How many are over, and how many of all ended badly.
+    pub(crate) fn finished(&self) -> (u64, u64) {
+        (self.finished.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
     }
 
     fn count_refusal(&self, kind: &'static str) {
@@ -73,6 +87,9 @@ impl RequestMeter for Requests {
         if let Some(count) = of.counts.get(method).and_then(|statuses| statuses.get(status)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+        if answered.status.is_some_and(|status| status.as_u16() >= 500) {
+            self.errors.fetch_add(1, Ordering::Relaxed);
+        }
         if answered.status.is_some() {
             of.first_byte.observe(answered.took);
         }
@@ -83,6 +100,8 @@ impl RequestMeter for Requests {
 
     fn ended(&self, tunnel: Option<&str>, took: Duration) {
         self.of(tunnel).duration.observe(took);
+        self.durations.observe(took);
+        self.finished.fetch_add(1, Ordering::Relaxed);
         self.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -145,9 +164,6 @@ const STATUSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "none"]
 
 /// A tunnel whose place another one may take: whoever draws graphs has drawn this one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-
-/// Some 800 bytes each here, and thirty lines or more for whoever asks for all.
-const MOST_TUNNELS_COUNTED: usize = 500;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Several plugins, asked one after the other.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Request;
 
@@ -11,6 +12,7 @@ use crate::context::{
 };
 use crate::early::EarlyAnswer;
 use crate::exchange::Exchange;
+use crate::meter::PluginMeter;
 use crate::plugin::Plugin;
 
 /// Plugins in the order in which they are asked. A cheap handle; there is at least one in it.
@@ -21,6 +23,7 @@ struct Links {
     plugins: Vec<Arc<dyn Plugin>>,
     /// Those of them that want to see bodies.
     watching: Vec<usize>,
+    meter: Option<Arc<dyn PluginMeter>>,
 }
 
 impl std::fmt::Debug for Chain {
@@ -32,12 +35,30 @@ impl std::fmt::Debug for Chain {
 impl Chain {
     /// `None` without any plugin: whoever would call the chain has one branch to pass then.
     pub fn new(plugins: Vec<Arc<dyn Plugin>>) -> Option<Self> {
+        Self::measured_by(None, plugins)
+    }
+
+    /// The same with somebody who hears how long they take; without, nobody looks at a clock.
+    pub fn measured_by(
+        meter: Option<Arc<dyn PluginMeter>>,
+        plugins: Vec<Arc<dyn Plugin>>,
+    ) -> Option<Self> {
         let wants = |plugin: &dyn Plugin| {
             settle(plugin, "wants_body_chunks", called(|| plugin.wants_body_chunks()))
         };
         let watching = (0..plugins.len()).filter(|at| wants(&*plugins[*at]) == Some(true));
         let watching = watching.collect();
-        (!plugins.is_empty()).then(|| Self(Arc::new(Links { plugins, watching })))
+        (!plugins.is_empty()).then(|| Self(Arc::new(Links { plugins, watching, meter })))
+    }
+
+    /// Those of them that are asked about more than requests; `None` if there are none.
+    pub fn of_sessions(&self) -> Option<Self> {
+        let wants = |plugin: &dyn Plugin| {
+            let wants = called(|| plugin.wants_sessions());
+            settle(plugin, "wants_sessions", wants) == Some(true)
+        };
+        let plugins = self.plugins().iter().filter(|plugin| wants(&***plugin));
+        Self::new(plugins.cloned().collect())
     }
 
     pub(crate) fn plugins(&self) -> &[Arc<dyn Plugin>] {
@@ -46,6 +67,38 @@ impl Chain {
 
     pub(crate) fn watching(&self) -> &[usize] {
         &self.0.watching
+    }
+
+    /// Has a phase of a plugin, and measures it.
+    pub(crate) async fn awaited<F>(
+        &self,
+        plugin: &dyn Plugin,
+        begin: impl FnOnce() -> F,
+    ) -> std::result::Result<F::Output, String>
+    where
+        F: Future + Unpin,
+    {
+        let clock = self.clock(plugin);
+        let came = awaited(begin).await;
+        drop(clock);
+        came
+    }
+
+    /// The same for one that does not wait.
+    pub(crate) fn called<T>(
+        &self,
+        plugin: &dyn Plugin,
+        call: impl FnOnce() -> T,
+    ) -> std::result::Result<T, String> {
+        let clock = self.clock(plugin);
+        let came = called(call);
+        drop(clock);
+        came
+    }
+
+    fn clock<'a>(&'a self, plugin: &'a dyn Plugin) -> Option<Clock<'a>> {
+        let meter = &**self.0.meter.as_ref()?;
+        Some(Clock { meter, plugin, began: Instant::now() })
     }
 
     /// Asks about the head of a request. The exchange has to be kept until it is over: when its last share is
@@ -58,7 +111,8 @@ impl Chain {
         let mut exchange = Exchange::new(self.clone(), context);
         let mut answer = None;
         for plugin in self.plugins() {
-            let asked = awaited(|| plugin.on_request(request, exchange.context())).await;
+            let asked =
+                self.awaited(&**plugin, || plugin.on_request(request, exchange.context())).await;
             match action(&**plugin, "on_request", asked) {
                 Ok(decided) => {
                     exchange.has_seen();
@@ -81,7 +135,7 @@ impl Chain {
     /// A plugin says no, or failed.
     pub async fn session(&self, session: &SessionContext) -> std::result::Result<(), String> {
         for plugin in self.plugins() {
-            let asked = awaited(|| plugin.on_session(session)).await;
+            let asked = self.awaited(&**plugin, || plugin.on_session(session)).await;
             permission(&**plugin, "on_session", asked)?;
         }
         Ok(())
@@ -96,7 +150,7 @@ impl Chain {
         wanted: &RegistrationContext,
     ) -> std::result::Result<(), String> {
         for plugin in self.plugins() {
-            let asked = awaited(|| plugin.on_registration(wanted)).await;
+            let asked = self.awaited(&**plugin, || plugin.on_registration(wanted)).await;
             permission(&**plugin, "on_registration", asked)?;
         }
         Ok(())
@@ -109,7 +163,8 @@ impl Chain {
         answer: &RegistrationAnswer,
     ) {
         for plugin in self.plugins() {
-            let told = awaited(|| plugin.on_registration_answered(wanted, answer)).await;
+            let told =
+                self.awaited(&**plugin, || plugin.on_registration_answered(wanted, answer)).await;
             settle(&**plugin, "on_registration_answered", flat(told));
         }
     }
@@ -117,22 +172,38 @@ impl Chain {
     /// Tells of an answer that no plugin was asked about.
     pub fn early_answer(&self, early: &EarlyAnswer) {
         for plugin in self.plugins() {
-            settle(&**plugin, "on_early_answer", called(|| plugin.on_early_answer(early)));
+            let told = self.called(&**plugin, || plugin.on_early_answer(early));
+            settle(&**plugin, "on_early_answer", told);
         }
     }
 
     /// Tells that a stream was opened.
     pub fn stream_opened(&self, stream: &StreamContext) {
         for plugin in self.plugins() {
-            settle(&**plugin, "on_stream_opened", called(|| plugin.on_stream_opened(stream)));
+            let told = self.called(&**plugin, || plugin.on_stream_opened(stream));
+            settle(&**plugin, "on_stream_opened", told);
         }
     }
 
     /// Tells that a stream has ended, the last plugin first.
     pub fn stream_closed(&self, stream: &StreamContext) {
         for plugin in self.plugins().iter().rev() {
-            settle(&**plugin, "on_stream_closed", called(|| plugin.on_stream_closed(stream)));
+            let told = self.called(&**plugin, || plugin.on_stream_closed(stream));
+            settle(&**plugin, "on_stream_closed", told);
         }
+    }
+}
+
+/// Measures one phase of a plugin, also one that is not waited for to its end.
+struct Clock<'a> {
+    meter: &'a dyn PluginMeter,
+    plugin: &'a dyn Plugin,
+    began: Instant,
+}
+
+impl Drop for Clock<'_> {
+    fn drop(&mut self) {
+        self.meter.spent(name(self.plugin), self.began.elapsed());
     }
 }
 

@@ -10,7 +10,6 @@ use http::{Response, StatusCode};
 
 use crate::action::Answer;
 use crate::chain::{Chain, action, flat, name, settle};
-use crate::contain::{awaited, called};
 use crate::context::{AnsweredBy, RequestContext};
 use crate::plugin::Plugin;
 
@@ -122,7 +121,9 @@ impl Exchange {
             self.context.set_answered_by(AnsweredBy::LocalService);
         }
         for plugin in self.seers() {
-            let asked = awaited(|| plugin.on_response(response, &self.context)).await;
+            let asked =
+                self.chain.awaited(&**plugin, || plugin.on_response(response, &self.context));
+            let asked = asked.await;
             let decided = action(&**plugin, "on_response", asked);
             if let Some(answer) = decided.unwrap_or(Some(Answer::Failed)) {
                 self.is_answered_by(&**plugin);
@@ -160,7 +161,7 @@ impl Drop for Exchange {
             duration: self.context.began().elapsed(),
         };
         for plugin in self.seers() {
-            let told = called(|| plugin.on_finished(&self.context, &outcome));
+            let told = self.chain.called(&**plugin, || plugin.on_finished(&self.context, &outcome));
             settle(&**plugin, "on_finished", told);
         }
     }
@@ -182,11 +183,15 @@ impl Watch {
             let context = &exchange.context;
             let seen = match self.dir {
                 Dir::Request => {
-                    let seen = called(|| plugin.on_request_chunk(chunk, context));
+                    let seen = exchange
+                        .chain
+                        .called(&**plugin, || plugin.on_request_chunk(chunk, context));
                     settle(&**plugin, "on_request_chunk", flat(seen))
                 }
                 Dir::Response => {
-                    let seen = called(|| plugin.on_response_chunk(chunk, context));
+                    let seen = exchange
+                        .chain
+                        .called(&**plugin, || plugin.on_response_chunk(chunk, context));
                     settle(&**plugin, "on_response_chunk", flat(seen))
                 }
             };

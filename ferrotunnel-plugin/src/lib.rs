@@ -16,6 +16,8 @@ mod early;
 mod exchange;
 mod meter;
 mod plugin;
+mod secret;
+mod trace;
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +36,11 @@ pub use context::{
 };
 pub use early::EarlyAnswer;
 pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
+/// Which trace a request is part of.
+pub use ferrotunnel_common::TraceContext;
 /// The types of requests and responses.
 pub use http;
-pub use meter::{Answered, RequestMeter};
+pub use meter::{Answered, PluginMeter, RequestMeter};
 pub use plugin::Plugin;
+pub use secret::{NoHash, SecretHash};
+pub use trace::{RequestTracer, Step, StepKind, TracedRequest};

@@ -1,4 +1,4 @@
-//! Who counts requests. It sees less than a plugin, decides nothing, and costs less.
+//! Who counts requests, and the time of plugins. It sees less than a plugin, decides nothing, and costs less.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -16,6 +16,12 @@ pub trait RequestMeter: Debug + Send + Sync + 'static {
 
     /// The last byte of the answer has been handed out, or nobody wants it any more.
     fn ended(&self, tunnel: Option<&str>, took: Duration);
+}
+
+/// Hears how long plugins take. It is called where they are, so it must not take its time.
+pub trait PluginMeter: Debug + Send + Sync + 'static {
+    /// A plugin has had one of its phases, which took so long, whatever it waited for included.
+    fn spent(&self, plugin: &str, took: Duration);
 }
 
 /// How a request was answered.

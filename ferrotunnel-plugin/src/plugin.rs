@@ -89,6 +89,12 @@ pub trait Plugin: Send + Sync + 'static {
         Ok(PluginAction::Continue)
     }
 
+    /// Whether it is asked about more than requests: sessions, registrations and streams. Asked once, at the start; if no
+    /// plugin says so, streams come and go without any.
+    fn wants_sessions(&self) -> bool {
+        true
+    }
+
     /// Whether to call [`on_request_chunk`](Self::on_request_chunk) and
     /// [`on_response_chunk`](Self::on_response_chunk); asked once, at the start. If no plugin says so, bodies pass
     /// without any.

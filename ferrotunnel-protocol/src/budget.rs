@@ -14,6 +14,8 @@ pub struct ReceiveBudget {
     own: Arc<Count>,
     /// What it is a part of.
     whole: Option<Arc<Count>>,
+    /// How often parts of the whole became tight, by themselves.
+    parts_tight: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -22,12 +24,15 @@ struct Count {
     used_bytes: AtomicU64,
     /// What `is_tight` said last.
     tight: AtomicBool,
+    /// How often it became so.
+    times_tight: Arc<AtomicU64>,
 }
 
 impl ReceiveBudget {
     /// A budget of that many bytes.
     pub fn new(limit_bytes: u64) -> Self {
-        Self { own: Arc::new(Count::new(limit_bytes)), whole: None }
+        let own = Arc::new(Count::new(limit_bytes, Arc::default()));
+        Self { own, whole: None, parts_tight: Arc::default() }
     }
 
     /// A budget of that many bytes within this one: what is counted there counts here too. A part of a part is
@@ -35,7 +40,9 @@ impl ReceiveBudget {
     #[must_use]
     pub fn part(&self, limit_bytes: u64) -> Self {
         let whole = self.whole.as_ref().unwrap_or(&self.own);
-        Self { own: Arc::new(Count::new(limit_bytes)), whole: Some(Arc::clone(whole)) }
+        let parts_tight = Arc::clone(&self.parts_tight);
+        let own = Arc::new(Count::new(limit_bytes, Arc::clone(&parts_tight)));
+        Self { own, whole: Some(Arc::clone(whole)), parts_tight }
     }
 
     /// Bytes granted at present.
@@ -49,6 +56,16 @@ impl ReceiveBudget {
     /// at the mark must not make one.
     pub fn is_tight(&self) -> bool {
         self.counts().fold(false, |is_tight, count| count.is_tight() | is_tight)
+    }
+
+    /// How often it became tight; of a part, how often any part of its whole did.
+    pub fn times_tight(&self) -> u64 {
+        self.own.times_tight.load(Ordering::Relaxed)
+    }
+
+    /// How often any of its parts became tight.
+    pub fn times_parts_tight(&self) -> u64 {
+        self.parts_tight.load(Ordering::Relaxed)
     }
 
     /// Counts a window that every stream has a right to; never refused.
@@ -78,8 +95,9 @@ impl ReceiveBudget {
 }
 
 impl Count {
-    fn new(limit_bytes: u64) -> Self {
-        Self { limit_bytes, used_bytes: AtomicU64::new(0), tight: AtomicBool::new(false) }
+    fn new(limit_bytes: u64, times_tight: Arc<AtomicU64>) -> Self {
+        let (used_bytes, tight) = (AtomicU64::new(0), AtomicBool::new(false));
+        Self { limit_bytes, used_bytes, tight, times_tight }
     }
 
     fn used(&self) -> u64 {
@@ -90,8 +108,8 @@ impl Count {
         let (used, limit) = (self.used(), self.limit_bytes);
         let was = self.tight.load(Ordering::Relaxed);
         let is = used >= if was { limit / 4 * 3 } else { limit / 8 * 7 };
-        if is != was {
-            self.tight.store(is, Ordering::Relaxed);
+        if is != was && self.tight.swap(is, Ordering::Relaxed) == was && is {
+            self.times_tight.fetch_add(1, Ordering::Relaxed);
         }
         is
     }
@@ -146,6 +164,7 @@ mod tests {
         assert!(!budget.is_tight());
         budget.reserve(100);
         assert!(!budget.is_tight() && !clone.is_tight(), "699 are not seven eighths");
+        assert_eq!((budget.times_tight(), budget.times_parts_tight()), (1, 0));
     }
 
     #[test]
@@ -156,6 +175,7 @@ mod tests {
         assert!(!one.try_reserve(1), "that is three quarters of its own");
         one.reserve(50);
         assert!(one.is_tight() && !other.is_tight() && !whole.is_tight());
+        assert_eq!((whole.times_tight(), whole.times_parts_tight()), (0, 1));
         assert!(other.try_reserve(400));
         assert!(!other.try_reserve(1), "and that of the whole");
         assert_eq!([&one, &other, &whole].map(ReceiveBudget::used_bytes), [350, 400, 750]);

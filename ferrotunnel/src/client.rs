@@ -1,23 +1,30 @@
 //! The client's builder, and a client.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::Token;
 use ferrotunnel_core::client::{
-    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Event, MOST_SERVERS,
-    Registration, Retry, ServerMode, Target, TunnelHandle, TunnelSpec, check_length,
+    Acceptor, ClientConfig, ClientControl, ClientEngine, ClientReader, ClientTransport,
+    Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
+    TunnelSpec, check_length,
 };
-use ferrotunnel_core::{Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_observability::{
+    Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
+};
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
 use tokio::task::AbortHandle;
 
+use crate::admin::{AdminSettings, AdminTold};
 use crate::certificates::TlsSettings;
 use crate::error::Error;
 use crate::listener::TunnelListener;
-use crate::plugins::{Hooks, Plugins, tell};
+use crate::plugins::{ClientHooks, Hooks, Plugins, tell};
+use crate::server::BindAddr;
 use crate::settings::{DRAIN_GRACE, TokenSetting, check_time};
 use crate::tunnel::Tunnel;
 
@@ -47,6 +54,12 @@ pub struct Client {
     changing: Mutex<()>,
     /// Events of the engine, also for those who subscribe before it runs.
     events: broadcast::Sender<Event>,
+    /// The last engine, for whoever looks at it or steers it from outside.
+    outside: parking_lot::RwLock<Option<(ClientReader, ClientControl)>>,
+    /// The same for the admin interface, and whoever else shows it.
+    watched: WatchedClient,
+    overview: Arc<Overview>,
+    admin: parking_lot::Mutex<Option<Admin>>,
 }
 
 #[derive(Clone, Debug)]
@@ -65,6 +78,8 @@ struct Settings {
     connections: Connections,
     threads: usize,
     plugins: Option<Chain>,
+    admin: Option<AdminSettings>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 #[derive(Debug)]
@@ -102,6 +117,10 @@ pub struct ClientBuilder {
     connections: Connections,
     threads: usize,
     plugins: Plugins,
+    admin: AdminTold,
+    config_file: Option<PathBuf>,
+    metrics: Option<ClientMetrics>,
+    tracer: Option<Arc<dyn DialTracer>>,
 }
 
 impl ClientBuilder {
@@ -251,6 +270,65 @@ impl ClientBuilder {
         self
     }
 
+    /// Where the admin interface listens, over HTTP without TLS, from the first [`start`](Client::start),
+    /// [`listen`](Client::listen) or [`open_admin`](Client::open_admin) on. By default there is none. Beyond loopback it
+    /// needs an [`admin_token`](Self::admin_token).
+    #[must_use]
+    pub fn admin_bind(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.admin.bind = Some(addr.into());
+        self
+    }
+
+    /// Where that port is taken, one of the next will do: [`Client::admin_addr`] says which.
+    #[must_use]
+    pub fn admin_bind_or_next(mut self, addr: impl Into<BindAddr>) -> Self {
+        self.admin.or_next = true;
+        self.admin_bind(addr)
+    }
+
+    /// The secret that requests to the admin interface must show, as `Authorization: Bearer`.
+    #[must_use]
+    pub fn admin_token(mut self, token: impl Into<String>) -> Self {
+        self.admin.token = Some(token.into());
+        self
+    }
+
+    /// The settings file that the program was started with, to be shown by the admin interface and the
+    /// [overview](Client::overview).
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
+    /// Has what the client counts shown by this, in whichever registry that is put into.
+    ///
+    /// ```
+    /// use ferrotunnel::observability::{ClientMetrics, Registry, encode};
+    /// use ferrotunnel::Client;
+    ///
+    /// let (metrics, mut registry) = (ClientMetrics::default(), Registry::default());
+    /// metrics.register(&mut registry);
+    /// let client = Client::builder().server_addr("tunnel.example.com:7835").token("secret");
+    /// let client = client.local_addr("3000").metrics(&metrics).build()?;
+    /// let mut text = String::new();
+    /// encode(&mut text, &registry).expect("a string takes everything");
+    /// assert!(text.contains("ferrotunnel_client_build_info"));
+    /// # Ok::<(), ferrotunnel::Error>(())
+    /// ```
+    #[must_use]
+    pub fn metrics(mut self, metrics: &ClientMetrics) -> Self {
+        self.metrics = Some(metrics.clone());
+        self
+    }
+
+    /// Who keeps traces: it hears how the local service was dialled for requests of which the server keeps a trace.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn DialTracer>) -> Self {
+        self.tracer = Some(tracer);
+        self
+    }
+
     /// How long open streams may go on after a shutdown began; 10 s by default.
     #[must_use]
     pub fn drain_grace(mut self, grace: Duration) -> Self {
@@ -283,6 +361,10 @@ impl ClientBuilder {
         let tunnels = specified(self.tunnels, self.local_addr.as_deref())?;
         let transport = self.tls.transport(self.plaintext, &self.servers)?;
         let events = events_kept(tunnels.len(), self.servers.len());
+        let admin = self.admin.resolve()?;
+        let metrics = self.metrics.or_else(|| admin.is_some().then(ClientMetrics::default));
+        let meter = metrics.as_ref().map(ClientMetrics::plugin_meter);
+        let watched = WatchedClient::new(metrics.unwrap_or_default());
         Ok(Client {
             settings: Settings {
                 servers: self.servers,
@@ -297,11 +379,17 @@ impl ClientBuilder {
                 handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
-                plugins: self.plugins.chain(),
+                plugins: self.plugins.chain(meter),
+                admin,
+                tracer: self.tracer,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
+            outside: parking_lot::RwLock::default(),
+            overview: Overview::of_client(watched.clone(), self.config_file),
+            watched,
+            admin: parking_lot::Mutex::default(),
         })
     }
 }
@@ -432,14 +520,10 @@ impl Client {
             }
             None => true,
         });
-        let mut others = Vec::new();
+        let (mut changed, mut others) = (Vec::new(), Vec::new());
         for (tunnel, spec) in wanted {
             match take(&|known| known.has_the_place_of(&tunnel)) {
-                Some((_, mut handle)) => {
-                    changes.changed += 1;
-                    running.engine.replace(&mut handle, spec)?;
-                    running.tunnels.push((tunnel, handle));
-                }
+                Some((_, handle)) => changed.push((tunnel, spec, handle)),
                 None => others.push((tunnel, spec)),
             }
         }
@@ -447,6 +531,11 @@ impl Client {
         for (_, handle) in before {
             changes.removed += 1;
             handle.withdraw();
+        }
+        for (tunnel, spec, mut handle) in changed {
+            changes.changed += 1;
+            running.engine.replace(&mut handle, spec)?;
+            running.tunnels.push((tunnel, handle));
         }
         for (tunnel, spec) in others {
             changes.added += 1;
@@ -465,8 +554,11 @@ impl Client {
         }
         let settings = self.settings.clone();
         prepare(&settings.tunnels)?;
-        let hooks = settings.plugins.clone();
-        let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn StreamHooks>);
+        self.open_admin()?;
+        let plugins = settings.plugins.as_ref().and_then(Chain::of_sessions).map(Hooks);
+        let tracer = settings.tracer;
+        let hooks = (plugins.is_some() || tracer.is_some())
+            .then(|| Arc::new(ClientHooks { plugins, tracer }) as Arc<dyn StreamHooks>);
         // Before anything can happen.
         let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
         let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));
@@ -486,6 +578,13 @@ impl Client {
             },
             self.events.clone(),
         )?;
+        self.overview.set_phase(Phase::Ready);
+        self.watched.watch(engine.reader(), engine.control());
+        if self.admin.lock().is_some() {
+            engine.list_streams();
+        }
+        let outside = Some((engine.reader(), engine.control()));
+        *self.outside.write() = outside;
         let engine = Arc::new(engine);
         *running =
             Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new(), _telling: telling });
@@ -495,6 +594,53 @@ impl Client {
     /// What happens from now on; may be called before [`start`](Self::start).
     pub fn events(&self) -> broadcast::Receiver<Event> {
         self.events.subscribe()
+    }
+
+    /// Opens the admin interface now, if there is to be one and it is not open: it says what the client is about to do.
+    /// To be called in a runtime.
+    ///
+    /// # Errors
+    /// Its port cannot be used.
+    pub fn open_admin(&self) -> Result<(), Error> {
+        let mut admin = self.admin.lock();
+        if let (None, Some(settings)) = (&*admin, &self.settings.admin) {
+            let opened = settings.clone().start(&self.overview)?;
+            tracing::info!(addr = %opened.addr(), "the admin interface listens");
+            *admin = Some(opened);
+        }
+        Ok(())
+    }
+
+    /// Where the admin interface listens, once it is open.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.lock().as_ref().map(Admin::addr)
+    }
+
+    /// What is asked for at the admin interface that only the program can do: to end, and to read its settings again. It is
+    /// there once, while the interface is open. Where nobody has it such wishes are refused.
+    pub fn admin_wishes(&self) -> Option<AdminWishes> {
+        self.admin.lock().as_ref()?.wishes()
+    }
+
+    /// What it is and has at the moment.
+    pub fn overview(&self) -> Arc<Overview> {
+        Arc::clone(&self.overview)
+    }
+
+    /// Reads what the client has and counts, from its start to its end; `None` before the first start. One that is
+    /// started again has another.
+    pub fn reader(&self) -> Option<ClientReader> {
+        Some(self.outside()?.0)
+    }
+
+    /// Pauses and resumes tunnels and closes sessions of the running client; `None` before the first start. One that is
+    /// started again has another.
+    pub fn control(&self) -> Option<ClientControl> {
+        Some(self.outside()?.1)
+    }
+
+    fn outside(&self) -> Option<(ClientReader, ClientControl)> {
+        self.outside.read().clone()
     }
 
     /// Waits until the client has ended for good.
@@ -516,10 +662,14 @@ impl Client {
     /// None at present.
     pub async fn shutdown(&self) -> Result<Drained, Error> {
         let running = self.running.lock().await.take();
-        match running {
-            Some(running) => Ok(running.engine.shutdown(self.settings.drain_grace).await),
-            None => Ok(Drained::default()),
-        }
+        self.overview.set_phase(Phase::Draining);
+        let drained = match running {
+            Some(running) => running.engine.shutdown(self.settings.drain_grace).await,
+            None => Drained::default(),
+        };
+        // It goes last: until then it says what there is.
+        drop(self.admin.lock().take());
+        Ok(drained)
     }
 }
 

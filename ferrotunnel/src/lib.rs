@@ -24,20 +24,24 @@ pub use ferrotunnel_common::{
     TokenError, TunnelKind,
 };
 pub use ferrotunnel_core::client::{
-    Connections, Event as ClientEvent, Registration as TunnelInfo, Retry, ServerMode,
+    AttemptFailure, CarrierReading, CarrierState, ClientControl, ClientReader, ClientReadings,
+    ClientTunnelReading, Connections, ControlError, Event as ClientEvent, KindTotals, LocalFailure,
+    LocalHealth, Registration as TunnelInfo, Retry, ServerMode, TunnelState,
 };
 pub use ferrotunnel_core::{
-    Balance, Cidr, CidrError, DirectCarriers, Drained, FileLook, PathPrefix, PathPrefixError,
-    PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier, VerifierError,
-    check_principals, issue_token,
+    Balance, Cidr, CidrError, DialTracer, Dialled, DirectCarriers, Drained, FileLook, PathPrefix,
+    PathPrefixError, PrincipalConfig, ProxyProtocol, Stream, Streams, TurnedAway, Verifier,
+    VerifierError, check_principals, issue_token,
 };
 pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
     HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
-/// What a server counts, and the registry that shows it.
+/// What servers and clients count, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
-pub use ferrotunnel_observability::ServerMetrics;
+pub use ferrotunnel_observability::{
+    AdminWish, AdminWishes, ClientMetrics, Overview, ServerMetrics,
+};
 /// Plugins, and those that come along.
 pub use ferrotunnel_plugin as plugin;
 pub use ferrotunnel_plugin::Plugin;

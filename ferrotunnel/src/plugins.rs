@@ -7,11 +7,12 @@ use std::sync::Arc;
 
 use ferrotunnel_core::client::Event;
 use ferrotunnel_core::{
-    Decision, NewSession, OpenedStream, PATH, Register, Registered, ServerHooks, StreamHooks,
+    Decision, DialTracer, Dialled, NewSession, OpenedStream, PATH, Register, Registered,
+    ServerHooks, StreamHooks,
 };
 use ferrotunnel_plugin::{
-    Chain, Plugin, RegistrationAnswer, RegistrationContext, SessionContext, StreamContext,
-    TunnelContext,
+    Chain, Plugin, PluginMeter, RegistrationAnswer, RegistrationContext, SessionContext,
+    StreamContext, TunnelContext,
 };
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
@@ -35,14 +36,37 @@ impl Plugins {
     }
 
     /// `None` if there are none.
-    pub(crate) fn chain(&self) -> Option<Chain> {
-        Chain::new(self.0.clone())
+    pub(crate) fn chain(&self, meter: Option<Arc<dyn PluginMeter>>) -> Option<Chain> {
+        Chain::measured_by(meter, self.0.clone())
     }
 }
 
 /// The engine knows no plugins; it has hooks.
 #[derive(Debug)]
 pub(crate) struct Hooks(pub(crate) Chain);
+
+/// The same at a client, where either may be left out.
+#[derive(Debug)]
+pub(crate) struct ClientHooks {
+    pub(crate) plugins: Option<Hooks>,
+    pub(crate) tracer: Option<Arc<dyn DialTracer>>,
+}
+
+impl StreamHooks for ClientHooks {
+    fn opened(&self, stream: OpenedStream<'_>) -> Box<dyn Send + Sync> {
+        match &self.plugins {
+            Some(hooks) => hooks.opened(stream),
+            // It takes no memory.
+            None => Box::new(()),
+        }
+    }
+
+    fn dialled(&self, dialled: &Dialled<'_>) {
+        if let Some(tracer) = &self.tracer {
+            tracer.dialled(dialled);
+        }
+    }
+}
 
 impl StreamHooks for Hooks {
     fn opened(&self, stream: OpenedStream<'_>) -> Box<dyn Send + Sync> {

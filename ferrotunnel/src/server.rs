@@ -17,13 +17,13 @@ use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate, make_header_rules,
 };
-use ferrotunnel_observability::{Admin, Phase, ServerMetrics};
-use ferrotunnel_plugin::{Chain, Plugin};
+use ferrotunnel_observability::{Admin, AdminWish, AdminWishes, Overview, Phase, ServerMetrics};
+use ferrotunnel_plugin::{Chain, Plugin, PluginMeter, RequestTracer};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::admin::{AdminSettings, AdminWishes};
+use crate::admin::{AdminSettings, AdminTold};
 use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
 use crate::place::{HandedOver, Lent, Place};
@@ -64,6 +64,7 @@ struct Settings {
     drain_grace: Duration,
     visitor_grace: Duration,
     admin: Option<AdminSettings>,
+    config_file: Option<PathBuf>,
     metrics: Option<ServerMetrics>,
 }
 
@@ -141,8 +142,11 @@ pub struct ServerBuilder {
     drain_grace: Duration,
     visitor_grace: Duration,
     plugins: Plugins,
-    admin: AdminWishes,
+    admin: AdminTold,
+    config_file: Option<PathBuf>,
     metrics: Option<ServerMetrics>,
+    #[cfg(feature = "otlp")]
+    spans: Option<Arc<ferrotunnel_observability::SpanCounts>>,
 }
 
 impl Default for ServerBuilder {
@@ -169,8 +173,11 @@ impl Default for ServerBuilder {
             drain_grace: DRAIN_GRACE,
             visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
-            admin: AdminWishes::default(),
+            admin: AdminTold::default(),
+            config_file: None,
             metrics: None,
+            #[cfg(feature = "otlp")]
+            spans: None,
         }
     }
 }
@@ -483,6 +490,14 @@ impl ServerBuilder {
         self
     }
 
+    /// The settings file that the program was started with, to be shown by the admin interface and the
+    /// [overview](RunningServer::overview).
+    #[must_use]
+    pub fn config_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.config_file = Some(path.into());
+        self
+    }
+
     /// The secret that requests to the admin interface must show, as `Authorization: Bearer`.
     #[must_use]
     pub fn admin_token(mut self, token: impl Into<String>) -> Self {
@@ -512,6 +527,38 @@ impl ServerBuilder {
     pub fn metrics(mut self, metrics: &ServerMetrics) -> Self {
         self.metrics = Some(metrics.clone());
         self
+    }
+
+    /// Who keeps traces of requests. A visitor may say in `traceparent` which trace a request is part of, and the local
+    /// service is told of it the same way.
+    #[must_use]
+    pub fn tracer(mut self, tracer: Arc<dyn RequestTracer>) -> Self {
+        self.http.tracer = Some(tracer);
+        self
+    }
+
+    /// The same over OTLP, and the [`metrics`](Self::metrics) tell what became of the spans.
+    ///
+    /// ```no_run
+    /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+    /// use ferrotunnel::Server;
+    /// use ferrotunnel::observability::{Otlp, OtlpSettings};
+    ///
+    /// // As the variables `OTEL_*` say; without them there are no traces.
+    /// let otlp = OtlpSettings::from_env("my-server")?.map(Otlp::start).transpose()?;
+    /// let mut server = Server::builder().token("secret");
+    /// if let Some(otlp) = &otlp {
+    ///     server = server.otlp(otlp);
+    /// }
+    /// server.build()?.start().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "otlp")]
+    #[must_use]
+    pub fn otlp(mut self, otlp: &ferrotunnel_observability::Otlp) -> Self {
+        self.spans = Some(otlp.counts());
+        self.tracer(otlp.tracer())
     }
 
     /// How long a tunnel whose client was lost, or is about to end, keeps its name or port for it; 3 s
@@ -581,10 +628,14 @@ impl ServerBuilder {
             self.reserved_names.iter().map(|name| server::parse_reserved_name(name));
         let reserved_names = reserved_names.collect::<Result<_, _>>()?;
         let transport = transport(self.plaintext, self.tls)?;
-        http.plugins = self.plugins.chain();
         let admin = self.admin.resolve()?;
         let metrics = self.metrics.or_else(|| admin.is_some().then(ServerMetrics::default));
+        http.plugins = self.plugins.chain(metrics.as_ref().map(ServerMetrics::plugin_meter));
         http.meter = metrics.as_ref().map(ServerMetrics::meter);
+        #[cfg(feature = "otlp")]
+        if let (Some(metrics), Some(spans)) = (&metrics, self.spans) {
+            metrics.count_spans(spans);
+        }
         let settings = Settings {
             tcp_ip: self.tcp_ip.unwrap_or(visited.ip()),
             bind,
@@ -601,6 +652,7 @@ impl ServerBuilder {
             drain_grace: self.drain_grace,
             visitor_grace: self.visitor_grace,
             admin,
+            config_file: self.config_file,
             metrics,
         };
         Ok(Server { settings, stop: watch::Sender::new(false) })
@@ -634,8 +686,12 @@ impl Server {
     pub async fn start(&self) -> Result<(), Error> {
         let mut stop = self.stop.subscribe();
         let running = self.spawn().await?;
-        // The sender lives as long as `self`.
-        let _ = stop.wait_for(|stop| *stop).await;
+        let wishes = running.admin_wishes();
+        tokio::select! {
+            // The sender lives as long as `self`.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = until_drain(wishes) => {}
+        }
         running.shutdown().await?;
         Ok(())
     }
@@ -671,8 +727,9 @@ impl Server {
         let settings = self.settings.clone();
         let shards = Shards::threads(settings.threads)?;
         // Before the others, so that it can say that they are not there yet.
-        let metrics = settings.metrics.clone();
-        let admin = settings.admin.map(|admin| admin.start(metrics.as_ref())).transpose()?;
+        let metrics = settings.metrics.clone().unwrap_or_default();
+        let overview = Overview::of_server(metrics.clone(), settings.config_file);
+        let admin = settings.admin.map(|admin| admin.start(&overview)).transpose()?;
         let (http, http_lent) = open(settings.http_bind, ["http_listener", "http_bind"])?;
         let mut redirect_to_https = false;
         let (https_bind, https) = match settings.https {
@@ -693,7 +750,7 @@ impl Server {
             proxies: settings.http.proxies.clone(),
         };
         let proxies = settings.http.proxies.clone();
-        let hooks = settings.http.plugins.clone();
+        let hooks = settings.http.plugins.as_ref().and_then(Chain::of_sessions);
         let hooks = hooks.map(|chain| Arc::new(Hooks(chain)) as Arc<dyn ServerHooks>);
         let config = ServerConfig {
             bind: tunnel_place,
@@ -743,15 +800,31 @@ impl Server {
             }
         });
         tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
-        if let Some(metrics) = settings.metrics {
-            let tls = http.as_ref().and_then(|http| http.tls.as_ref());
-            metrics.watch(crate::admin::watched(&engine, tls));
-        }
+        let plugin_meter = settings.metrics.as_ref().map(ServerMetrics::plugin_meter);
+        let tls = http.as_ref().and_then(|http| http.tls.as_ref());
+        metrics.watch(crate::admin::watched(&engine, tls));
         if let Some(admin) = &admin {
+            engine.list_streams();
             tracing::info!(addr = %admin.addr(), "the admin interface listens");
-            admin.set_phase(Phase::Ready);
         }
-        Ok(RunningServer { engine, http, proxies, admin, drain_grace: settings.drain_grace })
+        overview.set_phase(Phase::Ready);
+        let drain_grace = settings.drain_grace;
+        Ok(RunningServer { engine, http, proxies, admin, overview, drain_grace, plugin_meter })
+    }
+}
+
+/// Resolves when the admin interface is asked to end the server.
+async fn until_drain(wishes: Option<AdminWishes>) {
+    let Some(mut wishes) = wishes else { return std::future::pending().await };
+    loop {
+        match wishes.next().await {
+            AdminWish::Drain => return,
+            AdminWish::Reload(reply) => {
+                let why = "the settings of this server are in its program: there is no file to read again";
+                reply.tell(Err(why.to_owned()));
+            }
+            _ => {}
+        }
     }
 }
 
@@ -822,7 +895,10 @@ pub struct RunningServer {
     proxies: TrustedProxies,
     /// It goes last: until then it says what there is.
     admin: Option<Admin>,
+    overview: Arc<Overview>,
     drain_grace: Duration,
+    /// Who counts the time of plugins.
+    plugin_meter: Option<Arc<dyn PluginMeter>>,
 }
 
 #[derive(Debug)]
@@ -861,6 +937,17 @@ impl RunningServer {
     /// Where the admin interface listens.
     pub fn admin_addr(&self) -> Option<SocketAddr> {
         self.admin.as_ref().map(Admin::addr)
+    }
+
+    /// What it is and has at the moment.
+    pub fn overview(&self) -> Arc<Overview> {
+        Arc::clone(&self.overview)
+    }
+
+    /// What is asked for at the admin interface that only the program can do: to end, and to read its settings again. It is
+    /// there once. Where nobody has it such wishes are refused.
+    pub fn admin_wishes(&self) -> Option<AdminWishes> {
+        self.admin.as_ref()?.wishes()
     }
 
     /// Until when each certificate is good that visitors are shown.
@@ -960,7 +1047,8 @@ impl RunningServer {
     /// called.
     pub fn set_request_plugins(&self, plugins: impl IntoIterator<Item = Arc<dyn Plugin>>) {
         if let Some(ingress) = self.http.as_ref().and_then(|http| http.of.upgrade()) {
-            ingress.set_plugins(Chain::new(plugins.into_iter().collect()));
+            let plugins = plugins.into_iter().collect();
+            ingress.set_plugins(Chain::measured_by(self.plugin_meter.clone(), plugins));
         }
     }
 
@@ -987,9 +1075,7 @@ impl RunningServer {
     /// None at present.
     pub async fn shutdown(mut self) -> Result<Drained, Error> {
         let began = Instant::now();
-        if let Some(admin) = &self.admin {
-            admin.set_phase(Phase::Draining);
-        }
+        self.overview.set_phase(Phase::Draining);
         self.engine.close_door();
         let mut http = self.http.take();
         if let Some(serving) = &mut http {

@@ -389,7 +389,9 @@ fn a_body_that_looks_like_a_refusal_comes_through_as_it_is() {
         let bed = TestBed::start(carrier).await;
         for status in ["400 Bad Request", "414 URI Too Long", "431 Request Header Fields Too Large"]
         {
-            for has_length in [true, false] {
+            for (has_length, next) in
+                [(true, ""), (false, ""), (true, "GET / HTTP/1.1\r\n"), (false, "G")]
+            {
                 let body = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
                 let go_on = Arc::new(Notify::new());
                 let service = {
@@ -412,7 +414,8 @@ fn a_body_that_looks_like_a_refusal_comes_through_as_it_is() {
                 let client = bed.http("app", service.addr()).await;
                 let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
                 // To HTTP/1.0 a body without a length goes as it is, not in chunks.
-                let asking = format!("GET / HTTP/1.0\r\nhost: {}\r\n\r\n", bed.host("app"));
+                // What follows is a request that has begun, and is not answered yet.
+                let asking = format!("GET / HTTP/1.0\r\nhost: {}\r\n\r\n{next}", bed.host("app"));
                 visitor.write_all(asking.as_bytes()).await.unwrap();
                 let head = soon("the head", read_head(&mut visitor)).await;
                 assert!(head.contains(" 200 OK\r\n"), "{head}");
@@ -424,5 +427,17 @@ fn a_body_that_looks_like_a_refusal_comes_through_as_it_is() {
                 client.shutdown().await.unwrap();
             }
         }
+    });
+}
+
+#[test]
+fn of_two_bad_requests_the_first_is_answered_for_what_is_wrong_with_it() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        // One that only hyper finds bad, and one that does not even come to it.
+        let two = "GET /a<b HTTP/1.1\r\nhost: a\r\n\r\nGET /next HTTP/9\r\n\r\n";
+        let (head, body) = said_to(&bed, two).await;
+        assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+        assert!(body.contains("the target is no path"), "{body}");
     });
 }

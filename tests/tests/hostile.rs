@@ -227,6 +227,7 @@ fn opened_and_reset(streams: impl Iterator<Item = u32>) -> Vec<u8> {
         ingress: None,
         send_window: 64 << 10,
         receive_window: 64 << 10,
+        trace: None,
     };
     let frames = streams.flat_map(|stream| {
         [Frame::Open(StreamId(stream), open.clone()).encode(), reset(stream).encode()]

@@ -299,7 +299,7 @@ fn the_api_says_who_is_there() {
         let bed = bed(Carrier::Tls).await;
         let (status, head, body) =
             ask(admin(&bed), "/api/v1/sessions", "host: 127.0.0.1\r\n").await;
-        assert_eq!((status, body.as_str()), (200, "{\"sessions\":[]}\n"));
+        assert_eq!((status, body.as_str()), (200, "{\"sessions\":[]}"));
         assert!(head.contains("content-type: application/json"), "{head}");
         let site = Site::start().await;
         let client = bed.http("app", site.addr()).await;
@@ -309,10 +309,7 @@ fn the_api_says_who_is_there() {
                 "/api/v1/sessions",
                 vec!["\"address\":\"127.0.0.1:", "\"software\":", "\"tunnels\":1"],
             ),
-            (
-                "/api/v1/tunnels",
-                vec!["\"tunnel\":\"app\"", "\"app.localhost\"", "\"kind\":\"http\""],
-            ),
+            ("/api/v1/tunnels", vec!["\"name\":\"app\"", "\"app.localhost\"", "\"kind\":\"http\""]),
         ] {
             let (status, _, body) = ask(admin(&bed), path, "host: 127.0.0.1\r\n").await;
             assert_eq!(status, 200);

@@ -25,7 +25,8 @@ pub(super) async fn run(args: ClientArgs, output: &Output) -> Result<(), Failure
         let given = tunnels.first().filter(|_| is_given).cloned();
         reload.runs_with(layers.clone().resolve(), given);
     }
-    let settings = ClientSettings::resolve(layers, tunnels)?;
+    let mut settings = ClientSettings::resolve(layers, tunnels)?;
+    settings.config_file = args.config.config;
     forward(settings, reload, output).await
 }
 

@@ -2,17 +2,45 @@
 
 use std::future::pending;
 
+use ferrotunnel::{AdminWish, ErrorKind};
+use serde_json::json;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::watch;
 
+use super::server::wish;
+use crate::args::{ConfigArg, ConnectArgs};
 use crate::client_reload::ClientReload;
+use crate::control::{Asker, Control, next_asker};
 use crate::failure::Failure;
+use crate::layers::Given;
 use crate::output::Output;
 use crate::report::Reporter;
 use crate::settings::ClientSettings;
+use crate::settings_file::SettingsFile;
 use crate::signals::StopSignals;
 use crate::standing::Standing;
 use crate::systemd::Manager;
+use crate::traces::Traces;
+use crate::tunnel::TunnelSettings;
+
+/// A client with the one tunnel that was given; how to reach the server is the settings file's to say, too.
+pub(super) async fn forward_one(
+    connect: Given<ConnectArgs>,
+    config: &ConfigArg,
+    tunnel: TunnelSettings,
+    output: &Output,
+) -> Result<(), Failure> {
+    let file = SettingsFile::asked_for(config)?.client.unwrap_or_default();
+    let layers = connect.over_file(file.connect);
+    // Whoever shows a site to somebody wants to see who comes.
+    let is_looked_after = matches!(tunnel, TunnelSettings::Http { .. }) && output.is_for_people();
+    let mut settings = ClientSettings::resolve(layers, vec![tunnel])?;
+    settings.config_file.clone_from(&config.config);
+    if is_looked_after {
+        settings.is_looked_after();
+    }
+    forward(settings, None, output).await
+}
 
 /// With a `reload` its tunnels change with the settings file, from when there are any.
 pub(super) async fn forward(
@@ -21,12 +49,29 @@ pub(super) async fn forward(
     output: &Output,
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
+    let has_file = reload.is_some();
     let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
     let mut standing = Standing::new(settings.server_mode());
     let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
 
     let drain_timeout = settings.drain_timeout();
-    let client = settings.build()?;
+    // It goes last, and what it has to send with it.
+    let traces = Traces::start("ferrotunnel-client")?;
+    let mut control = settings.control().map(Control::open).transpose()?;
+    let client = settings.build(&traces)?;
+    if let Some(control) = &control {
+        control.shows(client.overview());
+    }
+    // Where there is a file it is the reload that is asked.
+    if let (Some(reload), Some(control)) = (&mut reload, control.take_if(|_| has_file)) {
+        reload.listens_on(control);
+    }
+    client.open_admin().map_err(no_admin)?;
+    let mut wishes = client.admin_wishes();
+    if let Some(addr) = client.admin_addr() {
+        output.event(&json!({ "event": "admin_listening", "admin_addr": addr }));
+        output.talk(format_args!("the admin interface listens on http://{addr}"));
+    }
     let mut manager = Manager::from_env();
     output.talk(format_args!("connecting to {}", servers.join(", ")));
     let mut events = client.events();
@@ -61,6 +106,19 @@ pub(super) async fn forward(
                 let draining = manager.beating(client.shutdown());
                 return signals.drain(output, drain_timeout, draining).await;
             }
+            asker = next_asker(&mut control) => {
+                asker.tell(&json!({ "event": "reload_refused", "errors": [NO_FILE] }));
+            }
+            wish = wish(&mut wishes) => match (wish, &mut reload) {
+                (AdminWish::Reload(reply), Some(reload)) => reload.is_asked_by(Asker::Admin(reply)),
+                (AdminWish::Reload(reply), None) => reply.tell(Err(NO_FILE.to_owned())),
+                (AdminWish::Drain, _) => {
+                    manager.stopping(drain_timeout);
+                    let draining = manager.beating(client.shutdown());
+                    return signals.drain(output, drain_timeout, draining).await;
+                }
+                _ => {}
+            },
             () = manager.due() => manager.beat(),
             reload = due(&mut reload, has_started.subscribe()) => {
                 manager.reloading();
@@ -82,6 +140,19 @@ pub(super) async fn forward(
     }
     Ok(ended?)
 }
+
+/// The library names its own setting; who types has flags.
+fn no_admin(error: ferrotunnel::Error) -> Failure {
+    match error.kind() {
+        ErrorKind::AddrInUse => {
+            Failure::failed(format!("{error}; choose another with --admin-bind, or off"))
+        }
+        _ => error.into(),
+    }
+}
+
+/// What there is to say where nothing can be read again.
+const NO_FILE: &str = "the settings of this client are in its command line and environment: there is no file to read again";
 
 /// Resolves when the settings file should be read again, if there is one and the client has its tunnels.
 async fn due(

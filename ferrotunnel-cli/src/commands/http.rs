@@ -1,15 +1,12 @@
 //! `ferrotunnel http`: a local HTTP service under a public host name.
 
-use super::forward::forward;
+use super::forward::forward_one;
 use crate::args::HttpArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::ClientSettings;
-use crate::settings_file::SettingsFile;
 use crate::tunnel::TunnelSettings;
 
 pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> {
-    let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
     let tunnel = TunnelSettings::Http {
         local_addr: args.target,
         name: args.name,
@@ -22,7 +19,5 @@ pub(super) async fn run(args: HttpArgs, output: &Output) -> Result<(), Failure> 
         access: args.access.with_http(args.http_access)?,
         headers: args.headers.read()?,
     };
-    // How to reach the server is the file's to say; the tunnel has been given.
-    let layers = args.connect.over_file(file.connect);
-    forward(ClientSettings::resolve(layers, vec![tunnel])?, None, output).await
+    forward_one(args.connect, &args.config, tunnel, output).await
 }

@@ -1,17 +1,15 @@
-//! `ferrotunnel reload`: a running server reads its settings again, and says what came of it.
-
-use std::path::PathBuf;
+//! `ferrotunnel reload`: a running server or client reads its settings again, and says what came of it.
 
 use serde_json::Value;
 
-use crate::args::ReloadArgs;
-use crate::control::ask;
+use super::control::socket;
+use crate::args::ControlArgs;
+use crate::control::{Request, ask};
 use crate::failure::{Exit, Failure};
 use crate::output::{self, Output};
-use crate::settings_file::SettingsFile;
 
-pub(super) async fn run(args: ReloadArgs, output: &Output) -> Result<(), Failure> {
-    let answer = ask(&control(args)?).await?;
+pub(super) async fn run(args: ControlArgs, output: &Output) -> Result<(), Failure> {
+    let answer = ask(&socket(args)?, Request::Reload).await?;
     output.event(&answer);
     let texts = |key: &str| -> Vec<String> {
         let list = answer.get(key).and_then(Value::as_array).into_iter().flatten();
@@ -27,31 +25,17 @@ pub(super) async fn run(args: ReloadArgs, output: &Output) -> Result<(), Failure
             restart_needed.join(", ")
         ));
     }
-    let principals = answer.get("principals").and_then(Value::as_u64).unwrap_or_default();
-    output.talk(format_args!("settings reloaded; principals: {principals}"));
-    Ok(())
-}
-
-/// Where the server listens: as given, or as its settings file says.
-fn control(args: ReloadArgs) -> Result<PathBuf, Failure> {
-    if let Some(path) = args.control {
-        return Ok(path);
-    }
-    let Some(path) = args.config.config else {
-        return Err(Failure::usage(
-            "no server; set --control or FERROTUNNEL_CONTROL to the control socket that it was started with, or --config to \
-             its settings file if that names one",
+    let number = |key: &str| answer.get(key).and_then(Value::as_u64);
+    if let Some(principals) = number("principals") {
+        output.talk(format_args!("settings reloaded; principals: {principals}"));
+    } else if let (Some(added), Some(changed), Some(removed)) =
+        (number("added"), number("changed"), number("removed"))
+    {
+        output.talk(format_args!(
+            "settings reloaded; tunnels: {added} added, {changed} changed, {removed} removed"
         ));
-    };
-    // What is wrong with the file is what the server would say.
-    let file = SettingsFile::load(&path).map_err(|error| {
-        let messages = error.into_failure(&path).messages().to_vec();
-        Failure::several(Exit::Failed, messages)
-    })?;
-    file.server.and_then(|server| server.control).ok_or_else(|| {
-        Failure::usage(format!(
-            "{} names no control socket; set control in [server] and restart the server once, or give --control",
-            path.display()
-        ))
-    })
+    } else {
+        output.talk("certificates and pages are read again; there is no settings file");
+    }
+    Ok(())
 }

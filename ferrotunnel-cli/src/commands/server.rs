@@ -3,11 +3,11 @@
 use std::future::pending;
 use std::path::Path;
 
-use ferrotunnel::{ErrorKind, RunningServer};
+use ferrotunnel::{AdminWish, AdminWishes, ErrorKind, RunningServer};
 use serde_json::json;
 
 use crate::args::ServerCommand;
-use crate::control::Control;
+use crate::control::{Asker, Control, next_asker};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::reload::Reload;
@@ -15,6 +15,7 @@ use crate::settings::{Places, ServerSettings, error_pages};
 use crate::settings_file::SettingsFile;
 use crate::signals::{HangUps, StopSignals};
 use crate::systemd::{Manager, Sockets};
+use crate::traces::Traces;
 
 pub(super) async fn run(
     args: ServerCommand,
@@ -29,26 +30,31 @@ pub(super) async fn run(
     let file = SettingsFile::asked_for(&args.config)?;
     let layers = args.given.over_file(file.server.unwrap_or_default());
     let running = layers.clone().resolve();
-    let settings = ServerSettings::resolve(layers, file.principals)?;
+    let mut settings = ServerSettings::resolve(layers, file.principals)?;
+    settings.config_file = path.map(Path::to_owned);
     let control = running.control.clone().map(Control::open).transpose()?;
-    match (&mut reload, control) {
-        (None, Some(_)) => {
-            return Err(Failure::usage(
-                "--control (or FERROTUNNEL_CONTROL) is for reading a settings file again, and there is none; give --config too",
-            ));
-        }
-        (Some(reload), Some(control)) => reload.listens_on(control),
-        (_, None) => {}
-    }
     if let Some(reload) = &mut reload {
         reload.runs_with(running, settings.token().cloned(), Places::beside(&sockets));
     }
     let drain_timeout = settings.drain_timeout();
     let pages = settings.error_pages.clone();
-    let (server, plugins) = settings.build(sockets)?;
-    let server = server.spawn().await.map_err(cannot_start)?;
+    // It goes last, and what it has to send with it.
+    let traces = Traces::start("ferrotunnel-server")?;
+    let (settled, plugins) = settings.build(sockets, &traces)?;
+    let server = settled.spawn().await.map_err(cannot_start)?;
+    // It has the plugins of the start, which a reload may put an end to.
+    drop(settled);
+    let mut wishes = server.admin_wishes();
     if let Some(reload) = &mut reload {
         reload.has_plugins(plugins);
+    }
+    let mut control = control;
+    if let Some(control) = &control {
+        control.shows(server.overview());
+    }
+    // Where there is a file it is the reload that is asked.
+    if let (Some(reload), Some(control)) = (&mut reload, control.take_if(|_| path.is_some())) {
+        reload.listens_on(control);
     }
     announce(&server, output);
     let mut manager = Manager::from_env();
@@ -60,7 +66,22 @@ pub(super) async fn run(
                 manager.beat();
                 manager.status(&status(&server));
             }
-            () = next(&mut hang_ups) => read_files_again(&server, pages.as_deref(), output),
+            () = next(&mut hang_ups) => drop(read_files_again(&server, pages.as_deref(), output)),
+            asker = next_asker(&mut control) => {
+                let read = read_files_again(&server, pages.as_deref(), output);
+                asker.tell(&match read {
+                    Ok(_) => json!({ "event": "reloaded", "restart_needed": [] }),
+                    Err(error) => json!({ "event": "reload_refused", "errors": [error] }),
+                });
+            }
+            wish = wish(&mut wishes) => match (wish, &mut reload) {
+                (AdminWish::Drain, _) => break,
+                (AdminWish::Reload(reply), Some(reload)) => reload.is_asked_by(Asker::Admin(reply)),
+                (AdminWish::Reload(reply), None) => {
+                    reply.tell(read_files_again(&server, pages.as_deref(), output));
+                }
+                _ => {}
+            },
             reload = due(&mut reload) => {
                 manager.reloading();
                 // Its file may lie on a disk that does not answer.
@@ -73,19 +94,25 @@ pub(super) async fn run(
         }
     }
     // Nobody asks any more, and the next server may listen there.
-    drop(reload);
+    drop((reload, control));
     manager.stopping(drain_timeout);
     signals.drain(output, drain_timeout, manager.beating(server.shutdown())).await
 }
 
 /// All that there is to read where there is no settings file.
-fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Output) {
+fn read_files_again(
+    server: &RunningServer,
+    pages: Option<&Path>,
+    output: &Output,
+) -> Result<String, String> {
+    let mut wrong = Vec::new();
     match error_pages(pages) {
         Ok(pages) => server.set_error_pages(pages),
         Err(failure) => {
             for message in failure.messages() {
                 output::warning(format_args!("{message}; the pages of before stay in use"));
             }
+            wrong.extend_from_slice(failure.messages());
         }
     }
     match server.reload_certificates() {
@@ -95,7 +122,20 @@ fn read_files_again(server: &RunningServer, pages: Option<&Path>, output: &Outpu
         }
         Err(error) => {
             output::warning(format_args!("{error}; the certificates of before stay in use"));
+            wrong.push(error.to_string());
         }
+    }
+    match wrong.is_empty() {
+        true => Ok("certificates and pages were read again; there is no settings file".to_owned()),
+        false => Err(wrong.join("; ")),
+    }
+}
+
+/// Resolves when the admin interface is asked for something, if there is one.
+pub(super) async fn wish(wishes: &mut Option<AdminWishes>) -> AdminWish {
+    match wishes {
+        Some(wishes) => wishes.next().await,
+        None => pending().await,
     }
 }
 

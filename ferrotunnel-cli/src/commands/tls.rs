@@ -1,15 +1,12 @@
 //! `ferrotunnel tls`: a local service that speaks TLS itself, under a public host name.
 
-use super::forward::forward;
+use super::forward::forward_one;
 use crate::args::TlsArgs;
 use crate::failure::Failure;
 use crate::output::Output;
-use crate::settings::ClientSettings;
-use crate::settings_file::SettingsFile;
 use crate::tunnel::TunnelSettings;
 
 pub(super) async fn run(args: TlsArgs, output: &Output) -> Result<(), Failure> {
-    let file = SettingsFile::asked_for(&args.config)?.client.unwrap_or_default();
     let tunnel = TunnelSettings::Tls {
         local_addr: args.target,
         name: args.name,
@@ -18,7 +15,5 @@ pub(super) async fn run(args: TlsArgs, output: &Output) -> Result<(), Failure> {
         sharing: args.sharing.into(),
         access: args.access.into(),
     };
-    // How to reach the server is the file's to say; the tunnel has been given.
-    let layers = args.connect.over_file(file.connect);
-    forward(ClientSettings::resolve(layers, vec![tunnel])?, None, output).await
+    forward_one(args.connect, &args.config, tunnel, output).await
 }

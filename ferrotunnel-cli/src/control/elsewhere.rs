@@ -1,10 +1,12 @@
 //! There are no such sockets here.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ferrotunnel::Overview;
 use serde_json::Value;
 
-use super::Asker;
+use super::{Asker, Request};
 use crate::failure::Failure;
 
 /// None is ever opened.
@@ -16,12 +18,16 @@ impl Control {
         Err(unknown_here())
     }
 
+    pub(crate) fn shows(&self, _: Arc<Overview>) {
+        match *self {}
+    }
+
     pub(crate) async fn next(&mut self) -> Asker {
         match *self {}
     }
 }
 
-pub(crate) async fn ask(_: &Path) -> Result<Value, Failure> {
+pub(crate) async fn ask(_: &Path, _: Request) -> Result<Value, Failure> {
     Err(unknown_here())
 }
 

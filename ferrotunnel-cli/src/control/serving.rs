@@ -1,9 +1,10 @@
-//! The server's end of a control socket.
+//! The end of a control socket that answers.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use ferrotunnel::Overview;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -12,13 +13,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::place::Place;
-use super::{Asker, RELOAD};
+use super::{Asker, Request};
 use crate::failure::Failure;
 
 /// A socket that is listened on, until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Control {
     askers: mpsc::Receiver<Asker>,
+    overview: Arc<OnceLock<Arc<Overview>>>,
     accepting: JoinHandle<()>,
     _place: Place,
 }
@@ -31,7 +33,14 @@ impl Control {
         let (listener, place) = Place::listen(path).map_err(wrong)?;
         let listener = UnixListener::from_std(listener).map_err(wrong)?;
         let (sender, askers) = mpsc::channel(MOST_AT_ONCE);
-        Ok(Self { askers, accepting: tokio::spawn(accept(listener, sender)), _place: place })
+        let overview = Arc::default();
+        let accepting = tokio::spawn(accept(listener, sender, Arc::clone(&overview)));
+        Ok(Self { askers, overview, accepting, _place: place })
+    }
+
+    /// What is said to those who ask how it is.
+    pub(crate) fn shows(&self, overview: Arc<Overview>) {
+        self.overview.get_or_init(|| overview);
     }
 
     /// The next who wants the settings to be read again. Safe to drop and call again.
@@ -50,7 +59,11 @@ impl Drop for Control {
     }
 }
 
-async fn accept(listener: UnixListener, askers: mpsc::Sender<Asker>) {
+async fn accept(
+    listener: UnixListener,
+    askers: mpsc::Sender<Asker>,
+    overview: Arc<OnceLock<Arc<Overview>>>,
+) {
     let places = Arc::new(Semaphore::new(MOST_AT_ONCE));
     let mut conversations = JoinSet::new();
     loop {
@@ -59,10 +72,10 @@ async fn accept(listener: UnixListener, askers: mpsc::Sender<Asker>) {
         while conversations.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((socket, _)) => {
-                let askers = askers.clone();
+                let (askers, overview) = (askers.clone(), Arc::clone(&overview));
                 conversations.spawn(async move {
                     // Who goes away needs no answer.
-                    let _ = converse(socket, &askers).await;
+                    let _ = converse(socket, &askers, &overview).await;
                     drop(place);
                 });
             }
@@ -74,20 +87,34 @@ async fn accept(listener: UnixListener, askers: mpsc::Sender<Asker>) {
     }
 }
 
-async fn converse(mut socket: UnixStream, askers: &mpsc::Sender<Asker>) -> std::io::Result<()> {
+async fn converse(
+    mut socket: UnixStream,
+    askers: &mpsc::Sender<Asker>,
+    overview: &OnceLock<Arc<Overview>>,
+) -> std::io::Result<()> {
     let (reader, mut writer) = socket.split();
     let mut line = Vec::new();
     let mut reader = BufReader::with_capacity(LONGEST_REQUEST, reader.take(LONGEST_REQUEST as u64));
     timeout(PATIENCE, reader.read_until(b'\n', &mut line)).await??;
-    let answer = if line == format!("{RELOAD}\n").as_bytes() {
-        let (asker, answer) = oneshot::channel();
-        if askers.send(asker).await.is_err() {
-            return Ok(());
+    let said = line.strip_suffix(b"\n");
+    let request = Request::ALL.into_iter().find(|it| said == Some(it.as_str().as_bytes()));
+    let answer = match request {
+        Some(Request::Reload) => {
+            let (asker, answer) = oneshot::channel();
+            if askers.send(Asker::Control(asker)).await.is_err() {
+                return Ok(());
+            }
+            answer.await.ok().map(|answer| answer.to_string())
         }
-        answer.await.ok()
-    } else {
-        let error = format!("this is not understood; the one line to send is: {RELOAD}");
-        Some(json!({ "event": "not_understood", "errors": [error] }))
+        Some(Request::Status) => Some(match overview.get() {
+            Some(overview) => overview.to_json(),
+            None => json!({ "event": "starting", "errors": ["it is still starting"] }).to_string(),
+        }),
+        None => {
+            let known = Request::ALL.map(Request::as_str).join(" or ");
+            let error = format!("this is not understood; the one line to send is: {known}");
+            Some(json!({ "event": "not_understood", "errors": [error] }).to_string())
+        }
     };
     let Some(answer) = answer else { return Ok(()) };
     timeout(PATIENCE, writer.write_all(format!("{answer}\n").as_bytes())).await??;

@@ -1,5 +1,7 @@
 //! Which settings of a running server a settings file now says otherwise, though only a restart would change them.
 
+use std::time::Duration;
+
 use ferrotunnel::{ClientBuilder, LETS_ENCRYPT, ServerBuilder};
 
 use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
@@ -76,9 +78,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
     };
     let is_tcp_ip_same = *tcp_bind_ip == said.tcp_bind_ip || tcp_ip(running) == tcp_ip(said);
     let acme = |server: &Option<String>| server.clone().unwrap_or_else(|| LETS_ENCRYPT.to_owned());
-    let is_on = |switch: Option<bool>| switch.unwrap_or(false);
     let pause = |pause: Option<_>| pause.unwrap_or(DEFAULT_PAUSE);
-    let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
     [
         ("bind", bind.unwrap_or(DEFAULT_BIND) == said.bind.unwrap_or(DEFAULT_BIND)),
         (
@@ -87,13 +87,13 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ),
         ("domain", *domain == said.domain),
         ("reserved-names", listed(reserved_names.as_ref()) == listed(said.reserved_names.as_ref())),
-        ("plaintext", plaintext.unwrap_or(false) == said.plaintext.unwrap_or(false)),
+        ("plaintext", is_on(*plaintext) == is_on(said.plaintext)),
         ("tls-cert", *tls_cert == said.tls_cert),
         ("tls-key", *tls_key == said.tls_key),
         ("tls-client-ca", *tls_client_ca == said.tls_client_ca),
         ("tls-client-crl", *tls_client_crl == said.tls_client_crl),
         ("tcp-bind-ip", is_tcp_ip_same),
-        ("accept-proxy", accept_proxy.unwrap_or(false) == said.accept_proxy.unwrap_or(false)),
+        ("accept-proxy", is_on(*accept_proxy) == is_on(said.accept_proxy)),
         (
             "visitor-grace",
             or(*visitor_grace, ServerBuilder::DEFAULT_VISITOR_GRACE)
@@ -162,11 +162,13 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         connect_timeout,
         handshake_timeout,
         connections,
+        admin_bind,
+        // The secret in it is read at the start.
+        admin_token_file,
+        control,
         tls: ClientTlsArgs { tls_ca, tls_verify, tls_server_name, tls_cert, tls_key },
         drain: DrainArg { drain_timeout },
     } = running;
-    let is_on = |switch: Option<bool>| switch.unwrap_or(false);
-    let drain = |timeout: Option<_>| timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT);
     let (connect, handshake) =
         (ClientBuilder::DEFAULT_CONNECT_TIMEOUT, ClientBuilder::DEFAULT_HANDSHAKE_TIMEOUT);
     let is_token_same =
@@ -189,6 +191,9 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
             handshake_timeout.unwrap_or(handshake) == said.handshake_timeout.unwrap_or(handshake),
         ),
         ("connections", connections.unwrap_or_default() == said.connections.unwrap_or_default()),
+        ("admin-bind", *admin_bind == said.admin_bind),
+        ("admin-token-file", *admin_token_file == said.admin_token_file),
+        ("control", *control == said.control),
         ("tls-ca", *tls_ca == said.tls.tls_ca),
         ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),
         ("tls-server-name", *tls_server_name == said.tls.tls_server_name),
@@ -204,4 +209,13 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
 /// Nothing is as good as an empty list.
 fn listed<T>(list: Option<&Vec<T>>) -> &[T] {
     list.map_or(&[], Vec::as_slice)
+}
+
+/// What is not said is off.
+fn is_on(switch: Option<bool>) -> bool {
+    switch.unwrap_or(false)
+}
+
+fn drain(timeout: Option<Duration>) -> Duration {
+    timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT)
 }

@@ -66,6 +66,10 @@ impl PluginSettings {
         if path == Path::new(STDOUT) {
             return Ok(());
         }
+        if path.metadata().is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir()) {
+            // To open a pipe is to wait for its reader.
+            return Ok(());
+        }
         let found = match OpenOptions::new().append(true).open(path) {
             // It would be made.
             Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -75,6 +79,19 @@ impl PluginSettings {
             opened => opened.map(drop),
         };
         found.map_err(|error| cannot_write(path, &error))
+    }
+
+    /// These in place of others, with their access log opened if it is another one. It waits for the disk, and of a pipe
+    /// for its reader.
+    pub(crate) fn in_place_of(self, others: &Self) -> Result<NewPlugins, Failure> {
+        let is_another = self.access_log != others.access_log;
+        let log = is_another.then(|| self.open_log()).transpose()?;
+        Ok(NewPlugins { settings: self, log })
+    }
+
+    /// The file of the access log.
+    pub(crate) fn log_path(&self) -> Option<&Path> {
+        self.access_log.as_ref().map(|(path, _)| path.as_path())
     }
 
     fn limit(&self) -> Option<Shared> {
@@ -98,6 +115,13 @@ impl PluginSettings {
 }
 
 type Shared = Arc<dyn Plugin>;
+
+/// Settings that can be gone by from now on.
+pub(crate) struct NewPlugins {
+    settings: PluginSettings,
+    /// If it is another one than before.
+    log: Option<Option<Shared>>,
+}
 
 /// The plugins of a server that runs.
 pub(crate) struct Plugins {
@@ -125,15 +149,18 @@ impl Plugins {
         all.into_iter().flatten().cloned().collect()
     }
 
+    /// What they go by.
+    pub(crate) fn settings(&self) -> &PluginSettings {
+        &self.settings
+    }
+
     /// Goes by these settings from now on. What they leave as it is goes on as it was, with all that it has counted.
     /// The breaker stays in any case: it hears of registrations, which is decided at the start.
-    ///
-    /// On an error nothing has changed.
-    pub(crate) fn change(&mut self, settings: PluginSettings) -> Result<(), Failure> {
+    pub(crate) fn change(&mut self, NewPlugins { settings, log }: NewPlugins) {
         let limits =
             |settings: &PluginSettings| (settings.max_per_address, settings.max_per_tunnel);
-        if settings.access_log != self.settings.access_log {
-            self.log = settings.open_log()?;
+        if let Some(log) = log {
+            self.log = log;
         }
         if limits(&settings) != limits(&self.settings) {
             self.limit = settings.limit();
@@ -142,7 +169,6 @@ impl Plugins {
             self.auth = settings.auth();
         }
         self.settings = settings;
-        Ok(())
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
         connect_timeout: section.value("connect-timeout", value::duration),
         handshake_timeout: section.value("handshake-timeout", value::duration),
         connections: section.value("connections", value::connections),
+        admin_bind: section.value("admin-bind", value::admin_place),
+        admin_token_file: section.path("admin-token-file"),
+        control: section.new_path("control"),
         tls: ClientTlsArgs {
             tls_ca: section.path("tls-ca"),
             tls_verify: section.switch("tls-verify"),

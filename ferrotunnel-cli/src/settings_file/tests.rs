@@ -7,6 +7,7 @@ use super::*;
 use crate::access::AccessSettings;
 use crate::headers::HeaderSettings;
 use crate::tunnel::{LocalTlsSettings, Sharing, TunnelSettings};
+use crate::value;
 
 fn parse(text: &str) -> Result<SettingsFile, Vec<Problem>> {
     SettingsFile::parse(text.as_bytes(), Path::new("/etc/ferrotunnel"))
@@ -395,6 +396,27 @@ access = "never"
 }
 
 #[test]
+fn where_a_client_is_asked_is_taken() {
+    let client = |place: &str| {
+        let text = format!(
+            "[client]\nadmin-bind = {place}\nadmin-token-file = 'secret'\ncontrol = 'run/c'"
+        );
+        parse(&text).unwrap().client.unwrap().connect
+    };
+    let at = |addr: &str| Some(value::AdminPlace::At(addr.parse().unwrap()));
+    assert_eq!(client("'off'").admin_bind, Some(value::AdminPlace::Off));
+    assert_eq!(client("'[::1]:9'").admin_bind, at("[::1]:9"));
+    // What it shows is not for others, so a bare port is not one of all addresses.
+    assert_eq!(client("4040").admin_bind, at("127.0.0.1:4040"));
+    assert_eq!(client("'off'").control, Some("/etc/ferrotunnel/run/c".into()));
+    assert_eq!(client("'off'").admin_token_file, Some("/etc/ferrotunnel/secret".into()));
+    assert_problems(
+        "[client]\nadmin-bind = 'on'",
+        &["2:14: admin-bind: give IP:PORT, like 127.0.0.1:4040, or off"],
+    );
+}
+
+#[test]
 fn every_key_of_a_client_about_certificates_is_taken() {
     let client = parse(
         r#"
@@ -484,7 +506,8 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
     assert_problems(
         "[client]\nqqq = 1\n",
         &[
-            "2:1: unknown key \"qqq\" in [client]; there are server, server-mode, token, token-file, plaintext, exit-on-first-failure, connect-timeout, handshake-timeout, connections, tls-ca, \
+            "2:1: unknown key \"qqq\" in [client]; there are server, server-mode, token, token-file, plaintext, exit-on-first-failure, connect-timeout, handshake-timeout, connections, \
+           admin-bind, admin-token-file, control, tls-ca, \
            tls-verify, tls-server-name, tls-cert, tls-key, drain-timeout, \
            tunnels",
         ],

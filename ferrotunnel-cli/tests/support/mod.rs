@@ -22,7 +22,8 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ferrotunnel"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("FERROTUNNEL_") {
+        let begins = |with| name.to_string_lossy().starts_with(with);
+        if begins("FERROTUNNEL_") || begins("OTEL_") {
             command.env_remove(name);
         }
     }

@@ -120,6 +120,10 @@ impl Connector {
         Self { plug: Some(plug), ..self }
     }
 
+    pub(super) fn client_id(&self) -> ClientId {
+        self.client_id
+    }
+
     /// A server as it was given.
     pub(super) fn server(&self, server: ServerIndex) -> &str {
         self.servers.get(server.place()).map_or("", String::as_str)

@@ -142,12 +142,14 @@ impl Keeper {
                 AnyCarrier::Tcp(carrier) => {
                     // The server could take the end of this process for that of a visitor's answer.
                     socket::abort_on_close(&carrier);
-                    wait(carrier, input, heartbeat, &state, &waiting).await
+                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
                 }
-                AnyCarrier::Tls(carrier) => wait(carrier, input, heartbeat, &state, &waiting).await,
+                AnyCarrier::Tls(carrier) => {
+                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
+                }
                 #[cfg(test)]
                 AnyCarrier::Simulated(carrier) => {
-                    wait(carrier, input, heartbeat, &state, &waiting).await
+                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
                 }
             }
         });
@@ -176,6 +178,7 @@ impl Keeper {
 }
 
 async fn wait<C: Carrier>(
+    session: SessionId,
     mut carrier: C,
     mut input: BytesMut,
     heartbeat: Duration,
@@ -190,7 +193,7 @@ async fn wait<C: Carrier>(
             if let Some(socket) = carrier.socket() {
                 socket::tune_direct(socket);
             }
-            serve(state, &open, Prefixed::new(input.freeze(), carrier.into_end()));
+            serve(state, session, &open, Prefixed::new(input.freeze(), carrier.into_end()));
             Ended::Used
         }
         Ok(None) => Ended::Closed,
@@ -201,11 +204,13 @@ async fn wait<C: Carrier>(
     }
 }
 
-fn serve(state: &Arc<State>, open: &Open, mut carrier: impl End + 'static) {
+fn serve(state: &Arc<State>, session: SessionId, open: &Open, mut carrier: impl End + 'static) {
     match state.target(open.tunnel) {
-        Some(spec) => {
+        Some((spec, of)) => {
             let kept = state.opened(&spec, open);
-            let forwarding = local::forward_direct(carrier, spec, open.into());
+            let tally = state.book.tally(&of, session, open);
+            let visit = state.visit(open, of);
+            let forwarding = local::forward_direct(carrier, spec, visit, tally);
             match kept {
                 None => drop(state.streams.spawn(forwarding)),
                 Some(kept) => drop(state.streams.spawn(async move {

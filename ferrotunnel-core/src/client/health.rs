@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::MissedTickBehavior;
 
 use super::TunnelSpec;
-use super::local::{self, Visit};
+use super::local::{self, Visitor};
 use super::state::State;
 
 /// How a client finds out whether a tunnel's local service is well.
@@ -87,7 +87,7 @@ pub(super) async fn watch(state: Arc<State>, number: u32, check: HealthCheck) {
     let mut verdict = Verdict::default();
     loop {
         ticks.tick().await;
-        let Some(spec) = state.target(number) else { return };
+        let Some((spec, _)) = state.target(number) else { return };
         let found = tokio::time::timeout(check.timeout, check.once(&spec)).await;
         let found = found.unwrap_or_else(|_| Err("it did not answer in time".to_owned()));
         if verdict.changes(found.is_ok(), check.threshold) {
@@ -98,7 +98,7 @@ pub(super) async fn watch(state: Arc<State>, number: u32, check: HealthCheck) {
 
 impl HealthCheck {
     async fn once(&self, spec: &TunnelSpec) -> Result<(), String> {
-        let local = local::reach(spec, &Visit::of_ours()).await.map_err(|error| words(&error))?;
+        let local = local::reach(spec, &Visitor::of_ours()).await.map_err(|error| words(&error))?;
         match &self.probe {
             Probe::Connect => Ok(()),
             Probe::Examine { examine, is_http2 } => {

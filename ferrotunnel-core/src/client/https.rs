@@ -14,8 +14,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::counters::Counted;
 use crate::socket;
-use crate::splice::{End, Io, Prefixed, splice};
+use crate::splice::{End, Io, Prefixed, splice_paced};
 use crate::tls::LocalTls;
 
 /// Copies until both ends have finished. Gives the visitor's end back if there is no TLS with the service.
@@ -23,6 +24,7 @@ pub(super) async fn forward<E: End>(
     mut visitor: E,
     socket: TcpStream,
     tls: &LocalTls,
+    counted: Option<Counted>,
 ) -> Result<(), (E, io::Error)> {
     socket::tune(&socket);
     let first = match first_bytes(&mut visitor).await {
@@ -36,7 +38,8 @@ pub(super) async fn forward<E: End>(
         Ok(local) => local,
         Err(error) => return Err((visitor, error)),
     };
-    if let Err(error) = splice(Prefixed::new(first, visitor), Io::new(local), None).await {
+    let visitor = Prefixed::new(first, visitor);
+    if let Err(error) = splice_paced(visitor, Io::new(local), [None, None], counted).await {
         tracing::debug!(%error, "connection broke");
     }
     Ok(())

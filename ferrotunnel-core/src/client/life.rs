@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel_common::SessionId;
+use ferrotunnel_protocol::Side;
 use ferrotunnel_protocol::frame::{GoAway, GoAwayCode, Open, Registered, ResetCode};
-use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
 use super::backoff::Backoff;
 use super::connect::{self, Link};
+use super::counts::{Entered, Farewell, Line, LocalFailure};
 use super::direct;
 use super::growth::{Growth, LOOK_EVERY};
 use super::local;
@@ -153,6 +154,12 @@ async fn carry(state: Arc<State>, id: CarrierId) -> Ended {
         judge(&state, id, &error, has_another_chance);
         let may_pass = may_pass(&state, &error);
         let is_told = may_pass && state.retry == Retry::Forever && !*state.stop.borrow();
+        if !matches!(error, ConnectError::Shutdown) {
+            if !had_session {
+                state.book.failed(&error);
+            }
+            state.book.left(id, had_session, reason(&state, id.server, &error));
+        }
         let told = is_told.then(|| Event::Disconnected {
             server: state.connector.server(id.server).to_owned(),
             reason: reason(&state, id.server, &error),
@@ -314,13 +321,23 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
     };
     let since = clock::now();
     let (session, shared) = connect::session(greeted.machine);
+    let (session_id, farewell) = (greeted.session_id, Farewell::default());
+    let line = Line {
+        carrier: id,
+        session: session.clone(),
+        session_id,
+        peer,
+        since,
+        farewell: Arc::clone(&farewell),
+    };
     let talk = Arc::new(Talk {
         state: Arc::clone(state),
         id,
         session,
-        session_id: greeted.session_id,
+        session_id,
+        _entered: state.book.enter(line),
         questions: Tasks::default(),
-        farewell: Mutex::default(),
+        farewell,
         drains: Notify::new(),
     });
     state.enter(id, &talk.session, talk.session_id, peer);
@@ -393,10 +410,12 @@ struct Talk {
     id: CarrierId,
     session: Session,
     session_id: SessionId,
+    /// It is read of for as long.
+    _entered: Entered,
     /// Tunnels to be asked for again; they end with the session.
     questions: Tasks,
     /// Why the server ended it.
-    farewell: Mutex<Option<ConnectError>>,
+    farewell: Farewell,
     /// The server takes nothing new.
     drains: Notify,
 }
@@ -404,7 +423,7 @@ struct Talk {
 impl Talk {
     fn handle(&self, incoming: Incoming) {
         match incoming {
-            Incoming::Opened(stream, open) => serve(&self.state, stream, &open),
+            Incoming::Opened(stream, open) => serve(&self.state, self.session_id, stream, &open),
             Incoming::Registered(tunnel, answer) => self.registered(tunnel, *answer),
             Incoming::GoAway(go_away) => {
                 let GoAway { code, reason, .. } = *go_away;
@@ -455,17 +474,26 @@ impl Talk {
 }
 
 /// A visitor: to the local service and back.
-fn serve(state: &Arc<State>, stream: Stream, open: &Open) {
-    let Some(spec) = state.target(open.tunnel) else {
+fn serve(state: &Arc<State>, session: SessionId, stream: Stream, open: &Open) {
+    let Some((spec, of)) = state.target(open.tunnel) else {
         return stream.reset(ResetCode::UnknownTunnel, "no such tunnel");
     };
+    let counted = state.book.tally(&of, session, open).begin();
+    let stream = stream.counted(counted, Side::Client);
     let stream = match state.opened(&spec, open) {
         None => stream,
         Some(kept) => stream.seated(Seat::with_only(kept)),
     };
     match &spec.target {
-        Target::InProcess(acceptor) => acceptor.give(stream, open),
-        _ => drop(state.streams.spawn(local::forward(stream, spec, open.into()))),
+        Target::InProcess(acceptor) => {
+            if let Err(error) = acceptor.give(stream, open) {
+                state.book.missed(&of, LocalFailure::NotTaken, &error);
+            }
+        }
+        _ => {
+            let visit = state.visit(open, of);
+            drop(state.streams.spawn(local::forward(stream, spec, visit)));
+        }
     }
 }
 

@@ -3,19 +3,24 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ferrotunnel_common::TraceContext;
 use ferrotunnel_protocol::frame::{Open, ResetCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
 use super::TunnelSpec;
+use super::counts::{Book, LocalFailure, OfTunnel};
 use super::health::Pipe;
 use super::https;
 use super::target::Target;
+use crate::clock;
+use crate::counters::{Counted, Tally};
 use crate::dial;
+use crate::hooks::{Dialled, StreamHooks};
 use crate::socket;
-use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice};
+use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice_paced};
 use crate::stream::Stream;
 use crate::tls::LocalTls;
 
@@ -23,72 +28,120 @@ use crate::tls::LocalTls;
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match reach(&spec, &visit).await {
+    match reach(&spec, &visit.visitor).await {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
-            if let Err((stream, error)) = Box::pin(https::forward(stream, socket, &tls)).await {
+            let forwarding = https::forward(stream, socket, &tls, None);
+            if let Err((stream, error)) = Box::pin(forwarding).await {
                 tracing::warn!(stream = %id, %error, "no TLS with the local service");
+                visit.missed_tls(&error);
                 stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
             }
         }
         Ok(local) => {
-            if let Err(error) = splice_with(stream, local).await {
+            // The stream counts by itself.
+            if let Err(error) = splice_with(stream, local, None).await {
                 tracing::debug!(stream = %id, %error, "connection broke");
             }
         }
         Err(error) => {
             tracing::warn!(stream = %id, %error, "cannot reach the local service");
+            visit.missed(&error);
             stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
         }
     }
 }
 
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
-pub(super) async fn forward_direct(mut carrier: impl End, spec: Arc<TunnelSpec>, visit: Visit) {
-    match reach(&spec, &visit).await {
+pub(super) async fn forward_direct(
+    mut carrier: impl End,
+    spec: Arc<TunnelSpec>,
+    visit: Visit,
+    tally: Tally,
+) {
+    let counted = Some(tally.begin());
+    match reach(&spec, &visit.visitor).await {
         Ok(Local::Https(socket, tls)) => {
-            if let Err((mut carrier, error)) = Box::pin(https::forward(carrier, socket, &tls)).await
-            {
+            let forwarding = https::forward(carrier, socket, &tls, counted);
+            if let Err((mut carrier, error)) = Box::pin(forwarding).await {
                 tracing::warn!(%error, "no TLS with the local service");
+                visit.missed_tls(&error);
                 carrier.abort();
             }
         }
         Ok(local) => {
-            if let Err(error) = splice_with(carrier, local).await {
+            if let Err(error) = splice_with(carrier, local, counted).await {
                 tracing::debug!(%error, "direct connection broke");
             }
         }
         Err(error) => {
             tracing::warn!(%error, "cannot reach the local service");
+            visit.missed(&error);
             carrier.abort();
         }
     }
 }
 
 /// Who comes, and where to.
-pub(super) struct Visit {
+pub(super) struct Visitor {
     visitor: Option<SocketAddr>,
     ingress: Option<SocketAddr>,
+    /// In the course of what, and who wants to know of it.
+    traced: Option<(TraceContext, Arc<dyn StreamHooks>)>,
 }
 
-impl Visit {
+impl Visitor {
     /// Nobody: the client asks by itself.
     pub(super) fn of_ours() -> Self {
-        Self { visitor: None, ingress: None }
+        Self { visitor: None, ingress: None, traced: None }
+    }
+
+    /// As the server says, and who sees streams here.
+    pub(super) fn of(open: &Open, hooks: Option<&Arc<dyn StreamHooks>>) -> Self {
+        let traced = open.trace.zip(hooks.cloned());
+        Self { visitor: open.visitor, ingress: open.ingress, traced }
+    }
+
+    /// Dials, and tells who wants to know of it.
+    async fn dial(&self, target: &Target) -> io::Result<Local> {
+        let Some((trace, hooks)) = &self.traced else { return dial(target).await };
+        let (at, began) = (SystemTime::now(), clock::now());
+        let dialled = dial(target).await;
+        let error = dialled.as_ref().err().map(io::Error::kind);
+        let took = clock::now() - began;
+        hooks.dialled(&Dialled { trace: *trace, target, at, took, error });
+        dialled
     }
 }
 
-impl From<&Open> for Visit {
-    fn from(open: &Open) -> Self {
-        Self { visitor: open.visitor, ingress: open.ingress }
+/// A visitor of a tunnel, and who counts it.
+pub(super) struct Visit {
+    visitor: Visitor,
+    of: Arc<OfTunnel>,
+    book: Arc<Book>,
+}
+
+impl Visit {
+    pub(super) fn new(visitor: Visitor, of: Arc<OfTunnel>, book: &Arc<Book>) -> Self {
+        Self { visitor, of, book: Arc::clone(book) }
+    }
+
+    /// There is no connection to the local service.
+    fn missed(&self, error: &io::Error) {
+        self.book.missed(&self.of, LocalFailure::of(error), error);
+    }
+
+    /// There is one, but no TLS over it.
+    fn missed_tls(&self, error: &io::Error) {
+        self.book.missed(&self.of, LocalFailure::Tls, error);
     }
 }
 
 /// A connection to the local service, which has been told who comes if it wants to know.
-pub(super) async fn reach(spec: &TunnelSpec, visit: &Visit) -> io::Result<Local> {
-    let mut local = dial(&spec.target).await?;
+pub(super) async fn reach(spec: &TunnelSpec, visitor: &Visitor) -> io::Result<Local> {
+    let mut local = visitor.dial(&spec.target).await?;
     if let Some(version) = spec.proxy_protocol {
-        let header = version.header(visit.visitor, visit.ingress)?;
+        let header = version.header(visitor.visitor, visitor.ingress)?;
         match &mut local {
             Local::Tcp(local) => local.write_all(&header).await?,
             #[cfg(unix)]
@@ -124,14 +177,19 @@ async fn dial_tcp(target: &Target) -> io::Result<TcpStream> {
     }
 }
 
-async fn splice_with(pipe: impl End, local: Local) -> Result<Outcome, SpliceError> {
+async fn splice_with(
+    pipe: impl End,
+    local: Local,
+    counted: Option<Counted>,
+) -> Result<Outcome, SpliceError> {
+    let unpaced = [None, None];
     match local {
         Local::Tcp(local) => {
             socket::tune(&local);
-            splice(pipe, SocketEnd::new(local), None).await
+            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).await
         }
         #[cfg(unix)]
-        Local::Unix(local) => splice(pipe, SocketEnd::new(local), None).await,
+        Local::Unix(local) => splice_paced(pipe, SocketEnd::new(local), unpaced, counted).await,
         Local::Https(..) => Ok(Outcome::default()),
     }
 }

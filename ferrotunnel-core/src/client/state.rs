@@ -15,15 +15,18 @@ use tokio::sync::{broadcast, oneshot, watch};
 
 use super::backoff::Backoff;
 use super::connect::Connector;
+use super::counts::{Book, OfTunnel};
 use super::growth::{FAR, LOOK_EVERY};
+use super::local::{Visit, Visitor};
 use super::parting::Parting;
+use super::reader::{ClientTunnelReading, ControlError, LocalHealth, TunnelState};
 use super::roster::{CarrierId, Roster, ServerIndex, ServerMode};
 use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::Streams;
 use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
-use crate::options::{CarrierNumber, join, path_behind, prefer, tell_health};
+use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health};
 use crate::session::Session;
 use crate::tasks::Tasks;
 
@@ -51,6 +54,8 @@ pub(super) struct State {
     pub(super) alarms: watch::Sender<u32>,
     /// Who sees streams.
     hooks: Option<Arc<dyn StreamHooks>>,
+    /// What it counts.
+    pub(super) book: Arc<Book>,
 }
 
 #[derive(Default)]
@@ -95,8 +100,13 @@ struct Wanted {
     told: BTreeMap<ServerIndex, String>,
     /// The servers where a newer client has it.
     given_up: BTreeSet<ServerIndex>,
+    /// Where visitors reach it, at each server that has had it.
+    places: BTreeMap<ServerIndex, Registration>,
     /// The local service is down, as far as checks say.
     is_down: bool,
+    /// It is not to be asked for until further notice.
+    is_paused: bool,
+    of: Arc<OfTunnel>,
 }
 
 /// How a tunnel stands over one carrier.
@@ -113,8 +123,9 @@ enum Standing {
 }
 
 impl Wanted {
-    fn new(spec: TunnelSpec, first: Option<First>) -> Self {
+    fn new(spec: TunnelSpec, first: Option<First>, book: &Book) -> Self {
         Self {
+            of: book.tunnel(spec.kind),
             spec: Arc::new(spec),
             is_patient: first.is_none(),
             first,
@@ -122,7 +133,9 @@ impl Wanted {
             standing: BTreeMap::new(),
             told: BTreeMap::new(),
             given_up: BTreeSet::new(),
+            places: BTreeMap::new(),
             is_down: false,
+            is_paused: false,
         }
     }
 
@@ -168,6 +181,45 @@ impl Wanted {
         self.given_up.insert(server);
     }
 
+    fn read(&self, number: u32, sessions: &Sessions) -> ClientTunnelReading {
+        let Self { spec, of, .. } = self;
+        let held = self.standing.iter().filter(|(_, one)| matches!(one, Standing::Held));
+        let held: Vec<CarrierId> = held.map(|(carrier, _)| *carrier).collect();
+        let places = self.places.iter().filter(|(server, _)| self.is_held_at(**server));
+        let is_refused =
+            || self.standing.values().any(|standing| matches!(standing, Standing::Refused(_)));
+        let state = match () {
+            () if self.is_paused => TunnelState::Paused,
+            () if !held.is_empty() => TunnelState::Up,
+            () if is_refused() => TunnelState::Refused,
+            () if self.places.is_empty() => TunnelState::Connecting,
+            () => TunnelState::Away,
+        };
+        let health = if self.is_down { LocalHealth::Down } else { LocalHealth::Up };
+        let counts = of.counts.totals();
+        ClientTunnelReading {
+            number,
+            kind: spec.kind,
+            name: self.places.values().next().map_or_else(|| self.name(), |at| at.name.clone()),
+            hosts: spec.hosts.clone(),
+            public_urls: places.map(|(_, at)| at.public_url.clone()).collect(),
+            local: spec.target.to_string(),
+            group: options::value(&spec.options, options::GROUP).map(str::to_owned),
+            sessions: held
+                .iter()
+                .filter_map(|carrier| sessions.get(carrier))
+                .map(|reached| reached.session_id)
+                .collect(),
+            state,
+            health: spec.health.as_ref().map(|_| health),
+            visitors: counts.streams,
+            streams_opened: counts.streams_opened,
+            bytes_in: counts.bytes_in,
+            bytes_out: counts.bytes_out,
+            last_error: of.last_error(),
+        }
+    }
+
     fn is_held_after(&self, server: ServerIndex) -> bool {
         self.standing.iter().any(|(carrier, standing)| {
             carrier.server > server && matches!(standing, Standing::Held)
@@ -177,6 +229,9 @@ impl Wanted {
     /// Asks for it over every carrier that it is missing from. At each server the first to ask goes
     /// alone: what it gets is what the others ask for.
     fn ask(&mut self, number: u32, sessions: &Sessions) {
+        if self.is_paused {
+            return;
+        }
         for (carrier, reached) in sessions {
             let server = carrier.server;
             let somebody_asks = !self.is_held_at(server) && self.at(server).next().is_some();
@@ -267,12 +322,18 @@ impl State {
             roster: watch::Sender::new(roster),
             alarms: watch::Sender::new(0),
             hooks: None,
+            book: Arc::default(),
         }
     }
 
     /// The same with somebody who sees its streams.
     pub(super) fn seen_by(self, hooks: Option<Arc<dyn StreamHooks>>) -> Self {
         Self { hooks, ..self }
+    }
+
+    /// Who comes, and who wants to know of it.
+    pub(super) fn visit(&self, open: &Open, of: Arc<OfTunnel>) -> Visit {
+        Visit::new(Visitor::of(open, self.hooks.as_ref()), of, &self.book)
     }
 
     /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
@@ -296,7 +357,7 @@ impl State {
     /// Without a `first` it is asked for until a server has it.
     pub(super) fn add(&self, spec: TunnelSpec, first: Option<First>) -> u32 {
         let mut tunnels = self.tunnels.lock();
-        let number = tunnels.add(Wanted::new(spec, first));
+        let number = tunnels.add(Wanted::new(spec, first, &self.book));
         self.take_stock(&tunnels);
         self.tunnels_changed.send_replace(());
         number
@@ -321,13 +382,14 @@ impl State {
                 // First, so that its name is free.
                 tunnels.give_up(number, &known);
                 let keeps_name = is_left_open(&spec) && is_left_open(&known.spec);
-                let mut wanted = Wanted::new(spec, None);
+                let mut wanted = Wanted::new(spec, None, &self.book);
+                wanted.is_paused = known.is_paused;
                 if keeps_name {
                     wanted.picked = known.picked;
                 }
                 tunnels.add(wanted)
             }
-            None => tunnels.add(Wanted::new(spec, None)),
+            None => tunnels.add(Wanted::new(spec, None, &self.book)),
         };
         self.take_stock(&tunnels);
         self.tunnels_changed.send_replace(());
@@ -336,22 +398,71 @@ impl State {
 
     /// As [`remove`](Self::remove), and whoever listens hears of it.
     pub(super) fn withdraw(&self, number: u32) {
-        let lost: Vec<_> = {
+        let lost = {
             let tunnels = self.tunnels.lock();
-            let known = tunnels.wanted.get(&number);
-            let held = |known: &Wanted| {
-                let servers: Vec<_> = self.roster.borrow().servers().collect();
-                let held = servers.into_iter().filter(|server| known.is_held_at(*server));
-                held.map(|server| (label(known, server), server)).collect()
-            };
-            known.map(held).unwrap_or_default()
+            tunnels.wanted.get(&number).map(|known| self.held_at(known)).unwrap_or_default()
         };
         self.remove(number);
+        self.tell_lost(lost, "the client does not want it any more");
+    }
+
+    /// The servers that have a tunnel, and its name there.
+    fn held_at(&self, known: &Wanted) -> Vec<(String, ServerIndex)> {
+        let servers: Vec<_> = self.roster.borrow().servers().collect();
+        let held = servers.into_iter().filter(|server| known.is_held_at(*server));
+        held.map(|server| (label(known, server), server)).collect()
+    }
+
+    fn tell_lost(&self, lost: Vec<(String, ServerIndex)>, reason: &str) {
         for (name, server) in lost {
             let server = self.connector.server(server).to_owned();
-            let reason = "the client does not want it any more".to_owned();
-            self.tell(Event::TunnelLost { name, server, reason });
+            self.tell(Event::TunnelLost { name, server, reason: reason.to_owned() });
         }
+    }
+
+    /// Takes a tunnel away from its servers, until further notice.
+    pub(super) fn pause(&self, number: u32) -> Result<(), ControlError> {
+        let mut tunnels = self.tunnels.lock();
+        let Some(known) = tunnels.wanted.get(&number) else {
+            return Err(ControlError::NoSuchTunnel);
+        };
+        if known.is_paused {
+            return Err(ControlError::Already);
+        }
+        let lost = self.held_at(known);
+        tunnels.give_up(number, known);
+        if let Some(known) = tunnels.wanted.get_mut(&number) {
+            known.is_paused = true;
+            known.standing.clear();
+            known.told.clear();
+        }
+        self.take_stock(&tunnels);
+        self.tunnels_changed.send_replace(());
+        self.tell_lost(lost, "it is paused");
+        Ok(())
+    }
+
+    /// Asks for a tunnel that was paused again.
+    pub(super) fn resume(&self, number: u32) -> Result<(), ControlError> {
+        let mut tunnels = self.tunnels.lock();
+        let Tunnels { wanted, sessions, .. } = &mut *tunnels;
+        let Some(wanted) = wanted.get_mut(&number) else { return Err(ControlError::NoSuchTunnel) };
+        if !std::mem::take(&mut wanted.is_paused) {
+            return Err(ControlError::Already);
+        }
+        wanted.ask(number, sessions);
+        self.take_stock(&tunnels);
+        self.tunnels_changed.send_replace(());
+        Ok(())
+    }
+
+    /// Every tunnel, in the order in which they were wanted.
+    pub(super) fn read_tunnels(&self) -> Vec<ClientTunnelReading> {
+        let tunnels = self.tunnels.lock();
+        let read = |(number, wanted): (&u32, &Wanted)| wanted.read(*number, &tunnels.sessions);
+        let mut readings: Vec<_> = tunnels.wanted.iter().map(read).collect();
+        readings.sort_unstable_by_key(|reading| reading.number);
+        readings
     }
 
     pub(super) fn remove(&self, number: u32) {
@@ -558,9 +669,9 @@ impl State {
             // It is draining: the server has taken everything away from it.
             return Next::GoOn;
         };
-        if !tunnels.wanted.contains_key(&number) {
+        if tunnels.wanted.get(&number).is_none_or(|wanted| wanted.is_paused) {
             if matches!(answer, Registered::Ok { .. }) {
-                // It was given up while it was asked for.
+                // It was given up, or paused, while it was asked for.
                 reached.session.unregister(number);
             }
             return Next::GoOn;
@@ -592,6 +703,7 @@ impl State {
             wanted.picked.insert(server, picked.to_owned());
         }
         wanted.told.remove(&server);
+        wanted.places.insert(server, registration.clone());
         wanted.ask(number, sessions);
         if is_new {
             self.tell(Event::TunnelReady(registration.clone()));
@@ -619,6 +731,7 @@ impl State {
         let is_superseded = refusal.code == RefusalCode::Superseded;
         let name = label(wanted, at);
         let is_held = wanted.is_held_at(at);
+        wanted.of.went_wrong(format!("{server} refused it: {}", refusal.reason));
         if refusal.code == RefusalCode::Moved {
             wanted.standing.insert(carrier, Standing::Moved);
             if !is_held {
@@ -685,8 +798,9 @@ impl State {
         }
     }
 
-    pub(super) fn target(&self, number: u32) -> Option<Arc<TunnelSpec>> {
-        self.tunnels.lock().wanted.get(&number).map(|wanted| Arc::clone(&wanted.spec))
+    pub(super) fn target(&self, number: u32) -> Option<(Arc<TunnelSpec>, Arc<OfTunnel>)> {
+        let tunnels = self.tunnels.lock();
+        tunnels.wanted.get(&number).map(|it| (Arc::clone(&it.spec), Arc::clone(&it.of)))
     }
 
     /// Ends for good, once.

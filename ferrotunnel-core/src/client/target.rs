@@ -1,5 +1,6 @@
 //! Where the streams of a tunnel go.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -98,6 +99,25 @@ impl FromStr for Target {
     }
 }
 
+impl fmt::Display for Target {
+    /// As people give it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Addrs(addrs) => match addrs.as_slice() {
+                [addr] => write!(f, "{addr}"),
+                // What a bare port and `localhost` mean.
+                [first, ..] => write!(f, "localhost:{}", first.port()),
+                [] => f.write_str("nowhere"),
+            },
+            Self::Name(name) => f.write_str(name),
+            #[cfg(unix)]
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Https(https) => write!(f, "https://{}", https.at),
+            Self::InProcess(_) => f.write_str("in process"),
+        }
+    }
+}
+
 /// A visitor's stream, given to this process.
 #[derive(Debug)]
 pub struct Visit {
@@ -106,6 +126,11 @@ pub struct Visit {
     /// Who connected.
     pub visitor: Option<SocketAddr>,
 }
+
+/// Too many visitors wait for the program, or it is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("the program does not accept")]
+pub(super) struct NotTaken;
 
 /// Hands visitors to whoever holds the other end of its channel.
 #[derive(Clone, Debug)]
@@ -118,12 +143,15 @@ impl Acceptor {
         (Self(sender), receiver)
     }
 
-    pub(super) fn give(&self, stream: Stream, open: &Open) {
+    /// # Errors
+    /// The program takes no more of them; this one was told so.
+    pub(super) fn give(&self, stream: Stream, open: &Open) -> Result<(), NotTaken> {
         let visit = Visit { stream, visitor: open.visitor };
-        if let Err(refused) = self.0.try_send(visit) {
+        self.0.try_send(visit).map_err(|refused| {
             let visit = refused.into_inner();
-            visit.stream.reset(ResetCode::LocalUnreachable, "the program does not accept");
-        }
+            visit.stream.reset(ResetCode::LocalUnreachable, &NotTaken.to_string());
+            NotTaken
+        })
     }
 }
 
@@ -175,6 +203,23 @@ mod tests {
         ] {
             assert!(parse(bad).is_none(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_target_reads_as_it_was_given() {
+        for text in [
+            "127.0.0.1:80",
+            "[::1]:80",
+            "localhost:3000",
+            "db.lan:5432",
+            "unix:/run/app.sock",
+            "https://localhost:8443",
+            "https://nas.lan:443",
+        ] {
+            assert_eq!(parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(parse("3000").unwrap().to_string(), "localhost:3000");
+        assert_eq!(Target::InProcess(Acceptor::channel().0).to_string(), "in process");
     }
 
     #[test]

@@ -10,6 +10,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::capped::Counts;
+use crate::counters::TunnelCounts;
+use crate::open_streams::About;
 
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -55,8 +57,10 @@ async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, 
     (attending, theirs)
 }
 
-fn unlimited() -> ([Option<Box<Pacing>>; 2], Arc<TunnelCounts>) {
-    ([None, None], Arc::new(TunnelCounts::named("tcp 7")))
+fn unlimited() -> ([Option<Box<Pacing>>; 2], Tally) {
+    let counts = Arc::new(TunnelCounts::named("tcp 7"));
+    let about = || About { tunnel: "tcp:7".into(), session: None, visitor: None };
+    ([None, None], Tally::new(&counts, None, about))
 }
 
 #[tokio::test]

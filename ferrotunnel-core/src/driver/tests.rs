@@ -83,7 +83,7 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
 }
 
 const OPEN: OpenRequest =
-    OpenRequest { tunnel: 1, kind: TunnelKind::Tcp, visitor: None, ingress: None };
+    OpenRequest { tunnel: 1, kind: TunnelKind::Tcp, visitor: None, ingress: None, trace: None };
 
 async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(3), what).await.expect("nobody was woken")

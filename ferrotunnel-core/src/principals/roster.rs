@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use ferrotunnel_common::Token;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use super::{Policy, Principal, PrincipalConfig, SHARED};
 use crate::auth::{Credential, Known, Verifier};
 use crate::error::BuildError;
+use crate::server::PrincipalReading;
 
 /// All who may come at present.
 #[derive(Debug)]
@@ -15,6 +16,10 @@ pub(crate) struct Roster {
     /// For those who have the shared token.
     shared: Option<Arc<Credential>>,
     principals: HashMap<String, Arc<Principal>>,
+    /// What the operator wrote last.
+    configs: Vec<PrincipalConfig>,
+    /// Tokens, by id, that are not accepted any more whatever the settings say, until this process ends.
+    revoked: HashSet<String>,
 }
 
 /// What a replacement comes to.
@@ -38,7 +43,12 @@ impl Roster {
             })
             .transpose()
             .map_err(|error: crate::auth::NoKeys| BuildError::System(error.to_string()))?;
-        Ok(Self { shared, principals: HashMap::new() })
+        Ok(Self {
+            shared,
+            principals: HashMap::new(),
+            configs: Vec::new(),
+            revoked: HashSet::new(),
+        })
     }
 
     /// From now on these are all. One of the same name stays the same.
@@ -88,8 +98,43 @@ impl Roster {
                 known.remove(verifier.token_id());
             }
         }
+        known.retain(|id, _| !self.revoked.contains(id));
         self.principals = principals;
+        self.configs = configs.to_vec();
         Ok(Change { known, policies })
+    }
+
+    /// The tokens that a principal has now are not accepted any more, not even when the settings are read again; another
+    /// one in the settings will do. `None`: there is no such principal.
+    ///
+    /// # Errors
+    /// None that the settings did not have before.
+    pub(crate) fn revoke(&mut self, name: &str) -> Result<Option<Change>, BuildError> {
+        let tokens: Vec<String> = match (&self.shared, name) {
+            (Some(shared), SHARED) => vec![shared.token_id().to_owned()],
+            _ => match self.configs.iter().find(|config| config.name == name) {
+                Some(config) => {
+                    config.verifiers.iter().map(|one| one.token_id().to_owned()).collect()
+                }
+                None => return Ok(None),
+            },
+        };
+        self.revoked.extend(tokens);
+        let configs = self.configs.clone();
+        self.replace(&configs).map(Some)
+    }
+
+    /// Everybody, for whoever looks at it from outside.
+    pub(crate) fn read(&self) -> Vec<PrincipalReading> {
+        let is_revoked = |id: &str| self.revoked.contains(id);
+        let shared =
+            self.shared.iter().map(|shared| shared.principal.read(is_revoked(shared.token_id())));
+        let named = self.configs.iter().filter_map(|config| {
+            let disabled =
+                config.disabled || config.verifiers.iter().all(|one| is_revoked(one.token_id()));
+            Some(self.principals.get(&config.name)?.read(disabled))
+        });
+        shared.chain(named).collect()
     }
 }
 
@@ -181,6 +226,30 @@ mod tests {
         let change = roster.replace(&[web.clone(), shop]).unwrap();
         let ids: Vec<&str> = change.known.keys().map(String::as_str).collect();
         assert_eq!((ids, change.policies.len()), (vec![web.verifiers[0].token_id()], 2));
+    }
+
+    #[test]
+    fn a_token_that_was_revoked_stays_so_and_a_new_one_is_taken() {
+        let token = Token::new("shared").unwrap();
+        let mut roster = Roster::new(Some(&token)).unwrap();
+        let web = one("web");
+        roster.replace(std::slice::from_ref(&web)).unwrap();
+        assert!(roster.revoke("nobody").unwrap().is_none());
+        let disabled = |roster: &Roster| -> Vec<_> {
+            roster.read().iter().map(|one| (one.name.clone(), one.disabled)).collect()
+        };
+        let both = |shared, web| vec![("default".to_owned(), shared), ("web".to_owned(), web)];
+        assert_eq!(disabled(&roster), both(false, false));
+        assert_eq!(roster.revoke("web").unwrap().unwrap().known.len(), 1);
+        assert_eq!(disabled(&roster), both(false, true));
+        let known = roster.replace(std::slice::from_ref(&web)).unwrap().known;
+        assert!(!known.contains_key(web.verifiers[0].token_id()));
+        let fresh = web.clone().verifier(issue_token().unwrap().1);
+        let known = roster.replace(std::slice::from_ref(&fresh)).unwrap().known;
+        assert!(known.contains_key(fresh.verifiers[1].token_id()) && known.len() == 2);
+        assert_eq!(disabled(&roster), both(false, false));
+        assert_eq!(roster.revoke("default").unwrap().unwrap().known.len(), 1);
+        assert_eq!(disabled(&roster), both(true, false));
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub(crate) struct Health {
     failures: AtomicU32,
     /// What the client's own checks say.
     is_down: AtomicBool,
+    /// The client has said so much of them.
+    is_checked: AtomicBool,
 }
 
 impl Default for Health {
@@ -25,6 +27,7 @@ impl Default for Health {
             failing_until: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             is_down: AtomicBool::new(false),
+            is_checked: AtomicBool::new(false),
         }
     }
 }
@@ -52,9 +55,16 @@ impl Health {
     /// The client checks it by itself, and says what it found.
     pub(crate) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::Relaxed);
+        self.is_checked.store(true, Ordering::Relaxed);
         if !is_down {
             self.worked();
         }
+    }
+
+    /// What the client has found, if it has said so.
+    pub(crate) fn is_down(&self) -> Option<bool> {
+        let is_checked = self.is_checked.load(Ordering::Relaxed);
+        is_checked.then(|| self.is_down.load(Ordering::Relaxed))
     }
 
     pub(crate) fn is_failing(&self, now: Instant) -> bool {

@@ -94,6 +94,10 @@ impl WayIn {
             visitor.deny(tunnel.name());
             return None;
         }
+        if tunnel.turns_away() {
+            visitor.find_paused(tunnel.name());
+            return None;
+        }
         let Some(away) = tunnel.away() else { return Some((tunnel, visitor)) };
         let way_in = self.clone();
         self.visitors.spawn(async move {

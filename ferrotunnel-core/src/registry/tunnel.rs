@@ -1,13 +1,13 @@
 //! A registered tunnel.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{Register, TunnelOptions};
-use ferrotunnel_protocol::{OpenError, OpenRequest};
+use ferrotunnel_protocol::{OpenError, OpenRequest, Side};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -18,9 +18,10 @@ use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
-use crate::counters::{Counted, TunnelCounts};
+use crate::counters::{Tally, TunnelCounts};
 use crate::direct::{Met, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
+use crate::open_streams::{About, OpenStreams};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
 use crate::rules::{IngressRules, Rules};
@@ -29,7 +30,7 @@ use crate::server::TunnelReading;
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Way;
-use crate::turned_away::Meters;
+use crate::turned_away::{Limit, Meters};
 
 /// Unique per registration in this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +50,12 @@ pub struct Tunnel {
     kind: TunnelKind,
     name: String,
     label: String,
+    /// For whoever looks at it from outside: its kind and label.
+    id: Arc<str>,
     stand: Stand,
     options: TunnelOptions,
+    /// Somebody at the server has said that it takes no visitors for now.
+    paused: AtomicBool,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
     /// `None`: the headers of its messages pass as they are.
@@ -97,6 +102,8 @@ pub(super) struct Places {
     counts: Arc<TunnelCounts>,
     /// Who sees the streams.
     hooks: Option<Arc<dyn ServerHooks>>,
+    /// Where they are listed one by one, if anywhere; the same for all tunnels.
+    list: Arc<OnceLock<Arc<OpenStreams>>>,
 }
 
 impl Places {
@@ -105,8 +112,9 @@ impl Places {
         meters: Meters,
         counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
+        list: Arc<OnceLock<Arc<OpenStreams>>>,
     ) -> Self {
-        Self { taken: Arc::default(), most, meters, counts, hooks }
+        Self { taken: Arc::default(), most, meters, counts, hooks, list }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -188,7 +196,9 @@ impl Tunnel {
         Self {
             uid,
             kind: wanted.kind,
+            id: id(wanted.kind, &stand.label(&wanted.name)).into(),
             label: stand.label(&wanted.name),
+            paused: AtomicBool::new(false),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -217,6 +227,29 @@ impl Tunnel {
     /// The same with its path, if it has one: for whoever has to tell the tunnels of one host apart.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// What it is called by whoever looks at it from outside, like `http:app` or `tcp:9000`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Whether visitors are to be turned away for now, because somebody at the server said so. Those inside stay.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_paused(&self, paused: bool) {
+        self.paused.store(paused, Ordering::Relaxed);
+    }
+
+    /// As [`is_paused`](Self::is_paused), for somebody who is turned away then: that is counted.
+    pub fn turns_away(&self) -> bool {
+        let paused = self.is_paused();
+        if paused {
+            self.places.meters.count(Limit::VisitorsOfPaused);
+        }
+        paused
     }
 
     /// What it carries.
@@ -271,7 +304,8 @@ impl Tunnel {
         ingress: SocketAddr,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
-        self.place_and_open(visitor, || self.open_anywhere(visitor, ingress, may))
+        let visit = Visit { visitor, ingress, trace: None };
+        self.place_and_open(visitor, || self.open_anywhere(visit, may))
     }
 
     fn place_and_open(
@@ -280,14 +314,24 @@ impl Tunnel {
         open: impl FnOnce() -> Result<Opened, OpenError>,
     ) -> Result<Opened, OpenError> {
         let Some(place) = self.places.take() else {
-            self.places.meters.visitors_of_tunnels.fetch_add(1, Ordering::Relaxed);
+            self.places.meters.count(Limit::VisitorsOfTunnel);
             tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
             return Err(OpenError::LimitReached);
         };
         let Opened { stream, home, by, is_shared } = open()?;
         let stream = stream.seated(self.seen(place, visitor));
-        let stream = stream.counted(Counted::new(&self.places.counts));
+        let counted = self.tally(by.session, visitor).begin();
+        let stream = stream.counted(counted, Side::Server);
         Ok(Opened { stream, home, by, is_shared })
+    }
+
+    /// Where a stream is counted that is about to begin.
+    fn tally(&self, session: SessionId, visitor: SocketAddr) -> Tally {
+        Tally::new(&self.places.counts, self.places.list.get(), || About {
+            tunnel: Arc::clone(&self.id),
+            session: Some(session),
+            visitor: Some(visitor),
+        })
     }
 
     /// The place of a stream that has just been opened: whoever sees streams hears of its end by it.
@@ -333,7 +377,8 @@ impl Tunnel {
         presence.carriers.iter().any(|one| one.owner.session_id == session)
     }
 
-    /// As [`open`](Self::open), over that session; over another one if that has left.
+    /// As [`open`](Self::open), over that session; over another one if that has left. The client is told in whose
+    /// course it happens, if that is kept.
     ///
     /// # Errors
     /// As there.
@@ -342,17 +387,19 @@ impl Tunnel {
         session: SessionId,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        trace: Option<TraceContext>,
     ) -> Result<Stream, OpenError> {
+        let visit = Visit { visitor, ingress, trace };
         self.place_and_open(visitor, || {
             let presence = self.presence.lock();
             let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
-            match chosen.map(|one| one.open(self.kind, visitor, ingress, &self.places.meters)) {
+            match chosen.map(|one| one.open(self.kind, visit, &self.places.meters)) {
                 Some(Ok(opened)) => Ok(opened),
                 // The only one has said why.
                 Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
                 _ => {
                     drop(presence);
-                    self.open_anywhere(visitor, ingress, |_| true)
+                    self.open_anywhere(visit, |_| true)
                 }
             }
         })
@@ -362,19 +409,18 @@ impl Tunnel {
     /// Over the carrier whose turn it is.
     fn open_anywhere(
         &self,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        visit: Visit,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice()
             && may(only.served_by())
         {
-            return only.open(self.kind, visitor, ingress, &self.places.meters);
+            return only.open(self.kind, visit, &self.places.meters);
         }
         let mut refused = OpenError::SessionClosed;
         for one in self.ranked(carriers).filter(|one| may(one.served_by())) {
-            match one.open(self.kind, visitor, ingress, &self.places.meters) {
+            match one.open(self.kind, visit, &self.places.meters) {
                 Ok(opened) => return Ok(Opened { is_shared: true, ..opened }),
                 Err(error) => refused = error,
             }
@@ -430,19 +476,24 @@ impl Tunnel {
             let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
-                let pauses = &self.places.meters.pauses;
-                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, pauses));
-                (one, seat, pacing)
+                let meters = &self.places.meters;
+                let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
+                (one, seat, pacing, throttles)
             })
         });
         match found {
-            Some((one, seat, pacing)) => {
+            Some((one, seat, pacing, throttles)) => {
+                let otherwise = move |visitor, met| {
+                    // It is taken again where the visitor goes.
+                    throttles.give_stream_back();
+                    otherwise(visitor, met);
+                };
                 let seat = self.seen(seat, visitor.addr);
-                let counts = Arc::clone(&self.places.counts);
+                let tally = self.tally(one.owner.session_id, visitor.addr);
                 one.owner.direct.serve(
                     (self.kind, one.number),
                     seat,
-                    (pacing, counts),
+                    (pacing, tally),
                     visitor,
                     otherwise,
                 );
@@ -451,15 +502,35 @@ impl Tunnel {
         }
     }
 
-    /// For whoever looks at it from outside.
-    pub(super) fn read(&self) -> TunnelReading {
+    /// For whoever looks at it from outside; `public_url` is what a host or port of it is reached by.
+    pub(super) fn read(&self, public_url: impl Fn(&str) -> String) -> TunnelReading {
+        let now = clock::now();
+        let members = self.members();
+        let checked: Vec<bool> =
+            members.iter().filter_map(|member| member.health.is_down()).collect();
+        let public_urls = match self.port() {
+            Some(_) => vec![public_url(&self.name)],
+            None => self.stand.hosts.iter().map(|host| public_url(host)).collect(),
+        };
+        let totals = self.places.counts.totals();
         TunnelReading {
+            id: self.id.to_string(),
             kind: self.kind,
             tunnel: self.label.clone(),
             hosts: self.stand.hosts.clone(),
+            public_urls,
             principal: self.principal.name().to_owned(),
-            sessions: self.servants().into_iter().map(|(_, session)| session).collect(),
+            group: self.option(options::GROUP).map(str::to_owned),
+            is_paused: self.is_paused(),
+            // As long as one of several is well, so is the tunnel.
+            is_down: (!checked.is_empty()).then(|| checked.iter().all(|is_down| *is_down)),
+            is_failing: !members.is_empty()
+                && members.iter().all(|member| member.health.is_failing(now)),
+            sessions: members.iter().map(|member| member.owner.session_id).collect(),
             visitors: self.places.taken.load(Ordering::Relaxed),
+            streams_opened: totals.streams_opened,
+            bytes_in: totals.bytes_in,
+            bytes_out: totals.bytes_out,
         }
     }
 
@@ -648,6 +719,7 @@ impl Tunnel {
     }
 
     /// The clients that have it now, with their sessions.
+    #[cfg(test)]
     pub(crate) fn servants(&self) -> Vec<(ClientId, SessionId)> {
         let presence = self.presence.lock();
         let members = presence.carriers.iter();
@@ -658,6 +730,20 @@ impl Tunnel {
     pub(super) fn members(&self) -> Vec<Member> {
         self.presence.lock().carriers.clone()
     }
+}
+
+/// What a tunnel is called by whoever looks at it from outside.
+fn id(kind: TunnelKind, label: &str) -> String {
+    format!("{kind}:{label}")
+}
+
+/// Whom a stream is for.
+#[derive(Clone, Copy)]
+struct Visit {
+    visitor: SocketAddr,
+    ingress: SocketAddr,
+    /// In the course of what.
+    trace: Option<TraceContext>,
 }
 
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
@@ -675,21 +761,22 @@ impl Member {
     fn open(
         &self,
         kind: TunnelKind,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        Visit { visitor, ingress, trace }: Visit,
         meters: &Meters,
     ) -> Result<Opened, OpenError> {
         // The session counts its own, and knows nothing of those with a carrier to themselves.
         if self.owner.direct.open() > 0 && !self.owner.has_room() {
+            meters.count(Limit::StreamsOfSession);
             return Err(OpenError::LimitReached);
         }
         let seat = self.owner.principal().take_stream().map_err(|reason| {
+            meters.count(Limit::StreamsOfPrincipal);
             tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
             OpenError::LimitReached
         })?;
         let throttles = self.owner.throttles();
         if !throttles.take_stream(Instant::now()) {
-            meters.streams_too_fast.fetch_add(1, Ordering::Relaxed);
+            meters.count(Limit::StreamsTooFast);
             tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
             return Err(OpenError::LimitReached);
         }
@@ -698,9 +785,15 @@ impl Member {
             kind,
             visitor: Some(visitor),
             ingress: Some(ingress),
+            trace,
+        });
+        let stream = stream.inspect_err(|error| {
+            if *error == OpenError::LimitReached {
+                meters.count(Limit::StreamsOfSession);
+            }
         })?;
         let stream = stream.seated(seat).telling(&self.health);
-        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, &meters.pauses));
+        let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
         let stream = stream.paced(pacing);
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
         Ok(Opened { stream, home, by: self.served_by(), is_shared: false })

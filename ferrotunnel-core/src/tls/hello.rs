@@ -53,9 +53,7 @@ impl Hello {
             }
             match hear(&mut acceptor, bytes.get(seen..).unwrap_or_default()) {
                 Heard::Unfinished => {}
-                Heard::Whole(accepted) => {
-                    return Ok(Self { socket, accepted: *accepted, bytes });
-                }
+                Heard::Whole(accepted) => return Ok(Self { socket, accepted: *accepted, bytes }),
                 Heard::Nonsense { why, alert } => {
                     let _ = socket.write_all(&alert).await;
                     return Err(why);

@@ -2,15 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
-use aws_lc_rs::{
-    constant_time::verify_slices_are_equal,
-    digest::{SHA256, SHA256_OUTPUT_LEN, digest},
-};
+use ferrotunnel_plugin::SecretHash;
 
 /// The SHA-256 of a token that visitors may show. That is enough for something nobody can guess, and nothing else
 /// should be a token: so one needs at least 16 characters.
 #[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken([u8; SHA256_OUTPUT_LEN]);
+pub struct BearerToken(SecretHash);
 
 impl BearerToken {
     /// Of the token itself.
@@ -26,22 +23,13 @@ impl BearerToken {
         if !secret.bytes().all(is_token_byte) {
             return Err("a bearer token consists of letters, digits and -._~+/=".to_owned());
         }
-        Ok(Self(hashed(secret.as_bytes())))
+        Ok(Self(SecretHash::of(secret.as_bytes())))
     }
 
     /// Whether that is the token.
     pub(super) fn is(&self, shown: &[u8]) -> bool {
-        verify_slices_are_equal(&self.0, &hashed(shown)).is_ok()
+        self.0.is_of(shown)
     }
-}
-
-fn hashed(secret: &[u8]) -> [u8; SHA256_OUTPUT_LEN] {
-    let mut hash = [0; SHA256_OUTPUT_LEN];
-    // Both have the length of the one hash.
-    for (byte, of) in hash.iter_mut().zip(digest(&SHA256, secret).as_ref()) {
-        *byte = *of;
-    }
-    hash
 }
 
 /// RFC 6750, section 2.1.
@@ -55,27 +43,16 @@ impl FromStr for BearerToken {
     /// `sha256:` and 64 hexadecimal digits.
     fn from_str(text: &str) -> Result<Self, String> {
         // It may be the token itself, which must not get into a log.
-        let wrong = || {
+        text.parse().map(Self).map_err(|_| {
             "a bearer token is given as sha256: and 64 hexadecimal digits; `ferrotunnel password --bearer` makes them"
                 .to_owned()
-        };
-        let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
-        if digits.len() != 2 * SHA256_OUTPUT_LEN || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let mut hash = [0; SHA256_OUTPUT_LEN];
-        for (byte, pair) in hash.iter_mut().zip(digits.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
-            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(hash))
+        })
     }
 }
 
 impl fmt::Display for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("sha256:")?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0.fmt(f)
     }
 }
 

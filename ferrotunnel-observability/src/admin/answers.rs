@@ -3,23 +3,39 @@
 use std::fmt;
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use prometheus_client::encoding::text::encode;
-use serde_json::{Value, json};
 
+use super::shapes::{Limits, Principals, Problem, Sessions, Status, Streams, Traffic, Tunnels};
 use super::{Phase, Room};
 
 /// The process lives and answers.
+#[utoipa::path(
+    get,
+    path = "/healthz",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "text/plain", description = "It does"))
+)]
 pub(super) async fn health() -> &'static str {
     "ok\n"
 }
 
 /// Whether visitors and clients should be sent here.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "health",
+    responses(
+        (status = 200, body = String, content_type = "text/plain", description = "They should"),
+        (status = 503, body = String, content_type = "text/plain", description = "It is starting, or draining"),
+    )
+)]
 pub(super) async fn ready(State(room): State<Arc<Room>>) -> Response {
-    let phase = room.phase();
+    let phase = room.overview.phase();
     let status = match phase {
         Phase::Ready => StatusCode::OK,
         Phase::Starting | Phase::Draining => StatusCode::SERVICE_UNAVAILABLE,
@@ -27,6 +43,13 @@ pub(super) async fn ready(State(room): State<Arc<Room>>) -> Response {
     (status, format!("{}\n", phase.as_str())).into_response()
 }
 
+/// Metrics in the OpenMetrics format.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "health",
+    responses((status = 200, body = String, content_type = "application/openmetrics-text", description = "All of them"))
+)]
 pub(super) async fn metrics(State(room): State<Arc<Room>>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &room.registry) {
@@ -35,78 +58,62 @@ pub(super) async fn metrics(State(room): State<Arc<Room>>) -> Response {
     }
 }
 
-pub(super) async fn status(State(room): State<Arc<Room>>) -> Response {
-    let readings = room.metrics.readings();
-    let counts = readings.as_ref().map(|readings| {
-        let streams: u64 = readings.totals.iter().map(|totals| totals.streams).sum();
-        (readings.sessions.len(), readings.tunnels.len(), streams)
-    });
-    let (sessions, tunnels, streams) = counts.unwrap_or_default();
-    json_of(&json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "phase": room.phase().as_str(),
-        "uptime_seconds": room.started.elapsed().as_secs(),
-        "sessions": sessions,
-        "tunnels": tunnels,
-        "streams": streams,
-    }))
+/// How the process is.
+#[utoipa::path(get, path = "/api/v1/status", tag = "readings", responses((status = 200, body = Status)))]
+pub(super) async fn status(State(room): State<Arc<Room>>) -> Json<Status> {
+    Json(room.overview.status())
 }
 
-pub(super) async fn sessions(State(room): State<Arc<Room>>) -> Response {
-    let mut sessions = room.metrics.readings().map(|it| it.sessions).unwrap_or_default();
-    // The oldest first.
-    sessions.sort_by_key(|session| std::cmp::Reverse(session.age));
-    let sessions: Vec<Value> = sessions
-        .iter()
-        .map(|session| {
-            json!({
-                "session": session.session.to_string(),
-                "client": session.client.to_string(),
-                "principal": session.principal,
-                "address": session.peer.to_string(),
-                "software": session.software,
-                "age_seconds": session.age.as_secs(),
-                "round_trip_seconds": session.round_trip.map(|time| time.as_secs_f64()),
-                "tunnels": session.tunnels,
-                "streams": session.streams,
-                "streams_opened": session.streams_opened,
-                "bytes_from_client": session.bytes_from_client,
-                "bytes_to_client": session.bytes_to_client,
-            })
-        })
-        .collect();
-    json_of(&json!({ "sessions": sessions }))
+/// Who is connected.
+#[utoipa::path(get, path = "/api/v1/sessions", tag = "readings", responses((status = 200, body = Sessions)))]
+pub(super) async fn sessions(State(room): State<Arc<Room>>) -> Json<Sessions> {
+    Json(room.house().sessions())
 }
 
-pub(super) async fn tunnels(State(room): State<Arc<Room>>) -> Response {
-    let mut tunnels = room.metrics.readings().map(|it| it.tunnels).unwrap_or_default();
-    tunnels.sort_by(|one, other| one.tunnel.cmp(&other.tunnel));
-    let tunnels: Vec<Value> = tunnels
-        .iter()
-        .map(|tunnel| {
-            let sessions: Vec<_> = tunnel.sessions.iter().map(ToString::to_string).collect();
-            json!({
-                "kind": tunnel.kind.as_str(),
-                "tunnel": tunnel.tunnel,
-                "hosts": tunnel.hosts,
-                "principal": tunnel.principal,
-                "sessions": sessions,
-                "visitors": tunnel.visitors,
-            })
-        })
-        .collect();
-    json_of(&json!({ "tunnels": tunnels }))
+/// What visitors can reach.
+#[utoipa::path(get, path = "/api/v1/tunnels", tag = "readings", responses((status = 200, body = Tunnels)))]
+pub(super) async fn tunnels(State(room): State<Arc<Room>>) -> Json<Tunnels> {
+    Json(room.house().tunnels())
 }
 
-fn json_of(value: &Value) -> Response {
-    ([(CONTENT_TYPE, "application/json")], format!("{value}\n")).into_response()
+/// Who is inside.
+#[utoipa::path(get, path = "/api/v1/streams", tag = "readings", responses((status = 200, body = Streams)))]
+pub(super) async fn streams(State(room): State<Arc<Room>>) -> Json<Streams> {
+    Json(room.house().streams(MOST_STREAMS))
 }
 
-impl Room {
-    fn phase(&self) -> Phase {
-        *self.phase.read()
-    }
+/// What has passed in each of the last 600 seconds.
+#[utoipa::path(get, path = "/api/v1/traffic", tag = "readings", responses((status = 200, body = Traffic)))]
+pub(super) async fn traffic(State(room): State<Arc<Room>>) -> Json<Traffic> {
+    Json(room.history.read())
+}
+
+/// Who may use the server.
+#[utoipa::path(get, path = "/api/v1/principals", tag = "readings", responses((status = 200, body = Principals)))]
+pub(super) async fn principals(State(room): State<Arc<Room>>) -> Result<Json<Principals>, Problem> {
+    room.house().principals().map(Json).ok_or_else(not_here)
+}
+
+/// What the server refuses to go beyond.
+#[utoipa::path(get, path = "/api/v1/limits", tag = "readings", responses((status = 200, body = Limits)))]
+pub(super) async fn limits(State(room): State<Arc<Room>>) -> Result<Json<Limits>, Problem> {
+    room.house().limits().map(Json).ok_or_else(not_here)
+}
+
+fn not_here() -> Problem {
+    Problem::not_found("this side has none")
+}
+
+pub(super) async fn no_such_path() -> Problem {
+    Problem::not_found("there is nothing of that name; /api/v1/openapi.json says what there is")
+}
+
+pub(super) async fn wrong_method() -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the header Allow says what may be done here")
 }
 
 /// The version of the format that is written.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Some 150 KB of text.
+const MOST_STREAMS: usize = 1_000;

@@ -1,24 +1,26 @@
 //! Who may ask. A page in somebody's browser can reach a port on their own machine, so being on loopback is not enough: the
-//! name that was asked for must be one that no stranger can point here (DNS rebinding), and no other page may ask.
+//! name that was asked for must be one that no stranger can point here (DNS rebinding), and no other page may ask. What
+//! changes something must come in a form besides that no page can make another's browser send.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, digest};
 use axum::extract::Request;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use ferrotunnel_common::{Token, TokenError};
+use ferrotunnel_plugin::SecretHash;
 use http::header::{
-    AUTHORIZATION, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, ORIGIN, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST,
+    ORIGIN, REFERRER_POLICY, TRANSFER_ENCODING, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Room;
+use super::shapes::Problem;
 
 /// Why there is no admin interface.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,7 @@ pub enum AdminError {
 
 /// The secret of those who may ask. Only its hash is kept.
 #[derive(Clone)]
-pub struct AdminToken([u8; 32]);
+pub struct AdminToken(SecretHash);
 
 impl std::fmt::Debug for AdminToken {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -55,19 +57,12 @@ impl AdminToken {
     /// It is empty, too long, or has characters that no header can carry.
     pub fn new(secret: &str) -> Result<Self, AdminError> {
         Token::new(secret)?;
-        Ok(Self(hashed(secret.trim().as_bytes())))
+        Ok(Self(SecretHash::of(secret.trim().as_bytes())))
     }
 
-    /// Hashes have one length, and comparing them tells nothing about where they differ.
-    fn is(&self, shown: &[u8]) -> bool {
-        verify_slices_are_equal(&self.0, &hashed(shown)).is_ok()
+    pub(super) fn is(&self, shown: &[u8]) -> bool {
+        self.0.is_of(shown)
     }
-}
-
-fn hashed(secret: &[u8]) -> [u8; 32] {
-    let mut hash = [0; 32];
-    hash.copy_from_slice(digest(&SHA256, secret).as_ref());
-    hash
 }
 
 /// Whether the interface may listen there.
@@ -83,7 +78,7 @@ pub fn check_bind(addr: SocketAddr, token: Option<&AdminToken>) -> Result<(), Ad
 
 /// Lets a request through, or says why not. Nothing of an answer is for other pages or for caches.
 pub(super) async fn guard(room: Arc<Room>, request: Request, next: Next) -> Response {
-    let checked = check(&room, request.headers());
+    let checked = check(&room, &request);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(denied) => denied.into_response(),
@@ -102,27 +97,30 @@ enum Denied {
     Origin,
     /// The token is missing, or wrong.
     Token,
+    /// A page of somebody else's could have sent it.
+    Form,
 }
 
 impl IntoResponse for Denied {
     fn into_response(self) -> Response {
+        let problem = |why: &str| Problem::new(StatusCode::FORBIDDEN, why).into_response();
         match self {
-            Self::Host => {
-                (StatusCode::FORBIDDEN, "ask by the address that this listens on, or localhost\n")
-                    .into_response()
-            }
-            Self::Origin => {
-                (StatusCode::FORBIDDEN, "pages of other origins may not ask\n").into_response()
-            }
+            Self::Host => problem("ask by the address that this listens on, or localhost"),
+            Self::Origin => problem("pages of other origins may not ask"),
+            Self::Form => problem(
+                "send JSON (content-type: application/json), or no body and the header x-ferrotunnel-action: 1",
+            ),
             Self::Token => {
                 let challenge = [(WWW_AUTHENTICATE, "Bearer realm=\"ferrotunnel admin\"")];
-                (StatusCode::UNAUTHORIZED, challenge, "show the admin token\n").into_response()
+                let problem = Problem::new(StatusCode::UNAUTHORIZED, "show the admin token");
+                (challenge, problem).into_response()
             }
         }
     }
 }
 
-fn check(room: &Room, headers: &HeaderMap) -> Result<(), Denied> {
+fn check(room: &Room, request: &Request) -> Result<(), Denied> {
+    let headers = request.headers();
     let host = only(headers, &HOST).ok_or(Denied::Host)?;
     if !is_ours(host, room.bound.ip()) {
         return Err(Denied::Host);
@@ -134,10 +132,47 @@ fn check(room: &Room, headers: &HeaderMap) -> Result<(), Denied> {
             return Err(Denied::Origin);
         }
     }
-    let Some(token) = &room.token else { return Ok(()) };
-    let shown = only(headers, &AUTHORIZATION).and_then(bearer).ok_or(Denied::Token)?;
-    if token.is(shown.as_bytes()) { Ok(()) } else { Err(Denied::Token) }
+    if let Some(token) = &room.token
+        && !is_open(request.uri().path())
+    {
+        let shown = only(headers, &AUTHORIZATION).and_then(bearer);
+        let is_shown = match shown {
+            Some(shown) => token.is(shown.as_bytes()),
+            // Who shows something else is not who once logged in.
+            None => {
+                !headers.contains_key(AUTHORIZATION) && room.logins.knows(headers, Instant::now())
+            }
+        };
+        if !is_shown {
+            return Err(Denied::Token);
+        }
+    }
+    if request.method().is_safe() || is_deliberate(headers) { Ok(()) } else { Err(Denied::Form) }
 }
+
+/// Whether that is shown to everybody: the page, which holds nothing, and the place where the token is shown.
+fn is_open(path: &str) -> bool {
+    match path {
+        "/healthz" | "/readyz" | "/metrics" => false,
+        "/api/v1/login" => true,
+        path => path != "/api" && !path.starts_with("/api/"),
+    }
+}
+
+/// Whether no form of a page could have sent this: those know three types of content, and no headers of their own.
+fn is_deliberate(headers: &HeaderMap) -> bool {
+    let kind = only(headers, &CONTENT_TYPE).unwrap_or_default();
+    let essence = kind.split(';').next().unwrap_or_default().trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return true;
+    }
+    let is_empty = !headers.contains_key(TRANSFER_ENCODING)
+        && only(headers, &CONTENT_LENGTH).is_none_or(|length| length == "0");
+    is_empty && only(headers, &ACTION) == Some("1")
+}
+
+/// Shows that somebody means it.
+const ACTION: HeaderName = HeaderName::from_static("x-ferrotunnel-action");
 
 fn bearer(credentials: &str) -> Option<&str> {
     let (scheme, token) = credentials.split_once(' ')?;
@@ -169,10 +204,16 @@ fn is_ours(host: &str, bound: IpAddr) -> bool {
     ip.is_loopback() || bound.is_unspecified() || ip == bound
 }
 
-const MANNERS: [(HeaderName, &str); 3] = [
+const MANNERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    (CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (REFERRER_POLICY, "no-referrer"),
+    // What the dashboard's page needs, and nothing from elsewhere.
+    (
+        CONTENT_SECURITY_POLICY,
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; \
+         font-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    ),
 ];
 
 #[cfg(test)]
@@ -203,6 +244,33 @@ mod tests {
         assert!(!is_ours("192.0.2.2:4041", elsewhere) && !is_ours("evil.example", elsewhere));
         let everywhere: IpAddr = [0, 0, 0, 0].into();
         assert!(is_ours("192.0.2.2", everywhere) && !is_ours("evil.example", everywhere));
+    }
+
+    #[test]
+    fn forms_of_other_pages_change_nothing() {
+        let is_deliberate = |headers: &[(&'static str, &'static str)]| {
+            let mut map = HeaderMap::new();
+            for (name, value) in headers {
+                map.append(*name, HeaderValue::from_static(value));
+            }
+            is_deliberate(&map)
+        };
+        assert!(is_deliberate(&[("content-type", "application/json")]));
+        assert!(is_deliberate(&[("content-type", "Application/JSON; charset=utf-8")]));
+        assert!(is_deliberate(&[("x-ferrotunnel-action", "1")]));
+        assert!(is_deliberate(&[("x-ferrotunnel-action", "1"), ("content-length", "0")]));
+        for headers in [
+            &[][..],
+            &[("content-type", "text/plain")],
+            &[("content-type", "text/plain; application/json")],
+            &[("content-type", "application/json"), ("content-type", "text/plain")],
+            &[("x-ferrotunnel-action", "0")],
+            &[("x-ferrotunnel-action", "1"), ("content-length", "1")],
+            &[("x-ferrotunnel-action", "1"), ("transfer-encoding", "chunked")],
+            &[("content-type", "multipart/form-data; boundary=x")],
+        ] {
+            assert!(!is_deliberate(headers), "{headers:?}");
+        }
     }
 
     #[test]

@@ -85,6 +85,10 @@ impl Plugin for AccessLog {
         "access-log"
     }
 
+    fn wants_sessions(&self) -> bool {
+        false
+    }
+
     async fn on_request(
         &self,
         request: &mut Request<()>,

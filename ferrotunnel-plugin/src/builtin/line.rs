@@ -1,8 +1,10 @@
 //! One line of an access log.
 
 use std::fmt::{self, Write as _};
-use std::time::SystemTime;
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
 
+use ferrotunnel_common::SessionId;
 use http::{HeaderName, HeaderValue, Method, Request, Uri, Version, header};
 use serde_json::json;
 use time::OffsetDateTime;
@@ -59,123 +61,158 @@ pub(super) fn line(
     context: &RequestContext,
     outcome: &Outcome,
 ) -> String {
-    let mut line = match format {
-        LogFormat::Common => common(asked, context, outcome),
-        LogFormat::Combined => {
-            let (referer, agent) =
-                (Quoted(asked.referer.as_ref()), Quoted(asked.user_agent.as_ref()));
-            format!("{} {referer} {agent}", common(asked, context, outcome))
-        }
-        LogFormat::Json => as_json(asked, context, outcome),
-    };
-    line.push('\n');
-    line
-}
-
-fn common(asked: &Asked, context: &RequestContext, outcome: &Outcome) -> String {
-    let (visitor, time) = (context.visitor().ip(), Clf(context.began_at()));
-    let status = outcome.status.map_or(LEFT, |status| status.as_u16());
-    let bytes = match outcome.response_bytes {
-        0 => "-".to_owned(),
-        bytes => bytes.to_string(),
-    };
-    let (method, version) = (&asked.method, asked.version);
-    let path = Escaped(asked.path().as_bytes());
-    format!("{visitor} - - [{time}] \"{method} {path} {version:?}\" {status} {bytes}")
-}
-
-/// For visitors who left before there was an answer, as other servers have it.
-const LEFT: u16 = 499;
-
-fn as_json(asked: &Asked, context: &RequestContext, outcome: &Outcome) -> String {
     let tunnel = context.tunnel();
-    let by = context.answered_by().map(|by| match by {
-        AnsweredBy::LocalService => "local-service".to_owned(),
-        AnsweredBy::Server => "server".to_owned(),
-        AnsweredBy::Plugin(name) => name,
-    });
-    json!({
-        "event": "request",
-        "time": Rfc3339(context.began_at()).to_string(),
-        "visitor": context.visitor(),
-        "tunnel": tunnel.map(|tunnel| &tunnel.name),
-        "session": context.session().map(|session| session.to_string()),
-        "principal": context.principal(),
-        "method": asked.method.as_str(),
-        "host": asked.host(),
-        "path": asked.path(),
-        "version": format!("{:?}", asked.version),
-        "status": outcome.status.map(|status| status.as_u16()),
-        "answered_by": by,
-        "request_bytes": outcome.request_bytes,
-        "response_bytes": outcome.response_bytes,
-        "duration_ms": u64::try_from(outcome.duration.as_millis()).unwrap_or(u64::MAX),
-        "complete": outcome.is_complete,
-        "referer": asked.referer.as_ref().map(text),
-        "user_agent": asked.user_agent.as_ref().map(text),
-        "request_id": asked.id.as_ref().map(text),
-    })
-    .to_string()
+    let first = format!("{} {} {:?}", asked.method, asked.path(), asked.version);
+    Entry {
+        at: context.began_at(),
+        visitor: context.visitor(),
+        tunnel: tunnel.map(|tunnel| tunnel.name.as_str()),
+        session: context.session(),
+        principal: context.principal(),
+        first_line: first.as_bytes(),
+        method: Some(asked.method.as_str()),
+        host: asked.host(),
+        path: Some(asked.path()),
+        version: Some(&format!("{:?}", asked.version)),
+        status: outcome.status.map(|status| status.as_u16()),
+        answered_by: context.answered_by().map(|by| match by {
+            AnsweredBy::LocalService => "local-service".to_owned(),
+            AnsweredBy::Server => "server".to_owned(),
+            AnsweredBy::Plugin(name) => name,
+        }),
+        request_bytes: outcome.request_bytes,
+        response_bytes: outcome.response_bytes,
+        duration: outcome.duration,
+        is_complete: outcome.is_complete,
+        referer: asked.referer.as_ref(),
+        user_agent: asked.user_agent.as_ref(),
+        request_id: asked.id.as_ref(),
+        early: None,
+    }
+    .line(format)
 }
 
-/// The same for what was answered early.
+/// The same for what was answered early. What is said of its first line is what can be made out of it.
 pub(super) fn early_line(format: LogFormat, early: &EarlyAnswer) -> String {
     let header = |name: HeaderName| early.headers.get(name);
-    let mut line = match format {
-        LogFormat::Common => early_common(early),
-        LogFormat::Combined => {
-            let (referer, agent) =
-                (Quoted(header(header::REFERER)), Quoted(header(header::USER_AGENT)));
-            format!("{} {referer} {agent}", early_common(early))
-        }
-        LogFormat::Json => early_json(early),
-    };
-    line.push('\n');
-    line
-}
-
-fn early_common(early: &EarlyAnswer) -> String {
-    let (visitor, time) = (early.visitor.ip(), Clf(early.at));
-    let (status, bytes) = (early.status.as_u16(), early.response_bytes);
-    let line = match &early.request_line[..] {
-        [] => "-".to_owned(),
-        line => Escaped(line).to_string(),
-    };
-    format!("{visitor} - - [{time}] \"{line}\" {status} {bytes}")
-}
-
-fn early_json(early: &EarlyAnswer) -> String {
-    let line = std::str::from_utf8(&early.request_line).unwrap_or_default();
-    let parts: Vec<_> = line.split(' ').collect();
+    let parts = std::str::from_utf8(&early.request_line).unwrap_or_default();
+    let parts: Vec<_> = parts.split(' ').collect();
     let (method, path, version) = match parts[..] {
         [method, path, version] => (Some(method), Some(path), Some(version)),
         _ => (None, None, None),
     };
-    let header = |name: HeaderName| early.headers.get(name).map(text);
-    json!({
-        "event": "request",
-        "time": Rfc3339(early.at).to_string(),
-        "visitor": early.visitor,
-        "tunnel": null,
-        "session": null,
-        "principal": null,
-        "method": method,
-        "host": header(header::HOST),
-        "path": path,
-        "version": version,
-        "status": early.status.as_u16(),
-        "answered_by": "server",
-        "request_bytes": 0,
-        "response_bytes": early.response_bytes,
-        "duration_ms": 0,
-        "complete": true,
-        "referer": header(header::REFERER),
-        "user_agent": header(header::USER_AGENT),
-        "request_id": text(&early.request_id),
-        "error": early.error,
-    })
-    .to_string()
+    Entry {
+        at: early.at,
+        visitor: early.visitor,
+        tunnel: None,
+        session: None,
+        principal: None,
+        first_line: &early.request_line,
+        method,
+        host: header(header::HOST).map(text),
+        path,
+        version,
+        status: Some(early.status.as_u16()),
+        answered_by: Some("server".to_owned()),
+        request_bytes: 0,
+        response_bytes: early.response_bytes,
+        duration: Duration::ZERO,
+        is_complete: true,
+        referer: header(header::REFERER),
+        user_agent: header(header::USER_AGENT),
+        request_id: Some(&early.request_id),
+        early: Some(early),
+    }
+    .line(format)
 }
+
+/// What there is to say of a request, whoever answered it.
+struct Entry<'a> {
+    at: SystemTime,
+    visitor: SocketAddr,
+    tunnel: Option<&'a str>,
+    session: Option<SessionId>,
+    principal: Option<&'a str>,
+    /// Empty if nothing of it was read.
+    first_line: &'a [u8],
+    method: Option<&'a str>,
+    host: Option<String>,
+    path: Option<&'a str>,
+    version: Option<&'a str>,
+    status: Option<u16>,
+    answered_by: Option<String>,
+    request_bytes: u64,
+    response_bytes: u64,
+    duration: Duration,
+    is_complete: bool,
+    referer: Option<&'a HeaderValue>,
+    user_agent: Option<&'a HeaderValue>,
+    request_id: Option<&'a HeaderValue>,
+    early: Option<&'a EarlyAnswer>,
+}
+
+impl Entry<'_> {
+    fn line(&self, format: LogFormat) -> String {
+        let mut line = match format {
+            LogFormat::Common => self.common(),
+            LogFormat::Combined => {
+                let (referer, agent) = (Quoted(self.referer), Quoted(self.user_agent));
+                format!("{} {referer} {agent}", self.common())
+            }
+            LogFormat::Json => self.json(),
+        };
+        line.push('\n');
+        line
+    }
+
+    fn common(&self) -> String {
+        let (visitor, time) = (self.visitor.ip(), Clf(self.at));
+        let status = self.status.unwrap_or(LEFT);
+        let bytes = match self.response_bytes {
+            0 => "-".to_owned(),
+            bytes => bytes.to_string(),
+        };
+        let first = match self.first_line {
+            [] => "-".to_owned(),
+            line => Escaped(line).to_string(),
+        };
+        format!("{visitor} - - [{time}] \"{first}\" {status} {bytes}")
+    }
+
+    fn json(&self) -> String {
+        let mut line = json!({
+            "event": "request",
+            "time": Rfc3339(self.at).to_string(),
+            "visitor": self.visitor,
+            "tunnel": self.tunnel,
+            "session": self.session.map(|session| session.to_string()),
+            "principal": self.principal,
+            "method": self.method,
+            "host": self.host,
+            "path": self.path,
+            "version": self.version,
+            "status": self.status,
+            "answered_by": self.answered_by,
+            "request_bytes": self.request_bytes,
+            "response_bytes": self.response_bytes,
+            "duration_ms": u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+            "complete": self.is_complete,
+            "referer": self.referer.map(text),
+            "user_agent": self.user_agent.map(text),
+            "request_id": self.request_id.map(text),
+        });
+        if let Some(early) = self.early {
+            line["error"] = early.error.clone().into();
+            // It may be cut, or no text at all.
+            let first = String::from_utf8_lossy(self.first_line);
+            line["request_line"] = (!first.is_empty()).then_some(first).into();
+        }
+        line.to_string()
+    }
+}
+
+/// For visitors who left before there was an answer, as other servers have it.
+const LEFT: u16 = 499;
 
 /// A value in quotes, or a dash.
 struct Quoted<'a>(Option<&'a HeaderValue>);
@@ -231,7 +268,6 @@ impl fmt::Display for Rfc3339 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn times_are_written_as_the_formats_want() {
@@ -247,16 +283,27 @@ mod tests {
         early.at = SystemTime::UNIX_EPOCH;
         let begins = "192.0.2.7 - - [01/Jan/1970:00:00:00 +0000]";
         let unread = early_line(LogFormat::Common, &early);
-        assert_eq!(unread, format!("{begins} \"-\" 400 0\n"));
+        assert_eq!(unread, format!("{begins} \"-\" 400 -\n"));
         early.request_line = b"GET /\"\x1b[1m HTTP/1.1".to_vec();
         early.headers.insert(header::USER_AGENT, HeaderValue::from_static("cat"));
         let read = early_line(LogFormat::Combined, &early);
-        assert_eq!(read, format!("{begins} \"GET /\\x22\\x1B[1m HTTP/1.1\" 400 0 \"-\" \"cat\"\n"));
+        assert_eq!(read, format!("{begins} \"GET /\\x22\\x1B[1m HTTP/1.1\" 400 - \"-\" \"cat\"\n"));
         early.error = Some("bad-request".to_owned());
         let json = early_line(LogFormat::Json, &early);
         let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!((&json["method"], &json["path"]), (&"GET".into(), &"/\"\u{1b}[1m".into()));
         assert_eq!((&json["error"], &json["status"]), (&"bad-request".into(), &400.into()));
+        // What was cut, or is no text, is there all the same.
+        for (said, shown) in [
+            (&b"GET /a-long-way-to-no"[..], "GET /a-long-way-to-no"),
+            (b"\x16\x03\x01 /\xff", "\u{16}\u{3}\u{1} /\u{fffd}"),
+        ] {
+            early.request_line = said.to_vec();
+            let json: serde_json::Value =
+                serde_json::from_str(&early_line(LogFormat::Json, &early)).unwrap();
+            assert_eq!(json["request_line"], shown);
+            assert_eq!(json["path"], serde_json::Value::Null);
+        }
     }
 
     #[test]

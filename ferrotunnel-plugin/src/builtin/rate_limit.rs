@@ -73,6 +73,10 @@ impl Plugin for RateLimit {
         "rate-limit"
     }
 
+    fn wants_sessions(&self) -> bool {
+        false
+    }
+
     async fn on_request(
         &self,
         _: &mut Request<()>,

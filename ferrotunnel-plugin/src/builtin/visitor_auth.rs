@@ -4,12 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
 use http::header::{AUTHORIZATION, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 
-use crate::{Plugin, PluginAction, RequestContext, Result};
+use crate::{Plugin, PluginAction, RequestContext, Result, SecretHash};
 
 /// Lets in only visitors who know a secret, which is none of the tokens of clients. What is kept is its hash.
 ///
@@ -31,7 +29,7 @@ pub struct VisitorAuth {
 /// One round of SHA-256 withstands guessing only if the secret is long and random, as tokens are; a password that
 /// people think of does not belong here.
 #[derive(Clone, PartialEq, Eq)]
-pub struct VisitorSecret([u8; SHA256_OUTPUT_LEN]);
+pub struct VisitorSecret(SecretHash);
 
 /// Why a text is no [`VisitorSecret`]. It does not repeat the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,20 +66,7 @@ impl VisitorSecret {
         if secret.chars().count() < LEAST {
             return Err(VisitorSecretError::TooShort);
         }
-        Ok(Self::hash(secret.as_bytes()))
-    }
-
-    fn hash(secret: &[u8]) -> Self {
-        let mut hash = [0; SHA256_OUTPUT_LEN];
-        // The lengths are the same.
-        for (to, from) in hash.iter_mut().zip(digest(&SHA256, secret).as_ref()) {
-            *to = *from;
-        }
-        Self(hash)
-    }
-
-    fn is_that_of(&self, secret: &[u8]) -> bool {
-        verify_slices_are_equal(&self.0, &Self::hash(secret).0).is_ok()
+        Ok(Self(SecretHash::of(secret.as_bytes())))
     }
 }
 
@@ -90,8 +75,7 @@ const LEAST: usize = 12;
 
 impl fmt::Display for VisitorSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.0.fmt(f)
     }
 }
 
@@ -105,23 +89,9 @@ impl FromStr for VisitorSecret {
     type Err = VisitorSecretError;
 
     fn from_str(text: &str) -> std::result::Result<Self, VisitorSecretError> {
-        let digits = text.strip_prefix(PREFIX).ok_or(VisitorSecretError::NoHash)?.as_bytes();
-        let mut hash = [0; SHA256_OUTPUT_LEN];
-        if digits.len() != 2 * hash.len() {
-            return Err(VisitorSecretError::NoHash);
-        }
-        for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-            let digit = |at: usize| pair.get(at).and_then(|digit| char::from(*digit).to_digit(16));
-            let value = digit(0).zip(digit(1)).map(|(high, low)| high * 16 + low);
-            *byte = value
-                .and_then(|value| u8::try_from(value).ok())
-                .ok_or(VisitorSecretError::NoHash)?;
-        }
-        Ok(Self(hash))
+        text.parse().map(Self).map_err(|_| VisitorSecretError::NoHash)
     }
 }
-
-const PREFIX: &str = "sha256:";
 
 impl VisitorAuth {
     /// Lets in who knows one of these. Several are for the time in which one is replaced; with none nobody comes in.
@@ -131,7 +101,7 @@ impl VisitorAuth {
 
     fn knows(&self, secret: &[u8]) -> bool {
         // All are looked at, so that the time does not tell which one it was.
-        self.secrets.iter().fold(false, |known, one| known | one.is_that_of(secret))
+        self.secrets.iter().fold(false, |known, one| known | one.0.is_of(secret))
     }
 
     /// Takes the secret out of the headers, if it is there in one of its ways.
@@ -167,6 +137,10 @@ struct Challenged;
 impl Plugin for VisitorAuth {
     fn name(&self) -> &str {
         "visitor-auth"
+    }
+
+    fn wants_sessions(&self) -> bool {
+        false
     }
 
     async fn on_request(
@@ -291,12 +265,12 @@ mod tests {
         let secret = VisitorSecret::of(SECRET).unwrap();
         let text = secret.to_string();
         // printf %s 'correct horse' | sha256sum
-        assert_eq!(text.len(), PREFIX.len() + 64);
+        assert_eq!(text.len(), "sha256:".len() + 64);
         assert_eq!(text.parse(), Ok(secret.clone()));
         assert_eq!(text.to_uppercase().replace("SHA256", "sha256").parse(), Ok(secret.clone()));
         assert_eq!(format!("{secret:?}"), "VisitorSecret(redacted)");
         let abc = "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert!(abc.parse::<VisitorSecret>().unwrap().is_that_of(b"abc"));
+        assert!(abc.parse::<VisitorSecret>().unwrap().0.is_of(b"abc"));
         for wrong in
             ["", "sha256:", &abc[..70], &abc[7..], &abc.replace('b', "g"), &abc.replace("ba", "ä")]
         {

@@ -205,7 +205,7 @@ impl World {
 
     fn open(&mut self, at: usize, script: &mut Script<'_>) {
         let kind = if script.byte().is_multiple_of(4) { TunnelKind::Udp } else { TunnelKind::Tcp };
-        let request = OpenRequest { tunnel: 1, kind, visitor: None, ingress: None };
+        let request = OpenRequest { tunnel: 1, kind, visitor: None, ingress: None, trace: None };
         if let Ok(id) = self.ends[at].session.open(request) {
             self.ends[at].streams.insert(id, Local::new(kind));
             // A GoAway may be on its way here.

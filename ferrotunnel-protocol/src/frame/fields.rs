@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use bytes::{BufMut, BytesMut};
-use ferrotunnel_common::TunnelKind;
+use ferrotunnel_common::{TraceContext, TunnelKind};
 
 use crate::error::FrameError;
 
@@ -62,6 +62,14 @@ impl<'a> Reader<'a> {
     pub(super) fn str16(&mut self, cap: u16) -> Result<String, FrameError> {
         let len = self.u16()?;
         self.text(len.into(), cap.into())
+    }
+
+    /// At the end of a payload, where it may be left out: who does not know of traces says nothing of them.
+    pub(super) fn trace(&mut self) -> Result<Option<TraceContext>, FrameError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        self.array().map(TraceContext::from_bytes)
     }
 
     pub(super) fn kind(&mut self) -> Result<TunnelKind, FrameError> {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
-use ferrotunnel_common::{ClientId, SessionId, StreamId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, StreamId, TraceContext, TunnelKind};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -142,6 +142,7 @@ fn golden_open() {
         ingress: Some("[2001:db8::1]:443".parse().unwrap()),
         send_window: 65_536,
         receive_window: 16_777_216,
+        trace: None,
     };
     golden(
         Frame::Open(StreamId(2), frame),
@@ -155,10 +156,19 @@ fn golden_open() {
         ingress: None,
         send_window: 0,
         receive_window: 0,
+        trace: None,
     };
     golden(
-        Frame::Open(StreamId(1), frame),
+        Frame::Open(StreamId(1), frame.clone()),
         "06 00 000f 00000001  00000000 03 00 00 00000000 00000000",
+    );
+    golden(
+        Frame::Open(
+            StreamId(1),
+            Open { trace: TraceContext::new([0xab; 16], [0xcd; 8], 1), ..frame },
+        ),
+        "06 00 0028 00000001  00000000 03 00 00 00000000 00000000 \
+         abababab abababab abababab abababab cdcdcdcd cdcdcdcd 01",
     );
 }
 
@@ -455,6 +465,7 @@ fn example() -> Vec<Decoded> {
                 ingress: Some("192.0.2.1:8080".parse().unwrap()),
                 send_window: 64 << 10,
                 receive_window: 64 << 10,
+                trace: None,
             },
         ),
     ];
@@ -569,14 +580,18 @@ fn address() -> impl Strategy<Value = Option<SocketAddr>> {
 
 fn open() -> impl Strategy<Value = Open> {
     let windows = (0..=MAX_WINDOW, 0..=MAX_WINDOW);
-    (any::<u32>(), kind(), address(), address(), windows).prop_map(
-        |(tunnel, kind, visitor, ingress, (send_window, receive_window))| Open {
+    let trace = any::<([u8; 16], [u8; 8], u8)>();
+    let trace = trace.prop_map(|(trace, span, flags)| TraceContext::new(trace, span, flags));
+    let trace = proptest::option::of(trace).prop_map(Option::flatten);
+    (any::<u32>(), kind(), address(), address(), windows, trace).prop_map(
+        |(tunnel, kind, visitor, ingress, (send_window, receive_window), trace)| Open {
             tunnel,
             kind,
             visitor,
             ingress,
             send_window,
             receive_window,
+            trace,
         },
     )
 }
@@ -726,6 +741,9 @@ proptest! {
         let mut bytes = frame.encode().to_vec();
         prop_assume!(!matches!(frame, Frame::Datagram(..) | Frame::Unregister(_)));
         bytes.truncate(HEADER_LEN + at.index(bytes.len() - HEADER_LEN));
+        if let Frame::Open(_, open) = &frame && open.trace.is_some() {
+            prop_assume!(bytes.len() - HEADER_LEN != frame.payload_len() - TraceContext::LEN);
+        }
         let length = (bytes.len() - HEADER_LEN) as u16;
         bytes[2..4].copy_from_slice(&length.to_be_bytes());
         prop_assert_eq!(decode(&bytes), Err(FrameError::Truncated));
@@ -733,7 +751,7 @@ proptest! {
 
     #[test]
     fn bytes_after_the_last_field_are_ignored(frame in any_frame(), more in vec(any::<u8>(), 1..100)) {
-        prop_assume!(!matches!(frame, Frame::Datagram(..)));
+        prop_assume!(!matches!(frame, Frame::Datagram(..) | Frame::Open(_, Open { trace: None, .. })));
         let mut bytes = frame.encode().to_vec();
         bytes.extend(more);
         let length = (bytes.len() - HEADER_LEN) as u16;

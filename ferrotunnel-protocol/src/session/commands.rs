@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use ferrotunnel_common::{ClientId, SessionId, TunnelKind};
+use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 
 use super::config::MIN_WINDOW;
 use super::{Greeting, Session, State};
@@ -49,6 +49,8 @@ pub struct OpenRequest {
     pub visitor: Option<SocketAddr>,
     /// Where they connected to.
     pub ingress: Option<SocketAddr>,
+    /// The span in whose course it is opened, if that is kept.
+    pub trace: Option<TraceContext>,
 }
 
 impl Session {

@@ -154,6 +154,7 @@ struct Counters {
     bytes_out: u64,
     streams_opened: u64,
     datagrams_dropped: u64,
+    window_stalls: u64,
     resets: Resets,
 }
 
@@ -177,6 +178,8 @@ pub struct Stats {
     pub grown_bytes: u64,
     /// Datagrams dropped on either way because somebody was behind.
     pub datagrams_dropped: u64,
+    /// How often a stream that had used up all that its peer had granted had to wait for more.
+    pub window_stalls: u64,
 }
 
 impl Session {
@@ -280,6 +283,7 @@ impl Session {
             queued_bytes: self.queued_bytes,
             grown_bytes: self.grown_bytes,
             datagrams_dropped: self.counters.datagrams_dropped,
+            window_stalls: self.counters.window_stalls,
         }
     }
 

@@ -28,6 +28,12 @@ impl Resets {
         }
     }
 
+    /// The same as the peer counts them.
+    #[must_use]
+    pub fn mirrored(self) -> Self {
+        Self { sent: self.received, received: self.sent }
+    }
+
     pub(super) fn count_sent(&mut self, code: ResetCode) {
         count(&mut self.sent, code);
     }

@@ -47,6 +47,7 @@ impl Session {
                 ingress: request.ingress,
                 send_window: self.peer_window,
                 receive_window,
+                trace: request.trace,
             },
         ));
         Ok(id)
@@ -67,7 +68,9 @@ impl Session {
             return Err(WriteError::Finished);
         }
         let room = stream.send.room(crowded);
-        stream.send.waiting |= room == 0;
+        if room == 0 && !std::mem::replace(&mut stream.send.waiting, true) {
+            self.counters.window_stalls += u64::from(stream.send.lacks_credit());
+        }
         Ok(room)
     }
 
@@ -320,8 +323,16 @@ impl super::stream::SendHalf {
     fn room(&self, crowded: bool) -> usize {
         let limit = if crowded { SEND_QUEUE_FLOOR_BYTES } else { SEND_QUEUE_BYTES };
         let queue_room = if self.queued * 2 > limit { 0 } else { limit - self.queued };
-        let credit_room = self.credit.bytes().saturating_sub(self.queued);
-        queue_room.min(credit_room)
+        queue_room.min(self.credit_room())
+    }
+
+    fn credit_room(&self) -> usize {
+        self.credit.bytes().saturating_sub(self.queued)
+    }
+
+    /// Whether all that the peer has granted is used up.
+    fn lacks_credit(&self) -> bool {
+        self.credit_room() == 0
     }
 }
 

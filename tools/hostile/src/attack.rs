@@ -223,6 +223,7 @@ async fn open_reset(server: SocketAddr) {
         ingress: None,
         send_window: 64 << 10,
         receive_window: 64 << 10,
+        trace: None,
     };
     for first in (1..u32::MAX >> 8).step_by(2 * 512) {
         let block = (0..512).map(|at| first + 2 * at).flat_map(|stream| {

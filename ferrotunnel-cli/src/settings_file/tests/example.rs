@@ -127,6 +127,7 @@ const NOT_IN_A_FILE: &[(&str, &str)] = &[
     ("config", "says where the file is"),
     ("json", "how this very run speaks with whoever started it"),
     ("log-level", "likewise; the log begins before a file is read"),
+    ("log-format", "likewise"),
     ("help", "not a setting"),
 ];
 

@@ -368,7 +368,7 @@ pub(super) fn other(side: Side) -> Side {
 }
 
 pub(super) fn request(kind: TunnelKind) -> OpenRequest {
-    OpenRequest { tunnel: 1, kind, visitor: None, ingress: None }
+    OpenRequest { tunnel: 1, kind, visitor: None, ingress: None, trace: None }
 }
 
 pub(super) fn hello() -> HelloRequest {
@@ -408,6 +408,7 @@ pub(super) fn open_frame(id: u32, kind: TunnelKind) -> Frame {
         ingress: None,
         send_window: MIN_WINDOW,
         receive_window: MIN_WINDOW,
+        trace: None,
     };
     Frame::Open(StreamId(id), open)
 }

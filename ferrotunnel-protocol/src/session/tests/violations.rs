@@ -151,6 +151,7 @@ fn more_bytes_than_granted_are_a_violation() {
         ingress: None,
         send_window: MIN_WINDOW + 1,
         receive_window: 0,
+        trace: None,
     };
     assert_eq!(
         verdict(&[encoded(&Frame::Open(StreamId(1), greedy))]),

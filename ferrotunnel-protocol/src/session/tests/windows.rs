@@ -54,6 +54,39 @@ fn a_stalled_reader_leaves_other_streams_alone() {
 }
 
 #[test]
+fn a_writer_that_has_to_wait_for_credit_is_a_stall_and_one_that_waits_for_the_carrier_is_none() {
+    let mut pair = Pair::new();
+    let id = pair.open(Side::Client);
+    let stalls = |pair: &Pair| pair.client.session.stats().window_stalls;
+    while pair.client.session.capacity(id).unwrap() > 0 {
+        pair.client.write_most(id, MAX_PAYLOAD);
+        pair.exchange();
+    }
+    assert_eq!(stalls(&pair), 1);
+    // To ask again is no other stall, and neither is what does not wait.
+    assert_eq!(pair.client.session.capacity(id), Ok(0));
+    assert_eq!(stalls(&pair), 1);
+    pair.server.read_all(id).unwrap();
+    pair.exchange();
+    assert!(pair.client.session.capacity(id).unwrap() > 0);
+    assert_eq!(stalls(&pair), 1);
+    while pair.client.session.capacity(id).unwrap() > 0 {
+        pair.client.write_most(id, MAX_PAYLOAD);
+        pair.exchange();
+    }
+    assert_eq!(stalls(&pair), 2);
+    assert_eq!(pair.server.session.stats().window_stalls, 0);
+
+    let wide = pair.open(Side::Client);
+    give_credit(&mut pair.client, wide, 8 << 20);
+    pair.client.link.stalled = true;
+    while pair.client.session.capacity(wide).unwrap() > 0 {
+        pair.client.write_most(wide, 1 << 20);
+    }
+    assert_eq!(stalls(&pair), 2);
+}
+
+#[test]
 fn a_stalled_reader_holds_no_more_than_its_window() {
     let mut pair = Pair::new();
     let id = pair.open(Side::Client);

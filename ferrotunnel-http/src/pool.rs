@@ -1,0 +1,467 @@
+//! HTTP/1.1 connections to a local service, which are kept for the next request.
+//!
+//! A connection is moved along by whoever waits for its answer: the visitor's own task sends the request, reads the answer
+//! and passes it on, and no other task has to be woken for it. Only where both directions have to go on by themselves
+//! does a connection have a task: while a request has a body, and when it may become something else than HTTP. So does
+//! one that has been given up and is to end in an orderly way.
+
+use std::{
+    future::{Future, poll_fn},
+    mem,
+    pin::{Pin, pin},
+    sync::{Arc, Weak},
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use ferrotunnel_core::{OpenError, tasks::Tasks};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    client::conn::{
+        TrySendError,
+        http1::{self, SendRequest},
+    },
+};
+use parking_lot::Mutex;
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, sleep},
+};
+use tracing::debug;
+
+use crate::{
+    body::Body,
+    config::MAX_BUFFERED,
+    connector::{Broke, Connector, TunnelIo},
+    visitor::Visitor,
+};
+
+/// The connections to the local service of one tunnel by one session that nobody uses at the moment, and the way to others.
+pub(crate) struct Pool {
+    connector: Connector,
+    builder: http1::Builder,
+    /// The last one that came is the first to go, so those at the front are the oldest.
+    #[expect(clippy::vec_box, reason = "they come boxed and go boxed, and are not small")]
+    resting: Mutex<Vec<Box<Kept>>>,
+    most: usize,
+    /// How long one may rest.
+    idle: Duration,
+    /// One that rests has something to say: most likely that it has ended.
+    stirred: Arc<Notify>,
+    tasks: Tasks,
+}
+
+/// One connection.
+struct Kept {
+    /// `None`: there is to be no other request.
+    sender: Option<SendRequest<Body>>,
+    /// hyper has no name for one that may become something else.
+    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    watch: Arc<Watch>,
+    /// Wakes the watch, always: so nothing has to be registered anew when a connection changes hands.
+    waker: Waker,
+    broke: Broke,
+    rests_since: Instant,
+    pool: Weak<Pool>,
+    tasks: Tasks,
+}
+
+/// Knows who is to hear of a connection.
+struct Watch {
+    state: Mutex<Watched>,
+    stirred: Arc<Notify>,
+}
+
+struct Watched {
+    owner: Owner,
+    /// It has not been looked at since.
+    has_stirred: bool,
+}
+
+enum Owner {
+    Nobody,
+    /// The task that is to be woken, until it is.
+    Task(Option<Waker>),
+}
+
+/// A connection in somebody's hands. When it is dropped before its exchange is over, that is given up, and with it the
+/// connection.
+pub(crate) struct Lease(Option<Box<Kept>>);
+
+/// A request that was handed to a connection and waits for the head of its answer.
+pub(crate) struct Call {
+    answer: Pin<Box<dyn Future<Output = Answered> + Send>>,
+    /// Empty where a task moves the connection along.
+    lease: Lease,
+    /// The connection is not new.
+    was_kept: bool,
+    /// Of the connection.
+    broke: Broke,
+}
+
+type Answered = Result<Response<Incoming>, TrySendError<Request<Body>>>;
+
+/// A request that was not answered.
+pub(crate) struct Failed {
+    pub(crate) error: hyper::Error,
+    /// It was not begun, and nobody has heard of it.
+    pub(crate) request: Option<Request<Body>>,
+    /// The connection was not new, and so may have ended before.
+    pub(crate) was_kept: bool,
+    pub(crate) broke: Broke,
+}
+
+/// What is to become of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// It is kept for others.
+    Keep,
+    /// It is a new one, and ends with its request, or becomes something else.
+    End,
+}
+
+impl Pool {
+    pub(crate) fn new(
+        connector: Connector,
+        most: usize,
+        idle: Duration,
+        tasks: Tasks,
+    ) -> Arc<Self> {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_BUFFERED);
+        let stirred = Arc::new(Notify::new());
+        let pool = Arc::new(Self {
+            connector,
+            builder,
+            resting: Mutex::default(),
+            most,
+            idle,
+            stirred: stirred.clone(),
+            tasks,
+        });
+        pool.tasks.spawn(tend(Arc::downgrade(&pool), stirred, idle.max(LEAST_PAUSE)));
+        pool
+    }
+
+    /// Hands the request to a connection.
+    pub(crate) fn send(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        request: Request<Body>,
+        then: Then,
+    ) -> Result<Call, OpenError> {
+        let kept = if then == Then::Keep { self.take() } else { None };
+        let was_kept = kept.is_some();
+        let mut kept = match kept {
+            Some(kept) => kept,
+            None => self.open(visitor)?,
+        };
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        // There is one until it is given up, which is when nobody can send any more.
+        let sender = kept.sender.as_mut().ok_or(OpenError::SessionClosed)?;
+        let answer = Box::pin(sender.try_send_request(request));
+        let broke = kept.broke.clone();
+        let lease = match then {
+            Then::Keep if !has_body => Lease(Some(kept)),
+            Then::Keep => {
+                kept.move_along();
+                Lease::none()
+            }
+            Then::End => {
+                kept.finish();
+                Lease::none()
+            }
+        };
+        Ok(Call { answer, lease, was_kept, broke })
+    }
+
+    /// One that rests and is whole, as far as is known. Until it is moved along nobody hears of it.
+    fn take(&self) -> Option<Box<Kept>> {
+        loop {
+            let mut kept = self.resting.lock().pop()?;
+            if kept.rests_since.elapsed() > self.idle {
+                kept.finish();
+            } else if kept.is_fit() {
+                kept.watch.hush();
+                return Some(kept);
+            }
+        }
+    }
+
+    fn open(self: &Arc<Self>, visitor: &Visitor) -> Result<Box<Kept>, OpenError> {
+        let stream = self.connector.open(visitor.address, visitor.ingress)?;
+        let broke = Broke::default();
+        // Nothing is said at the beginning of a connection, so this does not wait.
+        let handshake = pin!(self.builder.handshake(TunnelIo::new(stream, broke.clone())));
+        let Poll::Ready(Ok((sender, connection))) =
+            handshake.poll(&mut Context::from_waker(Waker::noop()))
+        else {
+            return Err(OpenError::SessionClosed);
+        };
+        let state = Watched { owner: Owner::Task(None), has_stirred: false };
+        let watch = Arc::new(Watch { state: Mutex::new(state), stirred: self.stirred.clone() });
+        Ok(Box::new(Kept {
+            sender: Some(sender),
+            connection: Box::pin(connection.with_upgrades()),
+            waker: watch.clone().into(),
+            watch,
+            broke,
+            rests_since: Instant::now(),
+            pool: Arc::downgrade(self),
+            tasks: self.tasks.clone(),
+        }))
+    }
+
+    /// Takes out those that have ended and those that have rested for too long.
+    fn sweep(&self) {
+        let mut resting = self.resting.lock();
+        let now = Instant::now();
+        let old = resting.partition_point(|kept| now - kept.rests_since > self.idle);
+        let old: Vec<_> = resting.drain(..old).collect();
+        // They answer without waiting for anybody, and nobody needs this lock to answer them.
+        resting.retain_mut(|kept| kept.is_fit());
+        drop(resting);
+        old.into_iter().for_each(Kept::finish);
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        mem::take(self.resting.get_mut()).into_iter().for_each(Kept::finish);
+        self.stirred.notify_one();
+    }
+}
+
+/// Looks after connections that rest, for as long as there is a pool.
+async fn tend(pool: Weak<Pool>, stirred: Arc<Notify>, pause: Duration) {
+    loop {
+        tokio::select! {
+            () = stirred.notified() => {}
+            () = sleep(pause) => {}
+        }
+        let Some(pool) = pool.upgrade() else { return };
+        pool.sweep();
+    }
+}
+
+impl Kept {
+    /// Moves the connection along. Ready when it has ended.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.watch.belongs_to(cx.waker());
+        let cx = &mut Context::from_waker(&self.waker);
+        self.connection.as_mut().poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                debug!(%error, "a connection to a local service broke");
+            }
+        })
+    }
+
+    /// Whether the exchange is over, and another may begin.
+    fn is_ready(&self) -> bool {
+        self.sender.as_ref().is_some_and(SendRequest::is_ready)
+    }
+
+    /// Whether one that rests can be used. It stirs when it cannot, but may do so for nothing.
+    fn is_fit(&mut self) -> bool {
+        if !self.watch.has_stirred() {
+            return true;
+        }
+        let has_ended = self.poll(&Context::from_waker(Waker::noop())).is_ready();
+        let is_fit = !has_ended && self.is_ready();
+        if is_fit {
+            self.watch.belongs_to_nobody();
+        }
+        is_fit
+    }
+
+    /// The body of an answer of which all is there. Taking it stirs the connection once more, for nothing.
+    fn take_body(&self, incoming: Incoming) -> Body {
+        let had_stirred = self.watch.hush();
+        let body = Body::taken(incoming);
+        if !had_stirred {
+            self.watch.is_understood();
+        }
+        body
+    }
+
+    /// Leaves it to the next request.
+    fn rest(mut self: Box<Self>) {
+        let Some(pool) = self.pool.upgrade() else { return self.finish() };
+        self.rests_since = Instant::now();
+        let watch = self.watch.clone();
+        let mut resting = pool.resting.lock();
+        if resting.len() >= pool.most {
+            drop(resting);
+            return self.finish();
+        }
+        resting.push(self);
+        drop(resting);
+        // From now on the pool is told, and also of what there was between the last look and now.
+        if watch.belongs_to_nobody() {
+            pool.stirred.notify_one();
+        }
+    }
+
+    /// Goes on by itself until the exchange is over.
+    fn move_along(self: Box<Self>) {
+        // Without a runtime everything ends anyway.
+        if Handle::try_current().is_ok() {
+            self.tasks.clone().spawn(moved_along(self));
+        }
+    }
+
+    /// Ends when what there is to do is done.
+    fn finish(mut self: Box<Self>) {
+        self.sender = None;
+        self.move_along();
+    }
+}
+
+async fn moved_along(mut kept: Box<Kept>) {
+    let is_ready = poll_fn(|cx| {
+        if kept.poll(cx).is_ready() {
+            return Poll::Ready(false);
+        }
+        match kept.sender.as_mut().map(|sender| sender.poll_ready(cx)) {
+            Some(Poll::Ready(Ok(()))) => Poll::Ready(true),
+            _ => Poll::Pending,
+        }
+    });
+    if is_ready.await {
+        kept.rest();
+    }
+}
+
+impl Watch {
+    fn belongs_to(&self, waker: &Waker) {
+        let mut state = self.state.lock();
+        state.has_stirred = false;
+        if let Owner::Task(Some(known)) = &state.owner
+            && known.will_wake(waker)
+        {
+            return;
+        }
+        state.owner = Owner::Task(Some(waker.clone()));
+    }
+
+    /// Tells nobody until somebody has looked. Who calls this is going to, or is at it. Returns whether it has stirred.
+    fn hush(&self) -> bool {
+        let mut state = self.state.lock();
+        state.owner = Owner::Task(None);
+        state.has_stirred
+    }
+
+    /// What it has stirred for is known.
+    fn is_understood(&self) {
+        self.state.lock().has_stirred = false;
+    }
+
+    /// Whether it has stirred since it was last looked at.
+    fn belongs_to_nobody(&self) -> bool {
+        let mut state = self.state.lock();
+        state.owner = Owner::Nobody;
+        state.has_stirred
+    }
+
+    fn has_stirred(&self) -> bool {
+        self.state.lock().has_stirred
+    }
+}
+
+impl Wake for Watch {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.has_stirred = true;
+        match &mut state.owner {
+            Owner::Nobody => self.stirred.notify_one(),
+            Owner::Task(waker) => {
+                let waker = waker.take();
+                drop(state);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+        }
+    }
+}
+
+impl Lease {
+    /// Nobody's, or moved along by a task.
+    pub(crate) fn none() -> Self {
+        Self(None)
+    }
+
+    /// Whether there is a connection to be moved along. What is about to happen to it is done by its holder, who need not
+    /// be told.
+    pub(crate) fn hush(&self) -> bool {
+        let Some(kept) = &self.0 else { return false };
+        kept.watch.hush();
+        true
+    }
+
+    /// Moves the connection along. Returns whether there is one.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
+        let Some(kept) = &mut self.0 else { return false };
+        if kept.poll(cx).is_ready() {
+            self.0 = None;
+        }
+        true
+    }
+
+    /// All of the answer has been taken.
+    pub(crate) fn done(&mut self) {
+        if let Some(kept) = self.0.take() {
+            if kept.is_ready() {
+                kept.rest();
+            } else {
+                kept.move_along();
+            }
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(kept) = self.0.take() {
+            kept.move_along();
+        }
+    }
+}
+
+impl Call {
+    /// Returns as soon as the head of the answer is there.
+    pub(crate) async fn answer(mut self) -> Result<Response<Body>, Failed> {
+        let answered = poll_fn(|cx| {
+            if self.lease.poll(cx) {
+                // Who moves the connection along sees by itself what comes of it, and would only wake itself.
+                return self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+            }
+            self.answer.as_mut().poll(cx)
+        });
+        match answered.await {
+            Ok(response) => Ok(response.map(|incoming| match self.lease.0.take() {
+                Some(kept) if kept.is_ready() => {
+                    let body = kept.take_body(incoming);
+                    kept.rest();
+                    body
+                }
+                kept => Body::moved_by(incoming, Lease(kept)),
+            })),
+            Err(mut failed) => Err(Failed {
+                request: failed.take_message(),
+                error: failed.into_error(),
+                was_kept: self.was_kept,
+                broke: self.broke,
+            }),
+        }
+    }
+}
+
+/// A pause of no time at all would keep a processor busy.
+const LEAST_PAUSE: Duration = Duration::from_millis(1);

@@ -1,0 +1,94 @@
+//! What is common to the metrics of servers and clients.
+
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+use crate::plugin_times::PluginTimes;
+
+/// Where families are written.
+pub(crate) struct Families<'a>(DescriptorEncoder<'a>);
+
+impl<'a> Families<'a> {
+    pub(crate) fn of(encoder: DescriptorEncoder<'a>) -> Self {
+        Self(encoder)
+    }
+
+    pub(crate) fn family<'s>(
+        &'s mut self,
+        name: &'s str,
+        unit: Option<&'s Unit>,
+        kind: MetricType,
+        help: &'s str,
+    ) -> Result<MetricEncoder<'s>, fmt::Error> {
+        self.0.encode_descriptor(name, help, unit, kind)
+    }
+
+    /// What the program is.
+    pub(crate) fn build(&mut self, name: &str) -> Result<(), fmt::Error> {
+        let help = "The program: always 1.";
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        self.family(name, None, MetricType::Info, help)?.encode_info(&version)
+    }
+
+    /// The least, the median and the most of all carriers: clients and servers come and go, so none has a series of
+    /// its own.
+    pub(crate) fn round_trips(
+        &mut self,
+        name: &str,
+        help: &str,
+        times: impl Iterator<Item = Duration>,
+    ) -> Result<(), fmt::Error> {
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Gauge, help)?;
+        let mut times: Vec<_> = times.collect();
+        times.sort_unstable();
+        let marks = [("least", 0), ("median", times.len() / 2), ("most", times.len().max(1) - 1)];
+        for (of, at) in marks {
+            if let Some(time) = times.get(at) {
+                gauge(&mut family, &[("of", of)], time.as_secs_f64())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The time of plugins.
+    pub(crate) fn plugins(&mut self, prefix: &str, times: &PluginTimes) -> Result<(), fmt::Error> {
+        let all = times.all();
+        let help = "Time that a plugin took in its phases, whatever it waited for included.";
+        let name = format!("{prefix}_plugin");
+        let mut family = self.family(&name, Some(&Unit::Seconds), MetricType::Counter, help)?;
+        for of in &all {
+            let seconds = of.spent().as_secs_f64();
+            let labels = [("plugin", of.plugin.as_str())];
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
+        }
+        let help = "Phases that a plugin has had.";
+        let name = format!("{prefix}_plugin_phases");
+        let mut family = self.family(&name, None, MetricType::Counter, help)?;
+        for of in &all {
+            let phases = of.phases.load(Ordering::Relaxed);
+            counter(&mut family, &[("plugin", of.plugin.as_str())], phases)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn counter(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    count: u64,
+) -> Result<(), fmt::Error> {
+    family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)
+}
+
+pub(crate) fn gauge(
+    family: &mut MetricEncoder<'_>,
+    labels: &[(&str, &str)],
+    value: impl EncodeGaugeValue + Copy,
+) -> Result<(), fmt::Error> {
+    family.encode_family(&labels)?.encode_gauge(&value)
+}
