@@ -23,6 +23,7 @@ mod signals;
 mod standing;
 mod systemd;
 mod token_file;
+mod traces;
 mod tunnel;
 mod value;
 
