@@ -49,8 +49,9 @@ may_use ferrotunnel-protocol ferrotunnel-common
 may_use ferrotunnel-core ferrotunnel-common ferrotunnel-protocol
 may_use ferrotunnel-plugin ferrotunnel-common
 may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
-may_use ferrotunnel-observability ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
-may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability
+may_use ferrotunnel-inspector ferrotunnel-common ferrotunnel-protocol ferrotunnel-core
+may_use ferrotunnel-observability ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-inspector
+may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability ferrotunnel-inspector
 
 # The pure crates: no runtime, no sockets, no cryptography, no serialisation format.
 # shellcheck disable=SC2086 # a list of words

@@ -178,6 +178,18 @@ pub(crate) struct CertDevArgs {
     pub(crate) dir: PathBuf,
 }
 
+/// How requests are inspected.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct InspectArgs {
+    /// How much of each body is kept, like 64KiB [default: 64KiB]
+    #[arg(long, env = "FERROTUNNEL_INSPECT_BODY_BYTES", value_name = "SIZE", value_parser = value::body_bytes)]
+    pub(crate) inspect_body_bytes: Option<usize>,
+    /// A header whose values are secrets and shown only when asked for, beside Authorization, Cookie and the like; may be
+    /// repeated
+    #[arg(long, env = "FERROTUNNEL_INSPECT_HIDE", value_name = "HEADER", value_delimiter = ',', value_parser = value::header_name)]
+    pub(crate) inspect_hide: Option<Vec<String>>,
+}
+
 /// How it ends.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct DrainArg {
@@ -271,6 +283,12 @@ pub(crate) struct ServerArgs {
     /// A file with the secret that requests to the admin interface must show, and nothing else
     #[arg(long, env = "FERROTUNNEL_ADMIN_TOKEN_FILE", value_name = "PATH")]
     pub(crate) admin_token_file: Option<PathBuf>,
+    /// Keep the last requests of HTTP tunnels, with the beginning of what visitors and local services send, for the dashboard
+    /// of the admin interface. Off by default: it is to look into other people's traffic
+    #[arg(long, env = "FERROTUNNEL_INSPECT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) inspect: Option<bool>,
+    #[command(flatten)]
+    pub(crate) inspection: InspectArgs,
     #[command(flatten)]
     pub(crate) drain: DrainArg,
     #[command(flatten)]
@@ -393,6 +411,11 @@ pub(crate) struct ConnectArgs {
     /// made if need be
     #[arg(long, env = "FERROTUNNEL_CONTROL", value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+    /// Keep no requests of HTTP tunnels; by default the last are kept for the dashboard, where there is an admin interface
+    #[arg(long, env = "FERROTUNNEL_NO_INSPECT", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "true|false", value_parser = value::switch)]
+    pub(crate) no_inspect: Option<bool>,
+    #[command(flatten)]
+    pub(crate) inspection: InspectArgs,
     #[command(flatten)]
     pub(crate) tls: ClientTlsArgs,
     #[command(flatten)]

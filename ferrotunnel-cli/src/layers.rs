@@ -16,8 +16,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, Error, FromArgMatches, Id};
 
 use crate::args::{
-    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, PluginArgs,
-    ServerArgs, TokenArg,
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, InspectArgs, LimitsArgs,
+    PluginArgs, ServerArgs, TokenArg,
 };
 
 /// What one source says of something, which may be nothing.
@@ -124,6 +124,8 @@ impl Layer for ServerArgs {
             control: self.control.or(below.control),
             admin_bind: self.admin_bind.or(below.admin_bind),
             admin_token_file: self.admin_token_file.or(below.admin_token_file),
+            inspect: self.inspect.or(below.inspect),
+            inspection: self.inspection.over(below.inspection),
             drain: self.drain.over(below.drain),
             limits: self.limits.over(below.limits),
             timeouts: self.timeouts.over(below.timeouts),
@@ -214,6 +216,15 @@ impl Layer for PluginArgs {
     }
 }
 
+impl Layer for InspectArgs {
+    fn over(self, below: Self) -> Self {
+        Self {
+            inspect_body_bytes: self.inspect_body_bytes.or(below.inspect_body_bytes),
+            inspect_hide: self.inspect_hide.or(below.inspect_hide),
+        }
+    }
+}
+
 impl Layer for ClientTlsArgs {
     fn over(self, below: Self) -> Self {
         Self {
@@ -244,6 +255,8 @@ impl Layer for ConnectArgs {
             connections: self.connections.or(below.connections),
             admin_bind: self.admin_bind.or(below.admin_bind),
             admin_token_file: self.admin_token_file.or(below.admin_token_file),
+            no_inspect: self.no_inspect.or(below.no_inspect),
+            inspection: self.inspection.over(below.inspection),
             control: self.control.or(below.control),
             tls: self.tls.over(below.tls),
             drain: self.drain.over(below.drain),

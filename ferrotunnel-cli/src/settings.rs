@@ -3,6 +3,7 @@
 mod certificates;
 mod changes;
 mod https;
+mod inspection;
 mod places;
 mod plugins;
 
@@ -11,8 +12,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ferrotunnel::{
-    Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, LimitsConfig,
-    PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
+    Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, Inspector,
+    LimitsConfig, PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -56,6 +57,8 @@ pub(crate) struct ServerSettings {
     plugins: PluginSettings,
     admin_bind: Option<SocketAddr>,
     admin_token: Option<Secret>,
+    /// If somebody is to see requests pass.
+    inspector: Option<Inspector>,
     /// Where some of it comes from, to be shown.
     pub(crate) config_file: Option<PathBuf>,
     threads: usize,
@@ -75,6 +78,11 @@ impl ServerSettings {
                 "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
                  FERROTUNNEL_TOKEN_FILE to a file that holds it, or give each user a token of their own by [principals] \
                  of a settings file (--config)",
+            ));
+        }
+        if args.inspect == Some(true) && args.admin_bind.is_none() {
+            return Err(Failure::usage(
+                "--inspect is for the dashboard of the admin interface, which is missing; give --admin-bind, too",
             ));
         }
         Ok(Self {
@@ -102,6 +110,10 @@ impl ServerSettings {
             plugins: PluginSettings::new(args.plugins)?,
             admin_bind: args.admin_bind,
             admin_token: admin_token(args.admin_token_file.as_deref())?,
+            inspector: args
+                .inspect
+                .unwrap_or(false)
+                .then(|| inspection::inspector(args.inspection)),
             config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -189,6 +201,9 @@ impl ServerSettings {
         if let Some(addr) = self.admin_bind {
             builder = builder.admin_bind(addr);
         }
+        if let Some(inspector) = &self.inspector {
+            builder = builder.inspector(inspector);
+        }
         if let Some(token) = self.admin_token {
             builder = builder.admin_token(token.reveal());
         }
@@ -256,6 +271,7 @@ pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
         // The secret may be named elsewhere, and is read when it is used.
         admin_bind: None,
         admin_token_file: None,
+        inspect: None,
         https: layer.https.clone().completed(),
         // Those who send it may be named elsewhere.
         accept_proxy: layer.accept_proxy.filter(|_| layer.trusted_proxies.is_some()),
@@ -281,6 +297,8 @@ pub(crate) struct ClientSettings {
     control: Option<PathBuf>,
     /// Somebody at a terminal looks after it.
     admin_for_people: bool,
+    /// Unless nobody is to see requests pass.
+    inspector: Option<Inspector>,
     /// Where some of it comes from, to be shown.
     pub(crate) config_file: Option<PathBuf>,
     tunnels: Vec<TunnelSettings>,
@@ -308,6 +326,8 @@ impl ClientSettings {
             admin_token: admin_token(args.admin_token_file.as_deref())?,
             control: args.control,
             admin_for_people: false,
+            inspector: (!args.no_inspect.unwrap_or(false))
+                .then(|| inspection::inspector(args.inspection)),
             config_file: None,
             tunnels,
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -370,11 +390,15 @@ impl ClientSettings {
         if let Some(timeout) = self.handshake_timeout {
             builder = builder.handshake_timeout(timeout);
         }
-        builder = match self.admin_bind {
-            Some(AdminPlace::At(addr)) => builder.admin_bind(addr),
-            None if self.admin_for_people => builder.admin_bind_or_next(DEFAULT_ADMIN_BIND),
-            Some(AdminPlace::Off) | None => builder,
+        let (mut builder, has_admin) = match self.admin_bind {
+            Some(AdminPlace::At(addr)) => (builder.admin_bind(addr), true),
+            None if self.admin_for_people => (builder.admin_bind_or_next(DEFAULT_ADMIN_BIND), true),
+            Some(AdminPlace::Off) | None => (builder, false),
         };
+        // Elsewhere nobody would ever look at them.
+        if let Some(inspector) = self.inspector.filter(|_| has_admin) {
+            builder = builder.inspector(&inspector);
+        }
         if let Some(token) = self.admin_token {
             builder = builder.admin_token(token.reveal());
         }

@@ -278,6 +278,22 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// Nothing here waits longer on purpose; the library says so too.
 const A_DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How much of a body is kept.
+pub(crate) fn body_bytes(text: &str) -> Result<usize, String> {
+    let bytes = size(text)?;
+    let most = || "more than 16MiB of each body are not kept".to_owned();
+    usize::try_from(bytes).ok().filter(|bytes| *bytes <= 16 << 20).ok_or_else(most)
+}
+
+/// The name of a header, in lower case.
+pub(crate) fn header_name(text: &str) -> Result<String, String> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if text.is_empty() || !text.bytes().all(is_token) {
+        return Err("give the name of a header, like X-Secret".to_owned());
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
 /// A number of bytes: `65536`, `64KiB`, `256MiB`, `1GiB`.
 pub(crate) fn size(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -27,8 +27,9 @@ pub use reader::{
 pub use roster::ServerMode;
 pub use target::{Acceptor, HttpsTarget, Target, Visit};
 
+use std::io;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ferrotunnel_common::{ClientId, SessionId, Token, TunnelKind};
@@ -45,6 +46,7 @@ use crate::error::{BuildError, ConnectError};
 use crate::hooks::StreamHooks;
 use crate::proxy_protocol::ProxyProtocol;
 use crate::shards::Shards;
+use crate::tap::TapMaker;
 
 /// Settings of a client's engine.
 #[derive(Debug)]
@@ -273,6 +275,16 @@ impl ClientEngine {
         Ok(Self { state, main, _shards: shards })
     }
 
+    /// Has somebody see what passes through the streams of HTTP tunnels from now on. Only the first call counts.
+    pub fn tap_with(&self, taps: Arc<dyn TapMaker>) {
+        let _ = self.state.taps.set(taps);
+    }
+
+    /// What reaches the local services of its tunnels.
+    pub fn reacher(&self) -> Reacher {
+        Reacher(Arc::downgrade(&self.state))
+    }
+
     /// Adds a tunnel and waits until the server has registered it.
     ///
     /// # Errors
@@ -415,6 +427,24 @@ impl Drop for ClientEngine {
         // In this order: visitors should hear that the session was lost, not that it broke them off.
         self.abort();
         self.state.streams.abort_all();
+    }
+}
+
+/// Reaches the local services of a client's tunnels as visitors do, from the client on. It does not keep the client.
+#[derive(Clone, Debug)]
+pub struct Reacher(Weak<State>);
+
+impl Reacher {
+    /// A connection to the local service of the tunnel of that number. Services over TLS are told whether it is to be HTTP/2.
+    ///
+    /// # Errors
+    /// There is no such tunnel any more, this very process serves it, or the service could not be reached.
+    pub async fn reach(&self, number: u64, is_http2: bool) -> io::Result<Box<dyn Pipe>> {
+        let gone = || io::Error::new(io::ErrorKind::NotFound, "the tunnel is gone");
+        let number = u32::try_from(number).map_err(|_| gone())?;
+        let known = self.0.upgrade().and_then(|state| state.target(number));
+        let (spec, _) = known.ok_or_else(gone)?;
+        local::reach(&spec, &local::Visitor::of_ours()).await?.into_pipe(is_http2).await
     }
 }
 

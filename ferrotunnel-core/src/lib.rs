@@ -46,6 +46,7 @@ mod socket;
 mod source;
 pub mod splice;
 mod stream;
+mod tap;
 pub mod tasks;
 mod tcp_ingress;
 mod throttle;
@@ -92,6 +93,7 @@ pub use shards::Shards;
 pub use socket::Listen;
 pub use source::Source;
 pub use stream::Stream;
+pub use tap::{Tap, TapMaker, TappedStream};
 pub use tls::{
     CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,
     RootSettings, Roots, ServerTls, TlsIdentity, Verification,

@@ -23,6 +23,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ferrotunnel_common::{LimitsConfig, SessionId, TunnelKind};
+use ferrotunnel_protocol::ReceiveBudget;
 use ferrotunnel_protocol::frame::{Refusal, RefusalCode, Register, Registered};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Mutex, RwLock};
@@ -92,6 +93,8 @@ pub(crate) struct RegistryConfig {
     /// An unknown host that is no name under the domain goes to the only HTTP tunnel, if there is
     /// exactly one.
     pub(crate) only_tunnel_answers: bool,
+    /// What is kept of visitors counts against it.
+    pub(crate) budget: ReceiveBudget,
     /// Address on which TCP tunnels listen.
     pub(crate) tcp_ip: IpAddr,
     pub(crate) max_tunnels_per_session: u32,
@@ -508,6 +511,7 @@ impl Registry {
                 listeners,
                 Arc::clone(&self.0.ceilings.crowd),
                 self.0.config.access.proxies.clone(),
+                self.0.config.budget.clone(),
             ),
         );
         let (place, address) = (Place::Port(port), format!(":{port}"));

@@ -165,6 +165,7 @@ impl ServerEngine {
         let authenticator =
             Authenticator::new(known).map_err(|error| BuildError::System(error.to_string()))?;
         let (visitors, listeners) = (Tasks::default(), Tasks::default());
+        let budget = ReceiveBudget::new(config.limits.max_receive_memory);
         let registry = Registry::new(
             RegistryConfig {
                 domain: config.domain,
@@ -172,6 +173,7 @@ impl ServerEngine {
                 http_port: config.http_port,
                 https_port: config.https_port,
                 only_tunnel_answers: config.only_tunnel_answers,
+                budget: budget.clone(),
                 tcp_ip: config.tcp_ip,
                 max_tunnels_per_session: config.limits.max_tunnels_per_session,
                 max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
@@ -193,7 +195,7 @@ impl ServerEngine {
                 config.limits.max_failed_handshakes_per_address,
                 Instant::now().into_std(),
             ),
-            budget: ReceiveBudget::new(config.limits.max_receive_memory),
+            budget,
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
             hooks,

@@ -16,6 +16,7 @@ use crate::counters::Counted;
 use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
+use crate::tap::{Tap, Tapped};
 use crate::throttle::{AT_ONCE, Pacing, Way};
 
 /// One multiplexed, flow-controlled byte pipe.
@@ -39,6 +40,8 @@ pub struct Stream {
     health: Option<Arc<Health>>,
     /// Whose bytes they are, and at which end of the session they are counted.
     counted: Option<(Counted, Side)>,
+    /// Who sees what passes.
+    tapped: Option<Box<Tapped>>,
 }
 
 impl std::fmt::Debug for Stream {
@@ -60,6 +63,7 @@ impl Stream {
             pacing: [None, None],
             health,
             counted: None,
+            tapped: None,
         }
     }
 
@@ -93,6 +97,19 @@ impl Stream {
     pub(crate) fn counted(mut self, counted: Counted, side: Side) -> Self {
         self.counted = Some((counted, side));
         self
+    }
+
+    /// The same, and somebody sees what passes. It has to be called before anything does.
+    #[must_use]
+    pub fn tapped(mut self, tap: Box<dyn Tap>) -> Self {
+        let is_client = self.shared.lock(|inner| inner.machine.side() == Side::Client);
+        self.tapped = Some(Tapped::new(tap, is_client));
+        self
+    }
+
+    /// Who sees what passes.
+    pub(crate) fn tap(&mut self) -> Option<&mut dyn Tap> {
+        Some(self.tapped.as_mut()?.tap())
     }
 
     /// Its id within the session.
@@ -137,12 +154,18 @@ impl Stream {
 
     /// Ends this side's direction; the peer may go on.
     pub fn finish(&mut self) {
+        if let Some(tapped) = &mut self.tapped {
+            tapped.wrote_end();
+        }
         self.shared.command(|inner| inner.machine.finish(self.id));
     }
 
     /// Aborts both directions and tells the peer why. What was written and has not left yet is
     /// dropped.
-    pub fn reset(self, code: ResetCode, reason: &str) {
+    pub fn reset(mut self, code: ResetCode, reason: &str) {
+        if let Some(tap) = self.tap() {
+            tap.broke(reason);
+        }
         self.shared.command(|inner| inner.machine.reset(self.id, code, reason));
     }
 
@@ -221,6 +244,16 @@ impl Stream {
             };
             counted.moved(way, bytes as u64);
         }
+        if let Some(tapped) = &mut self.tapped {
+            match &read {
+                Poll::Ready(Ok(true)) => chunks.iter().skip(had).for_each(|it| tapped.read(it)),
+                Poll::Ready(Ok(false)) if !self.heard_out => tapped.read_end(),
+                Poll::Ready(Err(error)) if !self.heard_out => {
+                    tapped.tap().broke(&error.to_string());
+                }
+                _ => {}
+            }
+        }
         self.heard_out |= matches!(read, Poll::Ready(Ok(false) | Err(_)));
         if let (Poll::Ready(Err(StreamError::Reset { code, .. })), Some(health)) =
             (&read, &self.health)
@@ -267,9 +300,13 @@ impl Stream {
     /// Queues what there is room for and returns the rest.
     pub(crate) fn try_write(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
         let offered = chunk.len();
+        let shown = self.tapped.as_ref().map(|_| chunk.clone());
         let written = self.shared.command(|inner| inner.machine.write(self.id, chunk));
         if let Ok(rest) = &written {
             let taken = offered - rest.as_ref().map_or(0, Bytes::len);
+            if let (Some(tapped), Some(shown)) = (&mut self.tapped, &shown) {
+                tapped.wrote(shown.get(..taken).unwrap_or_default());
+            }
             if let [Some(pacing), _] = &self.pacing {
                 pacing.charge(taken);
             }

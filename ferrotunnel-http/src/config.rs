@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use ferrotunnel_plugin::{Chain, RequestMeter, RequestTracer};
 
 use crate::error_pages::ErrorPages;
-use ferrotunnel_core::TrustedProxies;
+use ferrotunnel_core::{TapMaker, TrustedProxies};
 
 /// Settings of an [`HttpIngress`](crate::HttpIngress). Limits are on idleness, not on totals: a
 /// download or an event stream may last for days.
@@ -52,6 +52,8 @@ pub struct HttpConfig {
     pub meter: Option<Arc<dyn RequestMeter>>,
     /// Who keeps traces of requests. Without anybody, as by default, it is the same branch.
     pub tracer: Option<Arc<dyn RequestTracer>>,
+    /// Who sees what passes between the ingress and local services. Nobody by default.
+    pub taps: Option<Arc<dyn TapMaker>>,
 }
 
 impl HttpConfig {
@@ -78,6 +80,7 @@ impl Default for HttpConfig {
             plugins: None,
             meter: None,
             tracer: None,
+            taps: None,
         }
     }
 }

@@ -17,6 +17,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::{OwnedSemaphorePermit, watch},
+    task::unconstrained,
     time::timeout,
 };
 use tracing::debug;
@@ -211,7 +212,8 @@ pub(crate) async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
 /// The same for somebody who is woken for other reasons, and often: one look is all that it costs then.
 async fn told_to_stop(shutdown: &mut watch::Receiver<bool>) {
     let look = shutdown.clone();
-    let mut asked = pin!(asked_to_stop(shutdown));
+    // It has to be heard of even where the task has spent its budget.
+    let mut asked = pin!(unconstrained(asked_to_stop(shutdown)));
     let mut waiting: Option<Waker> = None;
     poll_fn(|cx| {
         let is_waiting = waiting.as_ref().is_some_and(|waker| waker.will_wake(cx.waker()));

@@ -8,7 +8,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, Tunnel};
+use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, TapMaker, TappedStream, Tunnel};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
@@ -19,14 +19,20 @@ use crate::traced::opening;
 pub(crate) struct Connector {
     tunnel: Arc<Tunnel>,
     session: SessionId,
+    /// Who sees what passes.
+    taps: Option<Arc<dyn TapMaker>>,
 }
 
 /// Empty for as long as a stream is whole.
 pub(crate) type Broke = Arc<OnceLock<StreamError>>;
 
 impl Connector {
-    pub(crate) fn new(tunnel: Arc<Tunnel>, session: SessionId) -> Self {
-        Self { tunnel, session }
+    pub(crate) fn new(
+        tunnel: Arc<Tunnel>,
+        session: SessionId,
+        taps: Option<Arc<dyn TapMaker>>,
+    ) -> Self {
+        Self { tunnel, session, taps }
     }
 
     /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
@@ -36,7 +42,13 @@ impl Connector {
         visitor: SocketAddr,
         ingress: SocketAddr,
     ) -> Result<Stream, OpenError> {
-        opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))
+        let stream = opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))?;
+        let Some(taps) = &self.taps else { return Ok(stream) };
+        let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, Some(visitor));
+        Ok(match taps.tap(seen) {
+            None => stream,
+            Some(tap) => stream.tapped(tap),
+        })
     }
 }
 

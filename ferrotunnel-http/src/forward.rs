@@ -52,7 +52,7 @@ use crate::{
     request_id::{self, X_REQUEST_ID},
     sending::{Sending, Via},
     strip::strip,
-    traced,
+    traced::{self, Traced},
     upgrade::Wish,
     visitor::{Admission, Visitor},
     wording::Wording,
@@ -353,10 +353,10 @@ impl Forwarder {
 
     /// Lets a request in, if its tunnel does. What is ours of its headers is taken out.
     fn enter(&self, tunnel: &Tunnel, from: IpAddr, headers: &mut HeaderMap) -> Result<(), Stop> {
+        let rules = self.guard(tunnel, from, headers)?;
         if tunnel.turns_away() {
             return Err(Stop::Refused(Refusal::Paused));
         }
-        let rules = self.guard(tunnel, from, headers)?;
         if let Some(away) = tunnel.away() {
             return Err(Stop::Waiting(done_after(away)));
         }
@@ -448,7 +448,7 @@ impl Forwarder {
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);
-        let traced = asker.measured.clone().filter(|measured| measured.traced().is_some());
+        let traced = asker.measured.clone().filter(|it| it.traced().is_some_and(Traced::is_kept));
         let send = || Sending::new(&self.local, tunnel, via, whose, request);
         let sending = match &traced {
             None => send()?,

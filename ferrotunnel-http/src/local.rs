@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, Routes, Servant, SessionId, Tunnel, TunnelUid, tasks::Tasks};
+use ferrotunnel_core::{
+    OpenError, Routes, Servant, SessionId, TapMaker, Tunnel, TunnelUid, tasks::Tasks,
+};
 use parking_lot::RwLock;
 
 use crate::{config::HttpConfig, connector::Connector, multiplexed::Multiplexed, pool::Pool};
@@ -21,6 +23,7 @@ pub(crate) struct Local {
     open: Arc<Open>,
     pool_max_idle: usize,
     idle: Duration,
+    taps: Option<Arc<dyn TapMaker>>,
     tasks: Tasks,
 }
 
@@ -38,7 +41,8 @@ impl Local {
     pub(crate) fn new(routes: Arc<dyn Routes>, config: &HttpConfig, tasks: Tasks) -> Self {
         let pool_max_idle = config.pool_max_idle_per_tunnel;
         let idle = config.pool_idle_timeout;
-        Self { routes, open: Arc::default(), pool_max_idle, idle, tasks }
+        let taps = config.taps.clone();
+        Self { routes, open: Arc::default(), pool_max_idle, idle, taps, tasks }
     }
 
     /// The connections over which the tunnel's next request goes. It counts as open while the servant lives.
@@ -63,7 +67,7 @@ impl Local {
     }
 
     fn connect_to(&self, tunnel: &Arc<Tunnel>, session: SessionId) -> Arc<Connections> {
-        let connector = Connector::new(tunnel.clone(), session);
+        let connector = Connector::new(tunnel.clone(), session, self.taps.clone());
         let (most, idle, tasks) = (self.pool_max_idle, self.idle, self.tasks.clone());
         Arc::new(Connections {
             pool: Pool::new(connector.clone(), most, idle, tasks),

@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
     sync::Notify,
+    task::unconstrained,
     time::{Instant, sleep},
 };
 use tracing::debug;
@@ -220,9 +221,11 @@ impl Pool {
         let now = Instant::now();
         let old = resting.partition_point(|kept| now - kept.rests_since > self.idle);
         let old: Vec<_> = resting.drain(..old).collect();
-        // They answer without waiting for anybody, and nobody needs this lock to answer them.
-        resting.retain_mut(|kept| kept.is_fit());
+        // They answer without waiting for anybody, and nobody needs this lock to answer them. With one that has ended
+        // its stream ends, which others are told of: behind the lock.
+        let ended: Vec<_> = resting.extract_if(.., |kept| !kept.is_fit()).collect();
         drop(resting);
+        drop(ended);
         old.into_iter().for_each(Kept::finish);
     }
 }
@@ -270,8 +273,9 @@ impl Kept {
         }
         let has_ended = self.poll(&Context::from_waker(Waker::noop())).is_ready();
         let is_fit = !has_ended && self.is_ready();
-        if is_fit {
-            self.watch.belongs_to_nobody();
+        if is_fit && self.watch.belongs_to_nobody() {
+            // It has stirred again meanwhile.
+            self.watch.stirred.notify_one();
         }
         is_fit
     }
@@ -297,9 +301,11 @@ impl Kept {
             return self.finish();
         }
         resting.push(self);
+        // From now on the pool is told, and also of what there was between the last look and now. While the list is
+        // locked: behind it somebody may have taken the connection, and would never be told of its answer.
+        let has_stirred = watch.belongs_to_nobody();
         drop(resting);
-        // From now on the pool is told, and also of what there was between the last look and now.
-        if watch.belongs_to_nobody() {
+        if has_stirred {
             pool.stirred.notify_one();
         }
     }
@@ -440,7 +446,9 @@ impl Call {
         let answered = poll_fn(|cx| {
             if self.lease.poll(cx) {
                 // Who moves the connection along sees by itself what comes of it, and would only wake itself.
-                return self.answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+                // Not within the task's budget either: an answer that is there would be held back, and nobody woken.
+                let answer = pin!(unconstrained(self.answer.as_mut()));
+                return answer.poll(&mut Context::from_waker(Waker::noop()));
             }
             self.answer.as_mut().poll(cx)
         });

@@ -52,6 +52,11 @@ tokio::task_local! {
 }
 
 impl Traced {
+    /// Whether anything is told of it.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+
     pub(crate) fn begin<B>(
         tracer: &Arc<dyn RequestTracer>,
         request: &mut Request<B>,
@@ -191,7 +196,7 @@ impl Kept {
             let value = headers.get(name)?.as_bytes();
             Some(String::from_utf8_lossy(&value[..value.len().min(LONGEST)]).into_owned())
         };
-        let authority = uri.authority().map(|authority| authority.as_str().to_owned());
+        let authority = uri.authority().map(|authority| cut(authority.as_str()));
         let path = uri.path();
         Self {
             began: Instant::now(),
@@ -199,14 +204,27 @@ impl Kept {
             parent,
             state: state(headers),
             scheme: visitor.scheme(),
-            path: path.get(..path.len().min(LONGEST)).unwrap_or_default().to_owned(),
-            host: authority.or_else(|| text(HOST)),
+            path: cut(path),
+            // Never a user with a password: such requests are refused, but only later.
+            host: authority.or_else(|| text(HOST)).map(without_user),
             version: request.version(),
             user_agent: text(USER_AGENT),
             peer: visitor.canonical(),
             request_id: id.clone(),
             so_far: Mutex::new(SoFar { visitor: visitor.canonical(), steps: Vec::new() }),
         }
+    }
+}
+
+fn cut(text: &str) -> String {
+    // What is in a URI is ASCII.
+    text.get(..text.len().min(LONGEST)).unwrap_or_default().to_owned()
+}
+
+fn without_user(host: String) -> String {
+    match host.rsplit_once('@') {
+        Some((_, host)) => host.to_owned(),
+        None => host,
     }
 }
 

@@ -11,6 +11,7 @@ mod events;
 mod files;
 mod guard;
 mod house;
+mod inspector;
 mod login;
 mod openapi;
 mod overview;
@@ -152,6 +153,9 @@ impl Admin {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
         tasks.spawn(Arc::clone(&room).watch());
+        if let Some(inspector) = &room.overview.inspector {
+            tasks.spawn(Arc::clone(&room).watch_requests(inspector.subscribe()));
+        }
         Ok(Self { addr, room, _tasks: tasks })
     }
 
@@ -196,6 +200,9 @@ fn router(room: &Arc<Room>) -> Router {
             .route("/api/v1/principals", get(answers::principals))
             .route("/api/v1/principals/{name}/revoke", post(actions::revoke))
             .route("/api/v1/limits", get(answers::limits));
+    }
+    if room.overview.inspector.is_some() {
+        routes = routes.merge(inspector::routes());
     }
     routes
         .fallback(files::file)

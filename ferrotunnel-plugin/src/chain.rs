@@ -58,7 +58,7 @@ impl Chain {
             settle(plugin, "wants_sessions", wants) == Some(true)
         };
         let plugins = self.plugins().iter().filter(|plugin| wants(&***plugin));
-        Self::new(plugins.cloned().collect())
+        Self::measured_by(self.0.meter.clone(), plugins.cloned().collect())
     }
 
     pub(crate) fn plugins(&self) -> &[Arc<dyn Plugin>] {

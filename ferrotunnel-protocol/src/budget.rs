@@ -94,6 +94,34 @@ impl ReceiveBudget {
     }
 }
 
+/// Memory beside windows that counts against a budget until it is dropped.
+#[derive(Debug)]
+pub struct Held {
+    budget: ReceiveBudget,
+    bytes: u32,
+}
+
+impl Held {
+    /// Nothing yet.
+    pub fn of(budget: &ReceiveBudget) -> Self {
+        Self { budget: budget.clone(), bytes: 0 }
+    }
+
+    /// Holds that much more, if that leaves the last quarter free. Returns whether it does.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u32) -> bool {
+        let fits = self.budget.try_reserve(bytes);
+        self.bytes += if fits { bytes } else { 0 };
+        fits
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.release(self.bytes);
+    }
+}
+
 impl Count {
     fn new(limit_bytes: u64, times_tight: Arc<AtomicU64>) -> Self {
         let (used_bytes, tight) = (AtomicU64::new(0), AtomicBool::new(false));
@@ -165,6 +193,18 @@ mod tests {
         budget.reserve(100);
         assert!(!budget.is_tight() && !clone.is_tight(), "699 are not seven eighths");
         assert_eq!((budget.times_tight(), budget.times_parts_tight()), (1, 0));
+    }
+
+    #[test]
+    fn what_is_held_beside_windows_is_given_back_with_its_holder() {
+        let budget = ReceiveBudget::new(100);
+        let (mut one, mut other) = (Held::of(&budget), Held::of(&budget));
+        assert!(one.grow(40) && one.grow(20) && !other.grow(20) && other.grow(15));
+        assert_eq!(budget.used_bytes(), 75);
+        drop(one);
+        assert_eq!(budget.used_bytes(), 15);
+        drop(other);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod error;
 pub mod frame;
 mod session;
 
-pub use budget::ReceiveBudget;
+pub use budget::{Held, ReceiveBudget};
 pub use codec::{Decoded, Decoder};
 pub use error::{FrameError, Violation};
 pub use frame::Frame;

@@ -12,6 +12,7 @@ use ferrotunnel_core::client::{
     TunnelSpec, check_length,
 };
 use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_inspector::Inspector;
 use ferrotunnel_observability::{
     Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
 };
@@ -22,6 +23,7 @@ use tokio::task::AbortHandle;
 use crate::admin::{AdminSettings, AdminTold};
 use crate::certificates::TlsSettings;
 use crate::error::Error;
+use crate::inspection::OverClient;
 use crate::listener::TunnelListener;
 use crate::plugins::{ClientHooks, Hooks, Plugins, tell};
 use crate::server::BindAddr;
@@ -79,6 +81,7 @@ struct Settings {
     threads: usize,
     plugins: Option<Chain>,
     admin: Option<AdminSettings>,
+    inspector: Option<Inspector>,
     tracer: Option<Arc<dyn DialTracer>>,
 }
 
@@ -120,6 +123,7 @@ pub struct ClientBuilder {
     admin: AdminTold,
     config_file: Option<PathBuf>,
     metrics: Option<ClientMetrics>,
+    inspector: Option<Inspector>,
     tracer: Option<Arc<dyn DialTracer>>,
 }
 
@@ -322,6 +326,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Has somebody see the requests of HTTP tunnels pass, and keep the last of them; the admin interface shows them. Nothing
+    /// is held up or changed. One for each client.
+    #[must_use]
+    pub fn inspector(mut self, inspector: &Inspector) -> Self {
+        self.inspector = Some(inspector.clone());
+        self
+    }
+
     /// Who keeps traces: it hears how the local service was dialled for requests of which the server keeps a trace.
     #[must_use]
     pub fn tracer(mut self, tracer: Arc<dyn DialTracer>) -> Self {
@@ -381,13 +393,14 @@ impl ClientBuilder {
                 threads: self.threads,
                 plugins: self.plugins.chain(meter),
                 admin,
+                inspector: self.inspector.clone(),
                 tracer: self.tracer,
             },
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
             outside: parking_lot::RwLock::default(),
-            overview: Overview::of_client(watched.clone(), self.config_file),
+            overview: Overview::of_client(watched.clone(), self.inspector, self.config_file),
             watched,
             admin: parking_lot::Mutex::default(),
         })
@@ -578,6 +591,10 @@ impl Client {
             },
             self.events.clone(),
         )?;
+        if let Some(inspector) = &settings.inspector {
+            engine.tap_with(inspector.taps());
+            inspector.replay_over(Arc::new(OverClient(engine.reacher())));
+        }
         self.overview.set_phase(Phase::Ready);
         self.watched.watch(engine.reader(), engine.control());
         if self.admin.lock().is_some() {

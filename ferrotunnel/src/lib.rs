@@ -8,6 +8,7 @@ mod doors;
 mod error;
 mod headers;
 mod health;
+mod inspection;
 mod listener;
 mod names;
 mod place;
@@ -37,6 +38,8 @@ pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
     HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
+/// Who sees requests pass.
+pub use ferrotunnel_inspector::{Inspector, InspectorSettings};
 /// What servers and clients count, and the registry that shows it.
 pub use ferrotunnel_observability as observability;
 pub use ferrotunnel_observability::{

@@ -17,6 +17,7 @@ use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
     make_gate, make_header_rules,
 };
+use ferrotunnel_inspector::Inspector;
 use ferrotunnel_observability::{Admin, AdminWish, AdminWishes, Overview, Phase, ServerMetrics};
 use ferrotunnel_plugin::{Chain, Plugin, PluginMeter, RequestTracer};
 use tokio::sync::watch;
@@ -26,6 +27,7 @@ use tokio::time::timeout;
 use crate::admin::{AdminSettings, AdminTold};
 use crate::doors::{HttpsSettings, Wishes, check_acme, https_settings, open, serve};
 use crate::error::Error;
+use crate::inspection::OverServer;
 use crate::place::{HandedOver, Lent, Place};
 use crate::plugins::{Hooks, Plugins};
 use crate::settings::{A_DAY, DRAIN_GRACE, TokenSetting, check_time};
@@ -64,6 +66,7 @@ struct Settings {
     drain_grace: Duration,
     visitor_grace: Duration,
     admin: Option<AdminSettings>,
+    inspector: Option<Inspector>,
     config_file: Option<PathBuf>,
     metrics: Option<ServerMetrics>,
 }
@@ -145,6 +148,7 @@ pub struct ServerBuilder {
     admin: AdminTold,
     config_file: Option<PathBuf>,
     metrics: Option<ServerMetrics>,
+    inspector: Option<Inspector>,
     #[cfg(feature = "otlp")]
     spans: Option<Arc<ferrotunnel_observability::SpanCounts>>,
 }
@@ -176,6 +180,7 @@ impl Default for ServerBuilder {
             admin: AdminTold::default(),
             config_file: None,
             metrics: None,
+            inspector: None,
             #[cfg(feature = "otlp")]
             spans: None,
         }
@@ -490,6 +495,15 @@ impl ServerBuilder {
         self
     }
 
+    /// Has somebody see the requests of HTTP tunnels pass on their way to clients, and keep the last of them; the admin
+    /// interface shows them. Nothing is held up or changed. By default nobody looks into what visitors send. One for each
+    /// server.
+    #[must_use]
+    pub fn inspector(mut self, inspector: &Inspector) -> Self {
+        self.inspector = Some(inspector.clone());
+        self
+    }
+
     /// The settings file that the program was started with, to be shown by the admin interface and the
     /// [overview](RunningServer::overview).
     #[must_use]
@@ -631,6 +645,7 @@ impl ServerBuilder {
         let admin = self.admin.resolve()?;
         let metrics = self.metrics.or_else(|| admin.is_some().then(ServerMetrics::default));
         http.plugins = self.plugins.chain(metrics.as_ref().map(ServerMetrics::plugin_meter));
+        http.taps = self.inspector.as_ref().map(Inspector::taps);
         http.meter = metrics.as_ref().map(ServerMetrics::meter);
         #[cfg(feature = "otlp")]
         if let (Some(metrics), Some(spans)) = (&metrics, self.spans) {
@@ -652,6 +667,7 @@ impl ServerBuilder {
             drain_grace: self.drain_grace,
             visitor_grace: self.visitor_grace,
             admin,
+            inspector: self.inspector,
             config_file: self.config_file,
             metrics,
         };
@@ -728,7 +744,8 @@ impl Server {
         let shards = Shards::threads(settings.threads)?;
         // Before the others, so that it can say that they are not there yet.
         let metrics = settings.metrics.clone().unwrap_or_default();
-        let overview = Overview::of_server(metrics.clone(), settings.config_file);
+        let overview =
+            Overview::of_server(metrics.clone(), settings.inspector.clone(), settings.config_file);
         let admin = settings.admin.map(|admin| admin.start(&overview)).transpose()?;
         let (http, http_lent) = open(settings.http_bind, ["http_listener", "http_bind"])?;
         let mut redirect_to_https = false;
@@ -770,6 +787,9 @@ impl Server {
             heartbeat: HEARTBEAT,
         };
         let engine = ServerEngine::start_with(config, hooks)?;
+        if let Some(inspector) = &settings.inspector {
+            inspector.replay_over(Arc::new(OverServer(engine.routes())));
+        }
         // From here on nothing fails.
         [tunnel_lent, http_lent, secure_lent].into_iter().flatten().for_each(Lent::spend);
         let https = https.map(|(https, is_shared)| {

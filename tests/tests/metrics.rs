@@ -13,7 +13,8 @@ use std::time::Duration;
 use ferrotunnel::observability::{Registry, encode};
 use ferrotunnel::plugin::{Error, PluginAction, RequestContext, async_trait, http};
 use ferrotunnel::{
-    ClientMetrics, LimitsConfig, Plugin, PrincipalConfig, Retry, ServerMetrics, Tunnel, issue_token,
+    ClientMetrics, LimitsConfig, Plugin, PrincipalConfig, Retry, ServerMetrics, Streams, Tunnel,
+    issue_token,
 };
 use ferrotunnel_tests::{
     Authority, Carrier, LocalService, Scrape, Site, TestBed, over_both, raw, run, says_and_hears,
@@ -148,8 +149,10 @@ fn streams_that_wait_for_credit_are_counted_where_they_wait() {
         })
         .await;
         let client = bed.client().metrics(&metrics);
-        let client =
-            client.tunnel(Tunnel::tcp().local_addr(deaf.addr().to_string())).build().unwrap();
+        let client = client
+            .tunnel(Tunnel::tcp().streams(Streams::Multiplexed).local_addr(deaf.addr().to_string()))
+            .build()
+            .unwrap();
         let info = soon("it starts", client.start()).await.unwrap();
         assert_eq!(scrape(&at_server).value("ferrotunnel_window_stalls_total"), 0.0);
         let mut visitor =
@@ -162,8 +165,12 @@ fn streams_that_wait_for_credit_are_counted_where_they_wait() {
         drop(visitor);
 
         let other = bed.client().metrics(&metrics);
-        let other =
-            other.tunnel(Tunnel::tcp().local_addr(talker.addr().to_string())).build().unwrap();
+        let other = other
+            .tunnel(
+                Tunnel::tcp().streams(Streams::Multiplexed).local_addr(talker.addr().to_string()),
+            )
+            .build()
+            .unwrap();
         let info = soon("it starts", other.start()).await.unwrap();
         let _visitor =
             TcpStream::connect(ferrotunnel_tests::public_addr(&info.public_url)).await.unwrap();
@@ -237,6 +244,31 @@ fn limits_of_principals_and_of_the_ingress_are_counted() {
         let request = b"GET / HTTP/1.1\r\nhost: nobody.localhost\r\nconnection: close\r\n\r\n";
         soon("an answer", raw(bed.http_addr(), request)).await.unwrap();
         at_least(&registry, &limit("visitors"), 1.0).await;
+    });
+}
+
+/// It is given a stream of its own twice, and has taken one of the second's.
+#[test]
+fn a_visitor_whose_own_carrier_is_lost_is_charged_once() {
+    over_both(async |carrier| {
+        let few = limits(|limits| limits.max_streams_per_second = Some(1));
+        let (bed, registry) = bed(carrier, |server| server.limits(few)).await;
+        let (metrics, mut at_client) = (ClientMetrics::default(), Registry::default());
+        metrics.register(&mut at_client);
+        let dead = LocalService::nobody().await;
+        let wanted = Tunnel::tcp().local_addr(dead.to_string()).streams(Streams::Direct);
+        let client = bed.client().metrics(&metrics).tunnel(wanted).build().unwrap();
+        let info = soon("it starts", client.start()).await.unwrap();
+        let waiting = "ferrotunnel_direct_carriers{state=\"waiting\"}";
+        at_least(&registry, waiting, 1.0).await;
+        let public = ferrotunnel_tests::public_addr(&info.public_url);
+        // It may be turned away before it knows that it has come in.
+        if let Ok(mut visitor) = TcpStream::connect(public).await {
+            soon("the end", visitor.read_u8()).await.unwrap_err();
+        }
+        let sample = "ferrotunnel_client_local_errors_total{reason=\"refused\"}";
+        at_least(&at_client, sample, 2.0).await;
+        assert_eq!(scrape(&registry).value(&limit("streams-per-second")), 0.0);
     });
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ferrotunnel::{
-    AcmeConfig, Balance, Client, ClientBuilder, ErrorKind, HealthCheck, LimitsConfig,
+    AcmeConfig, Balance, Client, ClientBuilder, ClientEvent, ErrorKind, HealthCheck, LimitsConfig,
     PrincipalConfig, ProxyProtocol, Retry, ServerBuilder, Streams, Tunnel, TunnelKind, issue_token,
 };
 use ferrotunnel_tests::{
@@ -158,6 +158,34 @@ async fn says_and_hears_over(io: &mut TlsStream<TcpStream>) {
 
 /// What a server without a certificate for a name says.
 const UNRECOGNIZED_NAME: [u8; 7] = [21, 3, 3, 0, 2, 2, 112];
+
+/// Who gives a host up and asks for it in another kind at once has given it up first.
+#[test]
+fn a_host_changes_its_kind_without_a_refusal() {
+    over_both(async |carrier| {
+        let (bed, _) = bed(carrier, |server| server).await;
+        let http = Tunnel::http("a").host("shop.example").local_addr("1");
+        let client = bed.client().tunnel(http).tunnel(Tunnel::tls("b").local_addr("2"));
+        let client = client.build().unwrap();
+        soon("it starts", client.start()).await.unwrap();
+        let mut events = client.events();
+        let changes = client.set_tunnels([Tunnel::tls("b").host("shop.example").local_addr("2")]);
+        let changes = changes.await.unwrap();
+        assert_eq!((changes.changed, changes.removed), (1, 1));
+        soon("the tunnel", async {
+            loop {
+                match events.recv().await.unwrap() {
+                    ClientEvent::TunnelReady(at) if at.name == "b" => break,
+                    ClientEvent::TunnelLost { reason, .. } => {
+                        assert!(!reason.contains("already"), "{reason}");
+                    }
+                    _ => {}
+                }
+            }
+        })
+        .await;
+    });
+}
 
 #[test]
 fn visitors_make_tls_with_the_local_service_in_every_version_and_over_every_kind_of_stream() {

@@ -36,6 +36,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         admin_bind,
         // The secret in it is read at the start.
         admin_token_file,
+        inspect,
+        inspection,
         drain: DrainArg { drain_timeout },
         limits: limits_args,
         timeouts:
@@ -103,6 +105,9 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("control", *control == said.control),
         ("admin-bind", *admin_bind == said.admin_bind),
         ("admin-token-file", *admin_token_file == said.admin_token_file),
+        ("inspect", is_on(*inspect) == is_on(said.inspect)),
+        ("inspect-body-bytes", inspection.inspect_body_bytes == said.inspection.inspect_body_bytes),
+        ("inspect-hide", inspection.inspect_hide == said.inspection.inspect_hide),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
         // Of the limits only these: the others hold for what comes, as soon as they are read.
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
@@ -165,6 +170,8 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         admin_bind,
         // The secret in it is read at the start.
         admin_token_file,
+        no_inspect,
+        inspection,
         control,
         tls: ClientTlsArgs { tls_ca, tls_verify, tls_server_name, tls_cert, tls_key },
         drain: DrainArg { drain_timeout },
@@ -193,6 +200,9 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         ("connections", connections.unwrap_or_default() == said.connections.unwrap_or_default()),
         ("admin-bind", *admin_bind == said.admin_bind),
         ("admin-token-file", *admin_token_file == said.admin_token_file),
+        ("no-inspect", is_on(*no_inspect) == is_on(said.no_inspect)),
+        ("inspect-body-bytes", inspection.inspect_body_bytes == said.inspection.inspect_body_bytes),
+        ("inspect-hide", inspection.inspect_hide == said.inspection.inspect_hide),
         ("control", *control == said.control),
         ("tls-ca", *tls_ca == said.tls.tls_ca),
         ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),

@@ -6,7 +6,7 @@ use ferrotunnel::plugin::Dir;
 use ferrotunnel::{HealthCheck, Streams, TunnelKind};
 
 use super::section::Section;
-use super::server::{NO_CERTIFICATES, certificates_place, drain, token};
+use super::server::{NO_CERTIFICATES, certificates_place, drain, inspection, token};
 use crate::access::AccessSettings;
 use crate::args::{ClientTlsArgs, ConnectArgs};
 use crate::headers::{self, HeaderSettings};
@@ -40,6 +40,8 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ClientSection {
         admin_bind: section.value("admin-bind", value::admin_place),
         admin_token_file: section.path("admin-token-file"),
         control: section.new_path("control"),
+        no_inspect: section.switch("no-inspect"),
+        inspection: inspection(section),
         tls: ClientTlsArgs {
             tls_ca: section.path("tls-ca"),
             tls_verify: section.switch("tls-verify"),

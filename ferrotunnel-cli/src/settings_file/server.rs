@@ -3,7 +3,9 @@
 
 use super::plugins;
 use super::section::Section;
-use crate::args::{DrainArg, HttpTimeoutArgs, HttpsArgs, LimitsArgs, ServerArgs, TokenArg};
+use crate::args::{
+    DrainArg, HttpTimeoutArgs, HttpsArgs, InspectArgs, LimitsArgs, ServerArgs, TokenArg,
+};
 use crate::settings::accept_server;
 use crate::value::{self, Secret};
 
@@ -35,6 +37,8 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> ServerArgs {
         control: section.new_path("control"),
         admin_bind: section.value("admin-bind", value::listen_addr),
         admin_token_file: section.path("admin-token-file"),
+        inspect: section.switch("inspect"),
+        inspection: inspection(section),
         drain: drain(section),
         limits: section.table("limits", limits),
         timeouts: section.table("timeouts", timeouts),
@@ -64,6 +68,14 @@ pub(super) const NO_CERTIFICATES: &str =
     "certificates have no use with \"plaintext\"; drop one or the other";
 
 /// How it ends.
+pub(super) fn inspection(section: &mut Section<'_, '_>) -> InspectArgs {
+    InspectArgs {
+        inspect_body_bytes: section.value("inspect-body-bytes", value::body_bytes),
+        inspect_hide: Some(section.one_or_more("inspect-hide", value::header_name))
+            .filter(|some| !some.is_empty()),
+    }
+}
+
 pub(super) fn drain(section: &mut Section<'_, '_>) -> DrainArg {
     DrainArg { drain_timeout: section.value("drain-timeout", value::duration) }
 }

@@ -412,7 +412,9 @@ fn where_a_client_is_asked_is_taken() {
     assert_eq!(client("'off'").admin_token_file, Some("/etc/ferrotunnel/secret".into()));
     assert_problems(
         "[client]\nadmin-bind = 'on'",
-        &["2:14: admin-bind: give IP:PORT, like 127.0.0.1:4040, or off"],
+        &[
+            r#"2:14: bad value "on" for "admin-bind" in [client]: give IP:PORT, like 127.0.0.1:4040, or off"#,
+        ],
     );
 }
 
@@ -507,7 +509,7 @@ fn an_unknown_key_is_told_with_its_place_and_the_nearest_one() {
         "[client]\nqqq = 1\n",
         &[
             "2:1: unknown key \"qqq\" in [client]; there are server, server-mode, token, token-file, plaintext, exit-on-first-failure, connect-timeout, handshake-timeout, connections, \
-           admin-bind, admin-token-file, control, tls-ca, \
+           admin-bind, admin-token-file, control, no-inspect, inspect-body-bytes, inspect-hide, tls-ca, \
            tls-verify, tls-server-name, tls-cert, tls-key, drain-timeout, \
            tunnels",
         ],

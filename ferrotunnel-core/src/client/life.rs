@@ -484,6 +484,10 @@ fn serve(state: &Arc<State>, session: SessionId, stream: Stream, open: &Open) {
         None => stream,
         Some(kept) => stream.seated(Seat::with_only(kept)),
     };
+    let stream = match state.tap(&spec, open) {
+        None => stream,
+        Some(tap) => stream.tapped(tap),
+    };
     match &spec.target {
         Target::InProcess(acceptor) => {
             if let Err(error) = acceptor.give(stream, open) {

@@ -26,9 +26,22 @@ use crate::tls::LocalTls;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
-pub(super) async fn forward(stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
+pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
-    match reach(&spec, &visit.visitor).await {
+    if let Some(tap) = stream.tap() {
+        tap.dialling();
+    }
+    let reached = reach(&spec, &visit.visitor).await;
+    if let Some(tap) = stream.tap() {
+        match &reached {
+            Ok(_) => tap.dialled(Ok(())),
+            Err(error) => {
+                tap.dialled(Err(&error.to_string()));
+                hear(&mut stream).await;
+            }
+        }
+    }
+    match reached {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
             let forwarding = https::forward(stream, socket, &tls, None);
@@ -80,6 +93,11 @@ pub(super) async fn forward_direct(
             carrier.abort();
         }
     }
+}
+
+/// Lets who looks at a stream see what was asked for that cannot be answered.
+async fn hear(stream: &mut Stream) {
+    let _ = tokio::time::timeout(HEARD_WITHIN, stream.read_chunk()).await;
 }
 
 /// Who comes, and where to.
@@ -220,6 +238,9 @@ async fn timed<T>(dialling: impl Future<Output = io::Result<T>>) -> io::Result<T
         Err(_) => Err(io::ErrorKind::TimedOut.into()),
     }
 }
+
+/// A request comes right behind the `Open` of its stream.
+const HEARD_WITHIN: Duration = Duration::from_millis(100);
 
 /// A local service is near: what has not answered by then will not.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);

@@ -3,7 +3,7 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{SessionId, TunnelKind};
@@ -28,6 +28,7 @@ use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health};
 use crate::session::Session;
+use crate::tap::{Tap, TapMaker, TappedStream};
 use crate::tasks::Tasks;
 
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(super) struct State {
     hooks: Option<Arc<dyn StreamHooks>>,
     /// What it counts.
     pub(super) book: Arc<Book>,
+    /// Who sees what passes through those of HTTP tunnels.
+    pub(super) taps: OnceLock<Arc<dyn TapMaker>>,
 }
 
 #[derive(Default)]
@@ -323,6 +326,7 @@ impl State {
             alarms: watch::Sender::new(0),
             hooks: None,
             book: Arc::default(),
+            taps: OnceLock::new(),
         }
     }
 
@@ -339,19 +343,31 @@ impl State {
     /// Tells of a stream that was opened for a tunnel; what is returned is to be kept until it has ended.
     pub(super) fn opened(&self, spec: &TunnelSpec, open: &Open) -> Option<Box<dyn Send + Sync>> {
         let hooks = self.hooks.as_ref()?;
+        let name = self.name_of(spec, open.tunnel);
+        let (kind, visitor) = (spec.kind, open.visitor);
+        let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
+        Some(hooks.opened(stream))
+    }
+
+    /// What visitors know a tunnel by, its path included.
+    fn name_of(&self, spec: &TunnelSpec, number: u32) -> String {
         let picked = || {
             let tunnels = self.tunnels.lock();
-            tunnels.wanted.get(&open.tunnel).and_then(|it| it.picked.values().next().cloned())
+            tunnels.wanted.get(&number).and_then(|it| it.picked.values().next().cloned())
         };
         let name = match (spec.name.as_str(), spec.port) {
             ("", 0) => picked().unwrap_or_default(),
             ("", port) => port.to_string(),
             (name, _) => name.to_owned(),
         };
-        let name = format!("{name}{}", path_behind(&spec.options));
-        let (kind, visitor) = (spec.kind, open.visitor);
-        let stream = OpenedStream { tunnel: &name, kind, session: None, principal: "", visitor };
-        Some(hooks.opened(stream))
+        format!("{name}{}", path_behind(&spec.options))
+    }
+
+    /// Who looks at a stream that was opened for a tunnel.
+    pub(super) fn tap(&self, spec: &TunnelSpec, open: &Open) -> Option<Box<dyn Tap>> {
+        let taps = self.taps.get().filter(|_| spec.kind == TunnelKind::Http)?;
+        let name = self.name_of(spec, open.tunnel);
+        taps.tap(TappedStream::new(&name, open.tunnel.into(), open.visitor))
     }
 
     /// Without a `first` it is asked for until a server has it.

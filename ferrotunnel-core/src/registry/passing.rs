@@ -54,10 +54,11 @@ impl Passing {
     pub fn admit(self, (addr, ingress): (SocketAddr, SocketAddr), place: Option<CrowdSeat>) {
         let Self { registry, host, socket, words } = self;
         let visitors = registry.0.visitors.clone();
+        let budget = registry.0.config.budget.clone();
         // Whoever waits is not to keep the registry.
         let registry: Weak<Inner> = Arc::downgrade(&registry.0);
         let find = move || registry.upgrade()?.passing(&host);
-        WayIn::new(find, visitors).admit(Visitor { socket, addr, ingress, place, words });
+        WayIn::new(find, visitors, budget).admit(Visitor { socket, addr, ingress, place, words });
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferrotunnel_protocol::OpenError;
+use ferrotunnel_protocol::{OpenError, ReceiveBudget};
 use parking_lot::Mutex;
 
 use super::Tunnel;
@@ -30,13 +30,14 @@ impl Port {
         listeners: &Tasks,
         crowd: Arc<Crowd>,
         proxies: TrustedProxies,
+        budget: ReceiveBudget,
     ) -> Self {
         let current = Arc::new(Mutex::new(tunnel));
         let find = {
             let current = Arc::clone(&current);
             move || Some(Arc::clone(&current.lock()))
         };
-        let way_in = WayIn::new(find, visitors.clone());
+        let way_in = WayIn::new(find, visitors.clone(), budget);
         let admit = move |visitor| way_in.admit(visitor);
         let listener = bound.serve(admit, visitors, listeners, crowd, proxies);
         Self { current, _listener: listener }
@@ -57,6 +58,8 @@ impl Port {
 pub(super) struct WayIn {
     find: Find,
     visitors: Tasks,
+    /// What is kept of visitors counts against it.
+    pub(super) budget: ReceiveBudget,
 }
 
 type Find = Arc<dyn Fn() -> Option<Arc<Tunnel>> + Send + Sync>;
@@ -65,8 +68,9 @@ impl WayIn {
     pub(super) fn new(
         find: impl Fn() -> Option<Arc<Tunnel>> + Send + Sync + 'static,
         visitors: Tasks,
+        budget: ReceiveBudget,
     ) -> Self {
-        Self { find: Arc::new(find), visitors }
+        Self { find: Arc::new(find), visitors, budget }
     }
 
     pub(super) fn tunnel(&self) -> Option<Arc<Tunnel>> {
@@ -110,11 +114,11 @@ impl WayIn {
     /// Opens a stream for the visitor. One that somebody else may have as well changes hands until somebody
     /// has answered.
     fn multiplex(&self, visitor: Visitor) {
-        let Some(tunnel) = self.tunnel() else { return visitor.too_late() };
+        let Some((tunnel, visitor)) = self.enter(visitor, Self::multiplex) else { return };
         match tunnel.open_on(visitor.addr, visitor.ingress, |_| true) {
             Ok(opened) if opened.is_shared => self.try_out(opened, visitor),
             Ok(Opened { stream, home, .. }) => visitor.serve(stream, home, &self.visitors),
-            Err(error) => visitor.turn_away(error),
+            Err(error) => self.wait_or_turn_away((tunnel, error), visitor, Self::multiplex),
         }
     }
 
@@ -127,22 +131,32 @@ impl WayIn {
     /// For one who has lost a carrier of its own: its client may be lost as well, and back in a moment.
     fn admit_again(&self, visitor: Visitor) {
         let Some((tunnel, visitor)) = self.enter(visitor, Self::admit_again) else { return };
-        let session = tunnel.session();
-        match (tunnel.open_on(visitor.addr, visitor.ingress, |_| true), session) {
-            (Ok(opened), _) => self.try_out(opened, visitor),
-            // That is known a moment before it leaves.
-            (Err(OpenError::SessionClosed), Some(ended)) => {
+        match tunnel.open_on(visitor.addr, visitor.ingress, |_| true) {
+            Ok(opened) => self.try_out(opened, visitor),
+            Err(error) => self.wait_or_turn_away((tunnel, error), visitor, Self::admit_again),
+        }
+    }
+
+    /// There is no stream for the visitor. Where that is so because a session is over, it is known a moment before that
+    /// leaves, and its client may be back in a moment: the visitor waits to be admitted then.
+    fn wait_or_turn_away(
+        &self,
+        (tunnel, error): (Arc<Tunnel>, OpenError),
+        visitor: Visitor,
+        admit: fn(&Self, Visitor),
+    ) {
+        let is_over = matches!(error, OpenError::SessionClosed | OpenError::Draining);
+        match tunnel.another() {
+            Some(another) if is_over => {
                 let way_in = self.clone();
                 self.visitors.spawn(async move {
-                    tunnel.another_than(ended).await;
-                    way_in.admit_again(visitor);
+                    another.await;
+                    admit(&way_in, visitor);
                 });
             }
-            // It has left meanwhile, and its client may be back in a moment.
-            (Err(OpenError::SessionClosed), None) if tunnel.away().is_some() => {
-                self.admit_again(visitor);
-            }
-            (Err(error), _) => visitor.turn_away(error),
+            // It has left meanwhile, and another one has come.
+            None if error == OpenError::SessionClosed && tunnel.is_served() => admit(self, visitor),
+            _ => visitor.turn_away(error),
         }
     }
 }

@@ -2,12 +2,13 @@
 
 mod kinds;
 mod routes;
+mod waits;
 
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
 use ferrotunnel_common::{ClientId, SessionId};
-use ferrotunnel_protocol::{Config, Session as Machine, State};
+use ferrotunnel_protocol::{Config, ReceiveBudget, Session as Machine, State};
 
 use super::*;
 use crate::auth::{Credential, issue_token};
@@ -27,6 +28,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
         http_port: Some(80),
         https_port: None,
         only_tunnel_answers: false,
+        budget: ReceiveBudget::new(1 << 20),
         tcp_ip: Ipv4Addr::LOCALHOST.into(),
         max_tunnels_per_session: 10,
         max_visitors_per_tunnel: None,

@@ -9,11 +9,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel_common::{ClientId, SessionId};
 use ferrotunnel_protocol::frame::ResetCode;
-use ferrotunnel_protocol::{StreamError, WriteError};
+use ferrotunnel_protocol::{Held, StreamError, WriteError};
+use tokio::time::{Instant, Sleep};
 
 use super::port::WayIn;
 use super::tunnel::{Opened, ServedBy};
@@ -42,6 +44,10 @@ struct Attempt {
     failed: Vec<Failed>,
     said: Vec<Bytes>,
     said_bytes: usize,
+    /// The same, against the budget.
+    held: Held,
+    /// When it is not kept any longer; `None` while there is nothing.
+    until: Option<Pin<Box<Sleep>>>,
     has_finished: bool,
     /// The clients are away, and one of them may come back.
     away: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
@@ -64,6 +70,7 @@ impl Trial {
         ingress: SocketAddr,
     ) -> Self {
         let (stream, by) = opened;
+        let held = Held::of(&way_in.budget);
         let attempt = Attempt {
             way_in,
             visitor,
@@ -72,6 +79,8 @@ impl Trial {
             failed: Vec::new(),
             said: Vec::new(),
             said_bytes: 0,
+            held,
+            until: None,
             has_finished: false,
             away: None,
         };
@@ -82,14 +91,28 @@ impl Trial {
     /// Ready when there is a stream to talk over.
     fn poll_present(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(attempt) = &mut self.attempt else { return Poll::Ready(()) };
-        if let Some(away) = &mut attempt.away {
+        if attempt.has_lasted(cx) {
+            self.attempt = None;
+        }
+        while let Some(attempt) = &mut self.attempt
+            && let Some(away) = &mut attempt.away
+        {
             ready!(away.as_mut().poll(cx));
             attempt.away = None;
-            if !self.open_next() {
+            // Another session may be over and not have left yet.
+            if !self.open_next() && !self.waits_for_another() {
                 self.attempt = None;
             }
         }
         Poll::Ready(())
+    }
+
+    /// Whether somebody may come who can have the visitor.
+    fn waits_for_another(&mut self) -> bool {
+        let Some(attempt) = &mut self.attempt else { return false };
+        let another = attempt.way_in.tunnel().and_then(|tunnel| tunnel.another());
+        attempt.away = another.map(|another| Box::pin(another) as Pin<Box<_>>);
+        attempt.away.is_some()
     }
 
     /// How much the present stream takes of what is new.
@@ -210,8 +233,25 @@ impl Attempt {
     /// Whether it may still be said again.
     fn keep(&mut self, chunk: Bytes) -> bool {
         self.said_bytes += chunk.len();
+        let fits = self.said_bytes <= MOST_SAID && self.held.grow(chunk.len() as u32);
         self.said.push(chunk);
-        self.said_bytes <= MOST_SAID && self.said.len() <= MOST_CHUNKS
+        self.until.get_or_insert_with(|| Box::pin(tokio::time::sleep(KEPT_FOR)));
+        fits && self.said.len() <= MOST_CHUNKS
+    }
+
+    /// Whether what was said has been kept for long enough. While there is nobody it is for whoever comes.
+    fn has_lasted(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(until) = &mut self.until else { return false };
+        match until.as_mut().poll(cx) {
+            Poll::Pending => false,
+            Poll::Ready(()) if self.away.is_some() => {
+                until.as_mut().reset(Instant::now() + KEPT_FOR);
+                // It is to wake whoever waits.
+                let _ = until.as_mut().poll(cx).is_pending();
+                false
+            }
+            Poll::Ready(()) => true,
+        }
     }
 }
 
@@ -302,6 +342,10 @@ impl End for Trial {
 /// What is kept of a visitor whom nobody has answered yet: the window that a stream begins with, which
 /// is what a member takes before its local service has to be there.
 const MOST_SAID: usize = 64 << 10;
+
+/// How long it is kept for a member that has the visitor and does not say a word: a local service that cannot be reached is
+/// known within ten seconds, and a session that is gone within fifteen.
+pub(super) const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// And in how many pieces, each of which keeps the buffer that it was read into.
 const MOST_CHUNKS: usize = 32;

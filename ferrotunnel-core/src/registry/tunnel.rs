@@ -664,6 +664,11 @@ impl Tunnel {
         clients.any(|client| Some(client) != first)
     }
 
+    /// Whether a session that takes visitors has it.
+    pub(super) fn is_served(&self) -> bool {
+        self.presence.lock().carriers.iter().any(|one| one.owner.session.is_established())
+    }
+
     /// Whether its client has left, and may come back.
     pub(super) fn is_away(&self) -> bool {
         self.presence.lock().carriers.is_empty()
@@ -708,7 +713,7 @@ impl Tunnel {
     pub(super) async fn another_than(self: Arc<Self>, session: SessionId) {
         loop {
             let changed = Arc::clone(&self.changed).notified_owned();
-            if !self.is_with(session) {
+            if !self.is_with(session) || self.presence.lock().gone {
                 break;
             }
             changed.await;
@@ -716,6 +721,28 @@ impl Tunnel {
         if let Some(away) = self.away() {
             away.await;
         }
+    }
+
+    /// For a visitor that nobody can have because a session is over, or about to be: done as soon as it is worth to look
+    /// for another one. `None`: nothing of that kind is to be waited for.
+    pub(super) fn another(
+        self: &Arc<Self>,
+    ) -> Option<impl Future<Output = ()> + Send + 'static + use<>> {
+        // Before the look: who leaves after it is heard of.
+        let changed = Arc::clone(&self.changed).notified_owned();
+        let presence = self.presence.lock();
+        let ending = presence.carriers.iter().find(|one| !one.owner.session.is_established());
+        let ending = ending.map(|one| one.owner.session_id);
+        let may_wait = !presence.gone && Arc::strong_count(&self.changed) <= MOST_WAITING;
+        let is_away = presence.carriers.is_empty();
+        drop(presence);
+        let tunnel = Arc::clone(self);
+        (may_wait && (is_away || ending.is_some())).then_some(async move {
+            match ending {
+                Some(session) => tunnel.another_than(session).await,
+                None => changed.await,
+            }
+        })
     }
 
     /// The clients that have it now, with their sessions.

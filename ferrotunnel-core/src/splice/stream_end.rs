@@ -55,6 +55,9 @@ impl End for Stream {
     }
 
     fn abort(&mut self) {
+        if let Some(tap) = self.tap() {
+            tap.broke("the connection broke");
+        }
         self.reset_after_data(ResetCode::LocalFailed, "");
     }
 }

@@ -120,7 +120,8 @@ impl Room {
         content_type = "text/event-stream",
         body = String,
         description = "Events `status`, `sessions` and `tunnels` at the beginning and when they change, at most once a second, \
-                       with what those paths answer; `sample` each second. Who does not keep up is cut off and begins anew."
+                       with what those paths answer; `sample` each second; where requests are inspected \
+                       `request` at the beginning of each, at its answer and at its end, and `requests_cleared`. Who does not keep up is cut off and begins anew."
     ))
 )]
 pub(crate) async fn events(

@@ -10,7 +10,7 @@ use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder, Securit
 use utoipa::{Modify, OpenApi};
 
 use super::shapes::Side;
-use super::{Room, actions, answers, events, login};
+use super::{Room, actions, answers, events, inspector, login};
 
 /// What both sides have.
 #[derive(OpenApi)]
@@ -77,7 +77,8 @@ impl Modify for Guarded {
             RefOr::T(answer.content("application/problem+json", problem).build())
         };
         for item in described.paths.paths.values_mut() {
-            for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+            for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten()
+            {
                 let answers = &mut operation.responses.responses;
                 let not_meant =
                     "Another page could have sent it, or it came by a name that is not ours";
@@ -92,10 +93,13 @@ impl Modify for Guarded {
 }
 
 /// The description of a side's interface, in which the token is shown if it has one.
-fn described(side: Side, has_token: bool) -> openapi::OpenApi {
+fn described(side: Side, is_inspecting: bool, has_token: bool) -> openapi::OpenApi {
     let mut described = Both::openapi();
     if side == Side::Server {
         described.merge(ServerOnly::openapi());
+    }
+    if is_inspecting {
+        described.merge(inspector::Described::openapi());
     }
     Guarded { has_token }.modify(&mut described);
     if has_token {
@@ -112,7 +116,8 @@ fn described(side: Side, has_token: bool) -> openapi::OpenApi {
     responses((status = 200, content_type = "application/json", body = Object))
 )]
 pub(super) async fn description(State(room): State<Arc<Room>>) -> impl IntoResponse {
-    let described = described(room.house().side(), room.token.is_some());
+    let is_inspecting = room.overview.inspector.is_some();
+    let described = described(room.house().side(), is_inspecting, room.token.is_some());
     let text = serde_json::to_string(&described).unwrap_or_default();
     ([(CONTENT_TYPE, "application/json")], text)
 }

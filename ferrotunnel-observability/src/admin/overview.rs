@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use ferrotunnel_inspector::Inspector;
 use parking_lot::RwLock;
 use serde::Serialize;
 
@@ -18,6 +19,8 @@ use crate::metrics::ServerMetrics;
 #[derive(Debug)]
 pub struct Overview {
     pub(super) house: Box<dyn House>,
+    /// Who sees requests pass, if anybody does.
+    pub(super) inspector: Option<Inspector>,
     phase: RwLock<Phase>,
     config_file: Option<String>,
     began: Instant,
@@ -34,18 +37,31 @@ struct Everything {
 
 impl Overview {
     /// Of the server that these metrics watch. It is in the phase [`Starting`](Phase::Starting).
-    pub fn of_server(metrics: ServerMetrics, config_file: Option<PathBuf>) -> Arc<Self> {
-        Self::of(Box::new(ServerHouse(metrics)), config_file)
+    pub fn of_server(
+        metrics: ServerMetrics,
+        inspector: Option<Inspector>,
+        config_file: Option<PathBuf>,
+    ) -> Arc<Self> {
+        Self::of(Box::new(ServerHouse(metrics)), inspector, config_file)
     }
 
     /// Of a client. It is ready when every tunnel is registered at a server.
-    pub fn of_client(client: WatchedClient, config_file: Option<PathBuf>) -> Arc<Self> {
-        Self::of(Box::new(client), config_file)
+    pub fn of_client(
+        client: WatchedClient,
+        inspector: Option<Inspector>,
+        config_file: Option<PathBuf>,
+    ) -> Arc<Self> {
+        Self::of(Box::new(client), inspector, config_file)
     }
 
-    fn of(house: Box<dyn House>, config_file: Option<PathBuf>) -> Arc<Self> {
+    fn of(
+        house: Box<dyn House>,
+        inspector: Option<Inspector>,
+        config_file: Option<PathBuf>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             house,
+            inspector,
             phase: RwLock::new(Phase::Starting),
             config_file: config_file.map(|path| path.display().to_string()),
             began: Instant::now(),
@@ -84,7 +100,7 @@ impl Overview {
             sessions,
             tunnels,
             streams,
-            inspecting: false,
+            inspecting: self.inspector.is_some(),
             build: Build::here(),
             config_file: self.config_file.clone(),
         }

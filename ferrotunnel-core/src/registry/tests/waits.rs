@@ -1,0 +1,191 @@
+//! Visitors for whom there is nobody at the moment, or who have not been answered yet.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+
+use bytes::{Bytes, BytesMut};
+use ferrotunnel_protocol::frame::{CLIENT_PROOF_LEN, GoAwayCode};
+use ferrotunnel_protocol::{Accept, HelloRequest};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+use super::*;
+use crate::options::CarrierNumber;
+use crate::registry::port::WayIn;
+use crate::registry::trial::{KEPT_FOR, Trial};
+use crate::registry::tunnel::Opened;
+use crate::splice::{End, Room};
+use crate::tcp_ingress::Visitor;
+
+fn somewhere() -> SocketAddr {
+    ([192, 0, 2, 7], 50_000).into()
+}
+
+/// What a machine has to say, heard by another one.
+fn pass(from: &mut Machine, to: &mut Machine) {
+    let (mut output, mut input) = (VecDeque::new(), BytesMut::new());
+    from.poll_transmit(Instant::now(), &mut output, 0);
+    for frame in output {
+        input.extend_from_slice(frame.head());
+        input.extend_from_slice(frame.body());
+    }
+    to.handle_input(Instant::now(), &mut input).unwrap();
+}
+
+/// A guest whose session takes visitors.
+fn guest(id: u64) -> Guest {
+    let (guest, now) = (Guest::new(id), Instant::now());
+    let mut client = Machine::client(Config::default(), now);
+    guest.shared.lock(|inner| {
+        let server = &mut inner.machine;
+        pass(server, &mut client);
+        client.hello(HelloRequest {
+            client_id: ClientId([0; 16]),
+            token_id: String::new(),
+            nonce: [0; 32],
+            proof: [0; CLIENT_PROOF_LEN],
+            software: String::new(),
+            direct_for: None,
+        });
+        pass(&mut client, server);
+        server.accept(Accept { session_id: SessionId(id), proof: [0; 32] }, now);
+        assert_eq!(server.state(), State::Established);
+    });
+    guest
+}
+
+fn streams_opened(guest: &Guest) -> u64 {
+    guest.owner.session.stats().streams_opened
+}
+
+/// Its session is over, and has not left yet.
+fn end(guest: &Guest) {
+    guest.owner.session.close(GoAwayCode::ShuttingDown, "");
+}
+
+fn over_carrier(number: u8, name: &str) -> Register {
+    let mut wanted = http(name, &[]);
+    CarrierNumber(number).mark(&mut wanted);
+    options::join(&mut wanted);
+    wanted
+}
+
+fn way_in(registry: &Registry, budget: &ReceiveBudget) -> WayIn {
+    let registry = registry.clone();
+    WayIn::new(move || found(&registry, "app.localhost"), Tasks::default(), budget.clone())
+}
+
+/// A visitor that is just let in, and the session that has it first.
+fn trial(registry: &Registry, budget: &ReceiveBudget) -> (Trial, SessionId) {
+    let tunnel = found(registry, "app.localhost").unwrap();
+    let Opened { stream, by, .. } =
+        tunnel.open_on(somewhere(), somewhere(), |_| true).map_err(drop).unwrap();
+    let trial = Trial::new((stream, by), way_in(registry, budget), somewhere(), somewhere());
+    (trial, by.session)
+}
+
+async fn say(trial: &mut Trial, words: &'static [u8]) {
+    let mut chunks = vec![Bytes::from_static(words)];
+    poll_fn(|cx| trial.poll_room(cx)).await.unwrap();
+    let taken = poll_fn(|cx| trial.poll_write(cx, &mut chunks)).await.unwrap();
+    assert_eq!((taken, chunks.len()), (words.len(), 0));
+}
+
+/// Whether nothing is heard for that long.
+async fn hears_nothing(trial: &mut Trial, time: Duration) -> bool {
+    let mut chunks = Vec::new();
+    timeout(time, poll_fn(|cx| trial.poll_read(cx, Room::MAX, &mut chunks))).await.is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_visitor_has_said_counts_against_the_budget_and_is_kept_for_half_a_minute() {
+    let (registry, first, second) = (registry(), guest(1), guest(2));
+    register(&registry, &first, 0, http("app", &[]));
+    register(&registry, &second, 0, over_carrier(1, "app"));
+    let budget = ReceiveBudget::new(1 << 20);
+    let (mut kept, by) = trial(&registry, &budget);
+    // Who has said nothing has nothing that is kept.
+    assert!(hears_nothing(&mut kept, KEPT_FOR * 2).await);
+    say(&mut kept, b"hello").await;
+    assert_eq!(budget.used_bytes(), 5);
+    assert!(hears_nothing(&mut kept, KEPT_FOR - Duration::from_millis(10)).await);
+    assert_eq!(budget.used_bytes(), 5);
+    assert!(hears_nothing(&mut kept, Duration::from_millis(20)).await);
+    assert_eq!(budget.used_bytes(), 0);
+    // From now on it stays where it is.
+    end(if by == SessionId(1) { &first } else { &second });
+    let mut chunks = Vec::new();
+    poll_fn(|cx| kept.poll_read(cx, Room::MAX, &mut chunks)).await.unwrap_err();
+
+    // Who leaves gives it back, and where there is no room for it nothing is kept.
+    let third = guest(3);
+    register(&registry, &third, 0, http("app", &[]));
+    let (mut left, _) = trial(&registry, &budget);
+    say(&mut left, b"hello").await;
+    assert_eq!(budget.used_bytes(), 5);
+    drop(left);
+    assert_eq!(budget.used_bytes(), 0);
+    let small = ReceiveBudget::new(10);
+    let (mut much, _) = trial(&registry, &small);
+    say(&mut much, b"too much for it").await;
+    assert_eq!(small.used_bytes(), 0);
+}
+
+/// Whichever of two sessions of one client leaves first.
+#[tokio::test(start_paused = true)]
+async fn a_visitor_waits_for_a_client_all_of_whose_sessions_are_over() {
+    for first_leaves in [true, false] {
+        let registry = registry_that_waits(Duration::from_secs(600));
+        let (one, other) = (guest(1), guest(2));
+        register(&registry, &one, 0, http("app", &[]));
+        register(&registry, &other, 0, over_carrier(1, "app"));
+        let (mut waits, by) = trial(&registry, &ReceiveBudget::new(1 << 20));
+        end(&one);
+        end(&other);
+        let moment = Duration::from_millis(10);
+        assert!(hears_nothing(&mut waits, moment).await, "neither has left");
+        let (its, not_its) = if by == SessionId(1) { (&one, &other) } else { (&other, &one) };
+        let order = if first_leaves { [its, not_its] } else { [not_its, its] };
+        for leaving in order {
+            leaving.owner.leave();
+            assert!(hears_nothing(&mut waits, moment).await);
+        }
+        let back = guest(3);
+        register(&registry, &back, 0, http("app", &[]));
+        assert!(hears_nothing(&mut waits, moment).await);
+        assert_eq!(streams_opened(&back), 1);
+    }
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let waiting = async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), waiting).await.expect("it takes too long");
+}
+
+#[tokio::test]
+async fn a_visitor_that_comes_between_the_end_of_a_session_and_its_leaving_is_kept() {
+    let registry = registry_that_waits(Duration::from_secs(600));
+    let gone = guest(1);
+    register(&registry, &gone, 0, http("app", &[]));
+    end(&gone);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let dialling = TcpStream::connect(listener.local_addr().unwrap());
+    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
+    let _outside = dialled.unwrap();
+    let way_in = way_in(&registry, &ReceiveBudget::new(1 << 20));
+    way_in.admit(Visitor {
+        socket: accepted.unwrap().0,
+        addr: somewhere(),
+        ingress: somewhere(),
+        place: None,
+        words: Bytes::new(),
+    });
+    gone.owner.leave();
+    let back = guest(2);
+    register(&registry, &back, 0, http("app", &[]));
+    until(|| streams_opened(&back) == 1).await;
+}

@@ -1,0 +1,182 @@
+//! The handle on everything that is kept.
+
+use std::sync::Arc;
+
+use ferrotunnel_core::TapMaker;
+use ferrotunnel_core::tasks::Tasks;
+use tokio::sync::broadcast;
+
+use crate::har;
+use crate::record::{Record, State};
+use crate::replay::{Edits, Reach, ReplayError, begin};
+use crate::settings::InspectorSettings;
+use crate::store::Shared;
+use crate::stream_tap::Taps;
+use crate::view::{RawBody, RequestDetail, RequestSummary, Requests};
+
+/// Sees the requests of HTTP tunnels, and keeps the last of them. Clones share what they keep.
+#[derive(Clone, Debug)]
+pub struct Inspector {
+    shared: Arc<Shared>,
+    /// Replays under way.
+    tasks: Arc<Tasks>,
+}
+
+/// What happens to what is kept.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum News {
+    /// A request has begun, was answered, or is over.
+    Request(Arc<RequestSummary>),
+    /// All were thrown away.
+    Cleared,
+}
+
+/// Which requests to list.
+#[derive(Clone, Debug, Default)]
+#[non_exhaustive]
+pub struct Filter {
+    /// At most so many; 100 by default, 1,000 at most.
+    pub limit: Option<usize>,
+    /// Only those that came before that one.
+    pub before: Option<String>,
+    /// Only those that have that in their tunnel, host or path, in whatever case.
+    pub q: Option<String>,
+    /// Only those with that method.
+    pub method: Option<String>,
+    /// Only those with that status, like `404`, `4xx`, `open` or `failed`.
+    pub status: Option<String>,
+}
+
+/// Whose body of a request is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The visitor's.
+    Request,
+    /// The local service's.
+    Response,
+}
+
+impl Default for Inspector {
+    fn default() -> Self {
+        Self::new(InspectorSettings::default())
+    }
+}
+
+impl Inspector {
+    /// One that has seen nothing yet.
+    pub fn new(settings: InspectorSettings) -> Self {
+        Self { shared: Arc::new(Shared::new(settings)), tasks: Arc::default() }
+    }
+
+    /// What looks at streams on its behalf.
+    pub fn taps(&self) -> Arc<dyn TapMaker> {
+        Arc::new(Taps(Arc::clone(&self.shared)))
+    }
+
+    /// Replays go over that from now on.
+    pub fn replay_over(&self, reach: Arc<dyn Reach>) {
+        *self.shared.reach.write() = Some(reach);
+    }
+
+    /// The requests that are kept, the newest first.
+    pub fn list(&self, filter: &Filter) -> Requests {
+        let before = filter.before.as_deref().and_then(|id| id.parse().ok());
+        let limit = filter.limit.unwrap_or(LISTED).min(MOST_LISTED);
+        let found = self.shared.all(before);
+        let found = found.iter().filter(|record| filter.takes(record)).take(limit);
+        Requests {
+            requests: found.map(|record| RequestSummary::of(record)).collect(),
+            total: self.shared.count(),
+            bytes: self.shared.held(),
+            budget_bytes: self.shared.settings.budget_bytes,
+        }
+    }
+
+    /// Everything about one. Secrets are shown with `reveal` only.
+    pub fn get(&self, id: &str, reveal: bool) -> Option<RequestDetail> {
+        let record = self.record(id)?;
+        Some(RequestDetail::of(&record, &self.shared.mask, reveal))
+    }
+
+    /// What was captured of a body, as it came.
+    pub fn body(&self, id: &str, whose: Whose) -> Option<RawBody> {
+        let record = self.record(id)?;
+        let content = record.content.lock();
+        let body = match whose {
+            Whose::Request => &content.request_body,
+            Whose::Response => &content.response_body,
+        };
+        Some(RawBody { bytes: body.kept.clone(), is_truncated: body.is_truncated() })
+    }
+
+    /// What happens from now on. Who is too slow misses some.
+    pub fn subscribe(&self) -> broadcast::Receiver<News> {
+        self.shared.news.subscribe()
+    }
+
+    /// Throws all away.
+    pub fn clear(&self) {
+        self.shared.clear();
+    }
+
+    /// All that are over, or one, as an HTTP archive (HAR 1.2), the oldest first.
+    pub fn har(&self, id: Option<&str>, reveal: bool) -> String {
+        let mut records = match id {
+            Some(id) => self.record(id).into_iter().collect(),
+            None => self.shared.all(None),
+        };
+        records.reverse();
+        har::write(&records, &self.shared.mask, reveal)
+    }
+
+    /// Says it again to the local service, with changes or without. Returns the id of the new request at once.
+    ///
+    /// # Errors
+    /// There is nothing to repeat, it cannot be repeated, or too many are under way.
+    pub fn replay(&self, id: &str, edits: Edits) -> Result<String, ReplayError> {
+        let record = self.record(id).ok_or(ReplayError::NotFound)?;
+        let (id, replay) = begin(&self.shared, &record, edits)?;
+        self.tasks.spawn(replay);
+        Ok(id.to_string())
+    }
+
+    fn record(&self, id: &str) -> Option<Arc<Record>> {
+        self.shared.get(id.parse().ok()?)
+    }
+}
+
+impl Filter {
+    fn takes(&self, record: &Record) -> bool {
+        let content = record.content.lock();
+        let status = content.response.as_ref().map(|response| response.status);
+        let has_status = self.status.as_deref().is_none_or(|wanted| {
+            match (wanted.to_ascii_lowercase().as_str(), status) {
+                ("open", _) => content.state == State::Open,
+                ("failed", _) => content.state == State::Failed,
+                ("", _) => true,
+                (_, None) => false,
+                (wanted, Some(status)) => match wanted.strip_suffix("xx") {
+                    Some(class) => class == (status / 100).to_string(),
+                    None => wanted == status.to_string(),
+                },
+            }
+        });
+        let is = |wanted: &Option<String>, is: &dyn Fn(&str) -> bool| {
+            wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || is(wanted))
+        };
+        let request = &content.request;
+        has_status
+            && is(&self.method, &|method| request.method.eq_ignore_ascii_case(method))
+            && is(&self.q, &|q| {
+                let q = q.to_lowercase();
+                let mut texts = [&request.path, &request.host, &*content.tunnel].into_iter();
+                texts.any(|text: &str| text.to_lowercase().contains(&q))
+            })
+    }
+}
+
+const LISTED: usize = 100;
+
+/// Some 300 KB of JSON.
+const MOST_LISTED: usize = 1_000;

@@ -1,0 +1,141 @@
+//! One request and what became of it, while it happens and after.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+
+use crate::head::{Headers, RequestHead, ResponseHead};
+
+/// A request that is kept.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) id: u64,
+    pub(crate) content: Mutex<Content>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Content {
+    /// It is kept no more: nothing is added.
+    pub(crate) is_gone: bool,
+    /// What it takes of the budget.
+    pub(crate) weight: usize,
+    pub(crate) began: Instant,
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) tunnel: Arc<str>,
+    /// By which its tunnel is found again.
+    pub(crate) number: u64,
+    pub(crate) visitor: Option<String>,
+    pub(crate) replay_of: Option<u64>,
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    pub(crate) request: RequestHead,
+    pub(crate) request_body: Body,
+    pub(crate) response: Option<ResponseHead>,
+    pub(crate) response_body: Body,
+    pub(crate) interim: Vec<(u16, Headers)>,
+    /// Whether the request, and the response, have come to their ends.
+    pub(crate) is_whole: [bool; 2],
+    /// Bytes after a change of protocol, to the local service and back.
+    pub(crate) passed: [u64; 2],
+    pub(crate) queue: Option<Duration>,
+    pub(crate) connect: Option<Duration>,
+    pub(crate) sent_at: Option<Instant>,
+    pub(crate) answered_at: Option<Instant>,
+    pub(crate) over_at: Option<Instant>,
+    pub(crate) messages: VecDeque<Message>,
+    pub(crate) messages_lost: u64,
+    pub(crate) error: Option<String>,
+}
+
+/// The beginning of a body.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Body {
+    pub(crate) size: u64,
+    pub(crate) kept: Vec<u8>,
+    pub(crate) trailers: Headers,
+}
+
+impl Body {
+    pub(crate) fn is_truncated(&self) -> bool {
+        self.size > self.kept.len() as u64
+    }
+}
+
+/// What came in pieces that mean something by themselves.
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) at: u64,
+    pub(crate) from: From,
+    pub(crate) kind: MessageKind,
+    pub(crate) size: u64,
+    /// Its beginning.
+    pub(crate) kept: Vec<u8>,
+    /// It has the encoding that its request, or its answer, has told for messages.
+    pub(crate) is_compressed: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum From {
+    Visitor,
+    Service,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MessageKind {
+    Text,
+    Binary,
+    Close,
+    Ping,
+    Pong,
+    Event,
+    Grpc,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Kind {
+    #[default]
+    Http,
+    WebSocket,
+    Sse,
+    Grpc,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Open,
+    Done,
+    Failed,
+}
+
+impl Content {
+    pub(crate) fn body(&mut self, from: From) -> &mut Body {
+        match from {
+            From::Visitor => &mut self.request_body,
+            From::Service => &mut self.response_body,
+        }
+    }
+
+    /// Lets go of everything that was captured. Returns what it took of the budget.
+    pub(crate) fn empty(&mut self) -> usize {
+        self.is_gone = true;
+        self.request.headers = Headers::new();
+        self.request_body = Body::default();
+        self.response = None;
+        self.response_body = Body::default();
+        self.interim = Vec::new();
+        self.messages = VecDeque::new();
+        std::mem::take(&mut self.weight)
+    }
+}
+
+impl From {
+    pub(crate) fn index(self) -> usize {
+        match self {
+            Self::Visitor => 0,
+            Self::Service => 1,
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! The requests that are kept, within a budget.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, broadcast};
+
+use crate::inspector::News;
+use crate::mask::Mask;
+use crate::record::{Content, Record};
+use crate::replay::{MOST_REPLAYS, Reach};
+use crate::settings::InspectorSettings;
+use crate::view::RequestSummary;
+
+/// What everybody has a share of who sees requests or asks for them.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) settings: InspectorSettings,
+    pub(crate) mask: Mask,
+    store: Mutex<Store>,
+    /// Bytes that all of them take.
+    held: AtomicUsize,
+    last_id: AtomicU64,
+    pub(crate) news: broadcast::Sender<News>,
+    pub(crate) reach: RwLock<Option<Arc<dyn Reach>>>,
+    pub(crate) replays: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct Store {
+    records: BTreeMap<u64, Arc<Record>>,
+    /// Those that are over.
+    over: BTreeSet<u64>,
+}
+
+impl Shared {
+    pub(crate) fn new(settings: InspectorSettings) -> Self {
+        Self {
+            mask: Mask::new(&settings.hide),
+            settings,
+            store: Mutex::default(),
+            held: AtomicUsize::new(0),
+            last_id: AtomicU64::new(0),
+            news: broadcast::Sender::new(MOST_BEHIND),
+            reach: RwLock::new(None),
+            replays: Arc::new(Semaphore::new(MOST_REPLAYS)),
+        }
+    }
+
+    /// Keeps one more; another one goes for it if need be.
+    pub(crate) fn keep(&self, mut content: Content) -> Arc<Record> {
+        let weight = content.weight + RECORD_WEIGHT;
+        content.weight = weight;
+        self.reserve(weight);
+        let mut store = self.store.lock();
+        while store.records.len() >= self.settings.most_requests.max(1) {
+            let Some(freed) = store.forget_one() else { break };
+            self.release(freed);
+        }
+        // Within the lock, so that they come in order.
+        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
+        let record = Arc::new(Record { id, content: Mutex::new(content) });
+        store.records.insert(id, Arc::clone(&record));
+        record
+    }
+
+    pub(crate) fn is_over(&self, id: u64) {
+        let mut store = self.store.lock();
+        if store.records.contains_key(&id) {
+            store.over.insert(id);
+        }
+    }
+
+    /// Takes that much of the budget. Whoever has a record locked must not ask.
+    pub(crate) fn reserve(&self, bytes: usize) {
+        let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if held <= self.settings.budget_bytes {
+            return;
+        }
+        let mut store = self.store.lock();
+        while self.held.load(Ordering::Relaxed) > self.settings.budget_bytes {
+            let Some(freed) = store.forget_one() else { break };
+            self.release(freed);
+        }
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        self.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Record>> {
+        self.store.lock().records.get(&id).cloned()
+    }
+
+    /// The newest first, before that one if there is one.
+    pub(crate) fn all(&self, before: Option<u64>) -> Vec<Arc<Record>> {
+        let store = self.store.lock();
+        let before = before.unwrap_or(u64::MAX);
+        store.records.range(..before).rev().map(|(_, record)| Arc::clone(record)).collect()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.store.lock().records.len()
+    }
+
+    pub(crate) fn clear(&self) {
+        {
+            let mut store = self.store.lock();
+            while let Some(freed) = store.forget_one() {
+                self.release(freed);
+            }
+        }
+        let _ = self.news.send(News::Cleared);
+    }
+
+    /// Tells of a change of a request, if anybody listens.
+    pub(crate) fn tell(&self, record: &Record) {
+        if self.news.receiver_count() > 0 {
+            let summary = RequestSummary::of(record);
+            let _ = self.news.send(News::Request(Arc::new(summary)));
+        }
+    }
+}
+
+impl Store {
+    /// Lets one go. Returns what it has freed, or `None` if there is none.
+    fn forget_one(&mut self) -> Option<usize> {
+        let record = match self.over.pop_first() {
+            Some(id) => self.records.remove(&id)?,
+            None => self.records.pop_first()?.1,
+        };
+        Some(record.content.lock().empty())
+    }
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now_millis() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a request takes beside what was captured of it.
+const RECORD_WEIGHT: usize = size_of::<Record>() + 128;
+
+/// News that somebody may be behind; who is more so misses some.
+const MOST_BEHIND: usize = 1_024;
