@@ -222,3 +222,12 @@ fn bash_completes_a_flag() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "--remote-port", "{output:?}");
 }
+
+#[test]
+fn the_fuzzer_has_all_modules_of_the_program() {
+    let modules = |source: &str| -> Vec<String> {
+        source.lines().filter(|line| line.starts_with("mod ")).map(str::to_owned).collect()
+    };
+    let (program, fuzzer) = (include_str!("../src/main.rs"), include_str!("../src/fuzzing.rs"));
+    assert_eq!(modules(fuzzer), modules(program));
+}

@@ -29,6 +29,7 @@ mod seal;
 mod stream;
 mod system_roots;
 mod tickets;
+mod turns;
 mod watch;
 
 pub use acceptor::ServerTls;

@@ -23,6 +23,7 @@ use super::exporter::Exporter;
 use super::keys::{HEADER_LEN, Secrets};
 use super::records::{RECORDS_PER_KEY, Records};
 use super::stream::TlsStream;
+use super::turns::Turns;
 use crate::auth::Binding;
 
 /// A connection whose handshake is done.
@@ -53,18 +54,21 @@ pub(super) async fn connect(
     Ok(secured)
 }
 
-/// The server's end. Its ticket leaves with whatever is written first. `input` was read already.
+/// The server's end. Its ticket leaves with whatever is written first. `input` was read already. With `turns` it computes
+/// when it is its turn.
 pub(super) async fn accept(
     config: &ServerConfig,
     socket: TcpStream,
     input: BytesMut,
+    turns: Option<&Turns>,
 ) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
     let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
     let most = [MOST_FROM_STRANGER, MOST_IN_FLIGHT];
-    Handshake { input, ..Handshake::new(greeter, socket, most) }.run(&exporter).await
+    let turns = turns.cloned();
+    Handshake { input, turns, ..Handshake::new(greeter, socket, most) }.run(&exporter).await
 }
 
 /// A connection of rustls' that is not established yet.
@@ -144,6 +148,7 @@ struct Handshake<G> {
     limit: usize,
     /// The same once the peer has said something that makes sense.
     limit_later: usize,
+    turns: Option<Turns>,
 }
 
 /// What rustls wants next.
@@ -156,15 +161,23 @@ enum Step {
 impl<G: Greeter> Handshake<G> {
     fn new(greeter: G, socket: TcpStream, [limit, limit_later]: [usize; 2]) -> Self {
         let (input, output) = (BytesMut::new(), Vec::new());
-        Self { greeter, socket, input, shown: 0, output, limit, limit_later }
+        Self { greeter, socket, input, shown: 0, output, limit, limit_later, turns: None }
     }
 
     async fn run(mut self, exporter: &Exporter) -> io::Result<Secured> {
         loop {
-            match self.step() {
-                Ok(Step::Again) => {}
-                Ok(Step::Read) => self.show_more().await?,
+            let turn = match &self.turns {
+                Some(turns) if self.shown > 0 => turns.take().await,
+                _ => None,
+            };
+            let mut step = self.step();
+            while let Ok(Step::Again) = step {
+                step = self.step();
+            }
+            drop(turn);
+            match step {
                 Ok(Step::Done) => break,
+                Ok(_) => self.show_more().await?,
                 Err(error) => {
                     self.complain(&error).await;
                     return Err(invalid(error));

@@ -21,6 +21,8 @@ use tokio::task::JoinSet;
 pub(crate) enum Attack {
     /// Does nothing: what the measuring itself differs by.
     Nothing,
+    /// Leaves the server alone, and keeps its processors busy.
+    Busy,
     /// Not authenticated: begins TLS and drips.
     Drips,
     /// Not authenticated: goes through TLS and leaves, again and again.
@@ -54,6 +56,7 @@ pub(crate) enum Attack {
 impl Attack {
     pub(crate) const ALL: &[Self] = &[
         Self::Nothing,
+        Self::Busy,
         Self::Drips,
         Self::Handshakes,
         Self::Noise,
@@ -75,6 +78,7 @@ impl Attack {
         println!("{UNDER_WAY}");
         match self {
             Self::Nothing => std::future::pending::<()>().await,
+            Self::Busy => many(2, tokio::task::yield_now).await,
             Self::Drips => many(512, move || drips(server)).await,
             Self::Handshakes => many(16, move || handshakes(server)).await,
             Self::Noise => many(16, move || noise(server)).await,

@@ -1,8 +1,9 @@
 //! What each kind of bad peer does to everybody else, beside each other in one table: how long somebody of another session
 //! waits for an answer with and without it, and what the server's memory grows by.
 //!
-//! Server, the good client and the bad peer are processes. The bad one runs at the lowest priority: it is to cost the
-//! server something, and not the processors that both share on this machine.
+//! Server, the good client and the bad peer are processes. The server has one half of the processors to itself, and the
+//! bad peer runs on the other only while nobody else does: it is to cost the server something, and not those who wait.
+//! It is halted and let go on in turns, so that whatever else this machine does is in both of what is compared.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,6 +12,7 @@
 
 mod attack;
 mod pings;
+mod processors;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitCode, Stdio};
@@ -26,6 +28,7 @@ use tokio::process::Command;
 
 use attack::Attack;
 use pings::{Pings, Waits};
+use processors::Half;
 
 /// Let each kind of bad peer loose on a server and see what others notice of it.
 #[derive(Debug, Parser)]
@@ -45,26 +48,35 @@ struct Args {
 fn main() -> ExitCode {
     let args = Args::parse();
     ferrotunnel_loadgen::allow_many_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = || tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match (args.at, args.attacks.as_slice()) {
-        (Some(server), [attack]) => runtime.block_on(attack.go_on(server)),
-        _ => runtime.block_on(compare(&args)),
+        (Some(server), [attack]) => runtime().block_on(attack.go_on(server)),
+        _ => {
+            let binary = Binary::find(None).unwrap();
+            let (server, addr) = serve(&binary);
+            runtime().block_on(compare(&args, &binary, &server, addr))
+        }
     }
 }
 
-async fn compare(args: &Args) -> ExitCode {
-    let binary = Binary::find(None).unwrap();
+/// A server on processors of its own. From here on this process, and those that it starts, have the others.
+fn serve(binary: &Binary) -> (Process, SocketAddr) {
     let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let more = ["--token", TOKEN, "--max-receive-memory", &format!("{BUDGET_MIB}MiB")];
     let settings = ServerSettings {
         bind: any,
         http_bind: any,
         carrier: Carrier::Tls,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        threads: processors::keep(Half::Server),
         more: more.map(str::to_owned).to_vec(),
         patience: Duration::from_secs(20),
     };
     let (server, addr, _) = binary.server(&settings).unwrap();
+    processors::keep(Half::Others);
+    (server, addr)
+}
+
+async fn compare(args: &Args, binary: &Binary, server: &Process, addr: SocketAddr) -> ExitCode {
     let echo = LocalService::echo().await;
     let local = echo.addr().to_string();
     let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
@@ -83,7 +95,7 @@ async fn compare(args: &Args) -> ExitCode {
     let chosen = if args.attacks.is_empty() { Attack::ALL } else { &args.attacks };
     let mut is_well = true;
     for attack in chosen {
-        is_well &= one(*attack, args.window, addr, &pings, &server).await;
+        is_well &= one(*attack, args.window, addr, &pings, server).await;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -97,12 +109,11 @@ async fn one(
     process: &Process,
 ) -> bool {
     let id = memory::Process::Id(process.id());
-    let before = pings.within(window / 2).await;
     restart_peak_of(id);
     let rss = resident_bytes(id).unwrap_or_default();
-    let during = {
-        let mut bad = Command::new("nice");
-        bad.args(["-n", "19"]).arg(std::env::current_exe().unwrap());
+    let (during, without) = {
+        let mut bad = Command::new("chrt");
+        bad.args(["--idle", "0"]).arg(std::env::current_exe().unwrap());
         bad.arg(attack.to_string()).args(["--at", &server.to_string()]);
         bad.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
         let mut bad = bad.spawn().unwrap();
@@ -112,15 +123,23 @@ async fn one(
             Some(attack::UNDER_WAY),
             "{attack}"
         );
-        let during = pings.within(window).await;
+        let number = bad.id().unwrap().to_string();
+        let (mut during, mut without) = (Waits::default(), Waits::default());
+        for _ in 0..TURNS {
+            pings.within(TURN_ROUND).await;
+            during = during.and(pings.within(window / TURNS).await);
+            signal("STOP", &number).await;
+            pings.within(TURN_ROUND).await;
+            without = without.and(pings.within(window / TURNS).await);
+            signal("CONT", &number).await;
+        }
         assert!(bad.try_wait().unwrap().is_none(), "{attack} has ended");
         bad.kill().await.unwrap();
-        during
+        (during, without)
     };
     let peak = peak_of(id).unwrap_or_default();
     // Until what it has left behind is gone.
     pings.within(SETTLING).await;
-    let without = before.and(pings.within(window / 2).await);
     let times = during.part(99).as_secs_f64() / without.part(99).as_secs_f64();
     let micros = |waits: &Waits, percent| waits.part(percent).as_micros();
     println!(
@@ -136,6 +155,11 @@ async fn one(
     times <= MOST_TIMES && peak < (BUDGET_MIB + SLACK_MIB) << 20
 }
 
+async fn signal(name: &str, process: &str) {
+    let sent = Command::new("kill").args(["-s", name, process]).status().await.unwrap();
+    assert!(sent.success(), "{name}");
+}
+
 fn mib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
@@ -149,3 +173,9 @@ const BUDGET_MIB: u64 = 64;
 const SLACK_MIB: u64 = 64;
 
 const SETTLING: Duration = Duration::from_secs(1);
+
+/// Of the bad peer in a window, and as many without it: few enough that dead peers are not noticed.
+const TURNS: u32 = 10;
+
+/// For what was said before to be over.
+const TURN_ROUND: Duration = Duration::from_millis(50);

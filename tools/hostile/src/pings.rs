@@ -6,11 +6,13 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 /// Visitors that go on asking for as long as this lives.
 pub(crate) struct Pings {
     /// Which window it is; none is even.
     window: watch::Sender<u64>,
+    _visitors: JoinSet<()>,
     heard: tokio::sync::Mutex<mpsc::Receiver<(u64, Duration)>>,
 }
 
@@ -18,11 +20,12 @@ impl Pings {
     pub(crate) async fn through(public: SocketAddr) -> Self {
         let (window, of) = watch::channel(0);
         let (tell, heard) = mpsc::channel(1 << 16);
+        let mut visitors = JoinSet::new();
         for _ in 0..VISITORS {
             let mut visitor = TcpStream::connect(public).await.unwrap();
             visitor.set_nodelay(true).unwrap();
             let (tell, of) = (tell.clone(), of.clone());
-            tokio::spawn(async move {
+            visitors.spawn(async move {
                 let (question, mut answer) = ([7; 64], [0; 64]);
                 loop {
                     let (window, began) = (*of.borrow(), Instant::now());
@@ -35,7 +38,7 @@ impl Pings {
                 }
             });
         }
-        Self { window, heard: tokio::sync::Mutex::new(heard) }
+        Self { window, _visitors: visitors, heard: tokio::sync::Mutex::new(heard) }
     }
 
     /// How long answers took in a window of time from now on.
@@ -56,6 +59,7 @@ impl Pings {
 }
 
 /// How long answers took, sorted.
+#[derive(Default)]
 pub(crate) struct Waits(Vec<Duration>);
 
 impl Waits {

@@ -351,7 +351,7 @@ fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
         Ok(Generation { config, clients, tickets: tickets.clone() })
     };
     let generations = FromFiles::load(Files::default, make).unwrap();
-    TlsAcceptor { generations: Arc::new(generations) }
+    TlsAcceptor { generations: Arc::new(generations), turns: Turns::of_this_machine() }
 }
 
 #[tokio::test]
