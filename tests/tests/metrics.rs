@@ -125,6 +125,8 @@ fn a_clients_counters_move_with_its_traffic() {
         // Two clients in one process stay apart.
         assert_eq!(scrape(&registry).value(sample), 0.0);
 
+        // A shutdown would wait for it.
+        drop(visitor);
         soon("the end", client.shutdown()).await.unwrap();
         drop(client);
         assert!(!scrape(&registry).samples.contains_key("ferrotunnel_client_sessions"));
