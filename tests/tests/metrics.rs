@@ -17,8 +17,8 @@ use ferrotunnel::{
     issue_token,
 };
 use ferrotunnel_tests::{
-    Authority, Carrier, LocalService, Scrape, Site, TestBed, over_both, raw, run, says_and_hears,
-    soon,
+    Authority, Carrier, LocalService, Scrape, Site, TestBed, eventually, over_both, raw, run,
+    says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -129,7 +129,10 @@ fn a_clients_counters_move_with_its_traffic() {
         drop(visitor);
         soon("the end", client.shutdown()).await.unwrap();
         drop(client);
-        assert!(!scrape(&registry).samples.contains_key("ferrotunnel_client_sessions"));
+        eventually("nothing keeps the client", || {
+            !scrape(&registry).samples.contains_key("ferrotunnel_client_sessions")
+        })
+        .await;
     });
 }
 
