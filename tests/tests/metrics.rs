@@ -17,8 +17,8 @@ use ferrotunnel::{
     issue_token,
 };
 use ferrotunnel_tests::{
-    Authority, Carrier, LocalService, Scrape, Site, TestBed, over_both, raw, run, says_and_hears,
-    soon,
+    Authority, Carrier, LocalService, Scrape, Site, TestBed, eventually, over_both, raw, run,
+    says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -125,9 +125,14 @@ fn a_clients_counters_move_with_its_traffic() {
         // Two clients in one process stay apart.
         assert_eq!(scrape(&registry).value(sample), 0.0);
 
+        // A shutdown would wait for it.
+        drop(visitor);
         soon("the end", client.shutdown()).await.unwrap();
         drop(client);
-        assert!(!scrape(&registry).samples.contains_key("ferrotunnel_client_sessions"));
+        eventually("nothing keeps the client", || {
+            !scrape(&registry).samples.contains_key("ferrotunnel_client_sessions")
+        })
+        .await;
     });
 }
 
