@@ -116,10 +116,12 @@ impl Exchange {
     }
 
     pub(crate) fn interim(&self, response: ResponseHead) {
+        // Only what is kept takes room from others.
+        if self.record.content.lock().interim.len() >= MOST_INTERIM {
+            return;
+        }
         self.change(head::weight(&response.headers) + INTERIM, |content| {
-            if content.interim.len() < MOST_INTERIM {
-                content.interim.push((response.status, response.headers));
-            }
+            content.interim.push((response.status, response.headers));
         });
     }
 
@@ -185,6 +187,9 @@ impl Exchange {
     }
 
     fn end(&self, error: Option<&str>) {
+        if self.record.content.lock().state != State::Open {
+            return;
+        }
         let has_ended = self.change(error.map_or(0, str::len), |content| {
             if content.state != State::Open {
                 return false;

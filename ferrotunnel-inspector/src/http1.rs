@@ -136,7 +136,9 @@ impl Http1 {
                 if let Some(head) = Request::parse(whole)? {
                     break head;
                 }
-                // Empty lines in front of it.
+                // Empty lines in front of it, which would be found again and again.
+                self.asking.bytes.drain(..end);
+                self.asking.searched = 0;
                 let Some(next) = self.asking.next_end()? else { return Ok(()) };
                 end = next;
             };

@@ -38,7 +38,8 @@ pub use ferrotunnel_http::{
     AcmeConfig, BasicUser, BearerToken, ErrorPages, ErrorPagesError, Expiry, ExternalAccount,
     HeaderRule, LETS_ENCRYPT, PasswordError, VisitorRate, hash_password,
 };
-/// Who sees requests pass.
+/// Who sees requests pass, and what that one shows.
+pub use ferrotunnel_inspector as inspector;
 pub use ferrotunnel_inspector::{Inspector, InspectorSettings};
 /// What servers and clients count, and the registry that shows it.
 pub use ferrotunnel_observability as observability;

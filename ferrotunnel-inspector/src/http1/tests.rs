@@ -249,6 +249,30 @@ fn who_stays_with_http_after_all_is_followed() {
 }
 
 #[test]
+fn empty_lines_before_a_request_are_passed_over() {
+    for lines in ["\r\n", "\r\n\r\n", "\n\n", "\n\n\r\n\r\n\n"] {
+        let ask = format!("{lines}GET /late HTTP/1.1\r\nHost: a\r\n\r\n");
+        let watched = conversation(&[(ASK, &ask), (ANSWER, "HTTP/1.1 204 No\r\n\r\n")]);
+        assert_eq!(one(&watched).summary.path, "/late", "{lines:?}");
+        // The same, byte by byte.
+        let mut chopped = Watched::new();
+        ask.bytes().for_each(|byte| chopped.say(ASK, &[byte]));
+        assert_eq!(one(&chopped).summary.path, "/late", "{lines:?}");
+    }
+}
+
+#[test]
+fn interim_answers_without_end_take_no_more_room() {
+    let mut watched = conversation(&[(ASK, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")]);
+    let hint = b"HTTP/1.1 103 Early\r\nLink: </a>\r\n\r\n";
+    (0..100).for_each(|_| watched.say(ANSWER, hint));
+    let held = watched.shared.held();
+    (0..100).for_each(|_| watched.say(ANSWER, hint));
+    assert_eq!(watched.shared.held(), held);
+    assert!(!one(&watched).interim.is_empty());
+}
+
+#[test]
 fn what_cannot_be_followed_is_let_go() {
     for (ask, answer) in [
         ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", "not HTTP at all\r\n\r\n"),
