@@ -45,8 +45,8 @@ pub(super) fn routes() -> Router<Arc<Room>> {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Wanted {
     /// At most so many; 100 if nothing is said, 1,000 at most.
-    #[param(minimum = 0)]
-    limit: Option<usize>,
+    #[param(minimum = 0, maximum = 65535)]
+    limit: Option<u16>,
     /// Only those that came before that one.
     before: Option<String>,
     /// Only those that have that in tunnel, host or path.
@@ -108,7 +108,7 @@ pub(crate) async fn list(
 ) -> Outcome<Json<Requests>> {
     let Wanted { limit, before, q, method, status } = wanted;
     let mut filter = Filter::default();
-    (filter.limit, filter.before, filter.q) = (limit, before, q);
+    (filter.limit, filter.before, filter.q) = (limit.map(usize::from), before, q);
     (filter.method, filter.status) = (method, status);
     Ok(Json(room.inspector()?.list(&filter)))
 }
@@ -201,11 +201,16 @@ pub(crate) async fn replay(
     Path(id): Path<String>,
     said: Bytes,
 ) -> Outcome<Response> {
+    let inspector = room.inspector()?;
+    // Whatever else is wrong, this is what has to be mended first.
+    if inspector.get(&id, false).is_none() {
+        return Err(not_kept());
+    }
     let changes = match said.as_ref() {
         [] => Changes::default(),
         said => serde_json::from_slice(said).map_err(|error| invalid(error.to_string()))?,
     };
-    let new = room.inspector()?.replay(&id, changes.read()?)?;
+    let new = inspector.replay(&id, changes.read()?)?;
     Ok((StatusCode::ACCEPTED, Json(Begun { id: new })).into_response())
 }
 
