@@ -57,8 +57,6 @@ pub struct Client {
     /// Events of the engine, also for those who subscribe before it runs.
     events: broadcast::Sender<Event>,
     /// The last engine, for whoever looks at it or steers it from outside.
-    outside: parking_lot::RwLock<Option<(ClientReader, ClientControl)>>,
-    /// The same for the admin interface, and whoever else shows it.
     watched: WatchedClient,
     overview: Arc<Overview>,
     admin: parking_lot::Mutex<Option<Admin>>,
@@ -399,7 +397,6 @@ impl ClientBuilder {
             running: Mutex::default(),
             changing: Mutex::default(),
             events: broadcast::Sender::new(events),
-            outside: parking_lot::RwLock::default(),
             overview: Overview::of_client(watched.clone(), self.inspector, self.config_file),
             watched,
             admin: parking_lot::Mutex::default(),
@@ -600,8 +597,6 @@ impl Client {
         if self.admin.lock().is_some() {
             engine.list_streams();
         }
-        let outside = Some((engine.reader(), engine.control()));
-        *self.outside.write() = outside;
         let engine = Arc::new(engine);
         *running =
             Some(Running { engine: Arc::clone(&engine), tunnels: Vec::new(), _telling: telling });
@@ -647,17 +642,13 @@ impl Client {
     /// Reads what the client has and counts, from its start to its end; `None` before the first start. One that is
     /// started again has another.
     pub fn reader(&self) -> Option<ClientReader> {
-        Some(self.outside()?.0)
+        self.watched.reader()
     }
 
     /// Pauses and resumes tunnels and closes sessions of the running client; `None` before the first start. One that is
     /// started again has another.
     pub fn control(&self) -> Option<ClientControl> {
-        Some(self.outside()?.1)
-    }
-
-    fn outside(&self) -> Option<(ClientReader, ClientControl)> {
-        self.outside.read().clone()
+        self.watched.control()
     }
 
     /// Waits until the client has ended for good.

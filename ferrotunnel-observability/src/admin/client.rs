@@ -37,16 +37,18 @@ impl WatchedClient {
         *self.current.write() = Some((reader, control));
     }
 
-    fn reader(&self) -> Option<ClientReader> {
+    /// Reads the client; `None` before there is one.
+    pub fn reader(&self) -> Option<ClientReader> {
         self.current.read().as_ref().map(|(reader, _)| reader.clone())
+    }
+
+    /// Steers the client; `None` before there is one.
+    pub fn control(&self) -> Option<ClientControl> {
+        self.current.read().as_ref().map(|(_, control)| control.clone())
     }
 
     fn read(&self) -> Option<ClientReadings> {
         self.reader()?.read()
-    }
-
-    fn control(&self) -> Option<ClientControl> {
-        self.current.read().as_ref().map(|(_, control)| control.clone())
     }
 }
 
