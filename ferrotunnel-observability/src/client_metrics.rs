@@ -152,15 +152,7 @@ impl Families<'_> {
                 counter(&mut family, &labels, bytes)?;
             }
         }
-        let help = "Streams that were broken off, by who did it and the code that says why.";
-        let name = "ferrotunnel_client_streams_reset";
-        let mut family = self.family(name, None, MetricType::Counter, help)?;
-        for (code, count) in readings.resets.by_server() {
-            counter(&mut family, &[("by", "server"), ("code", code)], count)?;
-        }
-        for (code, count) in readings.resets.by_clients() {
-            counter(&mut family, &[("by", "client"), ("code", code)], count)?;
-        }
+        self.resets("ferrotunnel_client_streams_reset", &readings.resets)?;
         let help = "How often a stream that had used up all that the server had granted had to wait for more.";
         self.family("ferrotunnel_client_window_stalls", None, MetricType::Counter, help)?
             .encode_counter::<NoLabelSet, _, f64>(&readings.window_stalls, None)?;

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use ferrotunnel_core::StreamResets;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
@@ -51,6 +52,19 @@ impl<'a> Families<'a> {
             if let Some(time) = times.get(at) {
                 gauge(&mut family, &[("of", of)], time.as_secs_f64())?;
             }
+        }
+        Ok(())
+    }
+
+    /// Streams that were broken off.
+    pub(crate) fn resets(&mut self, name: &str, resets: &StreamResets) -> Result<(), fmt::Error> {
+        let help = "Streams that were broken off, by who did it and the code that says why.";
+        let mut family = self.family(name, None, MetricType::Counter, help)?;
+        for (code, count) in resets.by_server() {
+            counter(&mut family, &[("by", "server"), ("code", code)], count)?;
+        }
+        for (code, count) in resets.by_clients() {
+            counter(&mut family, &[("by", "client"), ("code", code)], count)?;
         }
         Ok(())
     }

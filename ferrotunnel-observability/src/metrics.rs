@@ -173,15 +173,7 @@ impl Families<'_> {
             }
         }
 
-        let help = "Streams that were broken off, by who did it and the code that says why.";
-        let mut family =
-            self.family("ferrotunnel_streams_reset", None, MetricType::Counter, help)?;
-        for (code, count) in readings.resets.by_server() {
-            counter(&mut family, &[("by", "server"), ("code", code)], count)?;
-        }
-        for (code, count) in readings.resets.by_clients() {
-            counter(&mut family, &[("by", "client"), ("code", code)], count)?;
-        }
+        self.resets("ferrotunnel_streams_reset", &readings.resets)?;
 
         let help = "Connections of clients that serve one visitor each, or wait for one.";
         let mut family =
