@@ -99,6 +99,11 @@ impl Inspector {
         Some(RequestDetail::of(&record, &self.shared.mask, reveal))
     }
 
+    /// Whether that one is kept.
+    pub fn has(&self, id: &str) -> bool {
+        self.record(id).is_some()
+    }
+
     /// What was captured of a body, as it came.
     pub fn body(&self, id: &str, whose: Whose) -> Option<RawBody> {
         let record = self.record(id)?;

@@ -203,7 +203,7 @@ pub(crate) async fn replay(
 ) -> Outcome<Response> {
     let inspector = room.inspector()?;
     // Whatever else is wrong, this is what has to be mended first.
-    if inspector.get(&id, false).is_none() {
+    if !inspector.has(&id) {
         return Err(not_kept());
     }
     let changes = match said.as_ref() {
