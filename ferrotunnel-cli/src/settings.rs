@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use ferrotunnel::{
     Cidr, Client, Connections, DEFAULT_HTTP_PORT, DEFAULT_TUNNEL_PORT, ErrorPages, Inspector,
-    LimitsConfig, PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
+    InspectorSettings, LimitsConfig, PrincipalConfig, Retry, Server, ServerBuilder, ServerMode,
 };
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
@@ -58,7 +58,7 @@ pub(crate) struct ServerSettings {
     admin_bind: Option<SocketAddr>,
     admin_token: Option<Secret>,
     /// If somebody is to see requests pass.
-    inspector: Option<Inspector>,
+    inspector: Option<InspectorSettings>,
     /// Where some of it comes from, to be shown.
     pub(crate) config_file: Option<PathBuf>,
     threads: usize,
@@ -110,10 +110,7 @@ impl ServerSettings {
             plugins: PluginSettings::new(args.plugins)?,
             admin_bind: args.admin_bind,
             admin_token: admin_token(args.admin_token_file.as_deref())?,
-            inspector: args
-                .inspect
-                .unwrap_or(false)
-                .then(|| inspection::inspector(args.inspection)),
+            inspector: args.inspect.unwrap_or(false).then(|| inspection::settings(args.inspection)),
             config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -201,8 +198,8 @@ impl ServerSettings {
         if let Some(addr) = self.admin_bind {
             builder = builder.admin_bind(addr);
         }
-        if let Some(inspector) = &self.inspector {
-            builder = builder.inspector(inspector);
+        if let Some(settings) = self.inspector {
+            builder = builder.inspector(&Inspector::new(settings));
         }
         if let Some(token) = self.admin_token {
             builder = builder.admin_token(token.reveal());
@@ -298,7 +295,7 @@ pub(crate) struct ClientSettings {
     /// Somebody at a terminal looks after it.
     admin_for_people: bool,
     /// Unless nobody is to see requests pass.
-    inspector: Option<Inspector>,
+    inspector: Option<InspectorSettings>,
     /// Where some of it comes from, to be shown.
     pub(crate) config_file: Option<PathBuf>,
     tunnels: Vec<TunnelSettings>,
@@ -327,7 +324,7 @@ impl ClientSettings {
             control: args.control,
             admin_for_people: false,
             inspector: (!args.no_inspect.unwrap_or(false))
-                .then(|| inspection::inspector(args.inspection)),
+                .then(|| inspection::settings(args.inspection)),
             config_file: None,
             tunnels,
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
@@ -396,8 +393,8 @@ impl ClientSettings {
             Some(AdminPlace::Off) | None => (builder, false),
         };
         // Elsewhere nobody would ever look at them.
-        if let Some(inspector) = self.inspector.filter(|_| has_admin) {
-            builder = builder.inspector(&inspector);
+        if let Some(settings) = self.inspector.filter(|_| has_admin) {
+            builder = builder.inspector(&Inspector::new(settings));
         }
         // Nor is there anything to keep from others.
         if let Some(token) = self.admin_token.filter(|_| has_admin) {

@@ -1,15 +1,14 @@
-//! Who sees requests pass.
+//! How requests are inspected.
 
-use ferrotunnel::{Inspector, InspectorSettings};
+use ferrotunnel::InspectorSettings;
 
 use crate::args::InspectArgs;
 
-/// One that has seen nothing yet.
-pub(super) fn inspector(args: InspectArgs) -> Inspector {
+pub(super) fn settings(args: InspectArgs) -> InspectorSettings {
     let mut settings = InspectorSettings::default();
     if let Some(bytes) = args.inspect_body_bytes {
         settings.body_bytes = bytes;
     }
     settings.hide = args.inspect_hide.unwrap_or_default();
-    Inspector::new(settings)
+    settings
 }
