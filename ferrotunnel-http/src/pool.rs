@@ -11,6 +11,7 @@ use std::{
     pin::{Pin, pin},
     sync::{Arc, Weak},
     task::{Context, Poll, Wake, Waker},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -79,6 +80,8 @@ struct Watched {
     owner: Owner,
     /// It has not been looked at since.
     has_stirred: bool,
+    /// Whoever is just doing what stirs it for nothing. From elsewhere it may have ended meanwhile.
+    overlooked: Option<ThreadId>,
 }
 
 enum Owner {
@@ -201,8 +204,7 @@ impl Pool {
         else {
             return Err(OpenError::SessionClosed);
         };
-        let state = Watched { owner: Owner::Task(None), has_stirred: false };
-        let watch = Arc::new(Watch { state: Mutex::new(state), stirred: self.stirred.clone() });
+        let watch = Arc::new(Watch::new(self.stirred.clone()));
         Ok(Box::new(Kept {
             sender: Some(sender),
             connection: Box::pin(connection.with_upgrades()),
@@ -282,12 +284,7 @@ impl Kept {
 
     /// The body of an answer of which all is there. Taking it stirs the connection once more, for nothing.
     fn take_body(&self, incoming: Incoming) -> Body {
-        let had_stirred = self.watch.hush();
-        let body = Body::taken(incoming);
-        if !had_stirred {
-            self.watch.is_understood();
-        }
-        body
+        self.watch.overlooking_this_thread(|| Body::taken(incoming))
     }
 
     /// Leaves it to the next request.
@@ -341,6 +338,11 @@ async fn moved_along(mut kept: Box<Kept>) {
 }
 
 impl Watch {
+    fn new(stirred: Arc<Notify>) -> Self {
+        let state = Watched { owner: Owner::Task(None), has_stirred: false, overlooked: None };
+        Self { state: Mutex::new(state), stirred }
+    }
+
     fn belongs_to(&self, waker: &Waker) {
         let mut state = self.state.lock();
         state.has_stirred = false;
@@ -352,16 +354,21 @@ impl Watch {
         state.owner = Owner::Task(Some(waker.clone()));
     }
 
-    /// Tells nobody until somebody has looked. Who calls this is going to, or is at it. Returns whether it has stirred.
-    fn hush(&self) -> bool {
-        let mut state = self.state.lock();
-        state.owner = Owner::Task(None);
-        state.has_stirred
+    /// Tells nobody until somebody has looked. Who calls this is going to, or is at it.
+    fn hush(&self) {
+        self.state.lock().owner = Owner::Task(None);
     }
 
-    /// What it has stirred for is known.
-    fn is_understood(&self) {
-        self.state.lock().has_stirred = false;
+    /// Does something that stirs the connection, for nothing. Its holder need not be told either: it is going to look.
+    fn overlooking_this_thread<T>(&self, act: impl FnOnce() -> T) -> T {
+        {
+            let mut state = self.state.lock();
+            state.owner = Owner::Task(None);
+            state.overlooked = Some(thread::current().id());
+        }
+        let done = act();
+        self.state.lock().overlooked = None;
+        done
     }
 
     /// Whether it has stirred since it was last looked at.
@@ -383,6 +390,9 @@ impl Wake for Watch {
 
     fn wake_by_ref(self: &Arc<Self>) {
         let mut state = self.state.lock();
+        if state.overlooked.is_some_and(|thread| thread == thread::current().id()) {
+            return;
+        }
         state.has_stirred = true;
         match &mut state.owner {
             Owner::Nobody => self.stirred.notify_one(),
@@ -473,3 +483,21 @@ impl Call {
 
 /// A pause of no time at all would keep a processor busy.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stirs_a_connection_from_elsewhere_while_its_answer_is_taken_is_not_overlooked() {
+        let watch = Arc::new(Watch::new(Arc::default()));
+        watch.overlooking_this_thread(|| watch.wake_by_ref());
+        assert!(!watch.has_stirred(), "taking it stirs the connection for nothing");
+        watch.overlooking_this_thread(|| {
+            thread::scope(|scope| drop(scope.spawn(|| watch.wake_by_ref())));
+        });
+        assert!(watch.has_stirred(), "the local service may have closed it");
+        watch.overlooking_this_thread(|| ());
+        assert!(watch.has_stirred(), "nobody has looked yet");
+    }
+}
