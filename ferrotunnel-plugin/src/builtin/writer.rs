@@ -69,9 +69,22 @@ impl Drop for Writer {
     }
 }
 
-trait Sink: Send + 'static {
-    /// What to write to next.
-    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)>;
+trait Sink: Write + Send + 'static {
+    /// Before some lines: whether they can be written, and where.
+    fn look(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Whether nothing is in it at all.
+    fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Keeps lines apart: behind one that a full disk has cut, the next begins on a line of its own.
+struct Lines<S> {
+    sink: S,
+    is_cut: bool,
 }
 
 struct Stdout;
@@ -82,11 +95,7 @@ struct Place {
     looked: Instant,
 }
 
-impl Sink for Stdout {
-    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)> {
-        Ok(self)
-    }
-}
+impl Sink for Stdout {}
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -99,23 +108,62 @@ impl Write for Stdout {
 }
 
 impl Sink for Place {
-    fn target(&mut self) -> io::Result<&mut (dyn Write + Send)> {
+    fn look(&mut self) -> io::Result<()> {
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
             if was_moved(&self.path, &self.file) {
                 self.file = open(&self.path)?;
             }
         }
-        Ok(&mut self.file)
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 }
 
-fn write_all(
-    queue: &Receiver<String>,
-    mut place: impl Sink,
-    lost: &AtomicU64,
-    bytes: &AtomicUsize,
-) {
+impl Write for Place {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl<S: Sink> Lines<S> {
+    fn new(sink: S) -> Self {
+        Self { sink, is_cut: false }
+    }
+
+    /// Somewhere where a line may begin.
+    fn begin(&mut self) -> io::Result<&mut Self> {
+        self.sink.look()?;
+        if self.is_cut && !self.sink.is_empty() {
+            self.write_all(b"\n")?;
+        }
+        Ok(self)
+    }
+}
+
+impl<S: Sink> Write for Lines<S> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.sink.write(bytes)?;
+        if let Some(last) = bytes.get(..written).and_then(<[u8]>::last) {
+            self.is_cut = *last != b'\n';
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.sink.flush()
+    }
+}
+
+fn write_all(queue: &Receiver<String>, sink: impl Sink, lost: &AtomicU64, bytes: &AtomicUsize) {
+    let mut place = Lines::new(sink);
     let mut is_failing = false;
     while let Ok(first) = queue.recv() {
         let written = batch(&first, queue, &mut place, bytes);
@@ -139,11 +187,11 @@ fn write_all(
 fn batch(
     first: &str,
     queue: &Receiver<String>,
-    place: &mut impl Sink,
+    place: &mut Lines<impl Sink>,
     bytes: &AtomicUsize,
 ) -> io::Result<()> {
     bytes.fetch_sub(first.len(), Ordering::Relaxed);
-    let mut out = BufWriter::with_capacity(BATCH, place.target()?);
+    let mut out = BufWriter::with_capacity(BATCH, place.begin()?);
     out.write_all(first.as_bytes())?;
     for line in queue.try_iter().take(QUEUE) {
         bytes.fetch_sub(line.len(), Ordering::Relaxed);
@@ -196,3 +244,48 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// As long as an end may take that has nothing more to do.
 const LAST_WORDS: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A disk with room for so many bytes, and then for more.
+    struct Disk {
+        written: Arc<Mutex<Vec<u8>>>,
+        room: Arc<AtomicUsize>,
+    }
+
+    impl Sink for Disk {}
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.room.load(Ordering::Relaxed).min(bytes.len());
+            if room == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.room.fetch_sub(room, Ordering::Relaxed);
+            self.written.lock().extend_from_slice(&bytes[..room]);
+            Ok(room)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_a_full_disk_has_cut_spoils_no_other() {
+        let (written, room) = (Arc::default(), Arc::new(AtomicUsize::new(10)));
+        let mut place = Lines::new(Disk { written: Arc::clone(&written), room: Arc::clone(&room) });
+        let (lines, queue) = sync_channel(QUEUE);
+        let bytes = AtomicUsize::new(1_000);
+        lines.send("second\n".to_owned()).unwrap();
+        batch("first\n", &queue, &mut place, &bytes).unwrap_err();
+        batch("third\n", &queue, &mut place, &bytes).unwrap_err();
+        room.store(1_000, Ordering::Relaxed);
+        batch("fourth\n", &queue, &mut place, &bytes).unwrap();
+        batch("fifth\n", &queue, &mut place, &bytes).unwrap();
+        let written = String::from_utf8(written.lock().clone()).unwrap();
+        assert_eq!(written, "first\nseco\nfourth\nfifth\n");
+    }
+}
