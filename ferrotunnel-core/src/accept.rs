@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::socket;
 
@@ -25,8 +26,9 @@ pub(crate) async fn accept_from(
     mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
     mut on_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
+    let mut trouble = Trouble::default();
     loop {
-        let (connection, peer) = accept_one(&mut poll_accept).await;
+        let (connection, peer) = accept_one(&mut poll_accept, &mut trouble).await;
         on_connection(connection, peer);
     }
 }
@@ -39,19 +41,21 @@ pub async fn accept_into_places(
     mut on_connection: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
     mut on_full: impl FnMut(),
 ) {
+    let mut trouble = Trouble::default();
     loop {
         if places.available_permits() == 0 {
             on_full();
         }
         // Nobody closes it; if somebody did, nobody else would come in.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx)).await;
+        let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx), &mut trouble).await;
         on_connection(connection, peer, place);
     }
 }
 
 async fn accept_one(
     poll_accept: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
+    trouble: &mut Trouble,
 ) -> (TcpStream, SocketAddr) {
     loop {
         match poll_fn(&mut *poll_accept).await {
@@ -61,10 +65,32 @@ async fn accept_one(
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, "cannot accept connections; trying again in {BACK_OFF:?}");
+                if trouble.is_told(Instant::now()) {
+                    tracing::warn!(
+                        %error,
+                        "cannot accept connections, which wait until that has passed; if files are what is missing, raise \
+                         their limit (ulimit -n, LimitNOFILE= of systemd)"
+                    );
+                }
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
+    }
+}
+
+/// What keeps a listener from accepting comes again and again while it lasts, and is told of now and then.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    fn is_told(&mut self, now: Instant) -> bool {
+        let is_due = self.told.is_none_or(|told| now - told >= TELL_EVERY);
+        if is_due {
+            self.told = Some(now);
+        }
+        is_due
     }
 }
 
@@ -89,11 +115,22 @@ fn is_about_one_connection(error: &io::Error) -> bool {
 /// Long enough for descriptors to come free without spinning, short enough for nobody to notice.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
+/// Often enough for whoever looks at the log while it lasts, and a few lines an hour of a bad one.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
 #[cfg(test)]
 mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn what_lasts_is_told_of_now_and_then() {
+        let (mut trouble, began) = (Trouble::default(), Instant::now());
+        let told: Vec<_> =
+            (0..1_000).filter(|turn| trouble.is_told(began + BACK_OFF * *turn)).collect();
+        assert_eq!(told, [0, 200, 400, 600, 800]);
+    }
 
     #[tokio::test]
     async fn who_finds_no_place_waits_and_somebody_hears_of_it() {
