@@ -112,7 +112,11 @@ impl RegistryConfig {
     /// The scheme of public addresses of tunnels that are routed by host, and what they say of the port.
     fn public(&self, kind: TunnelKind) -> Result<(&'static str, String), Denied> {
         let none = |what: &str| {
-            (RefusalCode::UnsupportedKind, format!("this server has no {what} ingress"))
+            let flag = what.to_lowercase();
+            let reason = format!(
+                "this server has no {what} ingress; its operator opens one by --{flag}-bind"
+            );
+            (RefusalCode::UnsupportedKind, reason)
         };
         if kind == TunnelKind::Tls {
             let port = self.https_port.ok_or_else(|| none("HTTPS"))?;

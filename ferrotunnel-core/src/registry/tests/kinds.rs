@@ -109,5 +109,5 @@ fn a_kind_without_its_port_is_refused() {
     let (registry, guest) = (super::registry(), Guest::new(1));
     let (code, reason) = refused(&registry, &guest, tls("vault", &[]));
     assert_eq!(code, RefusalCode::UnsupportedKind);
-    assert_eq!(reason, "this server has no HTTPS ingress");
+    assert_eq!(reason, "this server has no HTTPS ingress; its operator opens one by --https-bind");
 }
