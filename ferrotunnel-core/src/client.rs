@@ -9,6 +9,7 @@ mod health;
 mod https;
 mod life;
 mod local;
+mod missed;
 mod parting;
 mod reader;
 mod roster;

@@ -104,6 +104,27 @@ fn a_reset_passes_a_direct_stream_both_ways() {
 }
 
 #[test]
+fn for_a_silent_visitor_a_dead_service_is_dialled_once_and_takes_one_stream_of_the_second() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_streams_per_second = Some(1);
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let (client, public) = bed.direct(LocalService::nobody().await).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        let end = soon("the end of the visit", visitor.read(&mut [0])).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        let readings = client.reader().unwrap().read().unwrap();
+        let dialled: u64 = readings.local_errors.iter().map(|(_, count)| *count).sum();
+        assert_eq!(dialled, 1, "{:?}", readings.local_errors);
+        assert_eq!(bed.server.turned_away().streams_too_fast, 0);
+        eventually("the server to hear why", || {
+            bed.server.streams() == 0 && bed.server.direct().serving == 0
+        })
+        .await;
+    });
+}
+
+#[test]
 fn who_finds_no_carrier_waiting_is_multiplexed() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;

@@ -11,6 +11,7 @@ use ferrotunnel_common::{SessionId, TunnelKind};
 use ferrotunnel_protocol::frame::Open;
 use parking_lot::Mutex;
 
+use super::missed::MissedDirectly;
 use super::roster::CarrierId;
 use crate::capped::Counts as _;
 use crate::counters::{Sums, Tally, TunnelCounts};
@@ -70,6 +71,7 @@ pub(super) struct Entered {
 pub(super) struct OfTunnel {
     pub(super) counts: Arc<TunnelCounts>,
     last_error: Mutex<Option<String>>,
+    missed: MissedDirectly,
 }
 
 /// Why an attempt to have a session failed.
@@ -226,7 +228,11 @@ impl Book {
             Some(sum) => TunnelCounts::within(sum),
             None => TunnelCounts::named(kind.as_str()),
         };
-        Arc::new(OfTunnel { counts: Arc::new(counts), last_error: Mutex::default() })
+        Arc::new(OfTunnel {
+            counts: Arc::new(counts),
+            last_error: Mutex::default(),
+            missed: MissedDirectly::default(),
+        })
     }
 
     /// Where a visitor's stream is counted that is about to begin.
@@ -343,6 +349,11 @@ impl OfTunnel {
 
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
+    }
+
+    /// Visitors with a carrier to themselves who did not get through.
+    pub(super) fn missed_directly(&self) -> &MissedDirectly {
+        &self.missed
     }
 }
 

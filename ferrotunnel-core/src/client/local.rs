@@ -14,6 +14,7 @@ use super::TunnelSpec;
 use super::counts::{Book, LocalFailure, OfTunnel};
 use super::health::Pipe;
 use super::https;
+use super::state::asked_for;
 use super::target::Target;
 use crate::clock;
 use crate::counters::{Counted, Tally};
@@ -28,6 +29,9 @@ use crate::tls::LocalTls;
 /// `Reset(LocalUnreachable)`.
 pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
     let id = stream.id();
+    if let Some(why) = visit.came_again() {
+        return stream.reset(ResetCode::LocalUnreachable, &why.to_string());
+    }
     if let Some(tap) = stream.tap() {
         tap.dialling();
     }
@@ -46,7 +50,7 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
             // Its state is larger than that of other splices.
             let forwarding = https::forward(stream, socket, &tls, None);
             if let Err((stream, error)) = Box::pin(forwarding).await {
-                tracing::warn!(stream = %id, %error, "no TLS with the local service");
+                tracing::warn!(stream = %id, tunnel = name(&spec), local = %spec.target, %error, "no TLS with the local service");
                 visit.missed_tls(&error);
                 stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
             }
@@ -58,14 +62,15 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
             }
         }
         Err(error) => {
-            tracing::warn!(stream = %id, %error, "cannot reach the local service");
+            tracing::warn!(stream = %id, tunnel = name(&spec), local = %spec.target, %error, "cannot reach the local service");
             visit.missed(&error);
             stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
         }
     }
 }
 
-/// The same for a visitor with a carrier of its own. A refusal aborts the carrier.
+/// The same for a visitor with a carrier of its own. A refusal aborts the carrier, and becomes `Reset(LocalUnreachable)` when
+/// the server brings the visitor again.
 pub(super) async fn forward_direct(
     mut carrier: impl End,
     spec: Arc<TunnelSpec>,
@@ -77,8 +82,9 @@ pub(super) async fn forward_direct(
         Ok(Local::Https(socket, tls)) => {
             let forwarding = https::forward(carrier, socket, &tls, counted);
             if let Err((mut carrier, error)) = Box::pin(forwarding).await {
-                tracing::warn!(%error, "no TLS with the local service");
+                tracing::warn!(tunnel = name(&spec), local = %spec.target, %error, "no TLS with the local service");
                 visit.missed_tls(&error);
+                visit.will_come_again(&error);
                 carrier.abort();
             }
         }
@@ -88,11 +94,17 @@ pub(super) async fn forward_direct(
             }
         }
         Err(error) => {
-            tracing::warn!(%error, "cannot reach the local service");
+            tracing::warn!(tunnel = name(&spec), local = %spec.target, %error, "cannot reach the local service");
             visit.missed(&error);
+            visit.will_come_again(&error);
             carrier.abort();
         }
     }
+}
+
+/// Which of a client's tunnels the log speaks of.
+fn name(spec: &TunnelSpec) -> String {
+    asked_for((spec.kind, &spec.name, spec.port), &spec.options)
 }
 
 /// Lets who looks at a stream see what was asked for that cannot be answered.
@@ -147,6 +159,18 @@ impl Visit {
     /// There is no connection to the local service.
     fn missed(&self, error: &io::Error) {
         self.book.missed(&self.of, LocalFailure::of(error), error);
+    }
+
+    /// It had a carrier to itself, which has no word for that.
+    fn will_come_again(&self, error: &io::Error) {
+        if let Some(visitor) = self.visitor.visitor {
+            self.of.missed_directly().will_come_again(visitor, error.kind(), clock::now());
+        }
+    }
+
+    /// Why it did not get through a moment ago, when it had a carrier to itself.
+    fn came_again(&self) -> Option<io::ErrorKind> {
+        self.of.missed_directly().came_again(self.visitor.visitor?, clock::now())
     }
 
     /// There is one, but no TLS over it.

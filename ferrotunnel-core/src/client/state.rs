@@ -905,11 +905,18 @@ fn label(wanted: &Wanted, server: ServerIndex) -> String {
 }
 
 fn named(Register { kind, name, port, options, .. }: Register) -> String {
-    let path = path_behind(&options);
+    asked_for((kind, &name, port), &options)
+}
+
+/// What a tunnel is called before its server has picked anything.
+pub(super) fn asked_for(
+    (kind, name, port): (TunnelKind, &str, u16),
+    options: &[(String, String)],
+) -> String {
     match (name.is_empty(), port) {
         (true, 0) => kind.to_string(),
         (true, port) => format!("{kind}:{port}"),
-        (false, _) => format!("{name}{path}"),
+        (false, _) => format!("{name}{}", path_behind(options)),
     }
 }
 
