@@ -23,8 +23,8 @@ pub(super) fn run(args: &CheckArgs, output: &Output) -> Result<(), Failure> {
             if let Some(warning) = file.warning() {
                 output::warning(warning);
             }
-            output.plain(in_words(&file, server.as_ref()));
-            output.event(&as_json(&file, server.as_ref()));
+            output.answer_plain(in_words(&file, server.as_ref()))?;
+            output.answer_event(&as_json(&file, server.as_ref()))?;
             Ok(())
         }
         Err(Refused { failure, problems }) => {

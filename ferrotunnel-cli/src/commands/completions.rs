@@ -9,6 +9,5 @@ use crate::output::Output;
 pub(super) fn run(args: &CompletionsArgs, output: &Output) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "ferrotunnel", &mut script);
-    output.data(String::from_utf8_lossy(&script).trim_end());
-    Ok(())
+    output.answer(String::from_utf8_lossy(&script).trim_end())
 }

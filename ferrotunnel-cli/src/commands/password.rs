@@ -26,8 +26,8 @@ pub(super) fn run(args: &PasswordArgs, output: &Output) -> Result<(), Failure> {
             format!("{user}:{hash}")
         }
     };
-    output.event(&json!({ "event": "password", "user": args.user, "hash": line }));
-    output.plain(line);
+    output.answer_event(&json!({ "event": "password", "user": args.user, "hash": line }))?;
+    output.answer_plain(line)?;
     Ok(())
 }
 

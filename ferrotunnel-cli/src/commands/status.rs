@@ -17,8 +17,8 @@ pub(super) async fn run(args: ControlArgs, output: &Output) -> Result<(), Failur
         let errors = errors.filter_map(Value::as_str).map(str::to_owned).collect();
         return Err(Failure::several(Exit::Failed, errors));
     }
-    output.event(&answer);
-    output.plain(shown(&answer).trim_end());
+    output.answer_event(&answer)?;
+    output.answer_plain(shown(&answer).trim_end())?;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use crate::output::Output;
 
 pub(super) fn run(output: &Output) -> Result<(), Failure> {
     let version = env!("CARGO_PKG_VERSION");
-    output.plain(format_args!("ferrotunnel {version}"));
-    output.event(&json!({ "event": "version", "version": version }));
+    output.answer_plain(format_args!("ferrotunnel {version}"))?;
+    output.answer_event(&json!({ "event": "version", "version": version }))?;
     Ok(())
 }

@@ -12,20 +12,20 @@ use crate::output::Output;
 pub(super) fn run(args: &CertDevArgs, output: &Output) -> Result<(), Failure> {
     let made = dev_certificate(&args.dir, &args.hosts)?;
     let (ca, cert, key) = (made.ca.display(), made.cert.display(), made.key.display());
-    output.event(&json!({
+    output.answer_event(&json!({
         "event": "certificate",
         "hosts": made.hosts,
         "ca": made.ca,
         "cert": made.cert,
         "key": made.key,
-    }));
+    }))?;
     output.talk(format_args!("a certificate for {}:", made.hosts.join(", ")));
-    output.plain(format_args!(
+    output.answer_plain(format_args!(
         "ferrotunnel server --https-bind 127.0.0.1:8443 --https-cert {cert} --https-key {key}"
-    ));
+    ))?;
     output.talk("to have it trusted on this machine, until it is taken out again:");
     for line in how_to_trust(&made.ca) {
-        output.plain(line);
+        output.answer_plain(line)?;
     }
     output.talk(format_args!(
         "Firefox has a store of its own: Settings, Certificates, Authorities, Import {ca}. The key of that CA is gone: \

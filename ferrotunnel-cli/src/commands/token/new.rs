@@ -15,19 +15,19 @@ pub(super) fn run(args: &TokenNewArgs, output: &Output) -> Result<(), Failure> {
     let settings = format!("[principals.{name}]\ntokens = [\"{verifier}\"]");
     let token = token.reveal();
 
-    output.event(&json!({
+    output.answer_event(&json!({
         "event": "token",
         "name": name,
         "token": token,
         "verifier": verifier.to_string(),
         "settings": settings,
-    }));
+    }))?;
     output.talk(format_args!("the token, for {name} and nobody else; it is not shown again:"));
-    output.plain(&token);
-    output.plain("");
+    output.answer_plain(&token)?;
+    output.answer_plain("")?;
     output.talk(
         "for the server's settings file; nobody can log in with it, but keep it to the server:",
     );
-    output.plain(settings);
+    output.answer_plain(settings)?;
     Ok(())
 }

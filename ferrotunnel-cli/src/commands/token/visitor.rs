@@ -14,18 +14,18 @@ pub(super) fn run(output: &Output) -> Result<(), Failure> {
     let hash = VisitorSecret::of(&secret).map_err(|error| Failure::failed(error.to_string()))?;
     let settings = format!("[server.plugins]\nvisitor-secret-hash = [\"{hash}\"]");
 
-    output.event(&json!({
+    output.answer_event(&json!({
         "event": "visitor_secret",
         "secret": secret,
         "hash": hash.to_string(),
         "settings": settings,
-    }));
+    }))?;
     output.talk("the secret, for visitors; it is not shown again:");
-    output.plain(&secret);
-    output.plain("");
+    output.answer_plain(&secret)?;
+    output.answer_plain("")?;
     output.talk(
         "for the server's settings file, or for --visitor-secret-hash; nobody comes in with it:",
     );
-    output.plain(settings);
+    output.answer_plain(settings)?;
     Ok(())
 }
