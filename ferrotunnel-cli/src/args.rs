@@ -417,9 +417,10 @@ pub(crate) struct ConnectArgs {
     #[command(flatten)]
     pub(crate) inspection: InspectArgs,
     #[command(flatten)]
-    pub(crate) tls: ClientTlsArgs,
-    #[command(flatten)]
     pub(crate) drain: DrainArg,
+    // Last: its heading would stand above whatever comes behind it.
+    #[command(flatten)]
+    pub(crate) tls: ClientTlsArgs,
 }
 
 #[derive(Debug, Args)]
@@ -430,10 +431,10 @@ pub(crate) struct ClientArgs {
     pub(crate) connect: Given<ConnectArgs>,
     /// The local service: host:port, a port, unix:/path, or https://host:port. Given, it makes the one tunnel there is; without it the
     /// tunnels are those of the settings file
-    #[arg(long, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_LOCAL_ADDR", value_name = "TARGET")]
     pub(crate) local_addr: Option<LocalTarget>,
     /// The public name; without one the server picks a readable one
-    #[arg(long, env = "FERROTUNNEL_NAME")]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
     #[command(flatten)]
     pub(crate) local_tls: LocalTlsArgs,
@@ -449,19 +450,19 @@ pub(crate) struct HttpArgs {
     #[command(flatten)]
     pub(crate) connect: Given<ConnectArgs>,
     /// The public name; without one the server picks a readable one
-    #[arg(long, env = "FERROTUNNEL_NAME")]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
     /// A further public host name, in full, or *.shop.example for all with one label more; may be repeated
-    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
+    #[arg(long = "host", help_heading = TUNNEL, env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
     pub(crate) hosts: Vec<String>,
     /// The part of its hosts that the tunnel is for, like /api; the rest may be other tunnels' [default: /]
-    #[arg(long, env = "FERROTUNNEL_PATH", value_name = "PATH", value_parser = value::url_path)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_PATH", value_name = "PATH", value_parser = value::url_path)]
     pub(crate) path: Option<PathPrefix>,
     /// Take --path off the paths of requests: the local service sees /x of /api/x, and the rest in X-Forwarded-Prefix
-    #[arg(long, env = "FERROTUNNEL_STRIP_PATH", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_STRIP_PATH", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) strip_path: bool,
     /// The local service speaks HTTP/2 without TLS (h2c), as gRPC servers do
-    #[arg(long, env = "FERROTUNNEL_HTTP2", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_HTTP2", value_parser = FalseyValueParser::new(), action = ArgAction::SetTrue)]
     pub(crate) http2: bool,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
@@ -477,6 +478,7 @@ pub(crate) struct HttpArgs {
 
 /// How several clients have one tunnel together.
 #[derive(Debug, Args)]
+#[command(next_help_heading = TUNNEL)]
 pub(crate) struct SharingArgs {
     /// Share the visitors with other clients that register the same name or port under this group, instead of taking
     /// it over from them
@@ -503,6 +505,7 @@ pub(crate) struct SharingArgs {
 
 /// How a local service is verified that speaks TLS.
 #[derive(Debug, Args)]
+#[command(next_help_heading = TUNNEL)]
 pub(crate) struct LocalTlsArgs {
     /// CAs, PEM: one of them must have issued the certificate of an https:// target [default: those that the system trusts]
     #[arg(long, env = "FERROTUNNEL_LOCAL_CA", value_name = "FILE")]
@@ -540,11 +543,11 @@ pub(crate) struct TcpArgs {
     #[command(flatten)]
     pub(crate) connect: Given<ConnectArgs>,
     /// The public port; without one the server picks a free one
-    #[arg(long, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = value::port)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = value::port)]
     pub(crate) remote_port: Option<u16>,
     /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
     /// they are ready (direct), or a few of them, more when the server is far away (auto)
-    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
@@ -564,14 +567,14 @@ pub(crate) struct TlsArgs {
     #[command(flatten)]
     pub(crate) connect: Given<ConnectArgs>,
     /// The public name; without one the server picks a readable one
-    #[arg(long, env = "FERROTUNNEL_NAME")]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_NAME")]
     pub(crate) name: Option<String>,
     /// A further public host name, in full, or *.shop.example for all with one label more; may be repeated
-    #[arg(long = "host", env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
+    #[arg(long = "host", help_heading = TUNNEL, env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
     pub(crate) hosts: Vec<String>,
     /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
     /// they are ready (direct), or a few of them, more when the server is far away (auto)
-    #[arg(long, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
+    #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
     #[command(flatten)]
     pub(crate) sharing: SharingArgs,
@@ -618,6 +621,9 @@ pub(crate) struct CompletionsArgs {
     /// The shell to complete for
     pub(crate) shell: clap_complete::Shell,
 }
+
+/// The heading of what is said of a tunnel itself.
+const TUNNEL: &str = "Tunnel";
 
 #[cfg(test)]
 mod tests;

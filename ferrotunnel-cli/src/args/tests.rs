@@ -398,3 +398,31 @@ fn the_help_of_clients_tells_the_exit_codes() {
         assert!(help.contains("3 wrong token") && help.contains("4 a newer client"), "{help}");
     }
 }
+
+#[test]
+fn what_is_said_of_a_tunnel_stands_below_its_own_heading() {
+    let cli = Cli::command();
+    let heading = |command: &str, id: &str| {
+        let command = cli.find_subcommand(command).unwrap();
+        let arg = command.get_arguments().find(|arg| arg.get_id() == id).unwrap();
+        arg.get_help_heading().map(str::to_owned)
+    };
+    let tunnel = Some("Tunnel".to_owned());
+    for id in ["name", "hosts", "path", "strip_path", "http2", "group", "health_check", "local_ca"]
+    {
+        assert_eq!(heading("http", id), tunnel, "{id}");
+    }
+    for id in ["remote_port", "streams", "balance", "local_insecure"] {
+        assert_eq!(heading("tcp", id), tunnel, "{id}");
+    }
+    for id in ["name", "hosts", "streams", "group"] {
+        assert_eq!(heading("tls", id), tunnel, "{id}");
+    }
+    for id in ["local_addr", "name", "local_insecure"] {
+        assert_eq!(heading("client", id), tunnel, "{id}");
+    }
+    for command in ["client", "http", "tcp", "tls"] {
+        assert_eq!(heading(command, "drain_timeout"), None, "{command}");
+        assert_eq!(heading(command, "tls_ca").as_deref(), Some("Certificates"), "{command}");
+    }
+}
