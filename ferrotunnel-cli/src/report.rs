@@ -46,10 +46,14 @@ impl Reporter {
             ClientEvent::Disconnected { server, reason, .. } => {
                 self.disconnected(server, reason, now)
             }
-            ClientEvent::TunnelLost { name, server, reason } => Some(match self.servers {
-                1 => format!("tunnel {name} is gone: {reason}"),
-                _ => format!("tunnel {name} is gone at {server}: {reason}"),
-            }),
+            ClientEvent::TunnelLost { name, server, reason } => {
+                let was_there = self.urls.contains_key(&(server.clone(), name.clone()));
+                let what = if was_there { "is gone" } else { "was refused" };
+                Some(match self.servers {
+                    1 => format!("tunnel {name} {what}: {reason}"),
+                    _ => format!("tunnel {name} {what} at {server}: {reason}"),
+                })
+            }
             ClientEvent::LocalServiceDown { name, reason } => {
                 Some(format!("the local service of tunnel {name} is down: {reason}"))
             }
@@ -259,6 +263,20 @@ mod tests {
                 "connected again to a after 3.0 s",
             ]
         );
+    }
+
+    #[test]
+    fn a_tunnel_that_never_was_is_refused_and_one_that_was_is_gone() {
+        let mut reporter = reporter(1, ServerMode::Failover);
+        let lost = ClientEvent::TunnelLost {
+            name: "app".to_owned(),
+            server: "a".to_owned(),
+            reason: "it is taken".to_owned(),
+        };
+        assert_eq!(said(&mut reporter, &[lost.clone()]), ["tunnel app was refused: it is taken"]);
+        let (tunnel, url) = (("a".to_owned(), "app".to_owned()), "http://app.localhost/");
+        reporter.urls.insert(tunnel, url.to_owned());
+        assert_eq!(said(&mut reporter, &[lost]), ["tunnel app is gone: it is taken"]);
     }
 
     #[test]
