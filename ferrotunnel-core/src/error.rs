@@ -111,7 +111,7 @@ pub enum ConnectError {
     },
     /// The TLS handshake failed.
     #[error(
-        "no TLS with {server}: {}; if the server runs with --plaintext, so must the client",
+        "no TLS with {server}: {}; if that is the server's port for clients and not one for visitors, and the server runs with --plaintext, so must the client",
         words(source)
     )]
     Tls {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, ReceiveBudget, Side, Violation};
+use ferrotunnel_protocol::{Config, FrameError, ReceiveBudget, Side, Violation};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
@@ -398,6 +398,11 @@ impl Drop for ServerEngine {
     }
 }
 
+/// What TLS begins with (RFC 8446, section 5.1: a record of the handshake), and no frame.
+const TLS: u8 = 22;
+
+const SPEAKS_TLS: &str = "the client speaks TLS, and this server was started with --plaintext";
+
 /// For the last words to leave, whatever is left of the grace.
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -615,7 +620,7 @@ async fn greet(
         }
         Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
             Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
-            None => hall.refused(peer, Handshake::Tls, &error),
+            None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
         },
         Some(Err(_)) => hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed"),
         None => hall.turned_to_go(peer),
@@ -837,7 +842,14 @@ async fn enter<C: Carrier>(
                 HandshakeError::Violation(Violation::HandshakeTimeout) => Handshake::Timeout,
                 _ => Handshake::Broken,
             };
-            hall.refused(peer, result, &error);
+            match error {
+                HandshakeError::Violation(Violation::Frame(FrameError::UnknownType(TLS)))
+                    if hall.tls.is_none() =>
+                {
+                    hall.refused(peer, result, &SPEAKS_TLS);
+                }
+                error => hall.refused(peer, result, &error),
+            }
             return None;
         }
     };

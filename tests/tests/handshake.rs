@@ -10,7 +10,8 @@ use ferrotunnel_protocol::frame::{
     Challenge, Frame, FrameType, GoAway, GoAwayCode, HEADER_LEN, Header, Welcome,
 };
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, Site, Stranger, TOKEN, TestBed, client_of, over_both, run, soon,
+    Carrier, Link, LocalService, Site, Stranger, TOKEN, TestBed, client_of, over_both, run,
+    run_logged, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -162,7 +163,7 @@ fn a_certificate_that_cannot_be_used_is_named_with_its_setting() {
         for (cert, key, named) in cases {
             let server = TestBed::server(Carrier::Tls).tls_identity_files(cert, key);
             let error = server.build().unwrap().spawn().await.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::Config);
+            assert_eq!(error.kind(), ErrorKind::File);
             let text = error.to_string();
             assert!(text.contains("tls_identity_files") && text.contains("--tls-cert"), "{text}");
             assert!(text.contains(named), "{text}");
@@ -191,6 +192,28 @@ fn a_carrier_that_breaks_is_told_in_words_for_people() {
                 assert!(!text.contains(foreign), "{text}");
             }
         }
+    });
+}
+
+#[test]
+fn a_server_without_tls_says_that_its_client_speaks_it() {
+    run_logged(async |log| {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let client = client_of(bed.server.tunnel_addr(), Carrier::Tls).retry(Retry::Never);
+        let client = client.local_addr("1").build().unwrap();
+        soon("the failure", client.start()).await.unwrap_err();
+        log.says("the client speaks TLS, and this server was started with --plaintext").await;
+    });
+}
+
+#[test]
+fn a_server_with_tls_says_that_a_stranger_does_not_speak_it() {
+    run_logged(async |log| {
+        let bed = TestBed::start(Carrier::Tls).await;
+        let mut stranger = TcpStream::connect(bed.server.tunnel_addr()).await.unwrap();
+        stranger.write_all(b"no TLS at all\r\n").await.unwrap();
+        log.says("what came is not TLS").await;
+        assert_eq!(log.count("InvalidContentType"), 0);
     });
 }
 
