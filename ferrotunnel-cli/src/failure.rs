@@ -90,7 +90,11 @@ impl From<ferrotunnel::Error> for Failure {
                 Self::failed(format!("{error}; is the server running, and --server its address?"))
             }
             ErrorKind::Unauthorized => Self::several(Exit::Unauthorized, vec![error.to_string()]),
-            ErrorKind::Superseded => Self::several(Exit::Superseded, vec![error.to_string()]),
+            ErrorKind::Superseded => {
+                let advice = "clients that share a tunnel give the same --group";
+                Self::several(Exit::Superseded, vec![format!("{error}; {advice}")])
+            }
+            ErrorKind::Config => Self::usage(error.to_string()),
             _ => Self::failed(error.to_string()),
         }
     }

@@ -74,7 +74,7 @@ impl ServerSettings {
         let args = layers.resolve();
         let token = token(args.token)?;
         if token.is_none() && principals.is_empty() {
-            return Err(Failure::failed(
+            return Err(Failure::usage(
                 "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
                  FERROTUNNEL_TOKEN_FILE to a file that holds it, or give each user a token of their own by [principals] \
                  of a settings file (--config)",
@@ -454,7 +454,7 @@ pub(crate) fn token(arg: TokenArg) -> Result<Option<Secret>, Failure> {
 }
 
 fn no_token() -> Failure {
-    Failure::failed(
+    Failure::usage(
         "no token; set --token or FERROTUNNEL_TOKEN to the secret that server and clients share, --token-file or \
          FERROTUNNEL_TOKEN_FILE to a file that holds it, or either in a settings file (--config)",
     )
@@ -554,7 +554,7 @@ mod tests {
     fn a_missing_token_says_every_way_to_let_somebody_in() {
         let server = Layers { given: Given::default(), file: ServerArgs::default() };
         let failure = ServerSettings::resolve(server.clone(), Vec::new()).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Failed);
+        assert_eq!(failure.exit(), Exit::Usage);
         let words = failure.to_string();
         for way in [
             "--token or FERROTUNNEL_TOKEN",

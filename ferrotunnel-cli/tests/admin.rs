@@ -151,6 +151,6 @@ fn an_interface_that_cannot_be_had_says_what_to_change() {
     };
     assert_refused(&client(&taken), 1, &["admin_bind", "--admin-bind, or off"]);
     drop(holder);
-    assert_refused(&client("0.0.0.0:0"), 1, &["--admin-token-file"]);
+    assert_refused(&client("0.0.0.0:0"), 2, &["--admin-token-file"]);
     assert_refused(&client("nowhere"), 2, &["127.0.0.1:4040, or off"]);
 }

@@ -15,14 +15,14 @@ fn a_missing_token_is_refused_with_both_ways_to_set_it() {
         &["http", "3000", "--server", "127.0.0.1:1"],
         &["tcp", "3000", "--server", "127.0.0.1:1"],
     ] {
-        assert_refused(&ferrotunnel(args), 1, &["no token", "--token", "FERROTUNNEL_TOKEN"]);
+        assert_refused(&ferrotunnel(args), 2, &["no token", "--token", "FERROTUNNEL_TOKEN"]);
     }
 }
 
 #[test]
 fn a_token_with_a_blank_inside_is_refused_and_not_shown() {
     let output = ferrotunnel(&["http", "3000", "--server", "127.0.0.1:1", "--token", "two words"]);
-    assert_refused(&output, 1, &["token", "space"]);
+    assert_refused(&output, 2, &["token", "space"]);
     assert!(!String::from_utf8_lossy(&output.stderr).contains("two words"));
 }
 
@@ -32,7 +32,7 @@ fn an_empty_token_from_the_environment_is_refused() {
         .env("FERROTUNNEL_TOKEN", "")
         .output()
         .unwrap();
-    assert_refused(&output, 1, &["token is empty"]);
+    assert_refused(&output, 2, &["token is empty"]);
 }
 
 #[test]
@@ -69,6 +69,54 @@ fn a_missing_local_address_is_a_usage_error() {
     assert_refused(&output, 2, &["--local-addr"]);
     let output = ferrotunnel(&["http", "--server", "127.0.0.1:1", "--token", "s"]);
     assert_refused(&output, 2, &["<TARGET>"]);
+}
+
+#[test]
+fn what_only_the_library_finds_wrong_with_arguments_is_a_usage_error_too() {
+    let ports = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"];
+    let server =
+        |args: &[&str]| ferrotunnel(&[&["server", "--token", "s"][..], &ports, args].concat());
+    assert_refused(&server(&["--domain", "no domain"]), 2, &["no domain", "example.com"]);
+    assert_refused(&server(&["--admin-bind", "0.0.0.0:0"]), 2, &["--admin-token-file"]);
+    assert_refused(&server(&["--accept-proxy"]), 2, &["trusted_proxies"]);
+    let client = |args: &[&str]| {
+        ferrotunnel(&[&["http", "3000", "--server", "127.0.0.1:1"][..], args].concat())
+    };
+    assert_refused(&client(&["--token", "s", "--strip-path"]), 2, &["path"]);
+    assert_refused(&client(&["--token", "ft1_0123"]), 2, &["typing error"]);
+}
+
+/// Who asks for a token and does not get it has to know: it is not shown again.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_answer_that_cannot_be_written_is_an_error() {
+    for args in [
+        &["token", "new", "web"][..],
+        &["token", "visitor"],
+        &["version"],
+        &["completions", "bash"],
+        &["--help"],
+        &["--json", "token", "new", "web"],
+    ] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = command(args).stdout(full).output().unwrap();
+        assert_refused(&output, 1, &["stdout", "No space left"]);
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_written_as_a_whole_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("dev-ca.pem");
+    std::fs::write(&ca, "somebody's").unwrap();
+    let make = || ferrotunnel(&["cert", "dev", "--dir", dir.path().to_str().unwrap()]);
+    assert_refused(&make(), 1, &["dev-ca.pem", "remove it"]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    assert_eq!(std::fs::read_to_string(&ca).unwrap(), "somebody's");
+    std::fs::remove_file(&ca).unwrap();
+    let output = make();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 3);
 }
 
 #[test]

@@ -253,7 +253,8 @@ fn a_client_without_descriptors_serves_again_when_it_has_some() {
                 tokio::spawn(async move { get(server, &host("app"), "/held").await })
             })
             .collect();
-        client.talk_with("cannot reach the local service");
+        let line = client.talk_with("cannot reach the local service");
+        assert!(line.contains("tunnel=app") && line.contains(&format!("local={local}")), "{line}");
         site.release();
         let mut answers = [0, 0];
         for held in held {

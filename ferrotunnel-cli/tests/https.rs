@@ -104,7 +104,7 @@ fn a_certificate_for_development_overwrites_nothing_and_is_for_hosts() {
         [("*.localhost", "no browser"), ("a b", "no name of a host"), ("", "no name")]
     {
         let refused = ferrotunnel(&["cert", "dev", host, "--dir", dir]);
-        assert_refused(&refused, 1, &[word]);
+        assert_refused(&refused, 2, &[word]);
     }
 }
 

@@ -308,6 +308,8 @@ fn a_takeover_has_an_exit_code_of_its_own() {
     let new = Running::start(&args);
     new.line();
     assert_eq!(old.ended().code(), Some(4));
+    let said = old.rest_of_stderr();
+    assert!(said.contains("a newer client") && said.contains("--group"), "{said}");
 }
 
 #[test]

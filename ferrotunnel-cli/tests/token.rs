@@ -175,6 +175,6 @@ fn a_typing_error_in_a_token_is_found_before_any_server_is_asked() {
     let token = text(&output.stdout).lines().next().unwrap().to_owned();
     let wrong = if token.contains('7') { token.replacen('7', "8", 1) } else { format!("{token}7") };
     let (code, said) = refused(&["--token", &wrong]);
-    assert!(code == 1 && said.contains("the token has a typing error: "), "{said}");
+    assert!(code == 2 && said.contains("the token has a typing error: "), "{said}");
     assert!(!said.contains(&wrong) && !said.contains("connecting"), "{said}");
 }

@@ -65,9 +65,16 @@ pub fn dev_certificate(directory: &Path, hosts: &[String]) -> Result<DevCertific
         hosts: names,
     };
     fs::create_dir_all(directory).map_err(|error| cannot_write(directory, &error))?;
-    write(&made.key, &key.serialize_pem())?;
-    write(&made.cert, &cert.pem())?;
-    write(&made.ca, &ca.pem())?;
+    let files = [(&made.key, key.serialize_pem()), (&made.cert, cert.pem()), (&made.ca, ca.pem())];
+    for (at, (path, text)) in files.iter().enumerate() {
+        if let Err(error) = write(path, text) {
+            // One without the others is of no use, and would be in the way of the next run.
+            for (path, _) in files.iter().take(at) {
+                let _ = fs::remove_file(path);
+            }
+            return Err(error);
+        }
+    }
     Ok(made)
 }
 
@@ -106,8 +113,11 @@ fn write(path: &Path, text: &str) -> Result<(), Error> {
     options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(path).and_then(|mut file| file.write_all(text.as_bytes()));
-    written.map_err(|error| cannot_write(path, &error))
+    let mut file = options.open(path).map_err(|error| cannot_write(path, &error))?;
+    file.write_all(text.as_bytes()).map_err(|error| {
+        let _ = fs::remove_file(path);
+        cannot_write(path, &error)
+    })
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {
@@ -117,7 +127,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
         }
         _ => "",
     };
-    Error::config(format!("{}: {error}{advice}", path.display()))
+    Error::file(format!("{}: {error}{advice}", path.display()))
 }
 
 /// Two years: what macOS and iOS take of CAs that users have added.

@@ -13,8 +13,10 @@ pub struct Error(Inner);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A setting is missing or cannot be used.
+    /// A setting is missing or makes no sense.
     Config,
+    /// A file that a setting names cannot be read, or what it holds cannot be used.
+    File,
     /// A port is taken, or an address is not of this machine.
     AddrInUse,
     /// The server does not accept the token, or cannot prove that it knows it.
@@ -39,6 +41,8 @@ pub enum ErrorKind {
 enum Inner {
     #[error("{0}")]
     Config(String),
+    #[error("{0}")]
+    File(String),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error(transparent)]
@@ -52,9 +56,18 @@ impl Error {
         Self(Inner::Config(text.into()))
     }
 
+    pub(crate) fn file(text: impl Into<String>) -> Self {
+        Self(Inner::File(text.into()))
+    }
+
     /// What kind of thing went wrong.
     pub fn kind(&self) -> ErrorKind {
         match &self.0 {
+            Inner::File(_)
+            | Inner::Start(StartError::Build(BuildError::Tls(_) | BuildError::File { .. })) => {
+                ErrorKind::File
+            }
+            Inner::Start(StartError::Build(BuildError::System(_))) => ErrorKind::Other,
             Inner::Config(_) | Inner::Start(StartError::Build(_)) => ErrorKind::Config,
             Inner::Start(StartError::Bind { .. }) => ErrorKind::AddrInUse,
             Inner::Connect(error) => match error {

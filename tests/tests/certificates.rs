@@ -454,7 +454,7 @@ fn half_of_a_new_pair_is_not_used_and_complained_of_once() {
         replace(&new.cert, &old.cert);
         log.says(COMPLAINT).await;
         let error = bed.server.reload_certificates().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::File);
         assert!(error.to_string().contains(COMPLAINT), "{error}");
         assert!(error.to_string().contains("--tls-cert, --tls-key"), "{error}");
         assert_eq!(shown_by(bed.server.tunnel_addr(), &ca, "127.0.0.1").await, old.der);
@@ -617,7 +617,7 @@ fn settings_that_contradict_each_other_are_named() {
         let bed = TestBed::start(Carrier::Tls).await;
         let client = bed.client().tls_ca_file("/nowhere/ca.pem").local_addr("1").build().unwrap();
         let error = soon("the error", client.start()).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Config);
+        assert_eq!(error.kind(), ErrorKind::File);
         let text = error.to_string();
         assert!(text.contains("/nowhere/ca.pem") && text.contains("--tls-ca"), "{text}");
     });
