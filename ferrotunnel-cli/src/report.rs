@@ -273,10 +273,11 @@ mod tests {
             server: "a".to_owned(),
             reason: "it is taken".to_owned(),
         };
-        assert_eq!(said(&mut reporter, &[lost.clone()]), ["tunnel app was refused: it is taken"]);
+        let lost = [lost];
+        assert_eq!(said(&mut reporter, &lost), ["tunnel app was refused: it is taken"]);
         let (tunnel, url) = (("a".to_owned(), "app".to_owned()), "http://app.localhost/");
         reporter.urls.insert(tunnel, url.to_owned());
-        assert_eq!(said(&mut reporter, &[lost]), ["tunnel app is gone: it is taken"]);
+        assert_eq!(said(&mut reporter, &lost), ["tunnel app is gone: it is taken"]);
     }
 
     #[test]
