@@ -50,7 +50,7 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
             // Its state is larger than that of other splices.
             let forwarding = https::forward(stream, socket, &tls, None);
             if let Err((stream, error)) = Box::pin(forwarding).await {
-                tracing::warn!(stream = %id, tunnel = name(&spec), local = %spec.target, %error, "no TLS with the local service");
+                tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "no TLS with the local service");
                 visit.missed_tls(&error);
                 stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
             }
@@ -62,7 +62,7 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
             }
         }
         Err(error) => {
-            tracing::warn!(stream = %id, tunnel = name(&spec), local = %spec.target, %error, "cannot reach the local service");
+            tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "cannot reach the local service");
             visit.missed(&error);
             stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
         }
@@ -82,7 +82,7 @@ pub(super) async fn forward_direct(
         Ok(Local::Https(socket, tls)) => {
             let forwarding = https::forward(carrier, socket, &tls, counted);
             if let Err((mut carrier, error)) = Box::pin(forwarding).await {
-                tracing::warn!(tunnel = name(&spec), local = %spec.target, %error, "no TLS with the local service");
+                tracing::warn!(tunnel = %name(&spec), local = %spec.target, %error, "no TLS with the local service");
                 visit.missed_tls(&error);
                 visit.will_come_again(&error);
                 carrier.abort();
@@ -94,7 +94,7 @@ pub(super) async fn forward_direct(
             }
         }
         Err(error) => {
-            tracing::warn!(tunnel = name(&spec), local = %spec.target, %error, "cannot reach the local service");
+            tracing::warn!(tunnel = %name(&spec), local = %spec.target, %error, "cannot reach the local service");
             visit.missed(&error);
             visit.will_come_again(&error);
             carrier.abort();
