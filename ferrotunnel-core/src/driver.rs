@@ -1,8 +1,10 @@
 //! The one task that owns a session's carrier.
 //!
-//! A turn: read what is there, apply all of it under one lock, take what should be written, wake
-//! the streams concerned, write. Nothing in a turn waits, and a poll does a bounded number of
-//! turns.
+//! A turn: read what is there, apply it under one lock as far as that is not too much work, take what
+//! should be written, wake the streams concerned, write. Nothing in a turn waits, and a poll does a
+//! bounded number of turns.
+
+mod chores;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::frame::{GoAway, Open, Register, Registered};
-use ferrotunnel_protocol::{Event, OutFrame, State, Violation};
+use ferrotunnel_protocol::{Event, OutFrame, Side, State, Violation};
 use tokio::time::Sleep;
 
 use crate::buffer::{Input, ReadSize};
@@ -24,6 +26,7 @@ use crate::clock;
 use crate::shared::{Inner, Shared};
 use crate::stream::Stream;
 use crate::yielding;
+use chores::Chores;
 
 /// What a session tells its owner.
 pub(crate) enum Incoming {
@@ -54,6 +57,10 @@ pub(crate) struct Driver<C, F> {
     read_size: ReadSize,
     /// Bytes that the last read brought.
     just_read: usize,
+    /// There is more in the input than one turn was to do.
+    backlog: bool,
+    /// At a server, what its client asks for.
+    chores: Option<Chores>,
     output: Output,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
@@ -71,6 +78,8 @@ pub(crate) struct Driver<C, F> {
 impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     /// `input` is what the handshake read beyond itself.
     pub(crate) fn new(carrier: C, shared: Arc<Shared>, input: BytesMut, on_incoming: F) -> Self {
+        let (side, stats) = shared.lock(|inner| (inner.machine.side(), inner.machine.stats()));
+        let chores = (side == Side::Server).then(|| Chores::new(stats, clock::now()));
         Self {
             carrier,
             shared,
@@ -78,6 +87,8 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             input: Input::new(input),
             read_size: ReadSize::default(),
             just_read: 0,
+            backlog: false,
+            chores,
             output: Output::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
@@ -93,12 +104,17 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut more = true;
         for turn in 0..TURNS_PER_POLL {
-            let read = match self.read(cx) {
-                Ok(read) => read,
-                Err(end) => return Poll::Ready(self.end(end)),
+            let paused = self.pauses(cx);
+            let resumes = self.backlog && !paused;
+            let read = match paused || self.backlog {
+                true => false,
+                false => match self.read(cx) {
+                    Ok(read) => read,
+                    Err(end) => return Poll::Ready(self.end(end)),
+                },
             };
             let expired = self.poll_timer(cx);
-            let idle = turn == 0 && !read && !expired;
+            let idle = turn == 0 && !read && !resumes && !expired;
             self.yielded = idle && !self.yielded;
             if self.yielded {
                 // Woken with nothing to read, so most likely by a stream that has something to
@@ -110,12 +126,14 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if expired && self.closing && !self.lingers_on(cx) {
                 return Poll::Ready(self.end(End::Closed));
             }
-            if !read && !expired && !more {
+            if !read && !resumes && !expired && !more {
                 return Poll::Pending;
             }
-            let Turn { state, violation, is_drained, has_output, frames } = self.turn(cx, expired);
+            let Turn { state, violation, is_drained, has_output, work } =
+                self.turn(cx, expired, paused);
             if read {
-                self.read_size.learn_work(self.just_read, frames, FRAMES_PER_POLL);
+                let left = if self.backlog { self.input.len() } else { 0 };
+                self.read_size.learn_work(self.just_read.saturating_sub(left), self.backlog);
             }
             let written = match self.output.poll_write(&mut self.carrier, cx) {
                 Ok(written) => written,
@@ -134,10 +152,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 }
             }
             more = written && has_output;
-            if !read && !more {
+            if !read && !resumes && !more {
                 return Poll::Pending;
             }
-            if frames >= FRAMES_PER_POLL {
+            if self.backlog || work >= WORK_PER_POLL {
                 break;
             }
         }
@@ -151,9 +169,15 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if !matches!(self.read(cx), Ok(true)) {
                 break;
             }
-            self.turn(cx, false);
+            self.turn(cx, false, false);
         }
         self.end(End::Carrier(error))
+    }
+
+    /// Whether the client has asked for so much that it is not listened to for a moment.
+    fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
+        // The end of a session is waited for in any case.
+        !self.closing && self.chores.as_mut().is_some_and(|chores| chores.poll_pause(cx))
     }
 
     /// Reads once. `false`: there is nothing to read now.
@@ -184,14 +208,20 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     }
 
     /// Everything that happens under the lock, once.
-    fn turn(&mut self, cx: &mut Context<'_>, expired: bool) -> Turn {
+    fn turn(&mut self, cx: &mut Context<'_>, expired: bool, paused: bool) -> Turn {
         let now = clock::now();
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
+        let (backlog, chores) = (&mut self.backlog, &mut self.chores);
         let (turn, timeout) = shared.lock(|inner| {
-            let before = inner.machine.stats().frames_in;
-            handle_input(inner, now, input);
-            let frames = inner.machine.stats().frames_in - before;
+            let before = inner.machine.stats().work_in();
+            if !paused {
+                *backlog = handle_input(inner, now, input, WORK_PER_POLL);
+            }
+            let stats = inner.machine.stats();
+            if let Some(chores) = chores {
+                chores.count(stats, now);
+            }
             if expired {
                 let _ = inner.machine.handle_timeout(now);
             }
@@ -212,7 +242,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 violation: inner.machine.violation(),
                 is_drained: inner.machine.is_drained(),
                 has_output: inner.machine.has_output(),
-                frames,
+                work: stats.work_in() - before,
             };
             (turn, inner.machine.poll_timeout())
         });
@@ -286,7 +316,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let (shared, input) = (&self.shared, &mut self.input);
         let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
         let violation = shared.lock(|inner| {
-            handle_input(inner, now, input);
+            handle_input(inner, now, input, u64::MAX);
             inner.machine.handle_eof();
             inner.driver = None;
             while let Some(event) = inner.machine.poll_event() {
@@ -323,13 +353,15 @@ impl<C, F> Drop for Driver<C, F> {
     }
 }
 
-/// Applies all that was read.
-fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input) {
+/// Applies what was read, up to so much work. Returns whether something is left for that.
+fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input, most: u64) -> bool {
+    let end = inner.machine.stats().work_in().saturating_add(most);
     loop {
-        // A violation is kept by the machine, with its GoAway queued.
-        let handled = inner.machine.handle_input(now, input.bytes());
-        if handled.is_err() || !input.join_next() {
-            return;
+        let left = end.saturating_sub(inner.machine.stats().work_in());
+        match inner.machine.handle_some_input(now, input.bytes(), left) {
+            Ok(false) if input.join_next() => {}
+            // A violation is kept by the machine, with its GoAway queued.
+            handled => return handled.unwrap_or(false),
         }
     }
 }
@@ -363,8 +395,8 @@ struct Turn {
     is_drained: bool,
     /// The machine has more to write than the stage had room for.
     has_output: bool,
-    /// Frames that came.
-    frames: u64,
+    /// What was done of what came, as [`Stats::work_in`](ferrotunnel_protocol::Stats::work_in) has it.
+    work: u64,
 }
 
 /// What was taken from the machine and is not yet written.
@@ -474,9 +506,9 @@ impl Output {
 /// Turns before other tasks of this thread get theirs.
 const TURNS_PER_POLL: usize = 2;
 
-/// Frames after which other tasks get their turns, and what one read is to bring at most: some 100 us
-/// of work. Of bulk, 256 KiB are five frames; a peer can send as many bytes as 30,000.
-const FRAMES_PER_POLL: u64 = 1_024;
+/// Work after which other tasks get their turns: 1,024 pieces of payload, or 64 frames that are to be answered or
+/// change something, which is some 20 us. Of bulk, 256 KiB are five pieces; a peer can send as many bytes as 30,000 frames.
+const WORK_PER_POLL: u64 = 1_024;
 
 /// Reads from a carrier that takes no more writes: what a socket buffer may hold of control frames.
 const LAST_READS: usize = 16;

@@ -4,6 +4,10 @@
 //! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
 //! guess at the same token have to wait for a turn among them. What is said to be of a token that nobody has counts
 //! as a guess at one and the same, so a source has as many tries as before, whatever it invents.
+//!
+//! The same table, another one of them, has those who never get to a proof: connections that say what is no TLS, or
+//! shake hands and leave. Each costs as much as thousands of frames, so a source that does nothing else has to wait for
+//! its turn before anybody listens to it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -21,6 +25,8 @@ use crate::source::Source;
 pub(crate) struct Guesses {
     places: Box<[Pace]>,
     hasher: RandomState,
+    /// How long somebody waits for a turn at most.
+    longest_wait: Duration,
     waiting: Arc<AtomicUsize>,
     pub(crate) delayed: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -46,6 +52,11 @@ pub(crate) struct Try<'a> {
 }
 
 impl Try<'_> {
+    /// One that nobody counts.
+    pub(crate) fn free() -> Self {
+        Self { pace: None, is_counted: false }
+    }
+
     /// It was a guess.
     pub(crate) fn wrong(self, now: Instant) {
         if let (Some(pace), false) = (self.pace, self.is_counted) {
@@ -62,11 +73,12 @@ impl Try<'_> {
 }
 
 impl Guesses {
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+    pub(crate) fn new(per_second: u32, longest_wait: Duration, now: Instant) -> Self {
         let places = (0..PLACES).map(|_| Pace::new(per_second.into(), now)).collect();
         Self {
             places,
             hasher: RandomState::new(),
+            longest_wait,
             waiting: Arc::default(),
             delayed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -85,12 +97,12 @@ impl Guesses {
     /// `known` is the id of the token, if there is one of that id.
     pub(crate) fn take(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
         let Some(pace) = self.pace(from, known) else {
-            return Turn::Now(Try { pace: None, is_counted: false });
+            return Turn::Now(Try::free());
         };
         if pace.has_one(now) {
             return Turn::Now(Try { pace: Some(pace), is_counted: false });
         }
-        let place = pace.take_within(LONGEST_WAIT, now).and_then(|wait| {
+        let place = pace.take_within(self.longest_wait, now).and_then(|wait| {
             let seat = Seat::take_within(&self.waiting, MOST_WAITING);
             if seat.is_none() {
                 pace.give_back();
@@ -107,6 +119,13 @@ impl Guesses {
         }
     }
 
+    /// Something else that counts as one.
+    pub(crate) fn count(&self, from: IpAddr, now: Instant) {
+        if let Some(pace) = self.pace(from, None) {
+            pace.charge(1, now);
+        }
+    }
+
     fn pace(&self, from: IpAddr, known: Option<&str>) -> Option<&Pace> {
         let hash = self.hasher.hash_one((Source::of(from), known));
         self.places.get(usize::try_from(hash % PLACES as u64).unwrap_or(0))
@@ -118,7 +137,7 @@ impl Guesses {
 const PLACES: usize = 4_096;
 
 /// A client that waits so long for an answer does not give up yet.
-const LONGEST_WAIT: Duration = Duration::from_secs(1);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// Over all sources; each has a descriptor and what a handshake holds.
 const MOST_WAITING: usize = 1_024;
@@ -145,7 +164,7 @@ mod tests {
     #[test]
     fn a_guesser_waits_for_its_turns_and_is_refused_beyond_a_second_of_them() {
         let now = Instant::now();
-        let guesses = Guesses::new(4, now);
+        let guesses = Guesses::new(4, LONGEST_WAIT, now);
         for _ in 0..4 {
             guess(&guesses, GUESSER, now);
         }
@@ -172,7 +191,7 @@ mod tests {
     #[test]
     fn the_right_proof_is_no_guess() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::new(1, LONGEST_WAIT, now);
         // All at the same time.
         let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
@@ -193,7 +212,7 @@ mod tests {
     #[test]
     fn guesses_at_one_token_hold_up_nobody_who_has_another() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::new(1, LONGEST_WAIT, now);
         let take = |known| guesses.take(GUESSER, known, now);
         for _ in 0..10 {
             if let Turn::Now(attempt) | Turn::Later(_, _, attempt) = take(Some("")) {
@@ -213,7 +232,7 @@ mod tests {
     #[test]
     fn guesses_at_the_same_time_are_waited_for_afterwards() {
         let now = Instant::now();
-        let guesses = Guesses::new(2, now);
+        let guesses = Guesses::new(2, LONGEST_WAIT, now);
         let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
             let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
@@ -231,7 +250,7 @@ mod tests {
     #[test]
     fn no_more_wait_than_there_is_room_for_and_nobody_loses_a_turn_by_it() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::new(1, LONGEST_WAIT, now);
         let mut seats = Vec::new();
         let mut refused = None;
         for number in 0..40_000_u32 {
@@ -253,7 +272,7 @@ mod tests {
     #[test]
     fn others_are_not_touched() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::new(1, LONGEST_WAIT, now);
         guess(&guesses, GUESSER, now);
         // Some few share its place in the table.
         let others = (0..1_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(number << 8)));
