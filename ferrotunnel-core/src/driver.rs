@@ -129,7 +129,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if !read && !resumes && !expired && !more {
                 return Poll::Pending;
             }
-            let Turn { state, violation, is_drained, has_output, work } =
+            let Turn { state, violation, is_drained, has_output, is_for_owner, work } =
                 self.turn(cx, expired, paused);
             if read {
                 let left = if self.backlog { self.input.len() } else { 0 };
@@ -151,7 +151,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                     self.shut = true;
                 }
             }
-            more = written && has_output;
+            more = has_output && (written || is_for_owner);
             if !read && !resumes && !more {
                 return Poll::Pending;
             }
@@ -213,7 +213,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
         let (backlog, chores) = (&mut self.backlog, &mut self.chores);
-        let (turn, timeout) = shared.lock(|inner| {
+        let (mut turn, mut timeout, work) = shared.lock(|inner| {
             let before = inner.machine.stats().work_in();
             if !paused {
                 *backlog = handle_input(inner, now, input, WORK_PER_POLL);
@@ -232,23 +232,26 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             while let Some(event) = inner.machine.poll_event() {
                 sort(event, shared, inner, wakers, incoming);
             }
-            // Always, even if the carrier is blocked now: a write that ends the blockade in this
-            // very turn leaves nothing else to wake the driver. It may have moved to another task.
-            if inner.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-                inner.driver = Some(cx.waker().clone());
+            if incoming.is_empty() {
+                listen(inner, cx);
+            } else {
+                // What the owner says to it is seen below. If that woke this task, it would be back before the
+                // tasks that it makes way for.
+                inner.driver = None;
             }
-            let turn = Turn {
-                state: inner.machine.state(),
-                violation: inner.machine.violation(),
-                is_drained: inner.machine.is_drained(),
-                has_output: inner.machine.has_output(),
-                work: stats.work_in() - before,
-            };
-            (turn, inner.machine.poll_timeout())
+            let (turn, timeout) = look(inner);
+            (turn, timeout, stats.work_in() - before)
         });
-        self.arm(cx, timeout);
+        let is_for_owner = !self.incoming.is_empty();
         self.deliver();
-        turn
+        if is_for_owner {
+            (turn, timeout) = self.shared.lock(|inner| {
+                listen(inner, cx);
+                look(inner)
+            });
+        }
+        self.arm(cx, timeout);
+        Turn { work, is_for_owner, ..turn }
     }
 
     fn deliver(&mut self) {
@@ -353,6 +356,28 @@ impl<C, F> Drop for Driver<C, F> {
     }
 }
 
+/// Has itself woken for new output. Always, even if the carrier is blocked now: a write that ends the blockade in this very
+/// turn leaves nothing else to wake the driver. It may have moved to another task.
+fn listen(inner: &mut Inner, cx: &Context<'_>) {
+    if inner.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+        inner.driver = Some(cx.waker().clone());
+    }
+}
+
+/// How the machine is at the end of a turn, and when its time comes.
+fn look(inner: &Inner) -> (Turn, Option<Instant>) {
+    let machine = &inner.machine;
+    let turn = Turn {
+        state: machine.state(),
+        violation: machine.violation(),
+        is_drained: machine.is_drained(),
+        has_output: machine.has_output(),
+        is_for_owner: false,
+        work: 0,
+    };
+    (turn, machine.poll_timeout())
+}
+
 /// Applies what was read, up to so much work. Returns whether something is left for that.
 fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input, most: u64) -> bool {
     let end = inner.machine.stats().work_in().saturating_add(most);
@@ -393,8 +418,10 @@ struct Turn {
     violation: Option<Violation>,
     /// It is closed since nothing is open any more.
     is_drained: bool,
-    /// The machine has more to write than the stage had room for.
+    /// The machine has more to write than the stage had room for, or than it had when it was asked.
     has_output: bool,
+    /// Something came that its owner may have answered since.
+    is_for_owner: bool,
     /// What was done of what came, as [`Stats::work_in`](ferrotunnel_protocol::Stats::work_in) has it.
     work: u64,
 }

@@ -208,7 +208,7 @@ mod tests {
             gone.push(turns.free_or_wait(Source::of(CROWD)).unwrap_err());
         }
         let mut last = Box::pin(turns.take(OTHER));
-        assert!(std::future::poll_fn(|cx| Poll::Ready(last.as_mut().poll(cx))).await.is_pending());
+        assert!(poll_fn(|cx| Poll::Ready(last.as_mut().poll(cx))).await.is_pending());
         // One that has its turn already, and the others that only wait.
         drop(held);
         gone.clear();
