@@ -534,7 +534,7 @@ impl Output {
 const TURNS_PER_POLL: usize = 2;
 
 /// Work after which other tasks get their turns: 1,024 pieces of payload, or 64 frames that are to be answered or
-/// change something, which is some 20 us. Of bulk, 256 KiB are five pieces; a peer can send as many bytes as 30,000 frames.
+/// change something, or 4 tunnels that come or go, which is some 20 us, and for tunnels some more. Of bulk, 256 KiB are five pieces; a peer can send as many bytes as 30,000 frames.
 const WORK_PER_POLL: u64 = 1_024;
 
 /// Reads from a carrier that takes no more writes: what a socket buffer may hold of control frames.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel_common::{ClientId, StreamId, Token, TunnelKind};
-use ferrotunnel_protocol::frame::{Frame, GoAwayCode, Open, Reset, ResetCode, WindowUpdate};
+use ferrotunnel_protocol::frame::{
+    Frame, GoAwayCode, Open, Register, Reset, ResetCode, WindowUpdate,
+};
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -154,6 +156,14 @@ async fn a_storm_of_tiny_frames_lets_others_have_their_turns() {
         let most = most_at_once(&storm, 20_000).await;
         assert!(most <= 2 * 64, "{most} frames in one go");
     }
+    let ask = |number| {
+        let (kind, name) = (TunnelKind::Http, String::new());
+        let register = Register { kind, name, hosts: Vec::new(), port: 0, options: Vec::new() };
+        Frame::Register(number, register).encode()
+    };
+    let names: Vec<u8> = (1..=1_000).flat_map(ask).collect();
+    let most = most_at_once(&names, 1_000).await;
+    assert!(most <= 2 * 4, "{most} tunnels in one go");
 }
 
 #[tokio::test(start_paused = true)]

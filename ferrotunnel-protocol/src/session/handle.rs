@@ -11,7 +11,7 @@ use super::config::{
 };
 use super::event::{Event, StreamError};
 use super::stream::{Opener, Stream};
-use super::{Greeting, Session, Side, State, work};
+use super::{Counters, Greeting, Session, Side, State, work};
 use crate::codec::Decoded;
 use crate::error::Violation;
 use crate::frame::{
@@ -81,7 +81,8 @@ impl Session {
     }
 
     fn work_done(&self) -> u64 {
-        work(self.counters.frames_in, self.counters.chores_in)
+        let Counters { frames_in, chores_in, tunnels_in, .. } = self.counters;
+        work(frames_in, chores_in, tunnels_in)
     }
 
     /// A peer that asks for answers and does not take them may not fill our memory.
@@ -138,10 +139,12 @@ impl Session {
             (frame, _) if !self.is_open() => Err(Violation::Unexpected(frame.name())),
             (Frame::Register(number, register), Side::Server) => {
                 self.registers_owed += 1;
+                self.counters.tunnels_in += 1;
                 self.events.push_back(Event::Register(number, Box::new(register)));
                 Ok(())
             }
             (Frame::Unregister(number), Side::Server) => {
+                self.counters.tunnels_in += 1;
                 self.events.push_back(Event::Unregister(number));
                 Ok(())
             }

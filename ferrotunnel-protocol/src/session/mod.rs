@@ -30,7 +30,7 @@ use bytes::Bytes;
 use ferrotunnel_common::StreamId;
 use hashbrown::HashMap;
 
-use self::config::{CHORE_WORK, MIN_WINDOW, TIGHT_WINDOW};
+use self::config::{CHORE_WORK, MIN_WINDOW, TIGHT_WINDOW, TUNNEL_WORK};
 use self::flow::Widest;
 use self::liveness::Liveness;
 use self::scheduler::Scheduler;
@@ -151,6 +151,7 @@ enum Greeting {
 struct Counters {
     frames_in: u64,
     chores_in: u64,
+    tunnels_in: u64,
     opened_here: u64,
     bytes_in: u64,
     bytes_out: u64,
@@ -166,8 +167,11 @@ struct Counters {
 pub struct Stats {
     /// Frames received, and pieces of Data in place of a whole one where it came in pieces.
     pub frames_in: u64,
-    /// Those of them that are work and move nothing: all but payload, and the ends of what streams have to say.
+    /// Those of them that are work and move nothing: all but payload, and the ends of what streams have to say. A tunnel
+    /// that was granted is several.
     pub chores_in: u64,
+    /// Times that the peer has asked for a tunnel or given one up.
+    pub tunnels_in: u64,
     /// Payload bytes received on streams.
     pub bytes_in: u64,
     /// Payload bytes sent on streams.
@@ -190,15 +194,15 @@ pub struct Stats {
 
 impl Stats {
     /// The work that frames were: of payload one each, of a chore 16 times as much, which may have to be answered or
-    /// change what is known of a stream or tunnel.
+    /// change what is known of a stream, and of a tunnel that comes or goes 16 times as much again.
     pub fn work_in(&self) -> u64 {
-        work(self.frames_in, self.chores_in)
+        work(self.frames_in, self.chores_in, self.tunnels_in)
     }
 }
 
-/// Of frames, among which are so many chores.
-fn work(frames: u64, chores: u64) -> u64 {
-    frames + chores * (CHORE_WORK - 1)
+/// Of frames, among which are so many chores, and such about tunnels among those.
+fn work(frames: u64, chores: u64, tunnels: u64) -> u64 {
+    frames + chores * (CHORE_WORK - 1) + tunnels * (TUNNEL_WORK - CHORE_WORK)
 }
 
 impl Session {
@@ -296,6 +300,7 @@ impl Session {
         Stats {
             frames_in: self.counters.frames_in,
             chores_in: self.counters.chores_in,
+            tunnels_in: self.counters.tunnels_in,
             bytes_in: self.counters.bytes_in,
             bytes_out: self.counters.bytes_out,
             streams_opened: self.counters.streams_opened,
