@@ -155,7 +155,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if !read && !resumes && !more {
                 return Poll::Pending;
             }
-            if self.backlog || work >= WORK_PER_POLL {
+            if self.backlog || work >= WORK_PER_POLL || (read && self.closing) {
                 break;
             }
         }
@@ -198,8 +198,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             Poll::Ready(Ok(count)) => {
                 self.just_read = count;
                 if self.closing {
-                    // Nobody looks at it any more, and a peer could send for ever.
+                    // Nobody looks at it any more, and a peer could send for ever: a little at a time, for
+                    // to open it is work, too.
                     self.input.clear();
+                    self.read_size = ReadSize::default();
                 }
                 Ok(true)
             }

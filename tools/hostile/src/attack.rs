@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ferrotunnel::Retry;
 use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{
     Frame, FrameType, MAX_WINDOW, Open, Ping, Reset, ResetCode, WindowUpdate,
@@ -161,8 +162,9 @@ async fn noise(server: SocketAddr) {
 }
 
 async fn guesses(server: SocketAddr) {
-    let client = client_of(server, CARRIER).token("a-guess-at-the-token").build().unwrap();
-    let _ = client.start().await;
+    let guesser = client_of(server, CARRIER).token("a-guess-at-the-token");
+    let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+    let _ = guesser.start().await;
     done(1);
 }
 
