@@ -191,14 +191,12 @@ impl ServerEngine {
             authenticator,
             roster: Mutex::new(roster),
             refusals: Refusals::new(Instant::now().into_std()),
-            guesses: Guesses::new(
+            guesses: Guesses::at_tokens(
                 config.limits.max_failed_handshakes_per_address,
-                guesses::LONGEST_WAIT,
                 Instant::now().into_std(),
             ),
-            strangers: Guesses::new(
+            strangers: Guesses::at_the_door(
                 config.limits.max_failed_handshakes_per_address,
-                STRANGERS_WAIT,
                 Instant::now().into_std(),
             ),
             held: Arc::default(),
@@ -683,9 +681,6 @@ struct Entrance<'a> {
     attempt: Try<'a>,
     deadline: Instant,
 }
-
-/// Shorter than clients wait for a server. At five a second two dozen find a turn, and an honest client behind them.
-const STRANGERS_WAIT: Duration = Duration::from_secs(5);
 
 /// How long those are kept who find none.
 const HELD: Duration = Duration::from_secs(1);

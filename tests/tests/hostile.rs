@@ -548,25 +548,27 @@ fn connections_that_come_to_nothing_wait_for_their_turns_and_honest_ones_come_in
 }
 
 #[test]
-fn who_is_sent_away_for_faults_is_not_listened_to_for_a_while() {
-    // Half a minute of them.
-    const FAULTS: usize = 30;
+fn who_is_sent_away_for_faults_has_to_wait_in_the_end() {
     alone(async |carrier| {
         let mut limits = LimitsConfig::default();
-        limits.max_failed_handshakes_per_address = 1;
+        limits.max_failed_handshakes_per_address = 2;
         let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
-        let addr = bed.server.tunnel_addr();
-        let mut outlaws = join_all((0..FAULTS).map(|_| Outlaw::join(addr, carrier))).await;
-        for outlaw in &mut outlaws {
-            outlaw.say(&reset(2)).await;
-            is_told(outlaw, Violation::IdleStream).await;
-        }
-        drop(outlaws);
-        eventually("the sessions to end", || bed.server.sessions() == 0).await;
-        assert_eq!(bed.server.turned_away().handshakes_refused, 0, "nobody came again");
-        let mut again = Stranger::connect(addr, Carrier::Plaintext).await;
-        assert!(soon("the end", again.hear_out()).await.is_empty(), "not even a challenge");
-        assert_eq!(bed.server.turned_away().handshakes_refused, 1);
+        let again = async || {
+            loop {
+                let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+                outlaw.say(&reset(2)).await;
+                is_told(&mut outlaw, Violation::IdleStream).await;
+            }
+        };
+        let hostile = async {
+            tokio::select! {
+                _ = join_all([again(), again()]) => unreachable!("they never tire"),
+                () = eventually("one that waits", || {
+                    bed.server.turned_away().handshakes_delayed > 0
+                }) => {}
+            }
+        };
+        beside(&bed, SLACK, hostile).await;
     });
 }
 

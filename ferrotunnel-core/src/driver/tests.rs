@@ -62,7 +62,7 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
     let (authenticator, key) =
         (Authenticator::new(known).unwrap(), ClientKey::derive(&token).unwrap());
     let (config, binding) = (Config::default(), Binding::Plaintext);
-    let guesses = Guesses::new(1, Duration::ZERO, std::time::Instant::now());
+    let guesses = Guesses::at_tokens(1, std::time::Instant::now());
     let turn = async |id: String| {
         let now = std::time::Instant::now();
         match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), Some(&id), now) {

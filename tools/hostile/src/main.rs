@@ -56,9 +56,9 @@ fn main() -> ExitCode {
     match (args.at, args.attacks.as_slice()) {
         (Some(server), [attack]) => runtime().block_on(attack.go_on(server)),
         _ => {
-            let binary = Binary::find(None).unwrap();
-            let (server, addr) = serve(&binary);
-            runtime().block_on(compare(&args, &binary, &server, addr))
+            // Before there are any threads.
+            processors::keep(Half::Others);
+            runtime().block_on(compare(&args))
         }
     }
 }
@@ -80,14 +80,9 @@ fn serve(binary: &Binary) -> (Process, SocketAddr) {
     (server, addr)
 }
 
-async fn compare(args: &Args, binary: &Binary, server: &Process, addr: SocketAddr) -> ExitCode {
+async fn compare(args: &Args) -> ExitCode {
+    let binary = Binary::find(None).unwrap();
     let echo = LocalService::echo().await;
-    let local = echo.addr().to_string();
-    let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
-    let (_client, url) = binary.client(addr, Carrier::Tls, arguments).unwrap();
-    let pings = Pings::through(public_addr(&url)).await;
-    pings.within(args.window).await;
-
     println!(
         "receive budget {BUDGET_MIB} MiB; waits in µs, of {} visitors of another session",
         pings::VISITORS
@@ -108,7 +103,14 @@ async fn compare(args: &Args, binary: &Binary, server: &Process, addr: SocketAdd
     let chosen = if args.attacks.is_empty() { Attack::ALL } else { &args.attacks };
     let (mut is_well, mut busy) = (true, None);
     for attack in chosen {
-        is_well &= one(*attack, args.window, addr, &pings, server, &mut busy).await;
+        // A server of its own: what one peer is still waited for is not to keep the next from its work.
+        let (server, addr) = serve(&binary);
+        let local = echo.addr().to_string();
+        let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
+        let (_client, url) = binary.client(addr, Carrier::Tls, arguments).unwrap();
+        let pings = Pings::through(public_addr(&url)).await;
+        pings.within(SETTLING).await;
+        is_well &= one(*attack, args.window, addr, &pings, &server, &mut busy).await;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -161,8 +163,6 @@ async fn one(
         (during, without)
     };
     let peak = peak_of(id).unwrap_or_default();
-    // Until what it has left behind is gone.
-    pings.within(SETTLING).await;
     let times = during.part(99).as_secs_f64() / without.part(99).as_secs_f64();
     if matches!(attack, Attack::Busy) {
         *busy = Some(times);
@@ -201,6 +201,7 @@ const BUDGET_MIB: u64 = 64;
 /// For what is not data on its way: sessions, sockets, stacks, the program itself.
 const SLACK_MIB: u64 = 64;
 
+/// Until the visitors are used to each other.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// Of the bad peer in a window, and as many without it: few enough that dead peers are not noticed.
