@@ -65,6 +65,8 @@ pub(crate) struct Driver<C, F> {
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     closing: bool,
+    /// Bytes that it may still take and throw away when it is closed.
+    patience: usize,
     /// Until then it goes on writing what it has accepted, if it is closing.
     lingers_until: Option<Instant>,
     /// Our direction of the carrier has ended.
@@ -93,6 +95,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             closing: false,
+            patience: usize::MAX,
             lingers_until: None,
             shut: false,
             yielded: false,
@@ -142,6 +145,9 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if state == State::Closed {
                 if violation == Some(Violation::PeerSilent) {
                     return Poll::Ready(self.end(End::Closed));
+                }
+                if violation.is_some() {
+                    self.patience = self.patience.min(MOST_AFTER_FAULT);
                 }
                 self.close_soon(cx, is_drained);
                 if self.output.is_empty() && !self.shut {
@@ -202,6 +208,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                     // to open it is work, too.
                     self.input.clear();
                     self.read_size = ReadSize::default();
+                    self.patience = self.patience.saturating_sub(count);
+                    if self.patience == 0 {
+                        return Err(End::Closed);
+                    }
                 }
                 Ok(true)
             }
@@ -550,6 +560,10 @@ const LEAST_BUDGET: usize = 16 << 10;
 
 /// Bytes staged at most: what one vectored write moves at full speed.
 const MOST_BUDGET: usize = 256 << 10;
+
+/// What a peer may still have under way when it is told of its fault, so that it hears of it: what the sockets on the way
+/// hold. One that goes on is not listened to.
+const MOST_AFTER_FAULT: usize = 4 << 20;
 
 /// How long a closed session tries to write its last frames to a peer that does not read.
 const LINGER: Duration = Duration::from_secs(2);

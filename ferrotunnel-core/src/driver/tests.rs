@@ -184,6 +184,24 @@ async fn a_storm_without_end_is_left_in_the_carrier_while_everything_else_goes_o
     soon(far.read_exact(&mut header)).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_after_a_fault_is_not_listened_to_for_long() {
+    let ((near, server), (mut far, _client)) = greeted(1 << 20).await;
+    let shared = Arc::new(Shared::new(server.machine));
+    let end = tokio::spawn(Driver::new(near, shared, server.input, |_| {}));
+    let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
+    let fault = Frame::Reset(StreamId(2), reset).encode();
+    let storm = fault.repeat(10_000);
+    let mut taken = 0;
+    // The clock stands still while there is something to do, so a session that has time would take it for ever.
+    while far.write_all(&storm).await.is_ok() {
+        taken += storm.len();
+        assert!(taken < 4 * super::MOST_AFTER_FAULT, "it is still listened to");
+    }
+    let ended = soon(end).await.unwrap();
+    assert!(matches!(ended, End::Violation(Violation::IdleStream)), "{ended:?}");
+}
+
 #[tokio::test]
 async fn a_write_after_one_that_filled_the_stage_leaves_at_once() {
     let (server, mut client) = pair(1 << 20).await;
