@@ -30,6 +30,10 @@ pub struct LimitsConfig {
     /// where that would take more than a second. Right tokens count for nothing; they wait only where wrong
     /// ones come from too. Five let a fleet with a typing error notice it within seconds, and a
     /// guesser make some 400,000 tries a day.
+    ///
+    /// As many connections may come to nothing before there is any token: they say what is no TLS, or
+    /// leave. Beyond it the next from there wait for their turn before anything is read of them, five
+    /// seconds at most, whoever they are. A session that ends by a fault of the client's counts as one of those.
     pub max_failed_handshakes_per_address: u32,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,

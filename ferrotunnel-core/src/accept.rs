@@ -27,9 +27,20 @@ pub(crate) async fn accept_from(
     mut on_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
     let mut trouble = Trouble::default();
+    let mut at_once = 0;
     loop {
         let (connection, peer) = accept_one(&mut poll_accept, &mut trouble).await;
         on_connection(connection, peer);
+        give_way(&mut at_once).await;
+    }
+}
+
+/// A crowd at the door comes in a few at a time, and between them those go on who are inside.
+async fn give_way(at_once: &mut u32) {
+    *at_once += 1;
+    if *at_once == MOST_AT_ONCE {
+        *at_once = 0;
+        tokio::task::yield_now().await;
     }
 }
 
@@ -42,6 +53,7 @@ pub async fn accept_into_places(
     mut on_full: impl FnMut(),
 ) {
     let mut trouble = Trouble::default();
+    let mut at_once = 0;
     loop {
         if places.available_permits() == 0 {
             on_full();
@@ -50,6 +62,7 @@ pub async fn accept_into_places(
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
         let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx), &mut trouble).await;
         on_connection(connection, peer, place);
+        give_way(&mut at_once).await;
     }
 }
 
@@ -112,6 +125,9 @@ fn is_about_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Each is some 20 us of work for the thread that it is served on. To look for new events in between costs one.
+const MOST_AT_ONCE: u32 = 4;
+
 /// Long enough for descriptors to come free without spinning, short enough for nobody to notice.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
@@ -130,6 +146,28 @@ mod tests {
         let told: Vec<_> =
             (0..1_000).filter(|turn| trouble.is_told(began + BACK_OFF * *turn)).collect();
         assert_eq!(told, [0, 200, 400, 600, 800]);
+    }
+
+    #[tokio::test]
+    async fn a_crowd_at_the_door_lets_others_have_their_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let mut crowd = Vec::new();
+        for _ in 0..64 {
+            crowd.push(TcpStream::connect(addr).await.unwrap());
+        }
+        let (came, mut inside) = mpsc::channel(64);
+        tokio::spawn(accept_loop(listener, move |socket, _| came.try_send(socket).unwrap()));
+        let mut seen = 0;
+        while seen < 64 {
+            tokio::task::yield_now().await;
+            let mut just_now = 0;
+            while inside.try_recv().is_ok() {
+                just_now += 1;
+            }
+            assert!(just_now <= 2 * MOST_AT_ONCE, "{just_now} at once");
+            seen += just_now;
+        }
     }
 
     #[tokio::test]

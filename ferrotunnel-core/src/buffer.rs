@@ -35,13 +35,12 @@ impl ReadSize {
         }
     }
 
-    /// What was read came to so many pieces of work, of which one read is to bring at most `limit`.
-    pub(crate) fn learn_work(&mut self, read: usize, pieces: u64, limit: u64) {
-        if pieces > limit {
-            let fits = read as u64 * limit / pieces;
-            self.most = usize::try_from(fits).unwrap_or(MOST_READ).max(LEAST_READ);
+    /// So many bytes of what was read could be dealt with in one go, and whether others are left.
+    pub(crate) fn learn_work(&mut self, done: usize, is_too_much: bool) {
+        if is_too_much {
+            self.most = done.clamp(LEAST_READ, MOST_READ);
             self.size = self.size.min(self.most);
-        } else if pieces < limit / 4 {
+        } else {
             self.most = (self.most * 2).min(MOST_READ);
         }
     }
@@ -123,6 +122,10 @@ impl Input {
             self.bytes.extend_from_slice(&piece);
         }
         true
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.bytes.len() + self.behind.iter().map(BytesMut::len).sum::<usize>()
     }
 
     pub(crate) fn clear(&mut self) {
@@ -218,14 +221,14 @@ mod tests {
     #[test]
     fn a_read_brings_no_more_work_than_it_is_to_bring() {
         let mut size = ReadSize { size: MOST_READ, most: MOST_READ };
-        size.learn_work(100_000, 10_000, 1_000);
+        size.learn_work(10_000, true);
         assert_eq!((size.size, size.most), (10_000, 10_000));
         size.learn(10_000, 10_000);
         assert_eq!(size.size, 10_000);
-        size.learn_work(10_000, 500, 1_000);
-        assert_eq!(size.most, 10_000, "as much as it may be");
+        size.learn_work(1, true);
+        assert_eq!((size.size, size.most), (LEAST_READ, LEAST_READ), "never less");
         for _ in 0..10 {
-            size.learn_work(size.size, 5, 1_000);
+            size.learn_work(size.size, false);
             size.learn(size.size, size.size);
         }
         assert_eq!((size.size, size.most), (MOST_READ, MOST_READ), "bulk again");

@@ -1,8 +1,10 @@
 //! The one task that owns a session's carrier.
 //!
-//! A turn: read what is there, apply all of it under one lock, take what should be written, wake
-//! the streams concerned, write. Nothing in a turn waits, and a poll does a bounded number of
-//! turns.
+//! A turn: read what is there, apply it under one lock as far as that is not too much work, take what
+//! should be written, wake the streams concerned, write. Nothing in a turn waits, and a poll does a
+//! bounded number of turns.
+
+mod chores;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -15,7 +17,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::frame::{GoAway, Open, Register, Registered};
-use ferrotunnel_protocol::{Event, OutFrame, State, Violation};
+use ferrotunnel_protocol::{Event, OutFrame, Side, State, Violation};
 use tokio::time::Sleep;
 
 use crate::buffer::{Input, ReadSize};
@@ -24,6 +26,7 @@ use crate::clock;
 use crate::shared::{Inner, Shared};
 use crate::stream::Stream;
 use crate::yielding;
+use chores::Chores;
 
 /// What a session tells its owner.
 pub(crate) enum Incoming {
@@ -54,10 +57,16 @@ pub(crate) struct Driver<C, F> {
     read_size: ReadSize,
     /// Bytes that the last read brought.
     just_read: usize,
+    /// There is more in the input than one turn was to do.
+    backlog: bool,
+    /// At a server, what its client asks for.
+    chores: Option<Chores>,
     output: Output,
     timer: Pin<Box<Sleep>>,
     timer_at: Option<Instant>,
     closing: bool,
+    /// Bytes that it may still take and throw away when it is closed.
+    patience: usize,
     /// Until then it goes on writing what it has accepted, if it is closing.
     lingers_until: Option<Instant>,
     /// Our direction of the carrier has ended.
@@ -71,6 +80,8 @@ pub(crate) struct Driver<C, F> {
 impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     /// `input` is what the handshake read beyond itself.
     pub(crate) fn new(carrier: C, shared: Arc<Shared>, input: BytesMut, on_incoming: F) -> Self {
+        let (side, stats) = shared.lock(|inner| (inner.machine.side(), inner.machine.stats()));
+        let chores = (side == Side::Server).then(|| Chores::new(stats, clock::now()));
         Self {
             carrier,
             shared,
@@ -78,10 +89,13 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             input: Input::new(input),
             read_size: ReadSize::default(),
             just_read: 0,
+            backlog: false,
+            chores,
             output: Output::default(),
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
             timer_at: None,
             closing: false,
+            patience: usize::MAX,
             lingers_until: None,
             shut: false,
             yielded: false,
@@ -93,12 +107,17 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     fn turns(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         let mut more = true;
         for turn in 0..TURNS_PER_POLL {
-            let read = match self.read(cx) {
-                Ok(read) => read,
-                Err(end) => return Poll::Ready(self.end(end)),
+            let paused = self.pauses(cx);
+            let resumes = self.backlog && !paused;
+            let read = match paused || self.backlog {
+                true => false,
+                false => match self.read(cx) {
+                    Ok(read) => read,
+                    Err(end) => return Poll::Ready(self.end(end)),
+                },
             };
             let expired = self.poll_timer(cx);
-            let idle = turn == 0 && !read && !expired;
+            let idle = turn == 0 && !read && !resumes && !expired;
             self.yielded = idle && !self.yielded;
             if self.yielded {
                 // Woken with nothing to read, so most likely by a stream that has something to
@@ -110,12 +129,14 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if expired && self.closing && !self.lingers_on(cx) {
                 return Poll::Ready(self.end(End::Closed));
             }
-            if !read && !expired && !more {
+            if !read && !resumes && !expired && !more {
                 return Poll::Pending;
             }
-            let Turn { state, violation, is_drained, has_output, frames } = self.turn(cx, expired);
+            let Turn { state, violation, is_drained, has_output, is_for_owner, work } =
+                self.turn(cx, expired, paused);
             if read {
-                self.read_size.learn_work(self.just_read, frames, FRAMES_PER_POLL);
+                let left = if self.backlog { self.input.len() } else { 0 };
+                self.read_size.learn_work(self.just_read.saturating_sub(left), self.backlog);
             }
             let written = match self.output.poll_write(&mut self.carrier, cx) {
                 Ok(written) => written,
@@ -125,6 +146,9 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                 if violation == Some(Violation::PeerSilent) {
                     return Poll::Ready(self.end(End::Closed));
                 }
+                if violation.is_some() {
+                    self.patience = self.patience.min(MOST_AFTER_FAULT);
+                }
                 self.close_soon(cx, is_drained);
                 if self.output.is_empty() && !self.shut {
                     // Then on, until the peer closes too: closing with input unread would send a
@@ -133,11 +157,11 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                     self.shut = true;
                 }
             }
-            more = written && has_output;
-            if !read && !more {
+            more = has_output && (written || is_for_owner);
+            if !read && !resumes && !more {
                 return Poll::Pending;
             }
-            if frames >= FRAMES_PER_POLL {
+            if self.backlog || work >= WORK_PER_POLL || (read && self.closing) {
                 break;
             }
         }
@@ -151,9 +175,15 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             if !matches!(self.read(cx), Ok(true)) {
                 break;
             }
-            self.turn(cx, false);
+            self.turn(cx, false, false);
         }
         self.end(End::Carrier(error))
+    }
+
+    /// Whether the client has asked for so much that it is not listened to for a moment.
+    fn pauses(&mut self, cx: &mut Context<'_>) -> bool {
+        // The end of a session is waited for in any case.
+        !self.closing && self.chores.as_mut().is_some_and(|chores| chores.poll_pause(cx))
     }
 
     /// Reads once. `false`: there is nothing to read now.
@@ -174,8 +204,14 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             Poll::Ready(Ok(count)) => {
                 self.just_read = count;
                 if self.closing {
-                    // Nobody looks at it any more, and a peer could send for ever.
+                    // Nobody looks at it any more, and a peer could send for ever: a little at a time, for
+                    // to open it is work, too.
                     self.input.clear();
+                    self.read_size = ReadSize::default();
+                    self.patience = self.patience.saturating_sub(count);
+                    if self.patience == 0 {
+                        return Err(End::Closed);
+                    }
                 }
                 Ok(true)
             }
@@ -184,14 +220,20 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
     }
 
     /// Everything that happens under the lock, once.
-    fn turn(&mut self, cx: &mut Context<'_>, expired: bool) -> Turn {
+    fn turn(&mut self, cx: &mut Context<'_>, expired: bool, paused: bool) -> Turn {
         let now = clock::now();
         let (shared, output) = (&self.shared, &mut self.output);
         let (input, wakers, incoming) = (&mut self.input, &mut self.wakers, &mut self.incoming);
-        let (turn, timeout) = shared.lock(|inner| {
-            let before = inner.machine.stats().frames_in;
-            handle_input(inner, now, input);
-            let frames = inner.machine.stats().frames_in - before;
+        let (backlog, chores) = (&mut self.backlog, &mut self.chores);
+        let (mut turn, mut timeout, work) = shared.lock(|inner| {
+            let before = inner.machine.stats().work_in();
+            if !paused {
+                *backlog = handle_input(inner, now, input, WORK_PER_POLL);
+            }
+            let stats = inner.machine.stats();
+            if let Some(chores) = chores {
+                chores.count(stats, now);
+            }
             if expired {
                 let _ = inner.machine.handle_timeout(now);
             }
@@ -202,23 +244,26 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
             while let Some(event) = inner.machine.poll_event() {
                 sort(event, shared, inner, wakers, incoming);
             }
-            // Always, even if the carrier is blocked now: a write that ends the blockade in this
-            // very turn leaves nothing else to wake the driver. It may have moved to another task.
-            if inner.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
-                inner.driver = Some(cx.waker().clone());
+            if incoming.is_empty() {
+                listen(inner, cx);
+            } else {
+                // What the owner says to it is seen below. If that woke this task, it would be back before the
+                // tasks that it makes way for.
+                inner.driver = None;
             }
-            let turn = Turn {
-                state: inner.machine.state(),
-                violation: inner.machine.violation(),
-                is_drained: inner.machine.is_drained(),
-                has_output: inner.machine.has_output(),
-                frames,
-            };
-            (turn, inner.machine.poll_timeout())
+            let (turn, timeout) = look(inner);
+            (turn, timeout, stats.work_in() - before)
         });
-        self.arm(cx, timeout);
+        let is_for_owner = !self.incoming.is_empty();
         self.deliver();
-        turn
+        if is_for_owner {
+            (turn, timeout) = self.shared.lock(|inner| {
+                listen(inner, cx);
+                look(inner)
+            });
+        }
+        self.arm(cx, timeout);
+        Turn { work, is_for_owner, ..turn }
     }
 
     fn deliver(&mut self) {
@@ -286,7 +331,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         let (shared, input) = (&self.shared, &mut self.input);
         let (wakers, incoming) = (&mut self.wakers, &mut self.incoming);
         let violation = shared.lock(|inner| {
-            handle_input(inner, now, input);
+            handle_input(inner, now, input, u64::MAX);
             inner.machine.handle_eof();
             inner.driver = None;
             while let Some(event) = inner.machine.poll_event() {
@@ -323,13 +368,37 @@ impl<C, F> Drop for Driver<C, F> {
     }
 }
 
-/// Applies all that was read.
-fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input) {
+/// Has itself woken for new output. Always, even if the carrier is blocked now: a write that ends the blockade in this very
+/// turn leaves nothing else to wake the driver. It may have moved to another task.
+fn listen(inner: &mut Inner, cx: &Context<'_>) {
+    if inner.driver.as_ref().is_none_or(|known| !known.will_wake(cx.waker())) {
+        inner.driver = Some(cx.waker().clone());
+    }
+}
+
+/// How the machine is at the end of a turn, and when its time comes.
+fn look(inner: &Inner) -> (Turn, Option<Instant>) {
+    let machine = &inner.machine;
+    let turn = Turn {
+        state: machine.state(),
+        violation: machine.violation(),
+        is_drained: machine.is_drained(),
+        has_output: machine.has_output(),
+        is_for_owner: false,
+        work: 0,
+    };
+    (turn, machine.poll_timeout())
+}
+
+/// Applies what was read, up to so much work. Returns whether something is left for that.
+fn handle_input(inner: &mut Inner, now: Instant, input: &mut Input, most: u64) -> bool {
+    let end = inner.machine.stats().work_in().saturating_add(most);
     loop {
-        // A violation is kept by the machine, with its GoAway queued.
-        let handled = inner.machine.handle_input(now, input.bytes());
-        if handled.is_err() || !input.join_next() {
-            return;
+        let left = end.saturating_sub(inner.machine.stats().work_in());
+        match inner.machine.handle_some_input(now, input.bytes(), left) {
+            Ok(false) if input.join_next() => {}
+            // A violation is kept by the machine, with its GoAway queued.
+            handled => return handled.unwrap_or(false),
         }
     }
 }
@@ -361,10 +430,12 @@ struct Turn {
     violation: Option<Violation>,
     /// It is closed since nothing is open any more.
     is_drained: bool,
-    /// The machine has more to write than the stage had room for.
+    /// The machine has more to write than the stage had room for, or than it had when it was asked.
     has_output: bool,
-    /// Frames that came.
-    frames: u64,
+    /// Something came that its owner may have answered since.
+    is_for_owner: bool,
+    /// What was done of what came, as [`Stats::work_in`](ferrotunnel_protocol::Stats::work_in) has it.
+    work: u64,
 }
 
 /// What was taken from the machine and is not yet written.
@@ -474,9 +545,9 @@ impl Output {
 /// Turns before other tasks of this thread get theirs.
 const TURNS_PER_POLL: usize = 2;
 
-/// Frames after which other tasks get their turns, and what one read is to bring at most: some 100 us
-/// of work. Of bulk, 256 KiB are five frames; a peer can send as many bytes as 30,000.
-const FRAMES_PER_POLL: u64 = 1_024;
+/// Work after which other tasks get their turns: 1,024 pieces of payload, or 64 frames that are to be answered or
+/// change something, or 4 tunnels that come or go, which is some 20 us, and for tunnels some more. Of bulk, 256 KiB are five pieces; a peer can send as many bytes as 30,000 frames.
+const WORK_PER_POLL: u64 = 1_024;
 
 /// Reads from a carrier that takes no more writes: what a socket buffer may hold of control frames.
 const LAST_READS: usize = 16;
@@ -489,6 +560,10 @@ const LEAST_BUDGET: usize = 16 << 10;
 
 /// Bytes staged at most: what one vectored write moves at full speed.
 const MOST_BUDGET: usize = 256 << 10;
+
+/// What a peer may still have under way when it is told of its fault, so that it hears of it: what the sockets on the way
+/// hold. One that goes on is not listened to.
+const MOST_AFTER_FAULT: usize = 4 << 20;
 
 /// How long a closed session tries to write its last frames to a peer that does not read.
 const LINGER: Duration = Duration::from_secs(2);

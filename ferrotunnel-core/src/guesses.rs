@@ -4,6 +4,10 @@
 //! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
 //! guess at the same token have to wait for a turn among them. What is said to be of a token that nobody has counts
 //! as a guess at one and the same, so a source has as many tries as before, whatever it invents.
+//!
+//! The same table, another one of them, has those who never get to a proof: connections that say what is no TLS, or
+//! shake hands and leave. Each costs as much as thousands of frames, so a source that does nothing else has to wait for
+//! its turn before anybody listens to it.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -21,6 +25,10 @@ use crate::source::Source;
 pub(crate) struct Guesses {
     places: Box<[Pace]>,
     hasher: RandomState,
+    /// How long somebody waits for a turn at most.
+    longest_wait: Duration,
+    /// For how long those are waited for at most that failed at the same time.
+    longest_debt: Duration,
     waiting: Arc<AtomicUsize>,
     pub(crate) delayed: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -41,15 +49,21 @@ pub(crate) enum Turn<'a> {
 #[must_use]
 pub(crate) struct Try<'a> {
     pace: Option<&'a Pace>,
+    longest_debt: Duration,
     /// Counted in advance, since it had to wait for its turn.
     is_counted: bool,
 }
 
 impl Try<'_> {
+    /// One that nobody counts.
+    pub(crate) fn free() -> Self {
+        Self { pace: None, longest_debt: Duration::ZERO, is_counted: false }
+    }
+
     /// It was a guess.
     pub(crate) fn wrong(self, now: Instant) {
         if let (Some(pace), false) = (self.pace, self.is_counted) {
-            pace.charge(1, now);
+            pace.charge_within(1, self.longest_debt, now);
         }
     }
 
@@ -62,11 +76,23 @@ impl Try<'_> {
 }
 
 impl Guesses {
-    pub(crate) fn new(per_second: u32, now: Instant) -> Self {
+    /// Of those who guess at tokens.
+    pub(crate) fn at_tokens(per_second: u32, now: Instant) -> Self {
+        Self::new(per_second, LONGEST_WAIT, Duration::MAX, now)
+    }
+
+    /// Of those who do not get as far.
+    pub(crate) fn at_the_door(per_second: u32, now: Instant) -> Self {
+        Self::new(per_second, DOOR_WAIT, DOOR_DEBT, now)
+    }
+
+    fn new(per_second: u32, longest_wait: Duration, longest_debt: Duration, now: Instant) -> Self {
         let places = (0..PLACES).map(|_| Pace::new(per_second.into(), now)).collect();
         Self {
             places,
             hasher: RandomState::new(),
+            longest_wait,
+            longest_debt,
             waiting: Arc::default(),
             delayed: AtomicU64::new(0),
             refused: AtomicU64::new(0),
@@ -85,12 +111,14 @@ impl Guesses {
     /// `known` is the id of the token, if there is one of that id.
     pub(crate) fn take(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
         let Some(pace) = self.pace(from, known) else {
-            return Turn::Now(Try { pace: None, is_counted: false });
+            return Turn::Now(Try::free());
         };
+        let attempt =
+            |is_counted| Try { pace: Some(pace), longest_debt: self.longest_debt, is_counted };
         if pace.has_one(now) {
-            return Turn::Now(Try { pace: Some(pace), is_counted: false });
+            return Turn::Now(attempt(false));
         }
-        let place = pace.take_within(LONGEST_WAIT, now).and_then(|wait| {
+        let place = pace.take_within(self.longest_wait, now).and_then(|wait| {
             let seat = Seat::take_within(&self.waiting, MOST_WAITING);
             if seat.is_none() {
                 pace.give_back();
@@ -100,10 +128,15 @@ impl Guesses {
         let count = if place.is_some() { &self.delayed } else { &self.refused };
         count.fetch_add(1, Ordering::Relaxed);
         match place {
-            Some((wait, seat)) => {
-                Turn::Later(wait, seat, Try { pace: Some(pace), is_counted: true })
-            }
+            Some((wait, seat)) => Turn::Later(wait, seat, attempt(true)),
             None => Turn::Never,
+        }
+    }
+
+    /// Something else that counts as one.
+    pub(crate) fn count(&self, from: IpAddr, now: Instant) {
+        if let Some(pace) = self.pace(from, None) {
+            pace.charge_within(1, self.longest_debt, now);
         }
     }
 
@@ -119,6 +152,13 @@ const PLACES: usize = 4_096;
 
 /// A client that waits so long for an answer does not give up yet.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The same for somebody who is not heard yet: shorter than clients wait for a server. At five a second two dozen find a
+/// turn, and an honest client behind them.
+const DOOR_WAIT: Duration = Duration::from_secs(5);
+
+/// Leaves that honest client a turn, however many have failed at once.
+const DOOR_DEBT: Duration = Duration::from_secs(4);
 
 /// Over all sources; each has a descriptor and what a handshake holds.
 const MOST_WAITING: usize = 1_024;
@@ -145,7 +185,7 @@ mod tests {
     #[test]
     fn a_guesser_waits_for_its_turns_and_is_refused_beyond_a_second_of_them() {
         let now = Instant::now();
-        let guesses = Guesses::new(4, now);
+        let guesses = Guesses::at_tokens(4, now);
         for _ in 0..4 {
             guess(&guesses, GUESSER, now);
         }
@@ -172,7 +212,7 @@ mod tests {
     #[test]
     fn the_right_proof_is_no_guess() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::at_tokens(1, now);
         // All at the same time.
         let turns: Vec<_> = (0..1_000).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
@@ -193,7 +233,7 @@ mod tests {
     #[test]
     fn guesses_at_one_token_hold_up_nobody_who_has_another() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::at_tokens(1, now);
         let take = |known| guesses.take(GUESSER, known, now);
         for _ in 0..10 {
             if let Turn::Now(attempt) | Turn::Later(_, _, attempt) = take(Some("")) {
@@ -213,7 +253,7 @@ mod tests {
     #[test]
     fn guesses_at_the_same_time_are_waited_for_afterwards() {
         let now = Instant::now();
-        let guesses = Guesses::new(2, now);
+        let guesses = Guesses::at_tokens(2, now);
         let turns: Vec<_> = (0..6).map(|_| guesses.take(GUESSER, None, now)).collect();
         for turn in turns {
             let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
@@ -229,9 +269,23 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_behind_a_crowd_that_failed_waits_for_seconds_and_not_for_all_of_them() {
+        let now = Instant::now();
+        let strangers = Guesses::at_the_door(5, now);
+        let crowd: Vec<_> = (0..512).map(|_| strangers.take(GUESSER, None, now)).collect();
+        for turn in crowd {
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.wrong(now);
+        }
+        strangers.count(GUESSER, now);
+        let Turn::Later(wait, ..) = strangers.take(GUESSER, None, now) else { panic!("no turn") };
+        assert!(wait <= DOOR_WAIT, "{wait:?}");
+    }
+
+    #[test]
     fn no_more_wait_than_there_is_room_for_and_nobody_loses_a_turn_by_it() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::at_tokens(1, now);
         let mut seats = Vec::new();
         let mut refused = None;
         for number in 0..40_000_u32 {
@@ -253,7 +307,7 @@ mod tests {
     #[test]
     fn others_are_not_touched() {
         let now = Instant::now();
-        let guesses = Guesses::new(1, now);
+        let guesses = Guesses::at_tokens(1, now);
         guess(&guesses, GUESSER, now);
         // Some few share its place in the table.
         let others = (0..1_000_u32).map(|number| IpAddr::V4(Ipv4Addr::from(number << 8)));

@@ -95,7 +95,7 @@ pub use source::Source;
 pub use stream::Stream;
 pub use tap::{Tap, TapMaker, TappedStream};
 pub use tls::{
-    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, Hello, IdentityFiles,
-    RootSettings, Roots, ServerTls, TlsIdentity, Verification,
+    CertificateFault, CertificateProblem, ClientTls, Files, FromFiles, HandshakeTurns, Hello,
+    IdentityFiles, RootSettings, Roots, ServerTls, TlsIdentity, Verification,
 };
 pub use turned_away::TurnedAway;

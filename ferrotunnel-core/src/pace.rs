@@ -55,6 +55,16 @@ impl Pace {
         });
     }
 
+    /// The same, but what has passed is waited for no longer than `most`.
+    pub(crate) fn charge_within(&self, units: u64, most: Duration, now: Instant) {
+        let (now, cost) = (self.at(now), self.cost(units));
+        let most = u64::try_from(most.as_nanos()).unwrap_or(u64::MAX);
+        let most = now.saturating_add(SECOND).saturating_add(most);
+        let _ = self.used_until.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| {
+            Some(until.max(now).saturating_add(cost).min(most.max(until)))
+        });
+    }
+
     /// One that was taken was not used.
     pub(crate) fn give_back(&self) {
         let cost = self.cost(1);
@@ -151,6 +161,20 @@ mod tests {
         assert_eq!(pace.wait(begin), Duration::from_millis(2_500));
         assert_eq!(pace.wait(begin + Duration::from_secs(2)), Duration::from_millis(500));
         assert_eq!(pace.wait(begin + Duration::from_secs(3)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_debt_that_has_an_end_is_forgotten_beyond_it() {
+        let begin = Instant::now();
+        let pace = Pace::new(5, begin);
+        for _ in 0..1_000 {
+            pace.charge_within(1, Duration::from_secs(4), begin);
+        }
+        assert_eq!(pace.wait(begin), Duration::from_secs(4));
+        // What others have taken stays.
+        pace.charge(5, begin);
+        pace.charge_within(1, Duration::from_secs(4), begin);
+        assert_eq!(pace.wait(begin), Duration::from_secs(5));
     }
 
     #[test]

@@ -191,10 +191,15 @@ impl ServerEngine {
             authenticator,
             roster: Mutex::new(roster),
             refusals: Refusals::new(Instant::now().into_std()),
-            guesses: Guesses::new(
+            guesses: Guesses::at_tokens(
                 config.limits.max_failed_handshakes_per_address,
                 Instant::now().into_std(),
             ),
+            strangers: Guesses::at_the_door(
+                config.limits.max_failed_handshakes_per_address,
+                Instant::now().into_std(),
+            ),
+            held: Arc::default(),
             budget,
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
@@ -336,7 +341,9 @@ impl ServerEngine {
             limits.max_receive_memory = held.max_receive_memory;
             *held = limits;
         }
-        self.hall.guesses.set_rate(limits.max_failed_handshakes_per_address);
+        for tries in [&self.hall.guesses, &self.hall.strangers] {
+            tries.set_rate(limits.max_failed_handshakes_per_address);
+        }
         self.hall.registry.set_limits(limits);
     }
 
@@ -386,7 +393,8 @@ impl ServerEngine {
         self.connections.spawn(async move {
             let places = Arc::new(Semaphore::new(1));
             let Ok(place) = places.acquire_owned().await else { return };
-            serve(&hall, carrier, Binding::Plaintext, place, deadline, peer).await;
+            let entrance = Entrance { place, attempt: Try::free(), deadline };
+            serve(&hall, carrier, Binding::Plaintext, entrance, peer).await;
         });
     }
 }
@@ -434,6 +442,10 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
+    /// Tries to get as far as a proof.
+    strangers: Guesses,
+    /// Those who are too many for that, and are let go a moment later.
+    held: Arc<AtomicUsize>,
     refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
@@ -504,6 +516,36 @@ impl Hall {
         self.refusals.tell(peer, error, Instant::now().into_std());
     }
 
+    /// Waits until a connection from there may be listened to, and without a place meanwhile. `None`: too many of those
+    /// who come from there have failed, and as many wait.
+    async fn admit(
+        &self,
+        peer: SocketAddr,
+        place: OwnedSemaphorePermit,
+        deadline: Instant,
+    ) -> Option<Entrance<'_>> {
+        match self.strangers.take(peer.ip(), None, Instant::now().into_std()) {
+            Turn::Now(attempt) => Some(Entrance { place, attempt, deadline }),
+            Turn::Later(wait, _seat, attempt) => {
+                let places = Arc::clone(place.semaphore());
+                drop(place);
+                tokio::time::sleep(wait).await;
+                // Nobody closes it.
+                let place = places.acquire_owned().await.ok()?;
+                let deadline = Instant::now() + self.limits.read().handshake_deadline;
+                Some(Entrance { place, attempt, deadline })
+            }
+            Turn::Never => {
+                drop(place);
+                // Who only comes again when it has been let go comes less often by that.
+                if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
+                    tokio::time::sleep(HELD).await;
+                }
+                None
+            }
+        }
+    }
+
     /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
     /// place meanwhile.
     async fn turn(
@@ -539,8 +581,8 @@ impl Hall {
         let meters = self.registry.meters();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         TurnedAway {
-            handshakes_delayed: count(&self.guesses.delayed),
-            handshakes_refused: count(&self.guesses.refused),
+            handshakes_delayed: count(&self.guesses.delayed) + count(&self.strangers.delayed),
+            handshakes_refused: count(&self.guesses.refused) + count(&self.strangers.refused),
             handshakes_waiting: meters.of(Limit::HandshakesInFlight),
             sessions: meters.of(Limit::Sessions),
             sessions_of_principals: meters.of(Limit::SessionsOfPrincipal),
@@ -608,24 +650,51 @@ async fn greet(
     deadline: Instant,
 ) {
     socket::tune_carrier(&socket);
+    let entrance = match hall.unless_closing(hall.admit(peer, place, deadline)).await {
+        Some(Some(entrance)) => entrance,
+        Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
+        None => return hall.turned_to_go(peer),
+    };
     let Some(tls) = &hall.tls else {
-        return serve(hall, socket, Binding::Plaintext, place, deadline, peer).await;
+        return serve(hall, socket, Binding::Plaintext, entrance, peer).await;
     };
     // Its state is larger than that of the session behind it, and not to stay as long.
-    let accepting = Box::pin(tls.accept(socket, input));
-    let accepting = tokio::time::timeout_at(deadline, accepting);
-    match hall.unless_closing(accepting).await {
+    let accepting = Box::pin(tls.accept(socket, input, peer.ip()));
+    let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
+    let failed = match hall.unless_closing(accepting).await {
         Some(Ok(Ok(Secured { stream, binding, .. }))) => {
-            serve(hall, stream, binding, place, deadline, peer).await;
+            return serve(hall, stream, binding, entrance, peer).await;
         }
-        Some(Ok(Err(error))) => match CertificateProblem::of(&error, Side::Server) {
+        Some(failed) => failed,
+        None => return hall.turned_to_go(peer),
+    };
+    entrance.attempt.wrong(Instant::now().into_std());
+    match failed {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => match CertificateProblem::of(&error, Side::Server) {
             Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
             None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
         },
-        Some(Err(_)) => hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed"),
-        None => hall.turned_to_go(peer),
+        Err(_) => hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed"),
     }
 }
+
+/// Whoever has not proven anything, and is listened to.
+struct Entrance<'a> {
+    place: OwnedSemaphorePermit,
+    /// Wrong if it never comes to a proof.
+    attempt: Try<'a>,
+    deadline: Instant,
+}
+
+/// How long those are kept who find none.
+const HELD: Duration = Duration::from_secs(1);
+
+/// Over all sources; each has a descriptor and 2 KiB.
+const MOST_HELD: usize = 1_024;
+
+/// For the log.
+const TOO_MANY_FAIL: &str = "too many connections from there have failed";
 
 /// Where clients come in that dialled a port of somebody else's. A cheap handle.
 #[derive(Clone, Debug)]
@@ -681,12 +750,11 @@ async fn serve<C: Carrier>(
     hall: &Arc<Hall>,
     mut carrier: C,
     binding: Binding,
-    place: OwnedSemaphorePermit,
-    deadline: Instant,
+    entrance: Entrance<'_>,
     peer: SocketAddr,
 ) {
     // As with TLS: what is only needed up to here is not to stay for as long as the session.
-    let entered = Box::pin(enter(hall, &mut carrier, binding, place, deadline, peer)).await;
+    let entered = Box::pin(enter(hall, &mut carrier, binding, entrance, peer)).await;
     match entered {
         None => {}
         Some(Entered::Direct { session_id, input, seat, pool }) => {
@@ -747,6 +815,10 @@ async fn serve<C: Carrier>(
                     .await
                 }
             };
+            if matches!(&end, End::Violation(fault) if *fault != Violation::PeerSilent) {
+                // It may come again at once, and a handshake is more work than most faults.
+                hall.strangers.count(peer.ip(), Instant::now().into_std());
+            }
             drop(presence);
             drop(seats);
             tell_end(session_id, end);
@@ -773,12 +845,11 @@ async fn enter<C: Carrier>(
     hall: &Arc<Hall>,
     carrier: &mut C,
     binding: Binding,
-    place: OwnedSemaphorePermit,
-    deadline: Instant,
+    Entrance { place, attempt: coming, deadline }: Entrance<'_>,
     peer: SocketAddr,
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
-    let mut place = Some(place);
+    let (mut place, mut coming) = (Some(place), Some(coming));
     let limits = hall.limits.read().clone();
     let config = Config {
         // What TLS has left of it.
@@ -792,9 +863,13 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let waiting = &mut place;
+    let (waiting, came) = (&mut place, &mut coming);
     let turn = move |token_id| {
         let place = waiting;
+        // It says who it is; what is wrong with that is counted there.
+        if let Some(coming) = came.take() {
+            coming.right();
+        }
         hall.turn(peer, token_id, place)
     };
     let meters = hall.registry.meters();
@@ -819,6 +894,9 @@ async fn enter<C: Carrier>(
     let greeting = handshake::server(carrier, config, &binding, &hall.authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
+    if let (Some(coming), true) = (coming, greeted.is_some()) {
+        coming.wrong(Instant::now().into_std());
+    }
     let (greeted, guest) = match greeted {
         Some(Ok(greeted)) => greeted,
         None => {

@@ -46,6 +46,7 @@ pub use local::LocalTrust;
 pub use problem::{CertificateFault, CertificateProblem};
 pub(crate) use problem::{alert_in, same_fault};
 pub(crate) use stream::TlsStream;
+pub use turns::HandshakeTurns;
 pub use watch::{Files, FromFiles};
 
 #[cfg(test)]

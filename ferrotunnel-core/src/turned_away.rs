@@ -45,7 +45,8 @@ impl Meters {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TurnedAway {
-    /// Handshakes that had to wait for their turn, because wrong tokens came from the same source.
+    /// Handshakes that had to wait for their turn, because wrong tokens came from the same source, or connections that
+    /// came to nothing.
     pub handshakes_delayed: u64,
     /// Handshakes that were refused without a look at their proof, for the same reason.
     pub handshakes_refused: u64,

@@ -395,11 +395,11 @@ fn of_a_hundred_thousand_names_a_client_gets_as_many_as_it_may_have() {
             assert_eq!(granted, 100);
         };
         beside(&bed, SLACK, hostile).await;
-        // Without waiting for answers it is a flood.
+        // Without waiting for answers it is only work, as long as they are taken.
         let hostile = async {
             let asking = ask_for(NAMES + 1, TunnelKind::Http, "more").encode();
-            outlaw.flood(&asking, 100_000).await;
-            is_told(&mut outlaw, Violation::Flood).await;
+            outlaw.flood(&asking, NAMES as usize).await;
+            outlaw.is_still_heard().await;
         };
         beside(&bed, SLACK, hostile).await;
     });
@@ -480,6 +480,8 @@ fn good_clients_come_in_between_handshakes_that_drip() {
         let mut limits = LimitsConfig::default();
         limits.max_handshakes_in_flight = 8;
         limits.handshake_deadline = Duration::from_millis(200);
+        // It is about places here.
+        limits.max_failed_handshakes_per_address = 10_000;
         let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
         let site = Site::start().await;
         let addr = bed.server.tunnel_addr();
@@ -505,6 +507,68 @@ fn good_clients_come_in_between_handshakes_that_drip() {
         // The conversation of `beside` is there before them, the others come among them.
         Box::pin(beside(&bed, SLACK, good)).await;
         lorises.shutdown().await;
+    });
+}
+
+#[test]
+fn connections_that_come_to_nothing_wait_for_their_turns_and_honest_ones_come_in() {
+    alone(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_failed_handshakes_per_address = 4;
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let (site, addr) = (Site::start().await, bed.server.tunnel_addr());
+        let (began, ended) = (std::time::Instant::now(), Arc::new(AtomicU64::new(0)));
+        let mut strangers = JoinSet::new();
+        for _ in 0..8 {
+            let ended = Arc::clone(&ended);
+            strangers.spawn(async move {
+                loop {
+                    let mut noise = Stranger::connect(addr, Carrier::Plaintext).await;
+                    noise.say(&[b'?'; 4_096]).await;
+                    noise.hear_out().await;
+                    ended.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let good = async {
+            eventually("connections that wait", || bed.server.turned_away().handshakes_delayed > 0)
+                .await;
+            let client = soon("a good client", bed.http("app", site.addr())).await;
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            drop(client);
+        };
+        // The conversation of `beside` is there before them.
+        Box::pin(beside(&bed, SLACK, good)).await;
+        strangers.shutdown().await;
+        // What a second has at once, one for each of them at the same moment, and the rate.
+        let most = 4.0 + 8.0 + 4.0 * began.elapsed().as_secs_f64();
+        let ended = ended.load(Ordering::Relaxed);
+        assert!(ended as f64 <= most, "{ended} connections, but {most} at most");
+    });
+}
+
+#[test]
+fn who_is_sent_away_for_faults_has_to_wait_in_the_end() {
+    alone(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_failed_handshakes_per_address = 2;
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let again = async || {
+            loop {
+                let mut outlaw = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+                outlaw.say(&reset(2)).await;
+                is_told(&mut outlaw, Violation::IdleStream).await;
+            }
+        };
+        let hostile = async {
+            tokio::select! {
+                _ = join_all([again(), again()]) => unreachable!("they never tire"),
+                () = eventually("one that waits", || {
+                    bed.server.turned_away().handshakes_delayed > 0
+                }) => {}
+            }
+        };
+        beside(&bed, SLACK, hostile).await;
     });
 }
 

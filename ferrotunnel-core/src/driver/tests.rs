@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel_common::{ClientId, StreamId, Token, TunnelKind};
-use ferrotunnel_protocol::frame::{Frame, GoAwayCode, ResetCode, WindowUpdate};
+use ferrotunnel_protocol::frame::{
+    Frame, GoAwayCode, Open, Register, Reset, ResetCode, WindowUpdate,
+};
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use super::{Driver, End, FRAMES_PER_POLL, Incoming};
+use super::{Driver, End, Incoming};
 use crate::auth::{Authenticator, Binding, ClientKey};
 use crate::guesses::{Guesses, Turn};
 use crate::handshake::{self, Greeted};
@@ -60,7 +62,7 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
     let (authenticator, key) =
         (Authenticator::new(known).unwrap(), ClientKey::derive(&token).unwrap());
     let (config, binding) = (Config::default(), Binding::Plaintext);
-    let guesses = Guesses::new(1, std::time::Instant::now());
+    let guesses = Guesses::at_tokens(1, std::time::Instant::now());
     let turn = async |id: String| {
         let now = std::time::Instant::now();
         match guesses.take(std::net::Ipv4Addr::LOCALHOST.into(), Some(&id), now) {
@@ -110,23 +112,94 @@ async fn a_driver_that_moves_to_another_task_is_woken_there() {
     soon(client.opened()).await;
 }
 
-#[tokio::test]
-async fn a_flood_of_small_frames_lets_others_have_their_turns() {
+/// Lets a server's driver have all of a storm at once, and tells how many of its frames it takes at most before another
+/// task has its turn.
+async fn most_at_once(storm: &[u8], count: u64) -> u64 {
     let ((near, server), (mut far, _client)) = greeted(4 << 20).await;
-    let flood = Frame::WindowUpdate(StreamId::SESSION, WindowUpdate { credit: 1 << 16 }).encode();
-    let count = 100_000;
-    soon(far.write_all(&flood.repeat(count))).await.unwrap();
+    soon(far.write_all(storm)).await.unwrap();
     let shared = Arc::new(Shared::new(server.machine));
     let seen = || shared.lock(|inner| inner.machine.stats().frames_in);
     let before = seen();
     tokio::spawn(Driver::new(near, Arc::clone(&shared), server.input, |_| {}));
     let (mut last, mut most) = (before, 0);
-    while last < before + count as u64 {
+    while last < before + count {
         tokio::task::yield_now().await;
         most = (seen() - last).max(most);
         last = seen();
     }
-    assert!(most <= 2 * FRAMES_PER_POLL, "{most} frames in one go");
+    most
+}
+
+#[tokio::test]
+async fn a_storm_of_tiny_frames_lets_others_have_their_turns() {
+    let open = |id| {
+        let open = Open {
+            tunnel: 0,
+            kind: TunnelKind::Tcp,
+            visitor: None,
+            ingress: None,
+            send_window: 64 << 10,
+            receive_window: 64 << 10,
+            trace: None,
+        };
+        Frame::Open(StreamId(id), open).encode()
+    };
+    let reset = |id| {
+        let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
+        Frame::Reset(StreamId(id), reset).encode()
+    };
+    let credit = Frame::WindowUpdate(StreamId::SESSION, WindowUpdate { credit: 1 << 16 }).encode();
+    let come_and_gone = (0..10_000).flat_map(|at| [open(2 * at + 1), reset(2 * at + 1)].concat());
+    let nothing = Frame::WindowUpdate(StreamId(1), WindowUpdate { credit: 1 }).encode();
+    let ghosts = [open(1), reset(1)].concat().into_iter().chain(nothing.repeat(19_998));
+    for storm in [credit.repeat(20_000), come_and_gone.collect(), ghosts.collect()] {
+        let most = most_at_once(&storm, 20_000).await;
+        assert!(most <= 2 * 64, "{most} frames in one go");
+    }
+    let ask = |number| {
+        let (kind, name) = (TunnelKind::Http, String::new());
+        let register = Register { kind, name, hosts: Vec::new(), port: 0, options: Vec::new() };
+        Frame::Register(number, register).encode()
+    };
+    let names: Vec<u8> = (1..=1_000).flat_map(ask).collect();
+    let most = most_at_once(&names, 1_000).await;
+    assert!(most <= 2 * 4, "{most} tunnels in one go");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_storm_without_end_is_left_in_the_carrier_while_everything_else_goes_on() {
+    let ((near, server), (mut far, client)) = greeted(1 << 20).await;
+    let shared = Arc::new(Shared::new(server.machine));
+    let session = Session::new(Arc::clone(&shared));
+    tokio::spawn(Driver::new(near, Arc::clone(&shared), server.input, |_| {}));
+    let storm = Frame::WindowUpdate(StreamId::SESSION, WindowUpdate { credit: 1 << 16 }).encode();
+    // More than comes at once, so somebody waits for it to be taken.
+    let took = tokio::time::Instant::now();
+    far.write_all(&storm.repeat(200_000)).await.unwrap();
+    assert!(took.elapsed() > Duration::from_secs(2), "it was taken at once");
+    // What the server says meanwhile is written.
+    drop(client);
+    let _stream = session.open(OPEN).unwrap();
+    let mut header = [0; 8];
+    soon(far.read_exact(&mut header)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_on_after_a_fault_is_not_listened_to_for_long() {
+    let ((near, server), (mut far, _client)) = greeted(1 << 20).await;
+    let shared = Arc::new(Shared::new(server.machine));
+    let end = tokio::spawn(Driver::new(near, shared, server.input, |_| {}));
+    let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
+    let fault = Frame::Reset(StreamId(2), reset).encode();
+    let storm = fault.repeat(10_000);
+    let mut taken = 0;
+    // The clock stands still while there is something to do, so a session that has time would take it for ever.
+    while far.write_all(&storm).await.is_ok() {
+        taken += storm.len();
+        assert!(taken < 4 * super::MOST_AFTER_FAULT, "it is still listened to");
+    }
+    let ended = soon(end).await.unwrap();
+    assert!(matches!(ended, End::Violation(Violation::IdleStream)), "{ended:?}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The server's side of TLS carriers: what it shows, and which clients it lets in.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ use super::identity::{IdentityFiles, SETTINGS, TlsIdentity};
 use super::issuers::Clients;
 use super::pem::PemFile;
 use super::tickets::Tickets;
-use super::turns::Turns;
+use super::turns::HandshakeTurns;
 use super::watch::{Files, FromFiles};
 use crate::error::BuildError;
 
@@ -36,7 +37,7 @@ pub struct ServerTls {
 /// Takes TLS connections with the certificates that the files hold now.
 pub(crate) struct TlsAcceptor {
     generations: Arc<FromFiles<Generation>>,
-    turns: Turns,
+    turns: HandshakeTurns,
 }
 
 /// What one generation of the files came to.
@@ -72,14 +73,19 @@ impl TlsAcceptor {
                 Generation::new(shown, clients.transpose()?, old)
             },
         )?;
-        Ok(Self { generations: Arc::new(generations), turns: Turns::of_this_machine() })
+        Ok(Self { generations: Arc::new(generations), turns: HandshakeTurns::of_this_machine() })
     }
 
     /// One connection, of which `input` was read already. How long it may take is the caller's business.
-    pub(crate) async fn accept(&self, socket: TcpStream, input: BytesMut) -> io::Result<Secured> {
+    pub(crate) async fn accept(
+        &self,
+        socket: TcpStream,
+        input: BytesMut,
+        from: IpAddr,
+    ) -> io::Result<Secured> {
         let generation = self.generations.current();
-        let mut secured =
-            handshake::accept(&generation.config, socket, input, Some(&self.turns)).await?;
+        let turns = Some((&self.turns, from));
+        let mut secured = handshake::accept(&generation.config, socket, input, turns).await?;
         // A ticket stands for the signature of the client's key. Whether the certificate is still good,
         // and whether there is one at all, is looked at each time: it may have expired since.
         let shown = std::mem::take(&mut secured.certificates);

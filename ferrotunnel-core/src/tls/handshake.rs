@@ -4,6 +4,7 @@
 //! hands: the first records of the peer may come in one segment with its last message.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::exporter::Exporter;
 use super::keys::{HEADER_LEN, Secrets};
 use super::records::{RECORDS_PER_KEY, Records};
 use super::stream::TlsStream;
-use super::turns::Turns;
+use super::turns::HandshakeTurns;
 use crate::auth::Binding;
 
 /// A connection whose handshake is done.
@@ -55,19 +56,19 @@ pub(super) async fn connect(
 }
 
 /// The server's end. Its ticket leaves with whatever is written first. `input` was read already. With `turns` it computes
-/// when it is its turn.
+/// when it is its turn among others of its source, and among sources.
 pub(super) async fn accept(
     config: &ServerConfig,
     socket: TcpStream,
     input: BytesMut,
-    turns: Option<&Turns>,
+    turns: Option<(&HandshakeTurns, IpAddr)>,
 ) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
     let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
     let most = [MOST_FROM_STRANGER, MOST_IN_FLIGHT];
-    let turns = turns.cloned();
+    let turns = turns.map(|(turns, from)| (turns.clone(), from));
     Handshake { input, turns, ..Handshake::new(greeter, socket, most) }.run(&exporter).await
 }
 
@@ -148,7 +149,7 @@ struct Handshake<G> {
     limit: usize,
     /// The same once the peer has said something that makes sense.
     limit_later: usize,
-    turns: Option<Turns>,
+    turns: Option<(HandshakeTurns, IpAddr)>,
 }
 
 /// What rustls wants next.
@@ -167,7 +168,7 @@ impl<G: Greeter> Handshake<G> {
     async fn run(mut self, exporter: &Exporter) -> io::Result<Secured> {
         loop {
             let turn = match &self.turns {
-                Some(turns) if self.shown > 0 => turns.take().await,
+                Some((turns, from)) if self.shown > 0 => Some(turns.take(*from).await),
                 _ => None,
             };
             let mut step = self.step();

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ferrotunnel_core::{BuildError, CarrierDoor, FromFiles, Hello, Passing, PassingDoor, Routes};
+use ferrotunnel_core::{
+    BuildError, CarrierDoor, FromFiles, HandshakeTurns, Hello, Passing, PassingDoor, Routes,
+};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -36,6 +38,8 @@ pub struct Https {
     passing: Option<PassingDoor>,
     config: HttpsConfig,
     places: Arc<Semaphore>,
+    /// Those of visitors: carriers have their own, so neither is in the other's way.
+    turns: HandshakeTurns,
 }
 
 impl std::fmt::Debug for Https {
@@ -77,7 +81,9 @@ impl Https {
         }
         let places = Arc::new(Semaphore::new(config.max_handshakes));
         let acme = acme.map(Arc::new);
-        Ok(Self { files, acme, routes: None, carriers: None, passing: None, config, places })
+        let turns = HandshakeTurns::of_this_machine();
+        let (routes, carriers, passing) = (None, None, None);
+        Ok(Self { files, acme, routes, carriers, passing, config, places, turns })
     }
 
     /// The same for a port at which clients dial carriers too. They are told from visitors by the protocol
@@ -243,7 +249,7 @@ impl Https {
         };
         let config = Arc::clone(&shown.config);
         let handshake = StartHandshake::from_parts(accepted, socket).into_stream(config);
-        let io = timeout_at(deadline, handshake).await??;
+        let io = timeout_at(deadline, self.turns.through(peer.ip(), handshake)).await??;
         drop(place);
         Ok(Greeted::Visitor(TlsVisitor(Box::new(io)), Secured { asked, shown }))
     }

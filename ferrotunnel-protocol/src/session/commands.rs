@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 
-use super::config::MIN_WINDOW;
+use super::config::{MIN_WINDOW, TUNNEL_CHORES};
 use super::{Greeting, Session, State};
 use crate::frame::{
     CLIENT_PROOF_LEN, Frame, GoAwayCode, Hello, NONCE_LEN, Register, Registered, SERVER_PROOF_LEN,
@@ -127,6 +127,9 @@ impl Session {
     pub fn registered(&mut self, number: u32, answer: Registered) {
         if self.is_open() {
             self.registers_owed = self.registers_owed.saturating_sub(1);
+            if matches!(answer, Registered::Ok { .. }) {
+                self.counters.chores_in += TUNNEL_CHORES;
+            }
             self.push_control(&Frame::Registered(number, answer));
         }
     }

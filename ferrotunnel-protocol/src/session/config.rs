@@ -90,6 +90,15 @@ pub(super) const DATAGRAM_READ_BYTES: u32 = 256 << 10;
 /// held to its window, which the budget has counted.
 pub(super) const SESSION_DATAGRAM_READ_BYTES: usize = 8 << 20;
 
+/// What a chore is beside a piece of payload.
+pub(super) const CHORE_WORK: u64 = 16;
+
+/// What a tunnel is that comes or goes: its owner looks it up, listens for it and writes it down.
+pub(super) const TUNNEL_WORK: u64 = 256;
+
+/// Chores that a tunnel counts as that was granted, so that one that comes and goes again and again is as much as it costs.
+pub(super) const TUNNEL_CHORES: u64 = 8;
+
 /// Pings of the peer that wait for their answer. An honest peer has one or two under way.
 pub(super) const MAX_PINGS_OWED: usize = 16;
 

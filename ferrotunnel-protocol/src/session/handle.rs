@@ -11,7 +11,7 @@ use super::config::{
 };
 use super::event::{Event, StreamError};
 use super::stream::{Opener, Stream};
-use super::{Greeting, Session, Side, State};
+use super::{Counters, Greeting, Session, Side, State, work};
 use crate::codec::Decoded;
 use crate::error::Violation;
 use crate::frame::{
@@ -27,30 +27,62 @@ impl Session {
     /// # Errors
     /// A fault of the peer. The session is then closed and a GoAway is queued.
     pub fn handle_input(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Violation> {
+        self.handle_some_input(now, input, u64::MAX).map(drop)
+    }
+
+    /// The same for so much [work](super::Stats::work_in). Returns whether it stopped for that.
+    ///
+    /// # Errors
+    /// As for [`handle_input`](Self::handle_input).
+    pub fn handle_some_input(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        most: u64,
+    ) -> Result<bool, Violation> {
         if input.is_empty() || self.state == State::Closed {
-            return Ok(());
+            return Ok(false);
         }
         if input.len() != self.leftover_input {
             self.liveness.heard(now);
         }
-        let handled = self.decode_all(now, input);
+        let handled = self.decode_some(now, input, most);
         self.leftover_input = input.len();
         handled.map_err(|violation| self.fail(violation))
     }
 
-    fn decode_all(&mut self, now: Instant, input: &mut BytesMut) -> Result<(), Violation> {
+    fn decode_some(
+        &mut self,
+        now: Instant,
+        input: &mut BytesMut,
+        most: u64,
+    ) -> Result<bool, Violation> {
+        let end = self.work_done().saturating_add(most);
         while self.state != State::Closed && !self.must_answer() {
+            if self.work_done() >= end {
+                return Ok(true);
+            }
             match self.decoder.decode(input)? {
                 None => break,
                 Some(Decoded::Data { stream, bytes, fin }) => {
                     self.handle_data(stream, bytes, fin)?;
                 }
-                Some(Decoded::Frame(frame)) => self.handle_frame(now, frame)?,
+                Some(Decoded::Frame(frame)) => {
+                    if !matches!(frame, Frame::Datagram(..)) {
+                        self.counters.chores_in += 1;
+                    }
+                    self.handle_frame(now, frame)?;
+                }
             }
             self.counters.frames_in += 1;
             self.refuse_flood()?;
         }
-        Ok(())
+        Ok(false)
+    }
+
+    fn work_done(&self) -> u64 {
+        let Counters { frames_in, chores_in, tunnels_in, .. } = self.counters;
+        work(frames_in, chores_in, tunnels_in)
     }
 
     /// A peer that asks for answers and does not take them may not fill our memory.
@@ -107,10 +139,12 @@ impl Session {
             (frame, _) if !self.is_open() => Err(Violation::Unexpected(frame.name())),
             (Frame::Register(number, register), Side::Server) => {
                 self.registers_owed += 1;
+                self.counters.tunnels_in += 1;
                 self.events.push_back(Event::Register(number, Box::new(register)));
                 Ok(())
             }
             (Frame::Unregister(number), Side::Server) => {
+                self.counters.tunnels_in += 1;
                 self.events.push_back(Event::Unregister(number));
                 Ok(())
             }
@@ -233,9 +267,11 @@ impl Session {
             return Err(Violation::Unexpected("Data"));
         }
         let Some(stream) = self.streams.get_mut(&id) else {
+            self.counters.chores_in += 1;
             return self.must_have_existed(id);
         };
         if stream.aborted.is_some() {
+            self.counters.chores_in += 1;
             return Ok(());
         }
         if stream.recv.finished {
@@ -247,6 +283,7 @@ impl Session {
         stream.recv.window.receive(bytes.len())?;
         self.counters.bytes_in += bytes.len() as u64;
         if bytes.is_empty() && !fin {
+            self.counters.chores_in += 1;
             return Ok(());
         }
         if !bytes.is_empty() && stream.parting.is_none() {
@@ -289,6 +326,7 @@ impl Session {
 
     fn handle_datagram(&mut self, id: StreamId, payload: Bytes) -> Result<(), Violation> {
         let Some(stream) = self.streams.get_mut(&id) else {
+            self.counters.chores_in += 1;
             return self.must_have_existed(id);
         };
         if stream.kind != TunnelKind::Udp {

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use ferrotunnel_common::StreamId;
 use hashbrown::HashMap;
 
-use self::config::{MIN_WINDOW, TIGHT_WINDOW};
+use self::config::{CHORE_WORK, MIN_WINDOW, TIGHT_WINDOW, TUNNEL_WORK};
 use self::flow::Widest;
 use self::liveness::Liveness;
 use self::scheduler::Scheduler;
@@ -150,6 +150,9 @@ enum Greeting {
 #[derive(Clone, Copy, Debug, Default)]
 struct Counters {
     frames_in: u64,
+    chores_in: u64,
+    tunnels_in: u64,
+    opened_here: u64,
     bytes_in: u64,
     bytes_out: u64,
     streams_opened: u64,
@@ -164,12 +167,19 @@ struct Counters {
 pub struct Stats {
     /// Frames received, and pieces of Data in place of a whole one where it came in pieces.
     pub frames_in: u64,
+    /// Those of them that are work and move nothing: all but payload, and the ends of what streams have to say. A tunnel
+    /// that was granted is several.
+    pub chores_in: u64,
+    /// Times that the peer has asked for a tunnel or given one up.
+    pub tunnels_in: u64,
     /// Payload bytes received on streams.
     pub bytes_in: u64,
     /// Payload bytes sent on streams.
     pub bytes_out: u64,
     /// Streams opened by either side since the start.
     pub streams_opened: u64,
+    /// Those of them that this side has opened.
+    pub opened_here: u64,
     /// Stream entries held now.
     pub streams: usize,
     /// Payload bytes waiting for the carrier.
@@ -180,6 +190,19 @@ pub struct Stats {
     pub datagrams_dropped: u64,
     /// How often a stream that had used up all that its peer had granted had to wait for more.
     pub window_stalls: u64,
+}
+
+impl Stats {
+    /// The work that frames were: of payload one each, of a chore 16 times as much, which may have to be answered or
+    /// change what is known of a stream, and of a tunnel that comes or goes 16 times as much again.
+    pub fn work_in(&self) -> u64 {
+        work(self.frames_in, self.chores_in, self.tunnels_in)
+    }
+}
+
+/// Of frames, among which are so many chores, and such about tunnels among those.
+fn work(frames: u64, chores: u64, tunnels: u64) -> u64 {
+    frames + chores * (CHORE_WORK - 1) + tunnels * (TUNNEL_WORK - CHORE_WORK)
 }
 
 impl Session {
@@ -276,9 +299,12 @@ impl Session {
     pub fn stats(&self) -> Stats {
         Stats {
             frames_in: self.counters.frames_in,
+            chores_in: self.counters.chores_in,
+            tunnels_in: self.counters.tunnels_in,
             bytes_in: self.counters.bytes_in,
             bytes_out: self.counters.bytes_out,
             streams_opened: self.counters.streams_opened,
+            opened_here: self.counters.opened_here,
             streams: self.streams.len(),
             queued_bytes: self.queued_bytes,
             grown_bytes: self.grown_bytes,

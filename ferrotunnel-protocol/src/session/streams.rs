@@ -36,6 +36,7 @@ impl Session {
         self.config.budget.reserve(receive_window);
         self.open_ours += 1;
         self.counters.streams_opened += 1;
+        self.counters.opened_here += 1;
         let stream = Stream::new(request.kind, Opener::Us, self.peer_window, receive_window);
         self.streams.insert(id, Box::new(stream));
         self.push_control(&Frame::Open(

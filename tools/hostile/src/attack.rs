@@ -1,12 +1,14 @@
-//! The bad peers. Each goes on until it is stopped, and comes again when it is sent away.
+//! The bad peers. Each goes on until it is stopped, comes again when it is sent away, and tells how much it has done.
 
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ferrotunnel::Retry;
 use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{
     Frame, FrameType, MAX_WINDOW, Open, Ping, Reset, ResetCode, WindowUpdate,
@@ -76,6 +78,12 @@ impl Attack {
     /// For ever.
     pub(crate) async fn go_on(self, server: SocketAddr) -> ExitCode {
         println!("{UNDER_WAY}");
+        tokio::spawn(async {
+            loop {
+                tokio::time::sleep(TELL_EVERY).await;
+                println!("{}", DONE.load(Ordering::Relaxed));
+            }
+        });
         match self {
             Self::Nothing => std::future::pending::<()>().await,
             Self::Busy => many(2, tokio::task::yield_now).await,
@@ -105,8 +113,16 @@ impl fmt::Display for Attack {
     }
 }
 
-/// What it says when it begins.
+/// What it says when it begins. Then follow lines with what it has done by then: connections, visitors, names or frames.
 pub(crate) const UNDER_WAY: &str = "under way";
+
+const TELL_EVERY: Duration = Duration::from_millis(50);
+
+static DONE: AtomicU64 = AtomicU64::new(0);
+
+fn done(count: usize) {
+    DONE.fetch_add(count as u64, Ordering::Relaxed);
+}
 
 /// So many at once, each again and again: one that is sent away, or meets an error, is followed by the next.
 async fn many<F: Future<Output = ()> + Send + 'static>(count: usize, one: impl Fn() -> F) {
@@ -130,21 +146,26 @@ async fn drips(server: SocketAddr) {
     let mut loris = Stranger::connect(server, Carrier::Plaintext).await;
     loris.say(&HALF).await;
     loris.hear_out().await;
+    done(1);
 }
 
 async fn handshakes(server: SocketAddr) {
     drop(Stranger::connect(server, CARRIER).await);
+    done(1);
 }
 
 async fn noise(server: SocketAddr) {
     let mut noise = Stranger::connect(server, Carrier::Plaintext).await;
     noise.say(&[b'?'; 4_096]).await;
     noise.hear_out().await;
+    done(1);
 }
 
 async fn guesses(server: SocketAddr) {
-    let client = client_of(server, CARRIER).token("a-guess-at-the-token").build().unwrap();
-    let _ = client.start().await;
+    let guesser = client_of(server, CARRIER).token("a-guess-at-the-token");
+    let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+    let _ = guesser.start().await;
+    done(1);
 }
 
 async fn no_credit(server: SocketAddr) {
@@ -156,7 +177,9 @@ async fn no_credit(server: SocketAddr) {
         let mut visitor = TcpStream::connect(public).await.unwrap();
         uploads.spawn(async move {
             let block = [0; 16 << 10];
-            while visitor.write_all(&block).await.is_ok() {}
+            while visitor.write_all(&block).await.is_ok() {
+                done(1);
+            }
         });
     }
     while uploads.join_next().await.is_some() {}
@@ -185,15 +208,25 @@ async fn credit_overflow(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
     outlaw.say_bytes(&[credit(stream, MAX_WINDOW), credit(stream, MAX_WINDOW)].concat()).await;
     outlaw.is_sent_away().await;
+    done(1);
 }
 
 async fn crumbs(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
-    outlaw.flood(&credit(stream, 1), FLOOD).await;
+    flood(&mut outlaw, &credit(stream, 1), 1).await;
 }
 
-/// Frames of one flood.
-const FLOOD: usize = 50_000_000;
+/// The same again and again, which is so many frames, until the server has closed.
+async fn flood(outlaw: &mut Outlaw, bytes: &[u8], frames: usize) {
+    let at_once = BLOCK / bytes.len();
+    let block = bytes.repeat(at_once);
+    while outlaw.say_bytes(&block).await {
+        done(at_once * frames);
+    }
+}
+
+/// Bytes of a flood that are written at once.
+const BLOCK: usize = 64 << 10;
 
 async fn windows(server: SocketAddr) {
     let mut outlaw = Outlaw::join(server, CARRIER).await;
@@ -207,6 +240,7 @@ async fn windows(server: SocketAddr) {
         while left > 0 {
             let count = left.min(32 << 10);
             outlaw.say_bytes(&data(open.header.stream, 0, &vec![0; count])).await;
+            done(1);
             left -= count;
         }
         crowd.push(visitor);
@@ -232,6 +266,7 @@ async fn open_reset(server: SocketAddr) {
         if !outlaw.say_bytes(&block.collect::<Vec<_>>()).await {
             return;
         }
+        done(2 * 512);
     }
 }
 
@@ -251,6 +286,7 @@ async fn resets_visitors(server: SocketAddr) {
     loop {
         let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
         outlaw.say_bytes(&reset(stream)).await;
+        done(1);
     }
 }
 
@@ -260,6 +296,7 @@ async fn visitor_storm(server: SocketAddr) {
     many(32, move || async move {
         if let Ok(visitor) = TcpStream::connect(public).await {
             abort_on_close(&visitor);
+            done(1);
         }
     })
     .await;
@@ -267,7 +304,7 @@ async fn visitor_storm(server: SocketAddr) {
 
 async fn pings(server: SocketAddr) {
     let mut outlaw = Outlaw::join(server, CARRIER).await;
-    outlaw.flood(&Frame::Ping(Ping { ack: false, opaque: [7; 8] }).encode(), FLOOD).await;
+    flood(&mut outlaw, &Frame::Ping(Ping { ack: false, opaque: [7; 8] }).encode(), 1).await;
 }
 
 async fn names(server: SocketAddr) {
@@ -282,6 +319,7 @@ async fn names(server: SocketAddr) {
         for number in numbers {
             outlaw.hear_a(FrameType::Registered).await;
             outlaw.say(&Frame::Unregister(number)).await;
+            done(1);
         }
     }
 }
@@ -290,5 +328,5 @@ async fn ghosts(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
     outlaw.say_bytes(&reset(stream)).await;
     let late = [reset(stream), credit(stream, 1), data(stream, 0, &[0; 100])].concat();
-    outlaw.flood(&late, FLOOD).await;
+    flood(&mut outlaw, &late, 3).await;
 }

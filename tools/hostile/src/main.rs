@@ -2,8 +2,10 @@
 //! waits for an answer with and without it, and what the server's memory grows by.
 //!
 //! Server, the good client and the bad peer are processes. The server has one half of the processors to itself, and the
-//! bad peer runs on the other only while nobody else does: it is to cost the server something, and not those who wait.
-//! It is halted and let go on in turns, so that whatever else this machine does is in both of what is compared.
+//! bad peer runs on the other only while nobody else does: it is to cost the server something, and not those who wait,
+//! since it has a machine of its own elsewhere. How much it gets done each second is in the table: an attack that does not
+//! get to run proves nothing. `busy` is one that leaves the server alone, so what its row shows is none of the server's.
+//! The peer is halted and let go on in turns, so that whatever else this machine does is in both of what is compared.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,6 +18,8 @@ mod processors;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
@@ -52,9 +56,9 @@ fn main() -> ExitCode {
     match (args.at, args.attacks.as_slice()) {
         (Some(server), [attack]) => runtime().block_on(attack.go_on(server)),
         _ => {
-            let binary = Binary::find(None).unwrap();
-            let (server, addr) = serve(&binary);
-            runtime().block_on(compare(&args, &binary, &server, addr))
+            // Before there are any threads.
+            processors::keep(Half::Others);
+            runtime().block_on(compare(&args))
         }
     }
 }
@@ -76,41 +80,55 @@ fn serve(binary: &Binary) -> (Process, SocketAddr) {
     (server, addr)
 }
 
-async fn compare(args: &Args, binary: &Binary, server: &Process, addr: SocketAddr) -> ExitCode {
+async fn compare(args: &Args) -> ExitCode {
+    let binary = Binary::find(None).unwrap();
     let echo = LocalService::echo().await;
-    let local = echo.addr().to_string();
-    let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
-    let (_client, url) = binary.client(addr, Carrier::Tls, arguments).unwrap();
-    let pings = Pings::through(public_addr(&url)).await;
-    pings.within(args.window).await;
-
     println!(
         "receive budget {BUDGET_MIB} MiB; waits in µs, of {} visitors of another session",
         pings::VISITORS
     );
     println!(
-        "{:<18} {:>8} {:>8} {:>8} {:>8} {:>6} {:>9} {:>9}",
-        "peer", "p50", "p50 with", "p99", "p99 with", "times", "RSS MiB", "peak MiB"
+        "{:<16} {:>7} {:>8} {:>7} {:>8} {:>6} {:>7} {:>10} {:>8} {:>8}",
+        "peer",
+        "p50",
+        "p50 with",
+        "p99",
+        "p99 with",
+        "times",
+        "of busy",
+        "done/s",
+        "RSS MiB",
+        "peak MiB"
     );
     let chosen = if args.attacks.is_empty() { Attack::ALL } else { &args.attacks };
-    let mut is_well = true;
+    let (mut is_well, mut busy) = (true, None);
     for attack in chosen {
-        is_well &= one(*attack, args.window, addr, &pings, server).await;
+        // A server of its own: what one peer is still waited for is not to keep the next from its work.
+        let (server, addr) = serve(&binary);
+        let local = echo.addr().to_string();
+        let arguments = ["tcp", &local, "--streams", "multiplexed", "--token", TOKEN];
+        let (_client, url) = binary.client(addr, Carrier::Tls, arguments).unwrap();
+        let pings = Pings::through(public_addr(&url)).await;
+        pings.within(SETTLING).await;
+        is_well &= one(*attack, args.window, addr, &pings, &server, &mut busy).await;
     }
     if is_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Whether others got what they are promised.
+/// Whether others got what they are promised. `busy` is how many times longer they wait where only the processors are
+/// taken, once that is known.
 async fn one(
     attack: Attack,
     window: Duration,
     server: SocketAddr,
     pings: &Pings,
     process: &Process,
+    busy: &mut Option<f64>,
 ) -> bool {
     let id = memory::Process::Id(process.id());
     restart_peak_of(id);
     let rss = resident_bytes(id).unwrap_or_default();
+    let done = Arc::new(AtomicU64::new(0));
     let (during, without) = {
         let mut bad = Command::new("chrt");
         bad.args(["--idle", "0"]).arg(std::env::current_exe().unwrap());
@@ -124,6 +142,12 @@ async fn one(
             "{attack}"
         );
         let number = bad.id().unwrap().to_string();
+        let tell = Arc::clone(&done);
+        let listening = tokio::spawn(async move {
+            while let Ok(Some(count)) = words.next_line().await {
+                tell.store(count.parse().unwrap(), Ordering::Relaxed);
+            }
+        });
         let (mut during, mut without) = (Waits::default(), Waits::default());
         for _ in 0..TURNS {
             pings.within(TURN_ROUND).await;
@@ -135,15 +159,20 @@ async fn one(
         }
         assert!(bad.try_wait().unwrap().is_none(), "{attack} has ended");
         bad.kill().await.unwrap();
+        listening.await.unwrap();
         (during, without)
     };
     let peak = peak_of(id).unwrap_or_default();
-    // Until what it has left behind is gone.
-    pings.within(SETTLING).await;
     let times = during.part(99).as_secs_f64() / without.part(99).as_secs_f64();
+    if matches!(attack, Attack::Busy) {
+        *busy = Some(times);
+    }
+    let of_busy = busy.map_or_else(|| "-".to_owned(), |busy| format!("{:.2}", times / busy));
+    let going = TURN_ROUND * TURNS + window;
+    let per_second = done.load(Ordering::Relaxed) as f64 / going.as_secs_f64();
     let micros = |waits: &Waits, percent| waits.part(percent).as_micros();
     println!(
-        "{:<18} {:>8} {:>8} {:>8} {:>8} {times:>6.2} {:>9.1} {:>9.1}",
+        "{:<16} {:>7} {:>8} {:>7} {:>8} {times:>6.2} {of_busy:>7} {per_second:>10.0} {:>8.1} {:>8.1}",
         attack.to_string(),
         micros(&without, 50),
         micros(&during, 50),
@@ -172,6 +201,7 @@ const BUDGET_MIB: u64 = 64;
 /// For what is not data on its way: sessions, sockets, stacks, the program itself.
 const SLACK_MIB: u64 = 64;
 
+/// Until the visitors are used to each other.
 const SETTLING: Duration = Duration::from_secs(1);
 
 /// Of the bad peer in a window, and as many without it: few enough that dead peers are not noticed.

@@ -130,7 +130,7 @@ async fn stock_to(
     let name = ServerName::try_from("localhost").unwrap();
     let near = async { connector.connect(name, dialled).await.map(Stock::Client) };
     // What the client is told needs somebody who listens, so each goes on by itself.
-    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new(), FROM)).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -151,7 +151,7 @@ async fn ours(
 ) -> (io::Result<Secured>, io::Result<Secured>) {
     let (dialled, accepted) = sockets().await;
     let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
-    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new())).await };
+    let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new(), FROM)).await };
     soon(async { tokio::join!(near, far) }).await
 }
 
@@ -206,7 +206,9 @@ async fn a_refused_client_is_waited_for_until_it_hangs_up() {
     let (dialled, accepted) = sockets().await;
     let acceptor = made.acceptor(0);
     let accepting =
-        tokio::spawn(async move { acceptor.accept(accepted, BytesMut::new()).await.map(drop) });
+        tokio::spawn(
+            async move { acceptor.accept(accepted, BytesMut::new(), FROM).await.map(drop) },
+        );
     let connector = TlsConnector::from(Arc::new(made.stock_client(None)));
     let name = ServerName::try_from("localhost").unwrap();
     let mut near = soon(connector.connect(name, dialled)).await.unwrap();
@@ -318,7 +320,7 @@ async fn a_client_config_without_tickets_does_not_resume_and_its_copies_do() {
             near.is_resumed
         };
         let far = async {
-            let mut far = Box::pin(acceptor.accept(accepted, BytesMut::new())).await.unwrap();
+            let mut far = Box::pin(acceptor.accept(accepted, BytesMut::new(), FROM)).await.unwrap();
             far.stream.write_all(b"x").await.unwrap();
             far
         };
@@ -351,8 +353,10 @@ fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
         Ok(Generation { config, clients, tickets: tickets.clone() })
     };
     let generations = FromFiles::load(Files::default, make).unwrap();
-    TlsAcceptor { generations: Arc::new(generations), turns: Turns::of_this_machine() }
+    TlsAcceptor { generations: Arc::new(generations), turns: HandshakeTurns::of_this_machine() }
 }
+
+const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 #[tokio::test]
 async fn a_ticket_does_not_stand_for_a_certificate_that_is_not_taken_any_more() {
