@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use ferrotunnel::{ClientEvent, Connections, LimitsConfig, Streams, Tunnel};
-use ferrotunnel_tests::memory::{descriptors, raise_descriptor_limit};
+use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, TestBed, abort_on_close, eventually, numbered_visitors, over_both,
     public_addr, run, soon,
@@ -105,7 +105,8 @@ fn a_reset_passes_a_direct_stream_both_ways() {
 
 #[test]
 fn who_finds_no_carrier_waiting_is_multiplexed() {
-    raise_descriptor_limit();
+    #[cfg(unix)]
+    ferrotunnel_tests::memory::raise_descriptor_limit();
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let echo = LocalService::echo().await;
