@@ -127,21 +127,24 @@ fn for_a_silent_visitor_a_dead_service_is_dialled_once_and_takes_one_stream_of_t
 
 #[test]
 fn who_finds_no_carrier_waiting_is_multiplexed() {
+    #[cfg(unix)]
+    ferrotunnel_tests::memory::raise_descriptor_limit();
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let echo = LocalService::echo().await;
         let (_client, public) = bed.direct(echo.addr()).await;
-        let visitors = numbered_visitors(public, 200).await;
+        // More than may wait for one.
+        let visitors = numbered_visitors(public, 300).await;
         let direct = bed.server.direct().serving;
-        assert!((1..200).contains(&direct), "{direct} of 200 are direct");
-        assert_eq!(bed.server.streams(), 200);
+        assert!((1..300).contains(&direct), "{direct} of 300 are direct");
+        assert_eq!(bed.server.streams(), 300);
         drop(visitors);
         eventually("all visits to end", || bed.server.streams() == 0).await;
     });
 }
 
 #[test]
-fn by_default_one_carrier_waits_for_a_visitor_of_a_near_server() {
+fn by_default_one_carrier_waits_for_a_visitor_of_a_near_server_and_more_come_with_them() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let echo = LocalService::echo().await;
@@ -157,7 +160,7 @@ fn by_default_one_carrier_waits_for_a_visitor_of_a_near_server() {
             inside.push(visitor);
         }
         let direct = bed.server.direct();
-        assert!((1..10).contains(&direct.serving) && direct.waiting <= 2, "{direct:?}");
+        assert!((1..=10).contains(&direct.serving) && direct.waiting <= 8, "{direct:?}");
         assert_eq!(bed.server.streams(), 10);
     });
 }

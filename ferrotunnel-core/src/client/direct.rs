@@ -14,12 +14,11 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::backoff::Backoff;
 use super::connect::{AnyCarrier, Link};
-use super::growth::FAR;
 use super::local;
 use super::roster::ServerIndex;
 use super::state::State;
 use crate::carrier::Carrier;
-use crate::direct::{self, Streams};
+use crate::direct::{self, FAR, Streams};
 use crate::handshake::Greeted;
 use crate::session::Session;
 use crate::socket;
@@ -52,9 +51,9 @@ pub(super) async fn keep(
             if session.is_draining() { Streams::Multiplexed } else { state.streams_wanted() };
         // The least, as everywhere: what a busy machine adds is not distance.
         let appetite = Appetite::of(streams, session.least_round_trip());
-        keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most as usize);
-        // A burst of as many as may wait, then one after each pause.
-        let burst_began = now.checked_sub(appetite.pause * appetite.most).unwrap_or(now);
+        keeper.wanted = keeper.wanted.clamp(appetite.least, appetite.most);
+        // A burst, then one after each pause.
+        let burst_began = now.checked_sub(appetite.pause * appetite.burst).unwrap_or(now);
         keeper.dial_after = keeper.dial_after.max(burst_began);
         while keeper.dial_after <= now && keeper.carriers.len() < keeper.wanted {
             keeper.dial(state);
@@ -101,7 +100,9 @@ enum Ended {
 /// How many carriers to keep.
 struct Appetite {
     least: usize,
-    most: u32,
+    most: usize,
+    /// Dials that need no pause, after a rest.
+    burst: u32,
     /// Between two dials, in the long run.
     pause: Duration,
 }
@@ -109,15 +110,22 @@ struct Appetite {
 impl Appetite {
     fn of(streams: Streams, round_trip: Option<Duration>) -> Self {
         match streams {
-            Streams::Multiplexed => Self { least: 0, most: 0, pause: Duration::ZERO },
+            Streams::Multiplexed => Self { least: 0, most: 0, burst: 0, pause: Duration::ZERO },
             Streams::Direct => {
-                Self { least: 4, most: direct::MOST_WAITING as u32 / 2, pause: Duration::ZERO }
+                Self { least: 4, most: direct::MOST_WAITING / 2, burst: 0, pause: Duration::ZERO }
             }
             // Where a loss would hold up every stream of one carrier, most visitors get their own.
             Streams::Auto if round_trip.is_some_and(|time| time >= FAR) => {
-                Self { least: 8, most: 16, pause: Duration::from_millis(20) }
+                Self { least: 8, most: 16, burst: 16, pause: Duration::from_millis(20) }
             }
-            Streams::Auto => Self { least: 1, most: 2, pause: Duration::from_millis(100) },
+            // A dial is quick here, and visitors who come together wait for theirs: no more than the
+            // server lets wait, and those that it finds waiting.
+            Streams::Auto => Self {
+                least: 1,
+                most: 8,
+                burst: direct::QUEUE_BURST + 8,
+                pause: direct::QUEUE_PAUSE,
+            },
         }
     }
 }

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_protocol::Contention;
 
+use crate::direct::FAR;
+
 /// One carrier, and more while streams compete for it on a long way.
 ///
 /// Loss on a carrier holds up all streams on it, and its sender halves its speed for all of them;
@@ -68,9 +70,6 @@ const STRAINED_LOOKS: u32 = 2;
 /// Carriers at most, without being told: measured at 1 % loss, eight move seven times what one does.
 /// Each costs both ends a session: some 20 KiB with TLS.
 const MOST: usize = 8;
-
-/// A round trip from which on loss has to be reckoned with: no local network has that.
-pub(super) const FAR: Duration = Duration::from_millis(5);
 
 /// Quiet after which one carrier is enough again. Those who come back every other minute should
 /// find the carriers ready.

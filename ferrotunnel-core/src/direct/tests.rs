@@ -69,7 +69,7 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
+    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
@@ -99,7 +99,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
-    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, move |visitor, _| {
+    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, move |visitor, _| {
         give.try_send(visitor).unwrap();
     });
     let back = given.recv().await.unwrap();
@@ -161,6 +161,67 @@ async fn whoever_talks_out_of_turn_is_left() {
     assert_eq!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap(), None);
 }
 
+/// A carrier that takes its turn; tells what became of it, and the client's end.
+fn dialled(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
+    let (ours, theirs) = duplex(1024);
+    let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
+    let attending = async move { attend(ours, first_answer(), &pool, seat, BEAT).await };
+    (tokio::spawn(attending), theirs)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_first_gets_the_first_carrier_that_comes() {
+    let pool = Arc::new(Pool::default());
+    let (first, gone, second) = (pool.queue(), pool.queue(), pool.queue());
+    drop(gone);
+    let _carriers = [dialled(&pool), dialled(&pool), dialled(&pool)];
+    // The carrier after theirs waits in line.
+    while pool.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let ready = first.unwrap().await;
+    assert!(ready.is_some() && second.unwrap().await.is_some());
+    let (visitor, _outside) = visitor().await;
+    pool.serve(ready, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
+    while pool.open() == 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(pool.waiting(), 1, "it has the one that it waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_brings_no_carrier_in_time_keeps_nobody_waiting() {
+    let pool = Arc::new(Pool::default());
+    let began = Instant::now();
+    assert!(pool.queue().unwrap().await.is_none());
+    assert_eq!(began.elapsed(), QUEUE_TIME);
+    assert!(pool.queue().is_none());
+    tokio::time::advance(DISAPPOINTMENT).await;
+    assert!(pool.queue().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_may_wait_and_then_a_few_in_each_second() {
+    let pool = Arc::new(Pool::default());
+    let at_once = || std::iter::from_fn(|| pool.queue()).count();
+    let burst = QUEUE_BURST as usize + 1;
+    assert_eq!(at_once(), burst);
+    tokio::time::advance(QUEUE_PAUSE * 10).await;
+    assert_eq!(at_once(), 10);
+    tokio::time::advance(QUEUE_PAUSE * QUEUE_BURST * 10).await;
+    assert_eq!(at_once(), burst, "rest is not saved up");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_the_session_lets_those_go_on_who_wait_for_a_carrier() {
+    let pool = Arc::new(Pool::default());
+    let (began, queued) = (Instant::now(), pool.queue().unwrap());
+    pool.close();
+    assert!(queued.await.is_none());
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(pool.queue().is_none());
+}
+
 #[test]
 fn options_say_how_visitors_travel() {
     for streams in [Streams::Multiplexed, Streams::Direct, Streams::Auto] {
@@ -178,7 +239,7 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve((TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
+    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));

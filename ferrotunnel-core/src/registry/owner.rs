@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use super::{Inner, SHUTTING_DOWN, TunnelUid};
 use crate::auth::Credential;
 use crate::clock;
-use crate::direct;
+use crate::direct::{self, FAR};
 use crate::principals::{Denied, Principal};
 use crate::session::Session;
 use crate::shards::Home;
@@ -112,6 +112,11 @@ impl Owner {
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
         self.session.stats().streams + self.direct.open() < self.max_streams as usize
+    }
+
+    /// Whether its client can be there with another carrier in no time.
+    pub(super) fn is_near(&self) -> bool {
+        self.session.least_round_trip().is_some_and(|time| time < FAR)
     }
 
     /// What holds its streams back: its own limits and those of its principal.

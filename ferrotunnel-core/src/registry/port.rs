@@ -84,7 +84,15 @@ impl WayIn {
             Met::Nobody => way_in.multiplex(visitor),
             Met::LostCarrier => way_in.admit_again(visitor),
         };
-        tunnel.serve_directly(visitor, multiplex);
+        match tunnel.soon_directly() {
+            None => tunnel.serve_directly(visitor, None, multiplex),
+            Some(soon) => drop(self.visitors.spawn(async move {
+                match soon.await {
+                    None => multiplex(visitor, Met::Nobody),
+                    carrier => tunnel.serve_directly(visitor, carrier, multiplex),
+                }
+            })),
+        }
     }
 
     /// The tunnel that the visitor may enter now. While its client is away the visitor waits for it, to be

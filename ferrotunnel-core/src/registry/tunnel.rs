@@ -1,5 +1,6 @@
 //! A registered tunnel.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -19,7 +20,7 @@ use crate::access::Access;
 use crate::balance::{Balance, Turn};
 use crate::clock;
 use crate::counters::{Tally, TunnelCounts};
-use crate::direct::{Met, Streams};
+use crate::direct::{Met, Ready, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
 use crate::open_streams::{About, OpenStreams};
 use crate::options::{self, CarrierNumber};
@@ -89,6 +90,12 @@ impl Stand {
             false => format!("{name}{}", self.path),
         }
     }
+}
+
+/// A direct carrier that a visitor has waited for, and whose it is.
+pub(super) struct Direct {
+    member: Member,
+    ready: Ready,
 }
 
 /// The visitors that a tunnel may have at once.
@@ -447,32 +454,50 @@ impl Tunnel {
         ranked.into_iter().map(|(.., one)| one)
     }
 
-    /// Whose direct carrier a visitor may have.
-    fn directly(&self) -> Option<Member> {
+    /// Whose direct carrier a visitor may have, if that is one that `is_able`.
+    fn directly(&self, is_able: impl Fn(&Member) -> bool) -> Option<Member> {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
+        let able = |one: &&Member| one.owner.has_room() && is_able(one);
         let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);
         match self.streams {
-            _ if are_one_clients => carriers.iter().find(ready).cloned(),
+            _ if are_one_clients => carriers.iter().find(able).cloned(),
             // Nobody hears over a direct carrier that a local service is down.
             Streams::Auto | Streams::Multiplexed => None,
-            Streams::Direct => self.ranked(carriers).next().filter(ready).cloned(),
+            Streams::Direct => self.ranked(carriers).next().filter(able).cloned(),
         }
     }
 
-    /// Gives a visitor of a TCP or TLS tunnel a carrier of its own, or does `otherwise` when none is waiting
-    /// or wanted.
+    /// A direct carrier that is worth waiting for, where none is ready. Visitors who come together and move bulk get
+    /// equal shares only if all of them travel in one way, and all on one carrier are slower than each on its own.
+    pub(super) fn soon_directly(
+        &self,
+    ) -> Option<impl Future<Output = Option<Direct>> + Send + use<>> {
+        if self.directly(|one| one.owner.direct.is_ready()).is_some() {
+            return None;
+        }
+        let member = self.directly(|one| one.owner.is_near())?;
+        let queued = member.owner.direct.queue()?;
+        Some(async move { queued.await.map(|ready| Direct { member, ready }) })
+    }
+
+    /// Gives a visitor of a TCP or TLS tunnel a carrier of its own, that which it has waited for if it has, or does
+    /// `otherwise` when none is waiting or wanted.
     pub(super) fn serve_directly(
         &self,
         visitor: Visitor,
+        waited: Option<Direct>,
         otherwise: impl FnOnce(Visitor, Met) + Send + 'static,
     ) {
+        let (member, ready) = match waited {
+            Some(Direct { member, ready }) => (Some(member), Some(ready)),
+            None => (self.directly(|one| one.owner.direct.is_ready()), None),
+        };
         // One that has no room is turned away where it would open a stream.
-        let found = self.directly().and_then(|one| {
+        let found = member.and_then(|one| {
             let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
@@ -491,6 +516,7 @@ impl Tunnel {
                 let seat = self.seen(seat, visitor.addr);
                 let tally = self.tally(one.owner.session_id, visitor.addr);
                 one.owner.direct.serve(
+                    ready,
                     (self.kind, one.number),
                     seat,
                     (pacing, tally),
