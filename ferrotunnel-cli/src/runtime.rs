@@ -1,6 +1,7 @@
 //! The async runtime: the one place where its threads are chosen.
 
 use std::future::Future;
+use std::num::NonZero;
 
 use ferrotunnel::Connections;
 use tokio::runtime::Builder;
@@ -56,6 +57,12 @@ pub(crate) fn server_threads(wanted: Option<usize>) -> usize {
     one_is_none(wanted.unwrap_or_else(half_of_processors))
 }
 
+/// Further threads of a server's own for many visitors of HTTP at once, who need more of a processor's time than the kernel
+/// does for them: together with the others as many as there are processors. None where somebody said a number.
+pub(crate) fn spare_server_threads(wanted: Option<usize>) -> usize {
+    if wanted.is_some() { 0 } else { processors() - half_of_processors().max(1) }
+}
+
 /// Threads of a client's own: one for each of the connections that it was told to keep, up to half of
 /// the processors. More of them come by themselves only where the network is what limits them.
 pub(crate) fn client_threads(connections: Connections) -> usize {
@@ -66,7 +73,11 @@ pub(crate) fn client_threads(connections: Connections) -> usize {
 }
 
 fn half_of_processors() -> usize {
-    std::thread::available_parallelism().map_or(1, |count| count.get() / 2)
+    processors() / 2
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The main thread is one already.

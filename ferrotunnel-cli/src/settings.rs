@@ -19,7 +19,7 @@ use ferrotunnel::{
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
 use crate::layers::Layers;
-use crate::runtime::{client_threads, server_threads};
+use crate::runtime::{client_threads, server_threads, spare_server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
 use crate::traces::Traces;
@@ -62,6 +62,7 @@ pub(crate) struct ServerSettings {
     /// Where some of it comes from, to be shown.
     pub(crate) config_file: Option<PathBuf>,
     threads: usize,
+    spare_threads: usize,
     drain_timeout: Duration,
 }
 
@@ -113,6 +114,7 @@ impl ServerSettings {
             inspector: args.inspect.unwrap_or(false).then(|| inspection::settings(args.inspection)),
             config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
+            spare_threads: spare_server_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
     }
@@ -191,6 +193,7 @@ impl ServerSettings {
             .http_bind(self.http_bind)
             .limits(self.limits)
             .threads(self.threads)
+            .spare_threads(self.spare_threads)
             .drain_grace(self.drain_timeout);
         if let Some(token) = self.token {
             builder = builder.token(token.reveal());

@@ -7,9 +7,13 @@
 //! threads, and the session's lock is never contended: measured, a request costs about two thirds
 //! of what it costs on a work-stealing runtime with two workers. Several sessions spread over
 //! several threads.
+//!
+//! Exchanges of HTTP cost more to read than to carry, so a crowd of their visitors fills one thread while
+//! processors beside it have nothing to do. From some size on it gets spare threads, which nobody else uses.
 
 use std::future::Future;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::ThreadId;
@@ -28,7 +32,10 @@ pub struct Shards(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     threads: Vec<Thread>,
+    /// For crowds.
+    spare: Vec<Thread>,
     next: AtomicUsize,
+    next_of_crowd: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -41,7 +48,7 @@ struct Thread {
 impl Shards {
     /// No threads of its own: everything is served where the caller's runtime likes.
     pub fn inherit() -> Self {
-        Self(Arc::new(Inner { threads: Vec::new(), next: AtomicUsize::new(0) }))
+        Self::of(Vec::new(), Vec::new())
     }
 
     /// That many threads, each with a runtime of its own; with 0 as by [`inherit`](Self::inherit).
@@ -49,8 +56,21 @@ impl Shards {
     /// # Errors
     /// The system gives no more threads or descriptors.
     pub fn threads(count: usize) -> io::Result<Self> {
-        let threads = (0..count).map(Thread::start).collect::<io::Result<_>>()?;
-        Ok(Self(Arc::new(Inner { threads, next: AtomicUsize::new(0) })))
+        Self::with_spare(count, 0)
+    }
+
+    /// The same with that many threads beside them for crowds of visitors of HTTP.
+    ///
+    /// # Errors
+    /// The system gives no more threads or descriptors.
+    pub fn with_spare(count: usize, spare: usize) -> io::Result<Self> {
+        let start = |range: Range<usize>| range.map(Thread::start).collect::<io::Result<_>>();
+        Ok(Self::of(start(0..count)?, start(count..count + spare)?))
+    }
+
+    fn of(threads: Vec<Thread>, spare: Vec<Thread>) -> Self {
+        let (next, next_of_crowd) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Inner { threads, spare, next, next_of_crowd }))
     }
 
     /// Adds a task to `tasks` that serves `socket` on the thread whose turn it is.
@@ -62,15 +82,59 @@ impl Shards {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Some(thread) = self.thread(self.0.next.fetch_add(1, Ordering::Relaxed)) else {
-            tasks.spawn(serve(socket));
-            return;
+        let turn = self.0.next.fetch_add(1, Ordering::Relaxed);
+        serve_at(self.thread(turn), tasks, socket, serve);
+    }
+
+    /// The same for a visitor of HTTP, one of those whom `tasks` are. When they are a crowd they take turns over the
+    /// spare threads as well.
+    pub fn serve_exchanges<F>(
+        &self,
+        tasks: &mut JoinSet<()>,
+        socket: TcpStream,
+        serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+    ) where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let Inner { threads, spare, next_of_crowd, .. } = &*self.0;
+        // Without threads of our own everybody is on the caller's.
+        let places = threads.len().max(1);
+        if spare.is_empty() || tasks.len() < CROWD * places {
+            return self.serve(tasks, socket, serve);
+        }
+        let turn = next_of_crowd.fetch_add(1, Ordering::Relaxed) % (places + spare.len());
+        let thread = match turn.checked_sub(places) {
+            Some(at) => spare.get(at),
+            None => threads.get(turn),
         };
-        if let Some(moved) = moved(socket, serve) {
-            tasks.spawn_on(moved, &thread.handle);
+        serve_at(thread, tasks, socket, serve);
+    }
+}
+
+/// On that thread, or on the caller's runtime.
+fn serve_at<F>(
+    thread: Option<&Thread>,
+    tasks: &mut JoinSet<()>,
+    socket: TcpStream,
+    serve: impl FnOnce(TcpStream) -> F + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    match thread {
+        None => {
+            tasks.spawn(serve(socket));
+        }
+        Some(thread) => {
+            if let Some(moved) = moved(socket, serve) {
+                tasks.spawn_on(moved, &thread.handle);
+            }
         }
     }
 }
+
+/// From so many visitors for each thread on they are a crowd. To wake another processor for each chunk costs a quarter more,
+/// and what fewer ask for one thread can mostly answer: measured on two processors with 1, 32 and 256.
+const CROWD: usize = 64;
 
 /// A task for another thread that serves `socket` there: it leaves the reactor of this one.
 pub(crate) fn moved<F>(
@@ -146,5 +210,59 @@ impl Thread {
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _running: running })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::net::TcpListener;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    /// On how many connections each thread is at work, when so many came one after the other and stay.
+    async fn spread(shards: &Shards, visitors: usize) -> BTreeMap<Option<String>, usize> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        let (tell, mut told) = mpsc::channel(visitors);
+        for _ in 0..visitors {
+            let (socket, _) =
+                tokio::try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+            let tell = tell.clone();
+            shards.serve_exchanges(&mut tasks, socket, |_socket| async move {
+                let _ = tell.send(std::thread::current().name().map(str::to_owned)).await;
+                std::future::pending::<()>().await;
+            });
+        }
+        let mut counts = BTreeMap::new();
+        for _ in 0..visitors {
+            *counts.entry(told.recv().await.unwrap()).or_default() += 1;
+        }
+        counts
+    }
+
+    #[tokio::test]
+    async fn crowds_of_visitors_get_the_spare_threads_too_and_few_do_not() {
+        let here = std::thread::current().name().map(str::to_owned);
+        let spare = Some("ferrotunnel-0".to_owned());
+        let shards = Shards::with_spare(0, 1).unwrap();
+        assert_eq!(spread(&shards, CROWD).await, BTreeMap::from([(here.clone(), CROWD)]));
+        let crowd = BTreeMap::from([(here.clone(), CROWD + 10), (spare, 10)]);
+        assert_eq!(spread(&shards, CROWD + 20).await, crowd);
+        let none_spare = Shards::threads(0).unwrap();
+        assert_eq!(spread(&none_spare, CROWD + 20).await, BTreeMap::from([(here, CROWD + 20)]));
+    }
+
+    #[tokio::test]
+    async fn spare_threads_are_beside_those_that_everybody_has() {
+        let shards = Shards::with_spare(2, 1).unwrap();
+        let name = |index: usize| Some(format!("ferrotunnel-{index}"));
+        let few = BTreeMap::from([(name(0), CROWD), (name(1), CROWD)]);
+        assert_eq!(spread(&shards, 2 * CROWD).await, few);
+        let crowd = BTreeMap::from([(name(0), CROWD + 10), (name(1), CROWD + 10), (name(2), 10)]);
+        assert_eq!(spread(&shards, 2 * CROWD + 30).await, crowd);
     }
 }

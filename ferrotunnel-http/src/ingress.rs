@@ -247,11 +247,11 @@ impl HttpIngress {
                 let mut connections = connections.lock();
                 if self.proxies.announces(peer.ip()) {
                     let serve = move |io| ingress.serve_announced(io, peer, address, shutdown);
-                    self.shards.serve(&mut connections, io, serve);
+                    self.shards.serve_exchanges(&mut connections, io, serve);
                 } else if let Some((visitor, place)) = self.admit(peer, address) {
                     let serving = self.serving.clone();
                     let serve = move |io| serving.attend(io, visitor, place, shutdown);
-                    self.shards.serve(&mut connections, io, serve);
+                    self.shards.serve_exchanges(&mut connections, io, serve);
                 }
             }) => {}
             () = forget_finished(&connections) => {}
@@ -275,7 +275,7 @@ impl HttpIngress {
             let shutdown = shutdown.clone();
             let address = arrived_at(&io, address);
             let serve = move |io| https.receive(this, io, (peer, address), place, shutdown);
-            self.shards.serve(&mut connections.lock(), io, serve);
+            self.shards.serve_exchanges(&mut connections.lock(), io, serve);
         };
         let places = https.places();
         let on_full = || debug!("as many handshakes of visitors are under way as are allowed");

@@ -63,6 +63,7 @@ struct Settings {
     limits: LimitsConfig,
     http: HttpConfig,
     threads: usize,
+    spare_threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
     admin: Option<AdminSettings>,
@@ -142,6 +143,7 @@ pub struct ServerBuilder {
     trusted_proxies: Vec<String>,
     proxy_protocol: bool,
     threads: usize,
+    spare_threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
     plugins: Plugins,
@@ -174,6 +176,7 @@ impl Default for ServerBuilder {
             trusted_proxies: Vec::new(),
             proxy_protocol: false,
             threads: 0,
+            spare_threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
@@ -471,6 +474,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Further threads, which visitors of HTTP tunnels share with the others once there are many of them. 0 by
+    /// default.
+    #[must_use]
+    pub fn spare_threads(mut self, count: usize) -> Self {
+        self.spare_threads = count;
+        self
+    }
+
     /// A plugin, which has a say in each session, registration and request, and sees streams come and go; may
     /// be called several times. They are asked in the order in which they are given.
     #[must_use]
@@ -664,6 +675,7 @@ impl ServerBuilder {
             limits: self.limits,
             http,
             threads: self.threads,
+            spare_threads: self.spare_threads,
             drain_grace: self.drain_grace,
             visitor_grace: self.visitor_grace,
             admin,
@@ -741,7 +753,7 @@ impl Server {
     /// A port or certificate cannot be used.
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
-        let shards = Shards::threads(settings.threads)?;
+        let shards = Shards::with_spare(settings.threads, settings.spare_threads)?;
         // Before the others, so that it can say that they are not there yet.
         let metrics = settings.metrics.clone().unwrap_or_default();
         let overview =

@@ -8,7 +8,7 @@ use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUS
 use crate::args::{
     ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs,
 };
-use crate::runtime::server_threads;
+use crate::runtime::{server_threads, spare_server_threads};
 
 /// The names of all that differ, but for the token: whether that differs is not to be seen in where it comes from.
 pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static str> {
@@ -73,7 +73,10 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
     let (was, is) = (limits(limits_args), limits(&said.limits));
     let https = &said.https;
     let or = |said: Option<_>, default| said.unwrap_or(default);
-    let count = |threads: Option<_>| server_threads(threads.map(usize::from));
+    let count = |threads: Option<u16>| {
+        let threads = threads.map(usize::from);
+        (server_threads(threads), spare_server_threads(threads))
+    };
     // Where nothing is said it goes with the visitors of HTTP.
     let tcp_ip = |args: &ServerArgs| {
         args.tcp_bind_ip.unwrap_or(args.http_bind.unwrap_or(DEFAULT_HTTP_BIND).ip())
