@@ -84,6 +84,10 @@ instructions-update:
 bench-edge *ARGS:
     tools/bench-edge {{ ARGS }}
 
+# What metrics and inspection cost an HTTP tunnel, held to bars; wants a release build and a quiet machine.
+bench-watch *ARGS:
+    tools/bench-watch {{ ARGS }}
+
 # This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
 bench-rivals *ARGS:
     tools/bench-rivals {{ ARGS }}
