@@ -80,7 +80,7 @@ fn request(content: &Content, mask: &Mask, reveal: bool) -> Value {
     let headers = mask.shown(&request.headers, reveal);
     let scheme = header(&request.headers, "x-forwarded-proto").unwrap_or("http");
     let url = if request.path.starts_with('/') {
-        format!("{scheme}://{}{}", request.host, request.path)
+        format!("{scheme}://{}{}", request.host(), request.path)
     } else {
         request.path.clone()
     };

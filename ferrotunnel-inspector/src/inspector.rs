@@ -175,7 +175,7 @@ impl Filter {
             && is(&self.method, &|method| request.method.eq_ignore_ascii_case(method))
             && is(&self.q, &|q| {
                 let q = q.to_lowercase();
-                let mut texts = [&request.path, &request.host, &*content.tunnel].into_iter();
+                let mut texts = [&request.path, request.host(), &*content.tunnel].into_iter();
                 texts.any(|text: &str| text.to_lowercase().contains(&q))
             })
     }

@@ -18,9 +18,9 @@ impl Mask {
 
     /// The headers as they may be shown.
     pub(crate) fn shown(&self, headers: &Headers, reveal: bool) -> Vec<[String; 2]> {
-        let one = |(name, value): &(String, Vec<u8>)| {
+        let one = |(name, value): (&str, &[u8])| {
             let is_hidden = !reveal && self.hides(name);
-            [name.clone(), if is_hidden { MASK.to_owned() } else { shown(value) }]
+            [name.to_owned(), if is_hidden { MASK.to_owned() } else { shown(value) }]
         };
         headers.iter().map(one).collect()
     }

@@ -1,6 +1,6 @@
 //! The requests that are kept, within a budget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -32,8 +32,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Store {
     records: BTreeMap<u64, Arc<Record>>,
-    /// Those that are over.
-    over: BTreeSet<u64>,
+    /// Those that are over, in the order of their ends.
+    over: VecDeque<u64>,
 }
 
 impl Shared {
@@ -70,7 +70,7 @@ impl Shared {
     pub(crate) fn is_over(&self, id: u64) {
         let mut store = self.store.lock();
         if store.records.contains_key(&id) {
-            store.over.insert(id);
+            store.over.push_back(id);
         }
     }
 
@@ -132,7 +132,7 @@ impl Shared {
 impl Store {
     /// Lets one go. Returns what it has freed, or `None` if there is none.
     fn forget_one(&mut self) -> Option<usize> {
-        let record = match self.over.pop_first() {
+        let record = match self.over.pop_front() {
             Some(id) => self.records.remove(&id)?,
             None => self.records.pop_first()?.1,
         };

@@ -17,10 +17,9 @@ pub(crate) struct Deflate {
 impl Deflate {
     /// What the service's answer says.
     pub(crate) fn agreed(headers: &Headers) -> Option<Self> {
-        let named = |name: &str| name.eq_ignore_ascii_case("sec-websocket-extensions");
-        let lists = headers.iter().filter(|(name, _)| named(name));
-        let mut extensions = lists
-            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+        let mut extensions = headers
+            .named("sec-websocket-extensions")
+            .filter_map(|value| std::str::from_utf8(value).ok())
             .flat_map(|list| list.split(','));
         let name = |extension: &&str| {
             extension.split(';').next().map(str::trim) == Some("permessage-deflate")

@@ -16,7 +16,9 @@ use ferrotunnel_inspector::{
 };
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use utoipa::{OpenApi, ToSchema};
@@ -237,6 +239,22 @@ pub(crate) async fn har(
     Ok((headers, archive).into_response())
 }
 
+/// News of requests is made only while somebody listens: it is three summaries for each.
+#[derive(Debug, Default)]
+pub(super) struct Requested {
+    hearing: Mutex<Hearing>,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+enum Hearing {
+    #[default]
+    Nobody,
+    /// Whoever tells has not begun yet.
+    Soon(Receiver<News>),
+    Now,
+}
+
 type Outcome<T> = Result<T, Problem>;
 
 fn not_kept() -> Problem {
@@ -285,20 +303,45 @@ impl Room {
         inspector.ok_or_else(|| Problem::not_found("requests are not inspected here"))
     }
 
-    /// Tells of requests, for as long as they are inspected. What happens to one within a moment is told once, so that a
-    /// busy tunnel does not drown those who listen.
-    pub(super) async fn watch_requests(self: Arc<Self>, mut news: Receiver<News>) {
+    /// Somebody has begun to listen: from now on there is news of requests.
+    pub(super) fn want_requests(&self) {
+        let Some(inspector) = &self.overview.inspector else { return };
+        let mut hearing = self.requests.hearing.lock();
+        if let Hearing::Nobody = *hearing {
+            *hearing = Hearing::Soon(inspector.subscribe());
+            self.requests.wanted.notify_one();
+        }
+    }
+
+    /// Tells of requests while somebody listens. What happens to one within a moment is told once, so that a busy tunnel does
+    /// not drown those who do.
+    pub(super) async fn watch_requests(self: Arc<Self>) {
         loop {
-            match news.recv().await {
-                Ok(first) => {
-                    tokio::time::sleep(A_MOMENT).await;
-                    self.tell_requests(gathered(first, &mut news));
+            self.requests.wanted.notified().await;
+            let hearing = std::mem::replace(&mut *self.requests.hearing.lock(), Hearing::Now);
+            let Hearing::Soon(mut news) = hearing else { continue };
+            while self.are_requests_wanted() {
+                match news.recv().await {
+                    Ok(first) => {
+                        tokio::time::sleep(A_MOMENT).await;
+                        self.tell_requests(gathered(first, &mut news));
+                    }
+                    // What was missed is in the list.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
                 }
-                // What was missed is in the list.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
             }
         }
+    }
+
+    fn are_requests_wanted(&self) -> bool {
+        // Under the lock: whoever begins to listen is either seen here, or asks for news behind this.
+        let mut hearing = self.requests.hearing.lock();
+        let is_heard = self.events.is_heard();
+        if !is_heard {
+            *hearing = Hearing::Nobody;
+        }
+        is_heard
     }
 
     fn tell_requests(&self, news: Vec<News>) {
