@@ -39,7 +39,7 @@ nextest:
 e2e *ARGS:
     {{ cargo }} test --locked --package ferrotunnel-tests {{ ARGS }}
 
-# Large bodies through the built program, four times so many MiB, and what server and client grow by.
+# Large bodies through the built program, four times so many MiB without inspection and with it, and what server and client grow by.
 large-bodies MIB="1024":
     FT_BODY_MIB={{ MIB }} {{ cargo }} test --locked --package ferrotunnel-cli --test bodies -- --nocapture
 

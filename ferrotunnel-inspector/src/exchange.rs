@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::head::{Headers, RequestHead, ResponseHead, header};
 use crate::record::{Body, Content, From, Kind, Message, MessageKind, Record, State};
-use crate::store::{Shared, now_millis};
+use crate::store::{Loan, Shared, now_millis};
 
 /// The pen that writes down a request. Dropping it says that there is no more to come.
 #[derive(Debug)]
@@ -146,6 +146,11 @@ impl Exchange {
         if is_over == Some(true) {
             self.end(None);
         }
+    }
+
+    /// Memory for looking at it, within the budget.
+    pub(crate) fn lend(&self, bytes: usize) -> Option<Loan> {
+        self.shared.lend(bytes)
     }
 
     /// Bytes of another protocol.

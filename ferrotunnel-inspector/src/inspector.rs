@@ -6,7 +6,7 @@ use ferrotunnel_core::TapMaker;
 use ferrotunnel_core::tasks::Tasks;
 use tokio::sync::broadcast;
 
-use crate::har;
+use crate::har::Archive;
 use crate::record::{Record, State};
 use crate::replay::{Edits, Reach, ReplayError, begin};
 use crate::settings::InspectorSettings;
@@ -127,12 +127,17 @@ impl Inspector {
 
     /// All that are over, or one, as an HTTP archive (HAR 1.2), the oldest first.
     pub fn har(&self, id: Option<&str>, reveal: bool) -> String {
+        self.archive(id, reveal).collect()
+    }
+
+    /// The same in pieces, one for each request: all together may be several times what is kept.
+    pub fn archive(&self, id: Option<&str>, reveal: bool) -> Archive {
         let mut records = match id {
             Some(id) => self.record(id).into_iter().collect(),
             None => self.shared.all(None),
         };
         records.reverse();
-        har::write(&records, &self.shared.mask, reveal)
+        Archive::of(records, &self.shared.mask, reveal)
     }
 
     /// Says it again to the local service, with changes or without. Returns the id of the new request at once.

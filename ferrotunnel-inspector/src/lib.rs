@@ -21,6 +21,7 @@ mod stream_tap;
 mod view;
 mod websocket;
 
+pub use har::Archive;
 pub use inspector::{Filter, Inspector, News, Whose};
 pub use replay::{Edits, Reach, Reached, ReplayError};
 pub use settings::InspectorSettings;

@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     store: Mutex<Store>,
     /// Bytes that all of them take.
     held: AtomicUsize,
+    /// Of these, what is lent.
+    lent: AtomicUsize,
     last_id: AtomicU64,
     pub(crate) news: broadcast::Sender<News>,
     pub(crate) reach: RwLock<Option<Arc<dyn Reach>>>,
@@ -43,6 +45,7 @@ impl Shared {
             settings,
             store: Mutex::default(),
             held: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             news: broadcast::Sender::new(MOST_BEHIND),
             reach: RwLock::new(None),
@@ -87,6 +90,16 @@ impl Shared {
         }
     }
 
+    /// The same for what belongs to no record, until the loan is dropped. `None`: too much is lent already, and whoever asks
+    /// has to do without.
+    pub(crate) fn lend(self: &Arc<Self>, bytes: usize) -> Option<Loan> {
+        // Made first, so that it is given back in either case.
+        let loan = Loan { shared: Arc::clone(self), bytes };
+        let lent = self.lent.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.reserve(bytes);
+        (lent <= self.settings.budget_bytes / LENT).then_some(loan)
+    }
+
     pub(crate) fn release(&self, bytes: usize) {
         self.held.fetch_sub(bytes, Ordering::Relaxed);
     }
@@ -129,6 +142,20 @@ impl Shared {
     }
 }
 
+/// A part of the budget that is in use beside the records.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.shared.lent.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.release(self.bytes);
+    }
+}
+
 impl Store {
     /// Lets one go. Returns what it has freed, or `None` if there is none.
     fn forget_one(&mut self) -> Option<usize> {
@@ -148,6 +175,9 @@ pub(crate) fn now_millis() -> u64 {
 
 /// What a request takes beside what was captured of it.
 const RECORD_WEIGHT: usize = size_of::<Record>() + 128;
+
+/// Of the budget at most this part is lent: what it is there for is records.
+const LENT: usize = 4;
 
 /// News that somebody may be behind; who is more so misses some.
 const MOST_BEHIND: usize = 1_024;

@@ -56,6 +56,8 @@ pub struct Tunnel {
     options: TunnelOptions,
     /// Somebody at the server has said that it takes no visitors for now.
     paused: AtomicBool,
+    /// One of those who have it takes no visitors for now, so that there is something to look for.
+    has_paused: AtomicBool,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
     /// `None`: the headers of its messages pass as they are.
@@ -199,6 +201,7 @@ impl Tunnel {
             id: id(wanted.kind, &stand.label(&wanted.name)).into(),
             label: stand.label(&wanted.name),
             paused: AtomicBool::new(false),
+            has_paused: AtomicBool::new(false),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -234,9 +237,24 @@ impl Tunnel {
         &self.id
     }
 
-    /// Whether visitors are to be turned away for now, because somebody at the server said so. Those inside stay.
+    /// Whether visitors are to be turned away for now, because somebody at the server said so, or everybody who has it. Those
+    /// inside stay.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+            || (self.has_paused.load(Ordering::Relaxed) && self.are_all_paused())
+    }
+
+    fn are_all_paused(&self) -> bool {
+        let carriers = &self.presence.lock().carriers;
+        // Who is away may take visitors when it is back.
+        !carriers.is_empty() && carriers.iter().all(|one| one.health.is_paused())
+    }
+
+    /// Somebody who has it has said whether they take visitors, or has just come.
+    pub(super) fn look_for_pauses(&self) {
+        let carriers = &self.presence.lock().carriers;
+        let has_paused = carriers.iter().any(|one| one.health.is_paused());
+        self.has_paused.store(has_paused, Ordering::Relaxed);
     }
 
     pub(super) fn set_paused(&self, paused: bool) {
@@ -366,7 +384,8 @@ impl Tunnel {
             let turn = (at + carriers.len() - first) % carriers.len();
             (one.health.is_failing(now), requests, turn)
         };
-        let (_, chosen) = carriers.iter().enumerate().min_by_key(rank)?;
+        let open = carriers.iter().enumerate().filter(|(_, one)| !one.health.is_paused());
+        let (_, chosen) = open.min_by_key(rank)?;
         let request = Seat::take(&chosen.requests);
         Some(Servant { session: chosen.owner.session_id, _request: Some(request) })
     }
@@ -435,6 +454,7 @@ impl Tunnel {
         let mut ranked: Vec<_> = carriers
             .iter()
             .enumerate()
+            .filter(|(_, one)| !one.health.is_paused())
             .map(|(at, one)| {
                 let load = match self.balance {
                     Balance::LeastStreams => one.owner.load(),
@@ -452,7 +472,9 @@ impl Tunnel {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        let ready = |one: &&Member| one.owner.has_room() && one.owner.direct.is_ready();
+        let ready = |one: &&Member| {
+            !one.health.is_paused() && one.owner.has_room() && one.owner.direct.is_ready()
+        };
         let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);

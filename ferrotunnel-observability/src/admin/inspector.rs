@@ -1,11 +1,12 @@
 //! The requests that were seen to pass, where somebody inspects them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -14,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use ferrotunnel_inspector::{
     Edits, Filter, Inspector, News, ReplayError, RequestDetail, Requests, Whose,
 };
+use futures_util::stream;
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use parking_lot::Mutex;
@@ -231,12 +233,18 @@ pub(crate) async fn har(
     State(room): State<Arc<Room>>,
     Query(shown): Query<Shown>,
 ) -> Outcome<Response> {
-    let archive = room.inspector()?.har(shown.id.as_deref(), shown.reveal);
+    let archive = room.inspector()?.archive(shown.id.as_deref(), shown.reveal);
+    let pieces = stream::unfold(archive, async |mut archive| {
+        let piece = archive.next()?;
+        // Each takes up to some milliseconds, and others wait for this thread.
+        tokio::task::yield_now().await;
+        Some((Ok::<_, Infallible>(piece), archive))
+    });
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (CONTENT_DISPOSITION, "attachment; filename=\"ferrotunnel.har\""),
     ];
-    Ok((headers, archive).into_response())
+    Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
 /// News of requests is made only while somebody listens: it is three summaries for each.
