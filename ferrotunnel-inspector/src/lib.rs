@@ -14,6 +14,7 @@ mod inspector;
 mod mask;
 mod record;
 mod replay;
+mod search;
 mod settings;
 mod sse;
 mod store;

@@ -12,7 +12,7 @@ impl Mask {
         Self(known.chain(further.iter().map(|name| name.trim().to_lowercase())).collect())
     }
 
-    fn hides(&self, name: &str) -> bool {
+    pub(crate) fn hides(&self, name: &str) -> bool {
         self.0.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 

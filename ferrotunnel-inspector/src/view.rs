@@ -21,6 +21,8 @@ pub struct Requests {
     pub requests: Vec<RequestSummary>,
     /// How many are kept in all.
     pub total: usize,
+    /// A text was looked for, and not in all bodies: that would have been too much work. Those of the newest come first.
+    pub search_cut: bool,
     /// What they take.
     pub bytes: usize,
     /// What they may take.

@@ -53,7 +53,7 @@ pub(crate) struct Wanted {
     limit: Option<u16>,
     /// Only those that came before that one.
     before: Option<String>,
-    /// Only those that have that in tunnel, host or path.
+    /// Only those that have that in tunnel, host, path, headers, messages or captured bodies, in whatever case.
     q: Option<String>,
     /// Only those with that method.
     method: Option<String>,
@@ -114,7 +114,15 @@ pub(crate) async fn list(
     let mut filter = Filter::default();
     (filter.limit, filter.before, filter.q) = (limit.map(usize::from), before, q);
     (filter.method, filter.status) = (method, status);
-    Ok(Json(room.inspector()?.list(&filter)))
+    let inspector = room.inspector()?;
+    if filter.q.as_deref().unwrap_or_default().is_empty() {
+        return Ok(Json(inspector.list(&filter)));
+    }
+    // Too long for a thread that others wait for.
+    let inspector = inspector.clone();
+    let searching = tokio::task::spawn_blocking(move || inspector.list(&filter));
+    let broken = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the search broke off");
+    searching.await.map(Json).map_err(broken)
 }
 
 /// Throws all away.
