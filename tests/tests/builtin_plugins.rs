@@ -251,7 +251,7 @@ fn one_id_joins_what_is_said_of_a_request() {
         eventually("the request that has failed", is_over).await;
         let line = lines(&path, 2).await.remove(1);
         assert!(line.contains(&format!("\"request_id\":\"{}\"", id(&page))), "{line}");
-        assert!(line.contains("\"error\":\"local-unreachable\""), "{line}");
+        assert!(line.contains("\"status\":502"), "{line}");
 
         // Sent nowhere: there is nothing of it to inspect.
         let page = bed.ask(&bed.host("none"), "/", &[("accept", "text/html")]).await;

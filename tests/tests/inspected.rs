@@ -19,7 +19,7 @@ struct Stage {
     /// At the server and at the client, if there are any.
     inspectors: Vec<Inspector>,
     _client: Client,
-    _bed: TestBed,
+    bed: TestBed,
 }
 
 impl Stage {
@@ -47,7 +47,7 @@ impl Stage {
             to_service: Vec::new(),
             inspectors,
             _client: client,
-            _bed: bed,
+            bed,
         }
     }
 
@@ -72,6 +72,15 @@ impl Stage {
         let writing = self.service.as_mut().unwrap().write_all(said);
         let reading = hear(&mut self.visitor, &mut self.to_visitor, end);
         soon("what the service says", async { tokio::join!(reading, writing) }).await.1.unwrap();
+    }
+
+    /// What has come to both, without the one thing that is another at each stage.
+    fn heard(mut self) -> [Vec<u8>; 2] {
+        let port = format!("x-forwarded-port: {}\r\n", self.bed.http_addr().port());
+        let windows = self.to_service.windows(port.len());
+        let at = windows.enumerate().find(|(_, part)| *part == port.as_bytes()).unwrap().0;
+        self.to_service.drain(at..at + port.len());
+        [self.to_visitor, self.to_service]
     }
 
     /// Waits until both inspectors show that of the only request.
@@ -108,7 +117,7 @@ fn alike(settings: &InspectorSettings, play: impl AsyncFn(&mut Stage)) {
         {
             let mut stage = Stage::set(inspectors).await;
             play(&mut stage).await;
-            heard.push([stage.to_visitor, stage.to_service]);
+            heard.push(stage.heard());
         }
         for (without, with) in heard[0].iter().zip(&heard[1]) {
             let beginning = |heard: &[u8]| {
