@@ -22,7 +22,7 @@ use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 async fn bed(carrier: Carrier) -> TestBed {
@@ -809,6 +809,13 @@ fn a_client_shows_what_it_has_as_its_description_says() {
     });
 }
 
+/// Whether a visitor hears the echo, and is not closed at once.
+async fn is_let_in(public: SocketAddr) -> bool {
+    let Ok(mut visitor) = TcpStream::connect(public).await else { return false };
+    // It may be turned away before it knows that it has come in.
+    visitor.write_all(b"ping").await.is_ok() && visitor.read_exact(&mut [0; 4]).await.is_ok()
+}
+
 #[test]
 fn what_is_done_at_a_client_reaches_its_visitors() {
     run(async {
@@ -824,16 +831,11 @@ fn what_is_done_at_a_client_reaches_its_visitors() {
 
         asker.does(&format!("/api/v1/tunnels/{id}/pause")).await;
         events.until("tunnels", |now| now["tunnels"][0]["state"] == "paused").await;
-        soon("the port to be closed", async {
-            while TcpStream::connect(public).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        soon("visitors to be turned away", async { while is_let_in(public).await {} }).await;
         says_and_hears(&mut inside).await;
         asker.does(&format!("/api/v1/tunnels/{id}/resume")).await;
-        ready(&mut client_events).await;
         asker.until("/api/v1/tunnels", |now| now["tunnels"][0]["state"] == "up").await;
+        soon("visitors to be let in", async { while !is_let_in(public).await {} }).await;
         let mut visitor = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visitor).await;
 
@@ -914,7 +916,7 @@ fn two_ports() -> (std::net::TcpListener, std::net::TcpListener) {
 }
 
 /// A server that inspects, with one tunnel to a site.
-async fn inspecting() -> (TestBed, Site, ferrotunnel::Client) {
+async fn inspecting() -> (TestBed, Site, Client) {
     let inspector = ferrotunnel::Inspector::default();
     let with = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").inspector(&inspector);
     let (bed, site) = (TestBed::with(Carrier::Plaintext, with).await, Site::start().await);
