@@ -218,9 +218,8 @@ const COMPRESSED: &[(From, &str)] = &[
 
 #[test]
 fn what_decompresses_is_within_the_budget() {
-    let mut settings = InspectorSettings::default();
     // A quarter of it is enough for one direction.
-    settings.budget_bytes = 200 << 10;
+    let settings = InspectorSettings { budget_bytes: 200 << 10, ..InspectorSettings::default() };
     let mut watched = conversation_within(settings, COMPRESSED);
     let before = watched.shared.held();
     watched.say(ANSWER, &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
