@@ -109,7 +109,7 @@ fn shown(inspector: &Inspector) -> RequestDetail {
 }
 
 /// Plays it without inspectors and with them.
-fn alike(settings: &InspectorSettings, play: impl AsyncFn(&mut Stage)) {
+fn alike(settings: &InspectorSettings, play: &impl AsyncFn(&mut Stage)) {
     run(async {
         let mut heard = Vec::new();
         for inspectors in
@@ -134,7 +134,7 @@ const DATE: &str = "date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
 
 #[test]
 fn events_come_one_by_one() {
-    alike(&InspectorSettings::default(), async |stage| {
+    alike(&InspectorSettings::default(), &async |stage: &mut Stage| {
         let ask = format!("GET /events HTTP/1.1\r\n{HEAD}\r\n");
         stage.visitor_says(ask.as_bytes(), b"\r\n\r\n").await;
         let head = format!(
@@ -166,7 +166,7 @@ fn events_come_one_by_one() {
 
 #[test]
 fn trailers_pass_both_ways() {
-    alike(&InspectorSettings::default(), async |stage| {
+    alike(&InspectorSettings::default(), &async |stage: &mut Stage| {
         let ask = format!(
             "POST /sum HTTP/1.1\r\n{HEAD}te: trailers\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n\
              5\r\nhello\r\n0\r\nx-sum: 7\r\n\r\n"
@@ -221,7 +221,7 @@ const CLOSE: u8 = 0x88;
 fn compressed_messages_of_a_websocket_pass() {
     let large: Vec<u8> =
         (0..300_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
-    alike(&InspectorSettings::default(), async |stage| {
+    alike(&InspectorSettings::default(), &async |stage: &mut Stage| {
         let ask = format!(
             "GET /chat HTTP/1.1\r\n{HEAD}connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
              sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-extensions: permessage-deflate\r\n\r\n"
@@ -274,7 +274,7 @@ fn of_long_bodies_the_beginnings_are_kept_and_all_of_them_pass() {
         (0..4_000_000_u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[1]).collect();
     let mut settings = InspectorSettings::default();
     (settings.body_bytes, settings.budget_bytes) = (1_000, 16 << 10);
-    alike(&settings, async |stage| {
+    alike(&settings, &async |stage: &mut Stage| {
         let lengths = format!(
             "content-type: application/octet-stream\r\ncontent-length: {}\r\n\r\n",
             body.len()
