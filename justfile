@@ -39,7 +39,7 @@ nextest:
 e2e *ARGS:
     {{ cargo }} test --locked --package ferrotunnel-tests {{ ARGS }}
 
-# Large bodies through the built program, four times so many MiB, and what server and client grow by.
+# Large bodies through the built program, four times so many MiB without inspection and with it, and what server and client grow by.
 large-bodies MIB="1024":
     FT_BODY_MIB={{ MIB }} {{ cargo }} test --locked --package ferrotunnel-cli --test bodies -- --nocapture
 
@@ -83,6 +83,10 @@ instructions-update:
 # The HTTP edge beside two haproxies: HTTP/1.1, HTTP/2 and HTTPS; wants a release build and a quiet machine.
 bench-edge *ARGS:
     tools/bench-edge {{ ARGS }}
+
+# What metrics and inspection cost an HTTP tunnel, held to bars; wants a release build and a quiet machine.
+bench-watch *ARGS:
+    tools/bench-watch {{ ARGS }}
 
 # This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
 bench-rivals *ARGS:

@@ -13,6 +13,9 @@ mod place;
 #[cfg(unix)]
 mod serving;
 
+use std::sync::Arc;
+
+use ferrotunnel::Overview;
 use ferrotunnel::observability::Reply;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -23,6 +26,22 @@ pub(crate) use asking::ask;
 pub(crate) use elsewhere::{Control, ask};
 #[cfg(unix)]
 pub(crate) use serving::Control;
+
+/// Shows what runs at a control socket, where there is one. What asks for a reload there goes to whoever is `asked`.
+pub(crate) fn show(
+    control: &mut Option<Control>,
+    overview: Arc<Overview>,
+    asked: Option<impl FnOnce(Control)>,
+) {
+    if let Some(control) = control {
+        control.shows(overview);
+    }
+    if let Some(asked) = asked
+        && let Some(control) = control.take()
+    {
+        asked(control);
+    }
+}
 
 /// Somebody who waits for what comes of a reload.
 #[derive(Debug)]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::client::Target;
 use crate::driver::Incoming;
-use crate::options::is_down;
+use crate::options::Condition;
 use crate::registry::{Owner, Registry};
 
 /// What a hook decides in its own time.
@@ -151,8 +151,8 @@ pub(crate) async fn attend(
             otherwise(incoming);
             continue;
         };
-        if owner.has(number) && is_down(&wanted).is_some() {
-            // It has been decided on; how its local service is changes nothing of that.
+        if owner.has(number) && Condition::of(&wanted).is_some() {
+            // It has been decided on; what its client says of it changes nothing of that.
             owner.session.registered(number, registry.register(owner, number, *wanted));
             continue;
         }

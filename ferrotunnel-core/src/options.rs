@@ -38,6 +38,10 @@ pub const STRIP_PATH: &str = "strip-path";
 /// Whether the client's own checks reach the local service. In a second Register for a tunnel it replaces what
 /// was said before.
 const HEALTH: &str = "health";
+
+/// Whether the client takes no visitors for now. In a second Register for a tunnel it replaces what was said before.
+const PAUSED: &str = "paused";
+
 /// What the keys of options begin with that keep visitors out: a server that does not know one refuses the
 /// tunnel.
 pub(crate) const ACCESS: &str = "access-";
@@ -140,9 +144,30 @@ pub(crate) fn prefer(wanted: &mut Register) {
     wanted.options.push((PREFERRED.to_owned(), YES.to_owned()));
 }
 
-/// What the client says of the local service, if it says anything.
-pub(crate) fn is_down(wanted: &Register) -> Option<bool> {
-    value(&wanted.options, HEALTH).map(|health| health == DOWN)
+/// What a client says of a tunnel while it has it, as far as it says anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Condition {
+    /// Its local service cannot be reached.
+    pub(crate) is_down: Option<bool>,
+    /// It takes no visitors for now.
+    pub(crate) is_paused: Option<bool>,
+}
+
+impl Condition {
+    /// `None` if it says nothing at all.
+    pub(crate) fn of(wanted: &Register) -> Option<Self> {
+        let said = Self {
+            is_down: value(&wanted.options, HEALTH).map(|health| health == DOWN),
+            is_paused: value(&wanted.options, PAUSED).map(|paused| paused == YES),
+        };
+        (said != Self::default()).then_some(said)
+    }
+}
+
+/// Says whether it takes no visitors for now.
+pub(crate) fn tell_paused(wanted: &mut Register, is_paused: bool) {
+    let paused = if is_paused { YES } else { NO };
+    wanted.options.push((PAUSED.to_owned(), paused.to_owned()));
 }
 
 /// Says whether the local service is down.
@@ -192,7 +217,7 @@ impl CarrierNumber {
 pub(crate) fn lasting(options: TunnelOptions) -> TunnelOptions {
     options
         .into_iter()
-        .filter(|(key, _)| ![PREFERRED, CARRIER, JOIN, HEALTH].contains(&&**key))
+        .filter(|(key, _)| ![PREFERRED, CARRIER, JOIN, HEALTH, PAUSED].contains(&&**key))
         .collect()
 }
 
@@ -217,9 +242,14 @@ mod tests {
         prefer(&mut wanted);
         join(&mut wanted);
         CarrierNumber(3).mark(&mut wanted);
-        assert_eq!(is_down(&wanted), None);
+        assert_eq!(Condition::of(&wanted), None);
         tell_health(&mut wanted, true);
-        assert_eq!(is_down(&wanted), Some(true));
+        assert_eq!(
+            Condition::of(&wanted),
+            Some(Condition { is_down: Some(true), is_paused: None })
+        );
+        tell_paused(&mut wanted, false);
+        assert_eq!(Condition::of(&wanted).unwrap().is_paused, Some(false));
         assert!(is_preferred(&wanted) && is_joining(&wanted));
         assert_eq!(CarrierNumber::of(&wanted), Some(CarrierNumber(3)));
         assert_eq!(lasting(wanted.options.clone()), options);

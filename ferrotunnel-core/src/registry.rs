@@ -46,7 +46,7 @@ use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
 use crate::crowd::Crowd;
 use crate::hooks::ServerHooks;
 use crate::open_streams::{OpenStreams, StreamReading};
-use crate::options::{self, CarrierNumber, is_joining, is_preferred};
+use crate::options::{self, CarrierNumber, Condition, is_joining, is_preferred};
 use crate::principals::{Denied, NamePool, Policy, Principal};
 use crate::rules::Rules;
 use crate::server::TunnelReading;
@@ -264,10 +264,10 @@ impl Registry {
         {
             let tunnels = owner.tunnels.lock();
             if let Some(registration) = tunnels.get(&number) {
-                if let Some(is_down) = options::is_down(&wanted) {
+                if let Some(said) = Condition::of(&wanted) {
                     let (uid, address) = (registration.uid, registration.address.clone());
                     drop(tunnels);
-                    self.set_health(owner, uid, is_down);
+                    self.hear(owner, uid, said);
                     return Ok(address);
                 }
                 let reason = format!("number {number} is registered already");
@@ -295,8 +295,8 @@ impl Registry {
             return Err((RefusalCode::NotAllowed, reason));
         };
         let member = Member::new(carrier, Arc::clone(owner), number);
-        if let Some(is_down) = options::is_down(&wanted) {
-            member.health.set_down(is_down);
+        if let Some(said) = Condition::of(&wanted) {
+            member.health.is_said(said);
         }
         let entered = match wanted.kind {
             TunnelKind::Http | TunnelKind::Tls => {
@@ -310,6 +310,7 @@ impl Registry {
         };
         let Entered { tunnel, place, address, replaced, joined } = entered;
         maps.enter(&tunnel);
+        tunnel.look_for_pauses();
         let registration = Registration {
             registry: Arc::downgrade(&self.0),
             uid: tunnel.uid,
@@ -333,13 +334,14 @@ impl Registry {
         Ok(address)
     }
 
-    fn set_health(&self, owner: &Owner, uid: TunnelUid, is_down: bool) {
-        let tunnel = self.0.maps.read().tunnels.get(&uid).cloned();
-        let members = tunnel.iter().flat_map(|tunnel| tunnel.members());
+    fn hear(&self, owner: &Owner, uid: TunnelUid, said: Condition) {
+        let Some(tunnel) = self.0.maps.read().tunnels.get(&uid).cloned() else { return };
+        let members = tunnel.members().into_iter();
         for member in members.filter(|member| member.owner.session_id == owner.session_id) {
-            tracing::debug!(session = %owner.session_id, number = member.number, is_down, "local service");
-            member.health.set_down(is_down);
+            tracing::debug!(session = %owner.session_id, number = member.number, ?said, "a tunnel, as its client says");
+            member.health.is_said(said);
         }
+        tunnel.look_for_pauses();
     }
 
     fn register_by_host(

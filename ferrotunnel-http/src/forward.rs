@@ -264,7 +264,7 @@ impl Forwarder {
                 asking.tell(&visitor, &asker, &response);
             }
             if let Some(measured) = asker.measured.take() {
-                response = measured.answered(response);
+                measured.answered(&mut response);
             }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);
@@ -448,7 +448,8 @@ impl Forwarder {
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);
-        let traced = asker.measured.clone().filter(|it| it.traced().is_some_and(Traced::is_kept));
+        let is_traced = |it: &&Arc<Measured>| it.traced().is_some_and(Traced::is_kept);
+        let traced = asker.measured.as_ref().filter(is_traced).cloned();
         let send = || Sending::new(&self.local, tunnel, via, whose, request);
         let sending = match &traced {
             None => send()?,

@@ -77,9 +77,7 @@ impl Asked {
 
     /// The host for routing: no port, no brackets, no final dot; case as written.
     pub(crate) fn host(&self) -> &str {
-        let host = &self.text()[..self.host_len];
-        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        host.strip_suffix('.').unwrap_or(host)
+        bare(&self.text()[..self.host_len])
     }
 
     /// The host as it stands in a URL.
@@ -102,6 +100,16 @@ impl Asked {
     pub(crate) fn in_target(&self) -> bool {
         self.in_target
     }
+}
+
+/// The host of `host[:port]` as routes know it: no port, no brackets, no final dot. `None`: it is no such thing.
+pub fn routed_host(authority: &str) -> Option<&str> {
+    host_len(authority).map(|len| bare(&authority[..len]))
+}
+
+fn bare(host: &str) -> &str {
+    let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Whether both name the same place. A port that goes without saying may be said on one side only.
@@ -153,6 +161,15 @@ mod tests {
         }
         let asked = Asked::by(&uri.parse().unwrap(), &headers, version)?;
         Ok(asked.map(|asked| asked.host().to_owned()))
+    }
+
+    #[test]
+    fn a_text_that_names_a_place_has_a_host() {
+        let hosts = [("a.b", "a.b"), ("a.b:80", "a.b"), ("a.b.", "a.b"), ("[::1]:80", "::1")];
+        for (text, host) in hosts {
+            assert_eq!(routed_host(text), Some(host));
+        }
+        assert_eq!((routed_host("a b"), routed_host("a:b")), (None, None));
     }
 
     fn http11(host: &str) -> Option<String> {

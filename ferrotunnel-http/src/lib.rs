@@ -65,5 +65,6 @@ pub use config::HttpConfig;
 pub use error_pages::{ErrorPages, ErrorPagesError};
 pub use header_rules::{HeaderRule, HeaderRules, make_header_rules};
 pub use health::{Speaks, asks_for};
+pub use host::routed_host;
 pub use https::{AcmeConfig, Expiry, ExternalAccount, Https, HttpsConfig, LETS_ENCRYPT, OldestTls};
 pub use ingress::HttpIngress;

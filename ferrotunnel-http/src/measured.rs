@@ -9,8 +9,9 @@ use std::{
 };
 
 use ferrotunnel_core::Tunnel;
-use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer};
+use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer, TunnelMeter};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 
 use crate::{body::Body, refusal::Refusal, traced::Traced, visitor::Visitor, wording::Wording};
 
@@ -26,7 +27,7 @@ pub(crate) struct Measured {
     traced: Option<Traced>,
     began: Instant,
     method: Method,
-    tunnel: OnceLock<Arc<Tunnel>>,
+    tunnel: Mutex<Option<Arc<Tunnel>>>,
     refusal: OnceLock<&'static str>,
     is_answered: AtomicBool,
     /// 0 until there is an answer.
@@ -55,7 +56,7 @@ impl Measured {
             traced,
             began: Instant::now(),
             method: request.method().clone(),
-            tunnel: OnceLock::new(),
+            tunnel: Mutex::new(None),
             refusal: OnceLock::new(),
             is_answered: AtomicBool::new(false),
             status: AtomicU16::new(0),
@@ -70,7 +71,7 @@ impl Measured {
     /// Whose it is.
     pub(crate) fn is_for(&self, tunnel: &Arc<Tunnel>) {
         // It may have waited, and have been routed more than once.
-        let _ = self.tunnel.set(Arc::clone(tunnel));
+        self.tunnel.lock().get_or_insert_with(|| Arc::clone(tunnel));
     }
 
     /// The answer is ours, and why.
@@ -79,29 +80,25 @@ impl Measured {
     }
 
     /// The head of the answer is there; its body holds the last share.
-    pub(crate) fn answered(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
-        self.is_answered.store(true, Ordering::Relaxed);
+    pub(crate) fn answered(self: Arc<Self>, response: &mut Response<Body>) {
         self.status.store(response.status().as_u16(), Ordering::Relaxed);
         if let Some(meter) = &self.meter {
-            meter.answered(&self.so_far());
+            self.count(meter.as_ref());
         }
-        response.map(|body| body.measured(self))
+        response.body_mut().is_measured(self);
     }
 
-    fn so_far(&self) -> Answered<'_> {
-        let mut answered = Answered::new(&self.method, self.began.elapsed());
-        answered.tunnel = self.label();
-        answered.status = self.status();
-        answered.refusal = self.refusal.get().copied();
-        answered
+    fn count(&self, meter: &dyn RequestMeter) {
+        self.is_answered.store(true, Ordering::Relaxed);
+        let answered = Answered::new(&self.method, self.status(), self.began.elapsed());
+        at(self.tunnel.lock().as_ref(), meter, |counts| counts.answered(&answered));
+        if let Some(kind) = self.refusal.get() {
+            meter.refused(kind);
+        }
     }
 
     fn status(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.status.load(Ordering::Relaxed)).ok()
-    }
-
-    fn label(&self) -> Option<&str> {
-        self.tunnel.get().map(|tunnel| tunnel.label())
     }
 }
 
@@ -109,13 +106,29 @@ impl Drop for Measured {
     fn drop(&mut self) {
         if let Some(meter) = &self.meter {
             if !self.is_answered.load(Ordering::Relaxed) {
-                meter.answered(&self.so_far());
+                self.count(meter.as_ref());
             }
-            meter.ended(self.label(), self.began.elapsed());
+            let now = Instant::now();
+            let took = now - self.began;
+            at(self.tunnel.get_mut().as_ref(), meter.as_ref(), |counts| counts.ended(now, took));
+            meter.ended(took);
         }
         if let Some(traced) = &self.traced {
             let refusal = self.refusal.get().copied();
-            traced.ended(&self.method, self.tunnel.get(), self.status(), refusal);
+            let tunnel = self.tunnel.lock();
+            traced.ended(&self.method, tunnel.as_ref(), self.status(), refusal);
         }
+    }
+}
+
+/// Where requests of a tunnel are counted is looked up once, and kept with it.
+fn at(tunnel: Option<&Arc<Tunnel>>, meter: &dyn RequestMeter, tell: impl FnOnce(&dyn TunnelMeter)) {
+    match tunnel {
+        Some(tunnel) => {
+            if let Some(counts) = tunnel.keep(|| meter.of(Some(tunnel.label()))) {
+                tell(counts.as_ref());
+            }
+        }
+        None => tell(meter.of(None).as_ref()),
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum Refusal {
     OverLimit,
     /// The session, or the whole server, finishes what is open and takes nothing new.
     Draining,
-    /// Somebody at the server has said that the tunnel takes no visitors for now.
+    /// Somebody at the server, or its client, has said that the tunnel takes no visitors for now.
     Paused,
     /// The ingress has all the visitors it may have.
     Full,

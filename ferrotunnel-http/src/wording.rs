@@ -176,7 +176,7 @@ impl Wording {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "paused",
                 "The tunnel is paused",
-                "The operator of this server lets nobody in for now. Try again later.",
+                "Whoever runs this server, or what is behind the tunnel, lets nobody in for now. Try again later.",
             ),
             Refusal::TunnelClosed => (
                 StatusCode::SERVICE_UNAVAILABLE,

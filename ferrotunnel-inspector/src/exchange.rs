@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::head::{self, Headers, RequestHead, ResponseHead, header};
+use crate::head::{Headers, RequestHead, ResponseHead, header};
 use crate::record::{Body, Content, From, Kind, Message, MessageKind, Record, State};
-use crate::store::{Shared, now_millis};
+use crate::store::{Loan, Shared, now_millis};
 
 /// The pen that writes down a request. Dropping it says that there is no more to come.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Exchange {
             at: now_millis(),
             tunnel: Arc::clone(&origin.tunnel),
             number: origin.number,
-            visitor: head::visitor(&request.headers, origin.visitor),
+            opened_for: origin.visitor,
             replay_of: origin.replay_of,
             kind: kind_of(&request.headers),
             state: State::Open,
@@ -101,7 +101,7 @@ impl Exchange {
     }
 
     pub(crate) fn trailers(&self, from: From, trailers: Headers) {
-        self.change(head::weight(&trailers), |content| content.body(from).trailers = trailers);
+        self.change(trailers.weight(), |content| content.body(from).trailers = trailers);
     }
 
     pub(crate) fn request_end(&self) {
@@ -120,13 +120,13 @@ impl Exchange {
         if self.record.content.lock().interim.len() >= MOST_INTERIM {
             return;
         }
-        self.change(head::weight(&response.headers) + INTERIM, |content| {
+        self.change(response.headers.weight() + INTERIM, |content| {
             content.interim.push((response.status, response.headers));
         });
     }
 
     pub(crate) fn response(&self, response: ResponseHead, kind: Option<Kind>) {
-        self.change(head::weight(&response.headers) + response.reason.len(), |content| {
+        self.change(response.headers.weight() + response.reason.len(), |content| {
             content.answered_at.get_or_insert_with(Instant::now);
             if let Some(kind) = kind {
                 content.kind = kind;
@@ -146,6 +146,11 @@ impl Exchange {
         if is_over == Some(true) {
             self.end(None);
         }
+    }
+
+    /// Memory for looking at it, within the budget.
+    pub(crate) fn lend(&self, bytes: usize) -> Option<Loan> {
+        self.shared.lend(bytes)
     }
 
     /// Bytes of another protocol.
@@ -197,9 +202,8 @@ impl Exchange {
             content.state = if error.is_some() { State::Failed } else { State::Done };
             content.error = error.map(str::to_owned);
             content.over_at.get_or_insert_with(Instant::now);
-            // Vectors grow by doubling.
-            content.request_body.kept.shrink_to_fit();
-            content.response_body.kept.shrink_to_fit();
+            content.request_body.fit();
+            content.response_body.fit();
             true
         });
         if has_ended == Some(true) {
@@ -246,8 +250,8 @@ impl Message {
 }
 
 fn weight(request: &RequestHead) -> usize {
-    let texts = request.method.len() + request.path.len() + request.host.len();
-    texts + head::weight(&request.headers)
+    let texts = request.method.len() + request.path.len() + request.authority.len();
+    texts + request.headers.weight()
 }
 
 fn kind_of(headers: &Headers) -> Kind {

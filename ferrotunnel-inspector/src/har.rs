@@ -11,25 +11,58 @@ use crate::mask::{MASK, Mask};
 use crate::record::{Content, Kind, Record, State};
 use crate::view::{BodyView, MessageView, Timing};
 
-/// The records that are over, as an archive. Entries are written one by one: their sum may be large.
-pub(crate) fn write(records: &[Arc<Record>], mask: &Mask, reveal: bool) -> String {
-    let creator = json!({"name": "FerroTunnel", "version": env!("CARGO_PKG_VERSION")});
-    let mut text = format!(r#"{{"log":{{"version":"1.2","creator":{creator},"entries":["#);
-    let mut is_first = true;
-    for record in records {
-        let content = record.content.lock();
-        if content.state == State::Open {
-            continue;
-        }
-        let entry = entry(record.id, &content, mask, reveal).to_string();
-        drop(content);
-        if !std::mem::take(&mut is_first) {
-            text.push(',');
-        }
-        text.push_str(&entry);
+/// An archive in pieces of text: making all of it at once would keep a thread busy, and take as much memory again. What is
+/// thrown away before its turn is left out.
+#[derive(Debug)]
+pub struct Archive {
+    records: std::vec::IntoIter<Arc<Record>>,
+    mask: Mask,
+    reveal: bool,
+    next: Piece,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Piece {
+    Beginning,
+    FirstEntry,
+    Entry,
+    Nothing,
+}
+
+impl Archive {
+    pub(crate) fn of(records: Vec<Arc<Record>>, mask: &Mask, reveal: bool) -> Self {
+        Self { records: records.into_iter(), mask: mask.clone(), reveal, next: Piece::Beginning }
     }
-    text.push_str("]}}");
-    text
+
+    /// Of those that are over.
+    fn entry(&mut self) -> Option<String> {
+        self.records.find_map(|record| {
+            let content = record.content.lock();
+            let is_there = content.state != State::Open && !content.is_gone;
+            is_there.then(|| entry(record.id, &content, &self.mask, self.reveal).to_string())
+        })
+    }
+}
+
+impl Iterator for Archive {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        let entry = match self.next {
+            Piece::Beginning => {
+                self.next = Piece::FirstEntry;
+                let creator = json!({"name": "FerroTunnel", "version": env!("CARGO_PKG_VERSION")});
+                return Some(format!(
+                    r#"{{"log":{{"version":"1.2","creator":{creator},"entries":["#
+                ));
+            }
+            Piece::Nothing => return None,
+            Piece::FirstEntry => self.entry(),
+            Piece::Entry => self.entry().map(|entry| format!(",{entry}")),
+        };
+        self.next = if entry.is_some() { Piece::Entry } else { Piece::Nothing };
+        Some(entry.unwrap_or_else(|| "]}}".to_owned()))
+    }
 }
 
 fn entry(id: u64, content: &Content, mask: &Mask, reveal: bool) -> Value {
@@ -80,7 +113,7 @@ fn request(content: &Content, mask: &Mask, reveal: bool) -> Value {
     let headers = mask.shown(&request.headers, reveal);
     let scheme = header(&request.headers, "x-forwarded-proto").unwrap_or("http");
     let url = if request.path.starts_with('/') {
-        format!("{scheme}://{}{}", request.host, request.path)
+        format!("{scheme}://{}{}", request.host(), request.path)
     } else {
         request.path.clone()
     };

@@ -1,17 +1,77 @@
 //! Heads of requests and answers, whatever they came in.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
-/// Names as they were written, and values, which need not be text.
-pub(crate) type Headers = Vec<(String, Vec<u8>)>;
+/// Names as they were written, and values, which need not be text. All are in one piece of memory: most lists are thrown
+/// away unread, and what is to be written and forgotten for each field is what inspecting costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Headers {
+    /// Of each field the lengths of name and value, then both.
+    packed: Vec<u8>,
+}
+
+impl Headers {
+    /// These, and no room for more.
+    pub(crate) fn packed<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Self {
+        let size = fields.clone().map(|(name, value)| FIELD + name.len() + value.len()).sum();
+        let mut headers = Self { packed: Vec::with_capacity(size) };
+        fields.for_each(|(name, value)| headers.push(name, value));
+        headers
+    }
+
+    pub(crate) fn push(&mut self, name: &str, value: &[u8]) {
+        // Lists are bounded far below that.
+        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
+        self.packed.extend_from_slice(&length(name.len()));
+        self.packed.extend_from_slice(&length(value.len()));
+        self.packed.extend_from_slice(name.as_bytes());
+        self.packed.extend_from_slice(value);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+        self.fields().map(|(name, value)| (std::str::from_utf8(name).unwrap_or_default(), value))
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// What keeping them costs.
+    pub(crate) fn weight(&self) -> usize {
+        self.packed.capacity()
+    }
+
+    /// The values under that name.
+    pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        let is_it = move |one: &[u8]| one.eq_ignore_ascii_case(name.as_bytes());
+        self.fields().filter(move |(one, _)| is_it(one)).map(|(_, value)| value)
+    }
+
+    fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
+        let mut rest = self.packed.as_slice();
+        std::iter::from_fn(move || {
+            let (name, after) = rest.split_first_chunk()?;
+            let (value, after) = after.split_first_chunk()?;
+            let (name, after) = after.split_at_checked(u32::from_le_bytes(*name) as usize)?;
+            let (value, after) = after.split_at_checked(u32::from_le_bytes(*value) as usize)?;
+            rest = after;
+            Some((name, value))
+        })
+    }
+}
+
+/// What each field takes beside its text.
+const FIELD: usize = 2 * size_of::<u32>();
 
 /// What was asked for.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestHead {
-    pub(crate) method: String,
+    pub(crate) method: Cow<'static, str>,
     /// With the query.
     pub(crate) path: String,
-    pub(crate) host: String,
+    /// Where it is not among the headers.
+    pub(crate) authority: String,
     pub(crate) version: Version,
     pub(crate) headers: Headers,
 }
@@ -20,7 +80,7 @@ pub(crate) struct RequestHead {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ResponseHead {
     pub(crate) status: u16,
-    pub(crate) reason: String,
+    pub(crate) reason: Cow<'static, str>,
     pub(crate) headers: Headers,
 }
 
@@ -31,6 +91,35 @@ pub(crate) enum Version {
     Http11,
     Http2,
 }
+
+impl RequestHead {
+    /// The host as it was asked for.
+    pub(crate) fn host(&self) -> &str {
+        match self.authority.as_str() {
+            "" => header(&self.headers, "host").unwrap_or_default(),
+            authority => authority,
+        }
+    }
+}
+
+/// A method; those that everybody uses take no memory.
+pub(crate) fn method(name: &str) -> Cow<'static, str> {
+    match METHODS.into_iter().find(|known| *known == name) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
+/// The words behind a status; the usual ones take no memory.
+pub(crate) fn reason(status: u16, words: &str) -> Cow<'static, str> {
+    let usual = http::StatusCode::from_u16(status).ok().and_then(|it| it.canonical_reason());
+    match usual.filter(|usual| *usual == words) {
+        Some(usual) => Cow::Borrowed(usual),
+        None => Cow::Owned(words.to_owned()),
+    }
+}
+
+const METHODS: [&str; 7] = ["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"];
 
 impl Version {
     pub(crate) fn as_str(self) -> &'static str {
@@ -44,14 +133,12 @@ impl Version {
 
 /// The first value of a header, if it is text.
 pub(crate) fn header<'a>(headers: &'a Headers, name: &str) -> Option<&'a str> {
-    let found = headers.iter().find(|(one, _)| one.eq_ignore_ascii_case(name))?;
-    std::str::from_utf8(&found.1).ok().map(str::trim)
+    std::str::from_utf8(headers.named(name).next()?).ok().map(str::trim)
 }
 
 /// Whether a list among the headers has that word.
 pub(crate) fn has_token(headers: &Headers, name: &str, token: &str) -> bool {
-    let named = headers.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
-    let mut values = named.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+    let mut values = headers.named(name).filter_map(|value| std::str::from_utf8(value).ok());
     values.any(|value| value.split(',').any(|word| word.trim().eq_ignore_ascii_case(token)))
 }
 
@@ -63,17 +150,32 @@ pub(crate) fn shown(value: &[u8]) -> String {
     }
 }
 
-/// What keeping them costs.
-pub(crate) fn weight(headers: &Headers) -> usize {
-    headers
-        .iter()
-        .map(|(name, value)| name.len() + value.len() + size_of::<(String, Vec<u8>)>())
-        .sum()
-}
-
 /// Who is behind a request, as the server has told the local service, or else who the stream was opened for.
 pub(crate) fn visitor(headers: &Headers, opened_for: Option<SocketAddr>) -> Option<String> {
     let told = header(headers, "x-forwarded-for").and_then(|list| list.split(',').next());
     let told = told.map(str::trim).filter(|first| !first.is_empty()).map(str::to_owned);
     told.or_else(|| opened_for.map(|visitor| visitor.ip().to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_what_was_put_in() {
+        let fields: [(&str, &[u8]); 4] =
+            [("Host", b"a"), ("x-empty", b""), ("Set-Cookie", b"\xff\0"), ("set-cookie", b"b")];
+        let headers = Headers::packed(fields.into_iter());
+        assert!(headers.iter().eq(fields) && !headers.is_empty());
+        assert_eq!((header(&headers, "HOST"), header(&headers, "set-cookie")), (Some("a"), None));
+        let cookies: Vec<_> = headers.named("set-cookie").collect();
+        assert_eq!(cookies, [&b"\xff\0"[..], b"b"]);
+        assert!(Headers::default().is_empty() && Headers::default().iter().next().is_none());
+    }
+
+    #[test]
+    fn words_are_what_was_said() {
+        assert_eq!((&*method("GET"), &*method("get"), &*method("BREW")), ("GET", "get", "BREW"));
+        assert_eq!((&*reason(200, "OK"), &*reason(200, "ok"), &*reason(7, "")), ("OK", "ok", ""));
+    }
 }

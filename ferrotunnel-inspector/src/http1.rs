@@ -3,11 +3,12 @@
 mod framing;
 
 use std::collections::VecDeque;
+use std::mem::MaybeUninit;
 use std::sync::Arc;
 
 use self::framing::{Framing, Part};
 use crate::exchange::Exchange;
-use crate::head::{Headers, RequestHead, ResponseHead, Version, has_token, header};
+use crate::head::{self, Headers, RequestHead, ResponseHead, Version, has_token, header};
 use crate::record::{From, Kind};
 use crate::sse::Events;
 use crate::stream_tap::Begins;
@@ -100,6 +101,11 @@ impl Heads {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.split_off(head.min(bytes.len()))
     }
+
+    /// Nothing is there that belongs in front of what comes next.
+    fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
 }
 
 impl Http1 {
@@ -130,10 +136,18 @@ impl Http1 {
                     Ok(())
                 };
             }
+            // Nearly always a head comes in one piece, and need not be copied to be read.
+            if self.asking.is_empty()
+                && let Some((head, end)) = Request::parse(bytes)?
+            {
+                bytes = bytes.get(end..).unwrap_or_default();
+                self.begin(head, begins)?;
+                continue;
+            }
             let Some(mut end) = self.asking.take(bytes)? else { return Ok(()) };
             let head = loop {
                 let whole = self.asking.bytes.get(..end).unwrap_or_default();
-                if let Some(head) = Request::parse(whole)? {
+                if let Some((head, _)) = Request::parse(whole)? {
                     break head;
                 }
                 // Empty lines in front of it, which would be found again and again.
@@ -182,9 +196,18 @@ impl Http1 {
                 }
                 continue;
             }
+            if self.answering.is_empty()
+                && let Some((response, end)) = Response::parse(bytes)?
+            {
+                bytes = bytes.get(end..).unwrap_or_default();
+                self.answered(response, begins)?;
+                continue;
+            }
             let Some(end) = self.answering.take(bytes)? else { return Ok(()) };
             let whole = self.answering.bytes.get(..end).unwrap_or_default();
-            let response = Response::parse(whole)?;
+            let Some((response, _)) = Response::parse(whole)? else {
+                return Err(Lost("an answer that is none"));
+            };
             held = self.answering.rest(end);
             bytes = &held;
             self.answered(response, begins)?;
@@ -339,25 +362,26 @@ struct Request {
 }
 
 impl Request {
-    fn parse(bytes: &[u8]) -> Result<Option<Self>, Lost> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut request = httparse::Request::new(&mut headers);
-        match request.parse(bytes) {
-            Ok(httparse::Status::Complete(_)) => {}
+    /// The first in there, and where it ends; `None`: there is more to come.
+    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Lost> {
+        let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut request = httparse::Request::new(&mut []);
+        let end = match request.parse_with_uninit_headers(bytes, &mut headers) {
+            Ok(httparse::Status::Complete(end)) => end,
             Ok(httparse::Status::Partial) => return Ok(None),
             Err(_) => return Err(Lost("a request that is none")),
-        }
+        };
         let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
         let headers = owned(request.headers);
         let framing = Framing::of_request(&headers)?;
         let head = RequestHead {
-            method: request.method.unwrap_or_default().to_owned(),
+            method: head::method(request.method.unwrap_or_default()),
             path: request.path.unwrap_or_default().to_owned(),
-            host: header(&headers, "host").unwrap_or_default().to_owned(),
+            authority: String::new(),
             version,
             headers,
         };
-        Ok(Some(Self { head, framing }))
+        Ok(Some((Self { head, framing }, end)))
     }
 }
 
@@ -367,29 +391,32 @@ struct Response {
 }
 
 impl Response {
-    fn parse(bytes: &[u8]) -> Result<Self, Lost> {
-        let mut headers = [httparse::EMPTY_HEADER; MOST_HEADERS];
-        let mut response = httparse::Response::new(&mut headers);
+    /// The first in there, and where it ends; `None`: there is more to come.
+    fn parse(bytes: &[u8]) -> Result<Option<(Self, usize)>, Lost> {
+        let mut headers = [const { MaybeUninit::uninit() }; MOST_HEADERS];
+        let mut response = httparse::Response::new(&mut []);
         // As lenient as whoever takes the answer.
         let parsed = httparse::ParserConfig::default()
             .allow_spaces_after_header_name_in_responses(true)
             .allow_obsolete_multiline_headers_in_responses(true)
-            .parse_response(&mut response, bytes);
-        match parsed {
-            Ok(httparse::Status::Complete(_)) => {}
-            _ => return Err(Lost("an answer that is none")),
-        }
+            .parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+        let end = match parsed {
+            Ok(httparse::Status::Complete(end)) => end,
+            Ok(httparse::Status::Partial) => return Ok(None),
+            Err(_) => return Err(Lost("an answer that is none")),
+        };
+        let status = response.code.unwrap_or_default();
         let head = ResponseHead {
-            status: response.code.unwrap_or_default(),
-            reason: response.reason.unwrap_or_default().to_owned(),
+            status,
+            reason: head::reason(status, response.reason.unwrap_or_default()),
             headers: owned(response.headers),
         };
-        Ok(Self { head, is_http10: response.version == Some(0) })
+        Ok(Some((Self { head, is_http10: response.version == Some(0) }, end)))
     }
 }
 
 fn owned(headers: &[httparse::Header<'_>]) -> Headers {
-    headers.iter().map(|one| (one.name.to_owned(), one.value.to_vec())).collect()
+    Headers::packed(headers.iter().map(|one| (one.name, one.value)))
 }
 
 pub(crate) fn is_event_stream(headers: &Headers) -> bool {

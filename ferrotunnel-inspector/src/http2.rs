@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use self::hpack::Decoder;
 use crate::exchange::Exchange;
 use crate::grpc;
-use crate::head::{Headers, RequestHead, ResponseHead, Version, header};
+use crate::head::{self, Headers, RequestHead, ResponseHead, Version, header};
 use crate::http1::{Lost, is_event_stream};
 use crate::record::{From, Kind};
 use crate::sse::Events;
@@ -172,7 +172,7 @@ impl Http2 {
         let has_room = self.streams.len() < MOST_STREAMS;
         match (self.streams.get_mut(&block.stream), from) {
             (None, From::Visitor) if has_room => {
-                let exchange = begins.exchange(request(headers));
+                let exchange = begins.exchange(request(&headers));
                 let is_grpc = exchange.kind() == Kind::Grpc;
                 let messages = || Box::new([From::Visitor, From::Service].map(grpc::Messages::new));
                 let messages = is_grpc.then(messages);
@@ -182,7 +182,7 @@ impl Http2 {
             }
             // Of a stream that nobody looks at.
             (None, _) => return Ok(()),
-            (Some(stream), From::Service) if !stream.is_answered => stream.answer(headers),
+            (Some(stream), From::Service) if !stream.is_answered => stream.answer(&headers),
             (Some(stream), from) => stream.exchange.trailers(from, headers),
         }
         if block.is_end {
@@ -290,11 +290,10 @@ impl Stream {
         }
     }
 
-    fn answer(&mut self, mut headers: Headers) {
-        let status = header(&headers, ":status").and_then(|status| status.parse().ok());
-        headers.retain(|(name, _)| !name.starts_with(':'));
+    fn answer(&mut self, headers: &Headers) {
+        let status = header(headers, ":status").and_then(|status| status.parse().ok());
         let status = status.unwrap_or_default();
-        let head = ResponseHead { status, reason: String::new(), headers };
+        let head = ResponseHead { status, headers: fields(headers), ..ResponseHead::default() };
         if (100..200).contains(&status) {
             return self.exchange.interim(head);
         }
@@ -305,14 +304,21 @@ impl Stream {
     }
 }
 
-fn request(mut headers: Headers) -> RequestHead {
-    let of = |name: &str| header(&headers, name).unwrap_or_default().to_owned();
-    let (method, path, mut host) = (of(":method"), of(":path"), of(":authority"));
-    if host.is_empty() {
-        host = of("host");
+fn request(headers: &Headers) -> RequestHead {
+    let of = |name: &str| header(headers, name).unwrap_or_default();
+    RequestHead {
+        method: head::method(of(":method")),
+        path: of(":path").to_owned(),
+        authority: of(":authority").to_owned(),
+        version: Version::Http2,
+        headers: fields(headers),
     }
-    headers.retain(|(name, _)| !name.starts_with(':'));
-    RequestHead { method, path, host, version: Version::Http2, headers }
+}
+
+/// Those that HTTP/2 has not made up (RFC 9113, section 8.3).
+fn fields(headers: &Headers) -> Headers {
+    let is_field = |(name, _): &(&str, &[u8])| !name.starts_with(':');
+    Headers::packed(headers.iter().filter(is_field))
 }
 
 /// RFC 9113, section 7.

@@ -6,9 +6,10 @@ use ferrotunnel_core::TapMaker;
 use ferrotunnel_core::tasks::Tasks;
 use tokio::sync::broadcast;
 
-use crate::har;
+use crate::har::Archive;
 use crate::record::{Record, State};
 use crate::replay::{Edits, Reach, ReplayError, begin};
+use crate::search::Search;
 use crate::settings::InspectorSettings;
 use crate::store::Shared;
 use crate::stream_tap::Taps;
@@ -40,7 +41,8 @@ pub struct Filter {
     pub limit: Option<usize>,
     /// Only those that came before that one.
     pub before: Option<String>,
-    /// Only those that have that in their tunnel, host or path, in whatever case.
+    /// Only those that have that in their tunnel, host, path, headers, messages, or in what was captured of their bodies, in
+    /// whatever case. Of headers that are secrets only the names are looked at.
     pub q: Option<String>,
     /// Only those with that method.
     pub method: Option<String>,
@@ -79,14 +81,17 @@ impl Inspector {
         *self.shared.reach.write() = Some(reach);
     }
 
-    /// The requests that are kept, the newest first.
+    /// The requests that are kept, the newest first. To look for a text in all of them takes some tenths of a second.
     pub fn list(&self, filter: &Filter) -> Requests {
         let before = filter.before.as_deref().and_then(|id| id.parse().ok());
         let limit = filter.limit.unwrap_or(LISTED).min(MOST_LISTED);
         let found = self.shared.all(before);
-        let found = found.iter().filter(|record| filter.takes(record)).take(limit);
+        let mut search = Search::of(filter.q.as_deref(), &self.shared.mask);
+        let found = found.iter().filter(|one| filter.takes(one) && search.finds(one)).take(limit);
+        let requests = found.map(|record| RequestSummary::of(record)).collect();
         Requests {
-            requests: found.map(|record| RequestSummary::of(record)).collect(),
+            requests,
+            search_cut: search.is_cut(),
             total: self.shared.count(),
             bytes: self.shared.held(),
             budget_bytes: self.shared.settings.budget_bytes,
@@ -127,12 +132,17 @@ impl Inspector {
 
     /// All that are over, or one, as an HTTP archive (HAR 1.2), the oldest first.
     pub fn har(&self, id: Option<&str>, reveal: bool) -> String {
+        self.archive(id, reveal).collect()
+    }
+
+    /// The same in pieces, one for each request: all together may be several times what is kept.
+    pub fn archive(&self, id: Option<&str>, reveal: bool) -> Archive {
         let mut records = match id {
             Some(id) => self.record(id).into_iter().collect(),
             None => self.shared.all(None),
         };
         records.reverse();
-        har::write(&records, &self.shared.mask, reveal)
+        Archive::of(records, &self.shared.mask, reveal)
     }
 
     /// Says it again to the local service, with changes or without. Returns the id of the new request at once.
@@ -167,17 +177,9 @@ impl Filter {
                 },
             }
         });
-        let is = |wanted: &Option<String>, is: &dyn Fn(&str) -> bool| {
-            wanted.as_deref().is_none_or(|wanted| wanted.is_empty() || is(wanted))
-        };
-        let request = &content.request;
-        has_status
-            && is(&self.method, &|method| request.method.eq_ignore_ascii_case(method))
-            && is(&self.q, &|q| {
-                let q = q.to_lowercase();
-                let mut texts = [&request.path, &request.host, &*content.tunnel].into_iter();
-                texts.any(|text: &str| text.to_lowercase().contains(&q))
-            })
+        let is_method = |wanted: &str| content.request.method.eq_ignore_ascii_case(wanted);
+        let method = self.method.as_deref().filter(|wanted| !wanted.is_empty());
+        has_status && method.is_none_or(is_method)
     }
 }
 

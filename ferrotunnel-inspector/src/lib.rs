@@ -14,6 +14,7 @@ mod inspector;
 mod mask;
 mod record;
 mod replay;
+mod search;
 mod settings;
 mod sse;
 mod store;
@@ -21,6 +22,7 @@ mod stream_tap;
 mod view;
 mod websocket;
 
+pub use har::Archive;
 pub use inspector::{Filter, Inspector, News, Whose};
 pub use replay::{Edits, Reach, Reached, ReplayError};
 pub use settings::InspectorSettings;

@@ -12,15 +12,15 @@ impl Mask {
         Self(known.chain(further.iter().map(|name| name.trim().to_lowercase())).collect())
     }
 
-    fn hides(&self, name: &str) -> bool {
+    pub(crate) fn hides(&self, name: &str) -> bool {
         self.0.iter().any(|hidden| hidden.eq_ignore_ascii_case(name))
     }
 
     /// The headers as they may be shown.
     pub(crate) fn shown(&self, headers: &Headers, reveal: bool) -> Vec<[String; 2]> {
-        let one = |(name, value): &(String, Vec<u8>)| {
+        let one = |(name, value): (&str, &[u8])| {
             let is_hidden = !reveal && self.hides(name);
-            [name.clone(), if is_hidden { MASK.to_owned() } else { shown(value) }]
+            [name.to_owned(), if is_hidden { MASK.to_owned() } else { shown(value) }]
         };
         headers.iter().map(one).collect()
     }

@@ -1,6 +1,7 @@
 //! One request and what became of it, while it happens and after.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,8 @@ pub(crate) struct Content {
     pub(crate) tunnel: Arc<str>,
     /// By which its tunnel is found again.
     pub(crate) number: u64,
-    pub(crate) visitor: Option<String>,
+    /// For whom its stream was opened.
+    pub(crate) opened_for: Option<SocketAddr>,
     pub(crate) replay_of: Option<u64>,
     pub(crate) kind: Kind,
     pub(crate) state: State,
@@ -61,6 +63,13 @@ pub(crate) struct Body {
 impl Body {
     pub(crate) fn is_truncated(&self) -> bool {
         self.size > self.kept.len() as u64
+    }
+
+    /// Vectors grow by doubling. A few bytes are not worth moving the rest.
+    pub(crate) fn fit(&mut self) {
+        if self.kept.capacity() - self.kept.len() > A_FEW {
+            self.kept.shrink_to_fit();
+        }
     }
 }
 
@@ -121,7 +130,7 @@ impl Content {
     /// Lets go of everything that was captured. Returns what it took of the budget.
     pub(crate) fn empty(&mut self) -> usize {
         self.is_gone = true;
-        self.request.headers = Headers::new();
+        self.request.headers = Headers::default();
         self.request_body = Body::default();
         self.response = None;
         self.response_body = Body::default();
@@ -130,6 +139,9 @@ impl Content {
         std::mem::take(&mut self.weight)
     }
 }
+
+/// Less than the record itself takes.
+const A_FEW: usize = 64;
 
 impl From {
     pub(crate) fn index(self) -> usize {

@@ -95,7 +95,7 @@ pub(crate) fn begin(
     let permit = permit.map_err(|_| ReplayError::TooMany)?;
     let Prepared { origin, head, request } = Prepared::of(record, edits)?;
     let is_http2 = head.version == Version::Http2;
-    let reached = reach.reach(origin.number, &head.host, &head.path, is_http2);
+    let reached = reach.reach(origin.number, head.host(), &head.path, is_http2);
     let exchange = Exchange::begin(shared, &origin, head);
     let id = exchange.id();
     let tap = SharedTap::new(StreamTap::new(Arc::clone(shared), origin, Some(exchange)));
@@ -125,7 +125,7 @@ impl Prepared {
             None => content.request_body.kept.clone(),
         };
         let trailers =
-            if has_body { Headers::new() } else { content.request_body.trailers.clone() };
+            if has_body { Headers::default() } else { content.request_body.trailers.clone() };
         let origin = Origin {
             tunnel: Arc::clone(&content.tunnel),
             number: content.number,
@@ -134,15 +134,17 @@ impl Prepared {
         };
         drop(content);
         if let Some(method) = edits.method {
-            head.method = method;
+            head.method = method.into();
         }
         if let Some(path) = edits.path {
             head.path = path;
         }
         if let Some(headers) = edits.headers {
             head.headers = unmasked(&headers, &head.headers);
-            if let Some(host) = head::header(&head.headers, "host") {
-                head.host = host.to_owned();
+            if !head.authority.is_empty()
+                && let Some(host) = head::header(&head.headers, "host")
+            {
+                head.authority = host.to_owned();
             }
         }
         let request = to_request(&head, body, &trailers, has_body)?;
@@ -153,18 +155,17 @@ impl Prepared {
 /// Secrets that were not shown are those of the original.
 fn unmasked(headers: &[(String, String)], original: &Headers) -> Headers {
     let mut taken: Vec<&str> = Vec::new();
-    let mut found = Headers::new();
+    let mut found = Headers::default();
     for (name, value) in headers {
-        let mut value = value.as_bytes().to_vec();
+        let mut value = value.as_bytes();
         if value == MASK.as_bytes() {
             let before = taken.iter().filter(|one| one.eq_ignore_ascii_case(name)).count();
-            let mut same = original.iter().filter(|(one, _)| one.eq_ignore_ascii_case(name));
-            if let Some((_, secret)) = same.nth(before) {
-                value.clone_from(secret);
+            if let Some(secret) = original.named(name).nth(before) {
+                value = secret;
             }
         }
         taken.push(name);
-        found.push((name.clone(), value));
+        found.push(name, value);
     }
     found
 }
@@ -179,7 +180,7 @@ fn to_request(
     let is_http2 = head.version == Version::Http2;
     let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| invalid("that method"))?;
     let uri = if is_http2 {
-        let host = if head.host.is_empty() { "localhost" } else { &head.host };
+        let host = if head.host().is_empty() { "localhost" } else { head.host() };
         format!("http://{host}{}", head.path)
     } else {
         head.path.clone()
@@ -214,7 +215,7 @@ fn to_request(
 
 fn to_map(headers: &Headers) -> Result<HeaderMap, ReplayError> {
     let mut map = HeaderMap::new();
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
         let (Ok(name), Ok(value)) = pair else {
             return Err(ReplayError::Invalid(format!("the header {name:?} cannot be sent")));

@@ -1,6 +1,6 @@
 //! The requests that are kept, within a budget.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     store: Mutex<Store>,
     /// Bytes that all of them take.
     held: AtomicUsize,
+    /// Of these, what is lent.
+    lent: AtomicUsize,
     last_id: AtomicU64,
     pub(crate) news: broadcast::Sender<News>,
     pub(crate) reach: RwLock<Option<Arc<dyn Reach>>>,
@@ -32,8 +34,8 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 struct Store {
     records: BTreeMap<u64, Arc<Record>>,
-    /// Those that are over.
-    over: BTreeSet<u64>,
+    /// Those that are over, in the order of their ends.
+    over: VecDeque<u64>,
 }
 
 impl Shared {
@@ -43,6 +45,7 @@ impl Shared {
             settings,
             store: Mutex::default(),
             held: AtomicUsize::new(0),
+            lent: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             news: broadcast::Sender::new(MOST_BEHIND),
             reach: RwLock::new(None),
@@ -70,7 +73,7 @@ impl Shared {
     pub(crate) fn is_over(&self, id: u64) {
         let mut store = self.store.lock();
         if store.records.contains_key(&id) {
-            store.over.insert(id);
+            store.over.push_back(id);
         }
     }
 
@@ -85,6 +88,16 @@ impl Shared {
             let Some(freed) = store.forget_one() else { break };
             self.release(freed);
         }
+    }
+
+    /// The same for what belongs to no record, until the loan is dropped. `None`: too much is lent already, and whoever asks
+    /// has to do without.
+    pub(crate) fn lend(self: &Arc<Self>, bytes: usize) -> Option<Loan> {
+        // Made first, so that it is given back in either case.
+        let loan = Loan { shared: Arc::clone(self), bytes };
+        let lent = self.lent.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        self.reserve(bytes);
+        (lent <= self.settings.budget_bytes / LENT).then_some(loan)
     }
 
     pub(crate) fn release(&self, bytes: usize) {
@@ -129,10 +142,24 @@ impl Shared {
     }
 }
 
+/// A part of the budget that is in use beside the records.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    shared: Arc<Shared>,
+    bytes: usize,
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.shared.lent.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.shared.release(self.bytes);
+    }
+}
+
 impl Store {
     /// Lets one go. Returns what it has freed, or `None` if there is none.
     fn forget_one(&mut self) -> Option<usize> {
-        let record = match self.over.pop_first() {
+        let record = match self.over.pop_front() {
             Some(id) => self.records.remove(&id)?,
             None => self.records.pop_first()?.1,
         };
@@ -148,6 +175,9 @@ pub(crate) fn now_millis() -> u64 {
 
 /// What a request takes beside what was captured of it.
 const RECORD_WEIGHT: usize = size_of::<Record>() + 128;
+
+/// Of the budget at most this part is lent: what it is there for is records.
+const LENT: usize = 4;
 
 /// News that somebody may be behind; who is more so misses some.
 const MOST_BEHIND: usize = 1_024;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::decode::{Decoded, decode, text};
 use crate::grpc;
-use crate::head::{Headers, header};
+use crate::head::{self, Headers, header};
 use crate::mask::Mask;
 use crate::record::{Body, Content, From, Kind, Message, MessageKind, Record, State};
 
@@ -21,6 +21,8 @@ pub struct Requests {
     pub requests: Vec<RequestSummary>,
     /// How many are kept in all.
     pub total: usize,
+    /// A text was looked for, and not in all bodies: that would have been too much work. Those of the newest come first.
+    pub search_cut: bool,
     /// What they take.
     pub bytes: usize,
     /// What they may take.
@@ -222,9 +224,9 @@ impl RequestSummary {
             id: id.to_string(),
             at: content.at,
             tunnel: content.tunnel.to_string(),
-            method: request.method.clone(),
+            method: request.method.to_string(),
             path: request.path.clone(),
-            host: request.host.clone(),
+            host: request.host().to_owned(),
             version: request.version.as_str(),
             status: answer.map(|answer| answer.status),
             state: match content.state {
@@ -245,7 +247,7 @@ impl RequestSummary {
                 Kind::Grpc => "grpc",
             },
             replay_of: content.replay_of.map(|id| id.to_string()),
-            visitor: content.visitor.clone(),
+            visitor: head::visitor(&request.headers, content.opened_for),
             request_id: header(&request.headers, "x-request-id").map(str::to_owned),
             error: content.error.clone(),
         }
@@ -263,7 +265,7 @@ impl RequestDetail {
         };
         let response = content.response.as_ref().map(|response| ResponseView {
             status: response.status,
-            reason: response.reason.clone(),
+            reason: response.reason.to_string(),
             headers: shown(&response.headers),
             trailers: shown(&content.response_body.trailers),
             body: BodyView::of(&content.response_body, &response.headers),
@@ -273,7 +275,7 @@ impl RequestDetail {
             .map(|(status, headers)| InterimView { status: *status, headers: shown(headers) })
             .collect();
         let grpc = (content.kind == Kind::Grpc).then(|| {
-            let none = Headers::new();
+            let none = Headers::default();
             let headers = content.response.as_ref().map_or(&none, |response| &response.headers);
             let status = grpc::status(headers, &content.response_body.trailers);
             let (status, message) = status.unzip();

@@ -6,6 +6,7 @@ use crate::exchange::Exchange;
 use crate::head::Headers;
 use crate::http1::Lost;
 use crate::record::{From, MessageKind};
+use crate::store::Loan;
 
 /// That messages may be compressed, and whether each begins anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,10 +18,9 @@ pub(crate) struct Deflate {
 impl Deflate {
     /// What the service's answer says.
     pub(crate) fn agreed(headers: &Headers) -> Option<Self> {
-        let named = |name: &str| name.eq_ignore_ascii_case("sec-websocket-extensions");
-        let lists = headers.iter().filter(|(name, _)| named(name));
-        let mut extensions = lists
-            .filter_map(|(_, value)| std::str::from_utf8(value).ok())
+        let mut extensions = headers
+            .named("sec-websocket-extensions")
+            .filter_map(|value| std::str::from_utf8(value).ok())
             .flat_map(|list| list.split(','));
         let name = |extension: &&str| {
             extension.split(';').next().map(str::trim) == Some("permessage-deflate")
@@ -104,14 +104,14 @@ impl Messages {
                     let Some((byte, rest)) = bytes.split_first() else { return Ok(()) };
                     self.head.push(*byte);
                     bytes = rest;
-                    self.begin_frame()?;
+                    self.begin_frame(exchange)?;
                 }
             }
         }
     }
 
     /// Section 5.2.
-    fn begin_frame(&mut self) -> Result<(), Lost> {
+    fn begin_frame(&mut self, exchange: &Exchange) -> Result<(), Lost> {
         let [first, second, ref rest @ ..] = *self.head.as_slice() else { return Ok(()) };
         let extended = match second & 0x7f {
             126 => 2,
@@ -135,8 +135,8 @@ impl Messages {
         }
         let control = match first & 0x0f {
             0 => None,
-            1 => self.begin_message(MessageKind::Text, is_compressed)?,
-            2 => self.begin_message(MessageKind::Binary, is_compressed)?,
+            1 => self.begin_message(MessageKind::Text, is_compressed, exchange)?,
+            2 => self.begin_message(MessageKind::Binary, is_compressed, exchange)?,
             8 => Some(MessageKind::Close),
             9 => Some(MessageKind::Ping),
             10 => Some(MessageKind::Pong),
@@ -158,12 +158,13 @@ impl Messages {
         &mut self,
         kind: MessageKind,
         is_compressed: bool,
+        exchange: &Exchange,
     ) -> Result<Option<MessageKind>, Lost> {
         if self.message.is_some() {
             return Err(Lost("a WebSocket message within another"));
         }
         if let Some(inflate) = self.inflate.as_mut().filter(|_| is_compressed) {
-            inflate.begin();
+            inflate.begin(exchange);
         }
         self.message = Some(Open { kind, is_compressed, kept: Vec::new(), size: 0 });
         Ok(None)
@@ -183,7 +184,7 @@ impl Messages {
             return count;
         }
         let Some(message) = &mut self.message else { return count };
-        match self.inflate.as_mut().filter(|inflate| message.is_compressed && !inflate.is_lost) {
+        match self.inflate.as_mut().filter(|inflate| message.is_compressed && !inflate.is_lost()) {
             None => {
                 message.size += count as u64;
                 let room = MOST_KEPT.saturating_sub(message.kept.len());
@@ -217,11 +218,11 @@ impl Messages {
         let Some(mut message) = self.message.take() else { return };
         let mut is_compressed = message.is_compressed;
         if let Some(inflate) =
-            self.inflate.as_mut().filter(|inflate| is_compressed && !inflate.is_lost)
+            self.inflate.as_mut().filter(|inflate| is_compressed && !inflate.is_lost())
         {
             // Section 7.2.2 of RFC 7692.
             inflate.feed(&[0, 0, 0xff, 0xff], &mut message);
-            is_compressed = inflate.is_lost;
+            is_compressed = inflate.is_lost();
         }
         let Open { kind, kept, size, .. } = message;
         exchange.message(self.from, kind, size, &kept, is_compressed);
@@ -236,43 +237,60 @@ fn unmasked(bytes: &[u8], mask: Option<[u8; 4]>, at: u64) -> impl Iterator<Item 
 
 /// One direction's decompression, which goes on from message to message.
 struct Inflate {
-    state: Decompress,
+    state: State,
     begins_anew: bool,
     /// Of the message under way.
     made: u64,
-    /// It is not worth it, or does not work: from now on messages are shown as they are.
-    is_lost: bool,
+}
+
+enum State {
+    /// Nothing compressed has come yet.
+    Idle,
+    Going(Decompress, #[expect(dead_code, reason = "kept for as long as the memory is")] Loan),
+    /// It is not worth it, there is no memory for it, or it does not work: from now on messages are shown as they are.
+    Lost,
 }
 
 impl std::fmt::Debug for Inflate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inflate").field("is_lost", &self.is_lost).finish_non_exhaustive()
+        f.debug_struct("Inflate").field("is_lost", &self.is_lost()).finish_non_exhaustive()
     }
 }
 
 impl Inflate {
     fn new(begins_anew: bool) -> Self {
-        Self { state: Decompress::new(false), begins_anew, made: 0, is_lost: false }
+        Self { state: State::Idle, begins_anew, made: 0 }
     }
 
-    fn begin(&mut self) {
+    fn is_lost(&self) -> bool {
+        matches!(self.state, State::Lost)
+    }
+
+    fn begin(&mut self, exchange: &Exchange) {
         self.made = 0;
-        if self.begins_anew {
-            self.state.reset(false);
+        match &mut self.state {
+            State::Idle => {
+                let loan = exchange.lend(INFLATER);
+                let going = |loan| State::Going(Decompress::new(false), loan);
+                self.state = loan.map_or(State::Lost, going);
+            }
+            State::Going(state, _) if self.begins_anew => state.reset(false),
+            State::Going(..) | State::Lost => {}
         }
     }
 
     fn feed(&mut self, mut bytes: &[u8], message: &mut Open) {
+        let State::Going(state, _) = &mut self.state else { return };
         let mut piece = [0; 4 << 10];
         loop {
-            let (read, written) = (self.state.total_in(), self.state.total_out());
-            let status = self.state.decompress(bytes, &mut piece, FlushDecompress::Sync);
-            let read = (self.state.total_in() - read) as usize;
-            let written = (self.state.total_out() - written) as usize;
+            let (read, written) = (state.total_in(), state.total_out());
+            let status = state.decompress(bytes, &mut piece, FlushDecompress::Sync);
+            let read = (state.total_in() - read) as usize;
+            let written = (state.total_out() - written) as usize;
             bytes = bytes.get(read..).unwrap_or_default();
             self.made += written as u64;
             if status.is_err() || self.made > MOST_INFLATED {
-                self.is_lost = true;
+                self.state = State::Lost;
                 message.kept.clear();
                 return;
             }
@@ -281,7 +299,7 @@ impl Inflate {
             message.kept.extend(piece.iter().take(written.min(room)));
             if let Ok(Status::StreamEnd) = status {
                 // The next block begins anew (section 7.2.3.4 of RFC 7692).
-                self.state.reset(false);
+                state.reset(false);
                 if bytes.is_empty() {
                     return;
                 }
@@ -295,6 +313,9 @@ impl Inflate {
 
 /// Of each message: what one looks at in a list.
 pub(crate) const MOST_KEPT: usize = 4 << 10;
+
+/// What decompressing one direction takes: a window of 32 KiB, and the tables of codes.
+const INFLATER: usize = 44 << 10;
 
 /// What the bytes of one message may become until nobody looks on: a few milliseconds of work.
 const MOST_INFLATED: u64 = 4 << 20;

@@ -41,6 +41,7 @@ pub use self::wishes::{AdminWish, AdminWishes, Reply};
 
 use self::events::Events;
 use self::house::House;
+use self::inspector::Requested;
 use self::login::Logins;
 use self::shapes::Side;
 use self::traffic::History;
@@ -91,6 +92,7 @@ struct Room {
     wishing: Wishing,
     history: History,
     events: Events,
+    requests: Requested,
     bound: SocketAddr,
 }
 
@@ -126,6 +128,7 @@ impl Admin {
             wishing: Wishing::default(),
             history: History::default(),
             events: Events::default(),
+            requests: Requested::default(),
             bound: addr,
         });
         let router = router(&room);
@@ -143,8 +146,8 @@ impl Admin {
             tracing::debug!("the admin interface has all the connections that it may have");
         }));
         tasks.spawn(Arc::clone(&room).watch());
-        if let Some(inspector) = &room.overview.inspector {
-            tasks.spawn(Arc::clone(&room).watch_requests(inspector.subscribe()));
+        if room.overview.inspector.is_some() {
+            tasks.spawn(Arc::clone(&room).watch_requests());
         }
         Ok(Self { addr, room, _tasks: tasks })
     }

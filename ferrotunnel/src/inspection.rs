@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ferrotunnel_core::client::{Pipe, Reacher};
 use ferrotunnel_core::{Routes, Tunnel, TunnelUid};
+use ferrotunnel_http::routed_host;
 use ferrotunnel_inspector::{Reach, Reached};
 
 /// To the local services of a client.
@@ -34,7 +35,7 @@ impl Reach for OverServer {
     fn reach(&self, number: u64, host: &str, path: &str, _is_http2: bool) -> Reached {
         // A client that came back has the same host under another number.
         let tunnel = self.0.tunnel(TunnelUid(number));
-        let tunnel = tunnel.or_else(|| self.0.http(without_port(host), without_query(path)).ok());
+        let tunnel = tunnel.or_else(|| self.0.http(routed_host(host)?, without_query(path)).ok());
         Box::pin(async move { tunnel.and_then(|tunnel| open(&tunnel)).ok_or_else(gone)? })
     }
 }
@@ -52,13 +53,6 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "no client has this tunnel")
 }
 
-fn without_port(host: &str) -> &str {
-    match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => host,
-    }
-}
-
 fn without_query(path: &str) -> &str {
     path.split_once('?').map_or(path, |(path, _)| path)
 }
@@ -71,11 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_looked_for_without_its_port() {
-        let hosts = [("a.b", "a.b"), ("a.b:80", "a.b"), ("[::1]", "[::1]"), ("[::1]:80", "[::1]")];
-        for (host, bare) in hosts {
-            assert_eq!(without_port(host), bare);
-        }
+    fn a_path_is_looked_for_without_its_query() {
         assert_eq!((without_query("/a?b?c"), without_query("/a")), ("/a", "/a"));
     }
 }

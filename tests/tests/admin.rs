@@ -22,7 +22,7 @@ use futures_util::StreamExt as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, ORIGIN, SET_COOKIE};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 async fn bed(carrier: Carrier) -> TestBed {
@@ -809,6 +809,13 @@ fn a_client_shows_what_it_has_as_its_description_says() {
     });
 }
 
+/// Whether a visitor hears the echo, and is not closed at once.
+async fn is_let_in(public: SocketAddr) -> bool {
+    let Ok(mut visitor) = TcpStream::connect(public).await else { return false };
+    // It may be turned away before it knows that it has come in.
+    visitor.write_all(b"ping").await.is_ok() && visitor.read_exact(&mut [0; 4]).await.is_ok()
+}
+
 #[test]
 fn what_is_done_at_a_client_reaches_its_visitors() {
     run(async {
@@ -824,16 +831,11 @@ fn what_is_done_at_a_client_reaches_its_visitors() {
 
         asker.does(&format!("/api/v1/tunnels/{id}/pause")).await;
         events.until("tunnels", |now| now["tunnels"][0]["state"] == "paused").await;
-        soon("the port to be closed", async {
-            while TcpStream::connect(public).await.is_ok() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        soon("visitors to be turned away", async { while is_let_in(public).await {} }).await;
         says_and_hears(&mut inside).await;
         asker.does(&format!("/api/v1/tunnels/{id}/resume")).await;
-        ready(&mut client_events).await;
         asker.until("/api/v1/tunnels", |now| now["tunnels"][0]["state"] == "up").await;
+        soon("visitors to be let in", async { while !is_let_in(public).await {} }).await;
         let mut visitor = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visitor).await;
 
@@ -911,4 +913,71 @@ fn two_ports() -> (std::net::TcpListener, std::net::TcpListener) {
             return (first, second);
         }
     }
+}
+
+/// A server that inspects, with one tunnel to a site.
+async fn inspecting() -> (TestBed, Site, Client) {
+    let inspector = ferrotunnel::Inspector::default();
+    let with = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").inspector(&inspector);
+    let (bed, site) = (TestBed::with(Carrier::Plaintext, with).await, Site::start().await);
+    let client = bed.http("app", site.addr()).await;
+    (bed, site, client)
+}
+
+#[test]
+fn who_listens_hears_of_requests_whenever_they_begin_to() {
+    run(async {
+        let (bed, _site, _client) = inspecting().await;
+        let asker = Asker::of(&bed);
+        let over = |path: &'static str| {
+            move |told: &Value| told["path"] == path && told["state"] == "done"
+        };
+        for round in 0..3 {
+            let (one, other) = match round {
+                0 => ("/1", "/2"),
+                1 => ("/3", "/4"),
+                _ => ("/5", "/6"),
+            };
+            let mut first = asker.events().await;
+            bed.get("app", one).await;
+            first.until("request", over(one)).await;
+            let mut second = asker.events().await;
+            drop(first);
+            bed.get("app", other).await;
+            second.until("request", over(other)).await;
+            drop(second);
+            // Nobody listens.
+            bed.get("app", "/unheard").await;
+        }
+    });
+}
+
+#[test]
+fn what_is_kept_comes_as_an_archive_and_is_found_by_its_bodies() {
+    run(async {
+        let (bed, _site, _client) = inspecting().await;
+        let asker = Asker::of(&bed);
+        for number in 0..200 {
+            assert_eq!(bed.get("app", &format!("/hello?{number}")).await.body, "hello");
+        }
+        let all_over = |list: &Value| {
+            list["requests"].as_array().unwrap().iter().all(|one| one["state"] == "done")
+        };
+        let list = asker.until("/api/v1/requests?limit=1000", all_over).await;
+        assert_eq!((&list["total"], &list["search_cut"]), (&json!(200), &json!(false)));
+        let archive = asker.get("/api/v1/requests.har").await;
+        let entries = archive["log"]["entries"].as_array().unwrap();
+        let urls: Vec<_> =
+            entries.iter().map(|it| it["request"]["url"].as_str().unwrap()).collect();
+        // The oldest first.
+        assert!(urls.len() == 200 && urls[0].ends_with("/hello?0"), "{urls:?}");
+        assert!(entries.iter().all(|it| it["response"]["content"]["text"] == "hello"));
+        let id = list["requests"][0]["id"].as_str().unwrap();
+        let archive = asker.get(&format!("/api/v1/requests.har?id={id}")).await;
+        assert_eq!(archive["log"]["entries"].as_array().unwrap().len(), 1);
+
+        let found = asker.get("/api/v1/requests?q=HELLO&limit=1000").await;
+        assert_eq!(found["requests"].as_array().unwrap().len(), 200);
+        assert_eq!(asker.get("/api/v1/requests?q=goodbye").await["requests"], json!([]));
+    });
 }

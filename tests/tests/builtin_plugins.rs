@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
-use ferrotunnel::Tunnel;
+use ferrotunnel::inspector::Filter;
 use ferrotunnel::plugin::{
     AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
 };
+use ferrotunnel::{Inspector, Tunnel};
 use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, eventually, over_both, run, soon, with_plugin,
 };
@@ -209,6 +210,54 @@ fn the_access_log_has_a_line_for_what_no_plugin_was_asked_about() {
             }
             std::fs::write(&path, "").unwrap();
         }
+    });
+}
+
+#[test]
+fn one_id_joins_what_is_said_of_a_request() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        let log = AccessLog::to_file(&path, LogFormat::Json).unwrap();
+        let [at_server, at_client] = [Inspector::default(), Inspector::default()];
+        let bed = TestBed::with(Carrier::Tls, |server| server.plugin(log).inspector(&at_server));
+        let (bed, site) = (bed.await, Site::start().await);
+        let nobody = LocalService::nobody().await;
+        let client = bed.client().inspector(&at_client);
+        let client = client.tunnel(Tunnel::http("app").local_addr(site.addr().to_string()));
+        let client = client.tunnel(Tunnel::http("dead").local_addr(nobody.to_string()));
+        let client = client.build().unwrap();
+        client.start().await.unwrap();
+
+        let id = |answer: &Answer| answer.headers["x-request-id"].to_str().unwrap().to_owned();
+        let shown = |inspector: &Inspector, id: &str| {
+            let requests = inspector.list(&Filter::default()).requests;
+            requests.into_iter().find(|one| one.request_id.as_deref() == Some(id))
+        };
+        // Passed on, so that the client and the local service have it as well.
+        let answer = bed.get("app", "/").await;
+        for inspector in [&at_server, &at_client] {
+            let is_over = || shown(inspector, &id(&answer)).is_some_and(|one| one.state == "done");
+            eventually("the request", is_over).await;
+        }
+        let line = lines(&path, 1).await.remove(0);
+        assert!(line.contains(&format!("\"request_id\":\"{}\"", id(&answer))), "{line}");
+
+        // Not answered by the local service: what a browser shows has it.
+        let page = bed.ask(&bed.host("dead"), "/", &[("accept", "text/html")]).await;
+        assert_eq!(page.status, StatusCode::BAD_GATEWAY);
+        assert!(page.body.contains("<html") && page.body.contains(&id(&page)), "{}", page.body);
+        let is_over = || shown(&at_server, &id(&page)).is_some_and(|one| one.state == "failed");
+        eventually("the request that has failed", is_over).await;
+        let line = lines(&path, 2).await.remove(1);
+        assert!(line.contains(&format!("\"request_id\":\"{}\"", id(&page))), "{line}");
+        assert!(line.contains("\"status\":502"), "{line}");
+
+        // Sent nowhere: there is nothing of it to inspect.
+        let page = bed.ask(&bed.host("none"), "/", &[("accept", "text/html")]).await;
+        assert!(page.body.contains(&id(&page)), "{}", page.body);
+        let line = lines(&path, 3).await.remove(2);
+        assert!(line.contains(&format!("\"request_id\":\"{}\"", id(&page))), "{line}");
     });
 }
 

@@ -9,7 +9,7 @@ use ferrotunnel::{
     AttemptFailure, CarrierState, Client, ClientReadings, ClientTunnelReading, Connections,
     ControlError, LocalFailure, Retry, SessionId, Tunnel, TunnelState,
 };
-use ferrotunnel_tests::{LocalService, Site, TestBed, eventually, over_both, raw, soon};
+use ferrotunnel_tests::{LocalService, Site, TestBed, eventually, over_both, says_and_hears, soon};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -132,14 +132,19 @@ fn failures_are_counted_by_reason() {
 }
 
 #[test]
-fn a_paused_tunnel_is_not_there_and_comes_back_with_its_name() {
+fn a_paused_tunnel_turns_visitors_away_and_keeps_its_name() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let site = Site::start().await;
         let client = bed.http("", site.addr()).await;
         let name = tunnel(&client).name;
         let number = tunnel(&client).number;
+        // A connection to the local service is kept from now on.
         assert_eq!(bed.get(&name, "/").await.status, 200);
+        let service = LocalService::echo().await;
+        let (echo, public) = bed.tcp(service.addr()).await;
+        let mut inside = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut inside).await;
 
         let control = client.control().unwrap();
         assert_eq!(control.pause(number + 1), Err(ControlError::NoSuchTunnel));
@@ -147,32 +152,51 @@ fn a_paused_tunnel_is_not_there_and_comes_back_with_its_name() {
         control.pause(number).unwrap();
         assert_eq!(control.pause(number), Err(ControlError::Already));
         assert_eq!(tunnel(&client).state, TunnelState::Paused);
-        assert!(tunnel(&client).sessions.is_empty() && tunnel(&client).public_urls.is_empty());
-        let gone =
-            format!("GET / HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n", bed.host(&name));
-        soon("it is gone", async {
+        let is_paused = async || {
             loop {
-                let answer = raw(bed.http_addr(), gone.as_bytes()).await.unwrap();
-                if answer.starts_with(b"HTTP/1.1 404") {
+                let answer = bed.get(&name, "/").await;
+                if answer.status == 503 {
+                    break answer;
+                }
+            }
+        };
+        let answer = soon("it is paused", is_paused()).await;
+        assert_eq!(answer.ferrotunnel_error(), Some("paused"));
+        assert_eq!(answer.headers["retry-after"], "30");
+        // Nobody else gets its name.
+        assert_eq!(tunnel(&client).name, name);
+        assert!(!tunnel(&client).public_urls.is_empty());
+
+        echo.control().unwrap().pause(tunnel(&echo).number).unwrap();
+        soon("visitors of the port are closed", async {
+            loop {
+                let Ok(mut visitor) = TcpStream::connect(public).await else { continue };
+                if visitor.write_all(b"ping").await.is_err() {
+                    break;
+                }
+                if !matches!(visitor.read(&mut [0; 4]).await, Ok(1..)) {
                     break;
                 }
             }
         })
         .await;
+        says_and_hears(&mut inside).await;
 
-        // A session that comes meanwhile does not bring it back.
+        // A session that comes meanwhile does not open it.
         let before = read(&client).carriers[0].session.unwrap();
         control.close(before).unwrap();
         eventually("another session", || {
-            read(&client).carriers[0].session.is_some_and(|session| session != before)
+            let reading = tunnel(&client);
+            reading.sessions.iter().any(|session| *session != before)
         })
         .await;
         assert_eq!(tunnel(&client).state, TunnelState::Paused);
+        assert_eq!(bed.get(&name, "/").await.status, 503);
 
         control.resume(number).unwrap();
-        eventually("it is back", || tunnel(&client).state == TunnelState::Up).await;
+        assert_eq!(tunnel(&client).state, TunnelState::Up);
+        soon("it is back", async { while bed.get(&name, "/").await.status != 200 {} }).await;
         assert_eq!(tunnel(&client).name, name);
-        assert_eq!(bed.get(&name, "/").await.status, 200);
     });
 }
 

@@ -460,3 +460,25 @@ fn a_group_of_one_is_a_tunnel_like_any_other() {
         assert!(error.to_string().contains("group"), "{error}");
     });
 }
+
+#[test]
+fn a_member_that_is_paused_leaves_its_visitors_to_the_others() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (one, other) = (kept("one").await, kept("other").await);
+        let first = member(bed.client(), one.addr()).await;
+        let second = member(bed.client(), other.addr()).await;
+        assert_eq!(answers(&bed, 10).await.len(), 2);
+        let number = first.reader().unwrap().read().unwrap().tunnels[0].number;
+        first.control().unwrap().pause(number).unwrap();
+        // Over connections that are kept, too.
+        soon("the other one alone", async { while answers(&bed, 10).await.len() > 1 {} }).await;
+        assert_eq!(answers(&bed, 10).await["other"], 10);
+
+        second.control().unwrap().pause(number).unwrap();
+        soon("nobody", async { while bed.get("app", "/").await.status != 503 {} }).await;
+        first.control().unwrap().resume(number).unwrap();
+        soon("the first", async { while bed.get("app", "/").await.status != 200 {} }).await;
+        assert_eq!(answers(&bed, 10).await["one"], 10);
+    });
+}

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use ferrotunnel::Tunnel;
+use ferrotunnel::inspector::Filter;
+use ferrotunnel::{Inspector, Tunnel};
 use ferrotunnel_tests::{Carrier, TestBed, eventually, over_both, soon};
 use futures_util::{Stream, StreamExt, stream};
 use prost_types::{FileDescriptorProto, FileDescriptorSet, ServiceDescriptorProto};
@@ -284,11 +285,24 @@ struct Scene {
 }
 
 async fn scene(carrier: Carrier) -> Scene {
-    let bed = TestBed::start(carrier).await;
+    scene_with(carrier, &[]).await
+}
+
+/// With an inspector at the server and at the client, if there are any.
+async fn scene_with(carrier: Carrier, inspectors: &[Inspector]) -> Scene {
+    let bed = TestBed::with(carrier, |server| match inspectors.first() {
+        Some(inspector) => server.inspector(inspector),
+        None => server,
+    });
+    let bed = bed.await;
     let (addr, busy) = parrot();
     // Not marked as one that speaks HTTP/2: gRPC says that itself.
     let tunnel = Tunnel::http("parrot").local_addr(addr.to_string());
-    let client = bed.client().tunnel(tunnel).build().unwrap();
+    let mut client = bed.client().tunnel(tunnel);
+    if let Some(inspector) = inspectors.last() {
+        client = client.inspector(inspector);
+    }
+    let client = client.build().unwrap();
     client.start().await.unwrap();
     let endpoint = Endpoint::from_shared(format!("http://{}", bed.http_addr())).unwrap();
     let endpoint = endpoint.origin(format!("http://{}", bed.host("parrot")).parse().unwrap());
@@ -484,5 +498,103 @@ fn reflection_tells_what_the_service_offers() {
         let names: Vec<_> = list.service.iter().map(|service| service.name.as_str()).collect();
         assert!(names.contains(&"test.Parrot"), "{names:?}");
         assert_eq!(soon("the end", answers.message()).await.unwrap(), None);
+    });
+}
+
+/// What a visitor hears of calls of every kind, with metadata and trailers, but for the time of day.
+async fn heard(scene: &mut Scene) -> Vec<String> {
+    fn told<T: std::fmt::Debug>(answer: Result<Response<T>, Status>) -> String {
+        match answer {
+            Ok(answer) => {
+                let (mut metadata, said, _) = answer.into_parts();
+                metadata.remove("date");
+                format!("{:?} {said:?}", metadata.into_headers())
+            }
+            Err(status) => {
+                let mut metadata = status.metadata().clone();
+                metadata.remove("date");
+                format!("{:?} {} {:?}", status.code(), status.message(), metadata.into_headers())
+            }
+        }
+    }
+    fn asking<T>(said: T) -> Request<T> {
+        let mut request = Request::new(said);
+        request.metadata_mut().insert("x-request-id", MetadataValue::from_static("mine"));
+        request.metadata_mut().insert("x-ask", MetadataValue::from_static("what"));
+        request
+    }
+    let mut heard = vec![told(scene.unary("Say", asking(word("hello", 1))).await)];
+    heard.push(told(scene.unary("Fail", asking(word("enough", 2))).await));
+
+    let path = scene.path("Count").await;
+    let counting = scene.visitor.server_streaming(asking(word("", 5)), path, Codec::default());
+    let mut words: Streaming<Word> = soon("the head", counting).await.unwrap().into_inner();
+    loop {
+        match soon("a word", words.message()).await {
+            Ok(Some(word)) => heard.push(format!("{word:?}")),
+            Ok(None) => break,
+            Err(status) => break heard.push(told::<()>(Err(status))),
+        }
+    }
+    let path = scene.path("Add").await;
+    let adding = asking(stream::iter((1..=3).map(|number| word("+", number))));
+    let adding = scene.visitor.client_streaming(adding, path, Codec::default());
+    heard.push(told::<Word>(soon("the sum", adding).await));
+
+    let path = scene.path("Chat").await;
+    let (say, listen) = mpsc::channel(1);
+    let said = stream::unfold(listen, |mut listen| async { Some((listen.recv().await?, listen)) });
+    let talking = scene.visitor.streaming(asking(said), path, Codec::default());
+    let mut answers: Streaming<Word> = soon("the head", talking).await.unwrap().into_inner();
+    for number in 0..3 {
+        // Said only after the answer to the one before.
+        say.send(word("abc", number)).await.unwrap();
+        heard.push(format!("{:?}", soon("an answer", answers.message()).await.unwrap()));
+    }
+    drop(say);
+    heard.push(format!("{:?}", soon("the end", answers.message()).await.unwrap()));
+    // Each bed has a port of its own.
+    let host = scene.bed.host("parrot");
+    heard.iter().map(|line| line.replace(&host, "parrot")).collect()
+}
+
+#[test]
+fn calls_that_are_inspected_are_the_same_and_shown_with_their_ends() {
+    over_both(async |carrier| {
+        let without = heard(&mut scene_with(carrier, &[]).await).await;
+        let inspectors = [Inspector::default(), Inspector::default()];
+        let mut scene = scene_with(carrier, &inspectors).await;
+        assert_eq!(heard(&mut scene).await, without);
+
+        for inspector in &inspectors {
+            eventually("the ends of the calls", || {
+                let calls = inspector.list(&Filter::default()).requests;
+                calls.len() == 5 && calls.iter().all(|call| call.state == "done")
+            })
+            .await;
+            let calls = inspector.list(&Filter::default()).requests;
+            // The newest first.
+            for (call, (name, code, words, messages)) in calls.iter().rev().zip([
+                ("Say", 0, "", [1, 1]),
+                ("Fail", 8, "enough", [1, 0]),
+                ("Count", 11, "that was the last number", [1, 5]),
+                ("Add", 0, "", [3, 1]),
+                ("Chat", 0, "", [3, 3]),
+            ]) {
+                assert_eq!((call.kind, &*call.path), ("grpc", &*format!("/test.Parrot/{name}")));
+                let shown = inspector.get(&call.id, false).unwrap();
+                let grpc = shown.grpc.unwrap();
+                assert_eq!(
+                    (grpc.status, grpc.message.as_deref()),
+                    (Some(code), Some(words)),
+                    "{name}"
+                );
+                let count = |from| shown.messages.iter().filter(|it| it.from == from).count();
+                assert_eq!(["visitor", "service"].map(count), messages, "{name}");
+            }
+            let fail = &inspector.get(&calls[3].id, false).unwrap().response.unwrap();
+            let why = ["x-why".to_owned(), "no crackers left".to_owned()];
+            assert!(fail.trailers.contains(&why) || fail.headers.contains(&why), "{fail:?}");
+        }
     });
 }

@@ -175,3 +175,33 @@ fn what_is_thrown_away_is_gone_and_a_filter_finds_the_rest() {
         assert_eq!(inspector.list(&Filter::default()).total, 0);
     });
 }
+
+#[test]
+fn a_text_is_found_wherever_it_was_said_but_not_in_what_is_hidden() {
+    run(async {
+        let inspected = Inspected::start(InspectorSettings::default()).await;
+        for (body, name, value) in [
+            ("a Teapot, please", "x-plain", "one"),
+            ("something else", "x-plain", "of teapots"),
+            ("something else", "authorization", "Bearer teapot"),
+        ] {
+            let asked = inspected.ask(reqwest::Method::POST, "/echo").body(body);
+            asked.header(name, value).send().await.unwrap().bytes().await.unwrap();
+        }
+        for inspector in inspected.both() {
+            over(inspector, 3).await;
+            let found = |text: &str| {
+                let mut filter = Filter::default();
+                filter.q = Some(text.to_owned());
+                let found = inspector.list(&filter);
+                assert!(!found.search_cut);
+                found.requests.iter().map(|one| one.id.clone()).collect::<Vec<_>>()
+            };
+            assert_eq!(found("tEAPOT").len(), 2, "in a body and in a header");
+            assert_eq!(found("something").len(), 2);
+            // The name of what is hidden may be found.
+            assert_eq!(found("authorization").len(), 1);
+            assert!(found("Bearer").is_empty() && found("kettle").is_empty());
+        }
+    });
+}

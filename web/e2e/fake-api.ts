@@ -218,8 +218,10 @@ export class FakeApi {
         const limit = Number(url.searchParams.get("limit") ?? 100);
         const before = url.searchParams.get("before");
         const end = before === null ? this.requests.length : this.requests.findIndex((one) => one.id === before);
-        const newest = this.requests.slice(Math.max(0, end - limit), end).reverse().map(summary);
-        return json(200, { requests: newest, total: this.requests.length, bytes: 1_250_000, budget_bytes: 67_108_864 });
+        const q = (url.searchParams.get("q") ?? "").toLowerCase();
+        const has = (one: RequestDetail): boolean => q === "" || JSON.stringify(masked(one)).toLowerCase().includes(q);
+        const newest = this.requests.slice(0, end).filter(has).slice(-limit).reverse().map(summary);
+        return json(200, { requests: newest, total: this.requests.length, search_cut: false, bytes: 1_250_000, budget_bytes: 67_108_864 });
       }
       case "/events":
         response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-store" });

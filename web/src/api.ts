@@ -273,6 +273,9 @@ export const api = {
   principals: () => read<{ principals: Principal[] }>("/principals"),
   limits: () => read<{ limits: Limit[] }>("/limits"),
   traffic: () => read<{ step_seconds: number; samples: Sample[] }>("/traffic"),
+  /** The newest that have that text anywhere. */
+  search: (text: string) =>
+    read<{ requests: RequestSummary[]; search_cut: boolean }>(`/requests?limit=1000&q=${encodeURIComponent(text)}`),
   requests: (limit: number, before?: string) =>
     read<{ requests: RequestSummary[]; total: number; bytes: number; budget_bytes: number }>(
       `/requests?limit=${limit}${before === undefined ? "" : `&before=${id(before)}`}`,

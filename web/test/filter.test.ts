@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { RequestSummary } from "../src/api.ts";
-import { EVERYTHING, compile, isEverything, words, type Filter } from "../src/lib/filter.ts";
+import { EVERYTHING, compile, isEverything, texts, words, type Filter } from "../src/lib/filter.ts";
 import { Ring } from "../src/lib/ring.ts";
 
 function request(given: Partial<RequestSummary>): RequestSummary {
@@ -117,4 +117,14 @@ test("what is over is not open again, and what is gone is forgotten", () => {
   ring.retain(({ id }) => id === "b");
   expect(ring.get("a")).toBeUndefined();
   expect(ring.newest(() => true).map(({ id }) => id)).toEqual(["b"]);
+});
+
+test("what is looked for anywhere is found where the program has found it", () => {
+  expect(texts('Users -slow status:5xx >1s path:/api "two words" users -"Two Words"')).toEqual(["users", "slow", "two words"]);
+  const has: Record<string, string[]> = { teapot: ["b", "c"] };
+  const list = (text: string): string =>
+    ALL.filter(compile({ ...EVERYTHING, text }, (wanted) => has[wanted] && new Set(has[wanted])))
+      .map(({ id }) => id)
+      .join("");
+  expect([list("teapot"), list("Teapot method:post"), list("-teapot"), list("kettle")]).toEqual(["bc", "b", "adefg", ""]);
 });

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use super::server::wish;
 use crate::args::{ConfigArg, ConnectArgs};
 use crate::client_reload::ClientReload;
-use crate::control::{Asker, Control, next_asker};
+use crate::control::{Asker, Control, next_asker, show};
 use crate::failure::Failure;
 use crate::layers::Given;
 use crate::output::Output;
@@ -49,7 +49,6 @@ pub(super) async fn forward(
     output: &Output,
 ) -> Result<(), Failure> {
     let mut signals = StopSignals::listen()?;
-    let has_file = reload.is_some();
     let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
     let mut standing = Standing::new(settings.server_mode());
     let servers: Vec<String> = settings.servers().iter().map(ToString::to_string).collect();
@@ -59,13 +58,8 @@ pub(super) async fn forward(
     let traces = Traces::start("ferrotunnel-client")?;
     let mut control = settings.control().map(Control::open).transpose()?;
     let client = settings.build(&traces)?;
-    if let Some(control) = &control {
-        control.shows(client.overview());
-    }
-    // Where there is a file it is the reload that is asked.
-    if let (Some(reload), Some(control)) = (&mut reload, control.take_if(|_| has_file)) {
-        reload.listens_on(control);
-    }
+    let asked = reload.as_mut();
+    show(&mut control, client.overview(), asked.map(|it| move |control| it.listens_on(control)));
     client.open_admin().map_err(no_admin)?;
     let mut wishes = client.admin_wishes();
     if let Some(addr) = client.admin_addr() {

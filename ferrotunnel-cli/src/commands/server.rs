@@ -7,7 +7,7 @@ use ferrotunnel::{AdminWish, AdminWishes, ErrorKind, RunningServer};
 use serde_json::json;
 
 use crate::args::ServerCommand;
-use crate::control::{Asker, Control, next_asker};
+use crate::control::{Asker, Control, next_asker, show};
 use crate::failure::Failure;
 use crate::output::{self, Output};
 use crate::reload::Reload;
@@ -49,13 +49,8 @@ pub(super) async fn run(
         reload.has_plugins(plugins);
     }
     let mut control = control;
-    if let Some(control) = &control {
-        control.shows(server.overview());
-    }
-    // Where there is a file it is the reload that is asked.
-    if let (Some(reload), Some(control)) = (&mut reload, control.take_if(|_| path.is_some())) {
-        reload.listens_on(control);
-    }
+    let asked = reload.as_mut();
+    show(&mut control, server.overview(), asked.map(|it| move |control| it.listens_on(control)));
     announce(&server, output);
     let mut manager = Manager::from_env();
     manager.ready(&status(&server));

@@ -6,7 +6,8 @@ use ferrotunnel::{ClientBuilder, LETS_ENCRYPT, ServerBuilder};
 
 use super::{DEFAULT_BIND, DEFAULT_DRAIN_TIMEOUT, DEFAULT_HTTP_BIND, DEFAULT_PAUSE, limits};
 use crate::args::{
-    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, PluginArgs, ServerArgs,
+    ClientTlsArgs, ConnectArgs, DrainArg, HttpTimeoutArgs, HttpsArgs, InspectArgs, PluginArgs,
+    ServerArgs,
 };
 use crate::runtime::{server_threads, spare_server_threads};
 
@@ -109,8 +110,6 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ("admin-bind", *admin_bind == said.admin_bind),
         ("admin-token-file", *admin_token_file == said.admin_token_file),
         ("inspect", is_on(*inspect) == is_on(said.inspect)),
-        ("inspect-body-bytes", inspection.inspect_body_bytes == said.inspection.inspect_body_bytes),
-        ("inspect-hide", inspection.inspect_hide == said.inspection.inspect_hide),
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
         // Of the limits only these: the others hold for what comes, as soon as they are read.
         ("limits.max-handshakes", was.max_handshakes_in_flight == is.max_handshakes_in_flight),
@@ -155,6 +154,7 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
         ),
     ]
     .into_iter()
+    .chain(inspected(inspection, &said.inspection))
     .filter_map(|(name, is_same)| (!is_same).then_some(name))
     .collect()
 }
@@ -204,8 +204,6 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         ("admin-bind", *admin_bind == said.admin_bind),
         ("admin-token-file", *admin_token_file == said.admin_token_file),
         ("no-inspect", is_on(*no_inspect) == is_on(said.no_inspect)),
-        ("inspect-body-bytes", inspection.inspect_body_bytes == said.inspection.inspect_body_bytes),
-        ("inspect-hide", inspection.inspect_hide == said.inspection.inspect_hide),
         ("control", *control == said.control),
         ("tls-ca", *tls_ca == said.tls.tls_ca),
         ("tls-verify", is_on(*tls_verify) == is_on(said.tls.tls_verify)),
@@ -215,8 +213,18 @@ pub(crate) fn client_changes(running: &ConnectArgs, said: &ConnectArgs) -> Vec<&
         ("drain-timeout", drain(*drain_timeout) == drain(said.drain.drain_timeout)),
     ]
     .into_iter()
+    .chain(inspected(inspection, &said.inspection))
     .filter_map(|(name, is_same)| (!is_same).then_some(name))
     .collect()
+}
+
+/// What an inspector is told, at either side.
+fn inspected(was: &InspectArgs, is: &InspectArgs) -> [(&'static str, bool); 2] {
+    let InspectArgs { inspect_body_bytes, inspect_hide } = was;
+    [
+        ("inspect-body-bytes", *inspect_body_bytes == is.inspect_body_bytes),
+        ("inspect-hide", *inspect_hide == is.inspect_hide),
+    ]
 }
 
 /// Nothing is as good as an empty list.

@@ -149,7 +149,7 @@ pub enum TunnelState {
     Up,
     /// They could, but there is no session at present that has it.
     Away,
-    /// It was taken away until further notice.
+    /// It takes no visitors until further notice.
     Paused,
     /// A server does not let it be had at present.
     Refused,
@@ -261,21 +261,22 @@ impl ClientReader {
 }
 
 impl ClientControl {
-    /// Takes a tunnel away from its servers until it is [resumed](Self::resume). New visitors find none there, or other
-    /// members of its group; those inside stay until they have finished.
+    /// Takes no visitors through a tunnel until it is [resumed](Self::resume). Its servers keep its name, and turn new
+    /// visitors away, over HTTP with a 503, unless other members of its group take them; those inside stay until they have
+    /// finished.
     ///
     /// # Errors
     /// There is no such tunnel, or it is paused already.
     pub fn pause(&self, tunnel: u32) -> Result<(), ControlError> {
-        self.state()?.pause(tunnel)
+        self.state()?.set_paused(tunnel, true)
     }
 
-    /// Asks for a tunnel that was paused again.
+    /// Takes visitors through a tunnel again that was paused.
     ///
     /// # Errors
     /// There is no such tunnel, or it is not paused.
     pub fn resume(&self, tunnel: u32) -> Result<(), ControlError> {
-        self.state()?.resume(tunnel)
+        self.state()?.set_paused(tunnel, false)
     }
 
     /// Closes a session at once, with the streams that are open on it. The client comes back, as after every loss.

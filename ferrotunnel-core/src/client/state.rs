@@ -26,7 +26,7 @@ use super::{Event, Registration, Retry, TunnelSpec};
 use crate::direct::{FAR, Streams};
 use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
-use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health};
+use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health, tell_paused};
 use crate::session::Session;
 use crate::tap::{Tap, TapMaker, TappedStream};
 use crate::tasks::Tasks;
@@ -107,7 +107,7 @@ struct Wanted {
     places: BTreeMap<ServerIndex, Registration>,
     /// The local service is down, as far as checks say.
     is_down: bool,
-    /// It is not to be asked for until further notice.
+    /// It takes no visitors until further notice.
     is_paused: bool,
     of: Arc<OfTunnel>,
 }
@@ -232,9 +232,6 @@ impl Wanted {
     /// Asks for it over every carrier that it is missing from. At each server the first to ask goes
     /// alone: what it gets is what the others ask for.
     fn ask(&mut self, number: u32, sessions: &Sessions) {
-        if self.is_paused {
-            return;
-        }
         for (carrier, reached) in sessions {
             let server = carrier.server;
             let somebody_asks = !self.is_held_at(server) && self.at(server).next().is_some();
@@ -244,6 +241,26 @@ impl Wanted {
             let register = to_register(self, *carrier);
             if let Entry::Vacant(place) = self.standing.entry(*carrier) {
                 place.insert(Standing::Asked(Backoff::default()));
+                reached.session.register(number, register);
+            }
+        }
+    }
+}
+
+impl Wanted {
+    /// Tells every server that has it, or is just asked for it, how it is with it now: what is not as usual, and what
+    /// `tells` adds, which is so again.
+    fn tell(&self, number: u32, sessions: &Sessions, tells: impl Fn(&mut Register)) {
+        for (carrier, standing) in &self.standing {
+            if let (Standing::Held | Standing::Asked(_), Some(reached)) =
+                (standing, sessions.get(carrier))
+            {
+                let mut register = to_register(self, *carrier);
+                if !self.is_held_at(carrier.server) {
+                    // Should it be refused meanwhile, this is not to take it back from a newer client.
+                    join(&mut register);
+                }
+                tells(&mut register);
                 reached.session.register(number, register);
             }
         }
@@ -436,38 +453,25 @@ impl State {
         }
     }
 
-    /// Takes a tunnel away from its servers, until further notice.
-    pub(super) fn pause(&self, number: u32) -> Result<(), ControlError> {
-        let mut tunnels = self.tunnels.lock();
-        let Some(known) = tunnels.wanted.get(&number) else {
-            return Err(ControlError::NoSuchTunnel);
-        };
-        if known.is_paused {
-            return Err(ControlError::Already);
-        }
-        let lost = self.held_at(known);
-        tunnels.give_up(number, known);
-        if let Some(known) = tunnels.wanted.get_mut(&number) {
-            known.is_paused = true;
-            known.standing.clear();
-            known.told.clear();
-        }
-        self.take_stock(&tunnels);
-        self.tunnels_changed.send_replace(());
-        self.tell_lost(lost, "it is paused");
-        Ok(())
-    }
-
-    /// Asks for a tunnel that was paused again.
-    pub(super) fn resume(&self, number: u32) -> Result<(), ControlError> {
+    /// A tunnel takes no visitors until further notice, or takes them again. Its servers are told, and keep it: only they
+    /// know where a visitor begins who comes over a connection that is kept.
+    pub(super) fn set_paused(&self, number: u32, is_paused: bool) -> Result<(), ControlError> {
         let mut tunnels = self.tunnels.lock();
         let Tunnels { wanted, sessions, .. } = &mut *tunnels;
         let Some(wanted) = wanted.get_mut(&number) else { return Err(ControlError::NoSuchTunnel) };
-        if !std::mem::take(&mut wanted.is_paused) {
+        if std::mem::replace(&mut wanted.is_paused, is_paused) == is_paused {
             return Err(ControlError::Already);
         }
-        wanted.ask(number, sessions);
-        self.take_stock(&tunnels);
+        tracing::info!(
+            tunnel = wanted.name(),
+            is_paused,
+            "whether a tunnel takes visitors has changed"
+        );
+        wanted.tell(number, sessions, |register| {
+            if !is_paused {
+                tell_paused(register, false);
+            }
+        });
         self.tunnels_changed.send_replace(());
         Ok(())
     }
@@ -561,21 +565,11 @@ impl State {
         let Tunnels { wanted, sessions, .. } = &mut *tunnels;
         let Some(wanted) = wanted.get_mut(&number) else { return };
         wanted.is_down = fault.is_some();
-        for (carrier, standing) in &wanted.standing {
-            if let (Standing::Held | Standing::Asked(_), Some(reached)) =
-                (standing, sessions.get(carrier))
-            {
-                let mut register = to_register(wanted, *carrier);
-                if !wanted.is_held_at(carrier.server) {
-                    // Should it be refused meanwhile, this is not to take it back from a newer client.
-                    join(&mut register);
-                }
-                if !wanted.is_down {
-                    tell_health(&mut register, false);
-                }
-                reached.session.register(number, register);
+        wanted.tell(number, sessions, |register| {
+            if fault.is_none() {
+                tell_health(register, false);
             }
-        }
+        });
         let name = wanted.name();
         self.tell(match fault {
             Some(reason) => Event::LocalServiceDown { name, reason },
@@ -685,9 +679,9 @@ impl State {
             // It is draining: the server has taken everything away from it.
             return Next::GoOn;
         };
-        if tunnels.wanted.get(&number).is_none_or(|wanted| wanted.is_paused) {
+        if !tunnels.wanted.contains_key(&number) {
             if matches!(answer, Registered::Ok { .. }) {
-                // It was given up, or paused, while it was asked for.
+                // It was given up while it was asked for.
                 reached.session.unregister(number);
             }
             return Next::GoOn;
@@ -852,6 +846,7 @@ pub(super) fn is_within_caps(spec: &TunnelSpec) -> bool {
     prefer(&mut asked);
     join(&mut asked);
     tell_health(&mut asked, true);
+    tell_paused(&mut asked, false);
     CarrierNumber(u8::MAX).mark(&mut asked);
     asked.is_within_caps()
 }
@@ -883,6 +878,9 @@ fn to_register(wanted: &Wanted, carrier: CarrierId) -> Register {
     }
     if wanted.is_down {
         tell_health(&mut register, true);
+    }
+    if wanted.is_paused {
+        tell_paused(&mut register, true);
     }
     carrier.number.mark(&mut register);
     register

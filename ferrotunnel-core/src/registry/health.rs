@@ -1,9 +1,11 @@
-//! Whether a client's local service answers: as its visitors see it, and as its client says.
+//! Whether a client's local service answers, as its visitors see it and as its client says, and whether the client takes
+//! visitors at all.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::clock;
+use crate::options::Condition;
 
 /// Shared by all streams of one member of a tunnel.
 #[derive(Debug)]
@@ -18,6 +20,8 @@ pub(crate) struct Health {
     is_down: AtomicBool,
     /// The client has said so much of them.
     is_checked: AtomicBool,
+    /// The client takes no visitors for now.
+    is_paused: AtomicBool,
 }
 
 impl Default for Health {
@@ -28,6 +32,7 @@ impl Default for Health {
             failures: AtomicU32::new(0),
             is_down: AtomicBool::new(false),
             is_checked: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
         }
     }
 }
@@ -52,8 +57,23 @@ impl Health {
         }
     }
 
+    /// The client says how it is with it.
+    pub(crate) fn is_said(&self, said: Condition) {
+        if let Some(is_down) = said.is_down {
+            self.set_down(is_down);
+        }
+        if let Some(is_paused) = said.is_paused {
+            self.is_paused.store(is_paused, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the client takes no visitors for now.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
+    }
+
     /// The client checks it by itself, and says what it found.
-    pub(crate) fn set_down(&self, is_down: bool) {
+    fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::Relaxed);
         self.is_checked.store(true, Ordering::Relaxed);
         if !is_down {

@@ -1,5 +1,6 @@
 //! A registered tunnel.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -57,6 +58,8 @@ pub struct Tunnel {
     options: TunnelOptions,
     /// Somebody at the server has said that it takes no visitors for now.
     paused: AtomicBool,
+    /// One of those who have it takes no visitors for now, so that there is something to look for.
+    has_paused: AtomicBool,
     /// `None`: everybody may visit it.
     access: Option<Box<Access>>,
     /// `None`: the headers of its messages pass as they are.
@@ -69,6 +72,8 @@ pub struct Tunnel {
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
+    /// What whoever counts requests finds again with it.
+    kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where a tunnel stands that is routed by host.
@@ -206,6 +211,7 @@ impl Tunnel {
             id: id(wanted.kind, &stand.label(&wanted.name)).into(),
             label: stand.label(&wanted.name),
             paused: AtomicBool::new(false),
+            has_paused: AtomicBool::new(false),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -218,6 +224,7 @@ impl Tunnel {
             places,
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
+            kept: OnceLock::new(),
         }
     }
 
@@ -241,9 +248,24 @@ impl Tunnel {
         &self.id
     }
 
-    /// Whether visitors are to be turned away for now, because somebody at the server said so. Those inside stay.
+    /// Whether visitors are to be turned away for now, because somebody at the server said so, or everybody who has it. Those
+    /// inside stay.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+            || (self.has_paused.load(Ordering::Relaxed) && self.are_all_paused())
+    }
+
+    fn are_all_paused(&self) -> bool {
+        let carriers = &self.presence.lock().carriers;
+        // Who is away may take visitors when it is back.
+        !carriers.is_empty() && carriers.iter().all(|one| one.health.is_paused())
+    }
+
+    /// Somebody who has it has said whether they take visitors, or has just come.
+    pub(super) fn look_for_pauses(&self) {
+        let carriers = &self.presence.lock().carriers;
+        let has_paused = carriers.iter().any(|one| one.health.is_paused());
+        self.has_paused.store(has_paused, Ordering::Relaxed);
     }
 
     pub(super) fn set_paused(&self, paused: bool) {
@@ -257,6 +279,11 @@ impl Tunnel {
             self.places.meters.count(Limit::VisitorsOfPaused);
         }
         paused
+    }
+
+    /// Something of the ingress's own that is to be at hand where the tunnel is. Made once; `None`: it is of another type.
+    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.kept.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
     /// What it carries.
@@ -373,7 +400,8 @@ impl Tunnel {
             let turn = (at + carriers.len() - first) % carriers.len();
             (one.health.is_failing(now), requests, turn)
         };
-        let (_, chosen) = carriers.iter().enumerate().min_by_key(rank)?;
+        let open = carriers.iter().enumerate().filter(|(_, one)| !one.health.is_paused());
+        let (_, chosen) = open.min_by_key(rank)?;
         let request = Seat::take(&chosen.requests);
         Some(Servant { session: chosen.owner.session_id, _request: Some(request) })
     }
@@ -442,6 +470,7 @@ impl Tunnel {
         let mut ranked: Vec<_> = carriers
             .iter()
             .enumerate()
+            .filter(|(_, one)| !one.health.is_paused())
             .map(|(at, one)| {
                 let load = match self.balance {
                     Balance::LeastStreams => one.owner.load(),
@@ -459,7 +488,9 @@ impl Tunnel {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        let able = |one: &&Member| one.owner.has_room() && is_able(one);
+        let able = |one: &&Member| {
+            !one.health.is_paused() && one.owner.has_room() && is_able(one)
+        };
         let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);

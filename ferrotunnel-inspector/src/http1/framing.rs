@@ -185,12 +185,10 @@ fn is_chunked(headers: &Headers) -> bool {
 /// Several lengths that are the same are one.
 fn length(headers: &Headers) -> Result<Option<u64>, Lost> {
     let mut found = None;
-    for (name, value) in headers {
-        if !name.eq_ignore_ascii_case("content-length") {
-            continue;
-        }
-        for one in String::from_utf8_lossy(value).split(',') {
-            let one: u64 = one.trim().parse().map_err(|_| Lost("a length that is none"))?;
+    for value in headers.named("content-length") {
+        let wrong = Lost("a length that is none");
+        for one in std::str::from_utf8(value).map_err(|_| wrong)?.split(',') {
+            let one: u64 = one.trim().parse().map_err(|_| wrong)?;
             if found.is_some_and(|before| before != one) {
                 return Err(Lost("two lengths for one body"));
             }

@@ -19,7 +19,11 @@ pub(crate) struct Watched {
 
 impl Watched {
     pub(crate) fn new() -> Self {
-        let shared = Arc::new(Shared::new(InspectorSettings::default()));
+        Self::with(InspectorSettings::default())
+    }
+
+    fn with(settings: InspectorSettings) -> Self {
+        let shared = Arc::new(Shared::new(settings));
         let origin = Origin { tunnel: "app".into(), number: 1, visitor: None, replay_of: None };
         Self { tap: StreamTap::new(Arc::clone(&shared), origin, None), shared }
     }
@@ -40,7 +44,11 @@ impl Watched {
 }
 
 fn conversation(parts: &[(From, &str)]) -> Watched {
-    let mut watched = Watched::new();
+    conversation_within(InspectorSettings::default(), parts)
+}
+
+fn conversation_within(settings: InspectorSettings, parts: &[(From, &str)]) -> Watched {
+    let mut watched = Watched::with(settings);
     for (from, part) in parts {
         watched.say(*from, part.as_bytes());
     }
@@ -200,15 +208,36 @@ fn a_websocket_is_taken_apart_into_messages() {
     assert_eq!(kinds, expected);
 }
 
+const COMPRESSED: &[(From, &str)] = &[
+    (ASK, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
+    (
+        ANSWER,
+        "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
+    ),
+];
+
+#[test]
+fn what_decompresses_is_within_the_budget() {
+    // A quarter of it is enough for one direction.
+    let settings = InspectorSettings { budget_bytes: 200 << 10, ..InspectorSettings::default() };
+    let mut watched = conversation_within(settings, COMPRESSED);
+    let before = watched.shared.held();
+    watched.say(ANSWER, &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+    assert!(watched.shared.held() > before + (32 << 10), "it counts");
+    watched.say(ASK, &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+    let seen = one(&watched);
+    let messages: Vec<_> = seen.messages.iter().map(|it| (it.text.as_deref(), it.size)).collect();
+    assert_eq!(messages, [(Some("Hello"), 5), (None, 7)]);
+    let Watched { shared, tap } = watched;
+    drop(tap);
+    assert!(shared.held() < before + (32 << 10), "it is given back");
+    shared.clear();
+    assert_eq!(shared.held(), 0);
+}
+
 #[test]
 fn a_compressed_message_is_shown_as_it_was_meant() {
-    let mut watched = conversation(&[
-        (ASK, "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"),
-        (
-            ANSWER,
-            "HTTP/1.1 101 Switching\r\nUpgrade: websocket\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-        ),
-    ]);
+    let mut watched = conversation(COMPRESSED);
     // RFC 7692, section 7.2.3.2: twice the same, the second time by a reference to the first.
     watched.say(ANSWER, &[0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
     watched.say(ANSWER, &[0xc1, 0x05, 0xf2, 0x00, 0x11, 0x00, 0x00]);
@@ -352,7 +381,7 @@ proptest! {
             let seen = RequestDetail::of(&record, &shared.mask, true);
             prop_assert_ne!(seen.summary.state, "open");
         }
-        let text = crate::har::write(&shared.all(None), &shared.mask, true);
+        let text: String = crate::har::Archive::of(shared.all(None), &shared.mask, true).collect();
         prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
     }
 }

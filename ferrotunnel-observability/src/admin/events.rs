@@ -79,7 +79,7 @@ impl Events {
         });
     }
 
-    fn is_heard(&self) -> bool {
+    pub(super) fn is_heard(&self) -> bool {
         self.sender.receiver_count() > 0
     }
 }
@@ -157,6 +157,7 @@ struct Listener {
 impl Listener {
     fn new(room: &Arc<Room>, headers: HeaderMap) -> Self {
         let heard = room.events.sender.subscribe();
+        room.want_requests();
         let newest = room.events.newest.subscribe();
         let has = newest.borrow().1;
         let is_login = room.token.is_some() && !headers.contains_key(AUTHORIZATION);

@@ -1,11 +1,12 @@
 //! The requests that were seen to pass, where somebody inspects them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
@@ -14,9 +15,12 @@ use base64::engine::general_purpose::STANDARD;
 use ferrotunnel_inspector::{
     Edits, Filter, Inspector, News, ReplayError, RequestDetail, Requests, Whose,
 };
+use futures_util::stream;
 use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use utoipa::{OpenApi, ToSchema};
@@ -49,7 +53,7 @@ pub(crate) struct Wanted {
     limit: Option<u16>,
     /// Only those that came before that one.
     before: Option<String>,
-    /// Only those that have that in tunnel, host or path.
+    /// Only those that have that in tunnel, host, path, headers, messages or captured bodies, in whatever case.
     q: Option<String>,
     /// Only those with that method.
     method: Option<String>,
@@ -110,7 +114,15 @@ pub(crate) async fn list(
     let mut filter = Filter::default();
     (filter.limit, filter.before, filter.q) = (limit.map(usize::from), before, q);
     (filter.method, filter.status) = (method, status);
-    Ok(Json(room.inspector()?.list(&filter)))
+    let inspector = room.inspector()?;
+    if filter.q.as_deref().unwrap_or_default().is_empty() {
+        return Ok(Json(inspector.list(&filter)));
+    }
+    // Too long for a thread that others wait for.
+    let inspector = inspector.clone();
+    let searching = tokio::task::spawn_blocking(move || inspector.list(&filter));
+    let broken = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the search broke off");
+    searching.await.map(Json).map_err(broken)
 }
 
 /// Throws all away.
@@ -229,12 +241,34 @@ pub(crate) async fn har(
     State(room): State<Arc<Room>>,
     Query(shown): Query<Shown>,
 ) -> Outcome<Response> {
-    let archive = room.inspector()?.har(shown.id.as_deref(), shown.reveal);
+    let archive = room.inspector()?.archive(shown.id.as_deref(), shown.reveal);
+    let pieces = stream::unfold(archive, async |mut archive| {
+        let piece = archive.next()?;
+        // Each takes up to some milliseconds, and others wait for this thread.
+        tokio::task::yield_now().await;
+        Some((Ok::<_, Infallible>(piece), archive))
+    });
     let headers = [
         (CONTENT_TYPE, "application/json"),
         (CONTENT_DISPOSITION, "attachment; filename=\"ferrotunnel.har\""),
     ];
-    Ok((headers, archive).into_response())
+    Ok((headers, Body::from_stream(pieces)).into_response())
+}
+
+/// News of requests is made only while somebody listens: it is three summaries for each.
+#[derive(Debug, Default)]
+pub(super) struct Requested {
+    hearing: Mutex<Hearing>,
+    wanted: Notify,
+}
+
+#[derive(Debug, Default)]
+enum Hearing {
+    #[default]
+    Nobody,
+    /// Whoever tells has not begun yet.
+    Soon(Receiver<News>),
+    Now,
 }
 
 type Outcome<T> = Result<T, Problem>;
@@ -285,20 +319,45 @@ impl Room {
         inspector.ok_or_else(|| Problem::not_found("requests are not inspected here"))
     }
 
-    /// Tells of requests, for as long as they are inspected. What happens to one within a moment is told once, so that a
-    /// busy tunnel does not drown those who listen.
-    pub(super) async fn watch_requests(self: Arc<Self>, mut news: Receiver<News>) {
+    /// Somebody has begun to listen: from now on there is news of requests.
+    pub(super) fn want_requests(&self) {
+        let Some(inspector) = &self.overview.inspector else { return };
+        let mut hearing = self.requests.hearing.lock();
+        if let Hearing::Nobody = *hearing {
+            *hearing = Hearing::Soon(inspector.subscribe());
+            self.requests.wanted.notify_one();
+        }
+    }
+
+    /// Tells of requests while somebody listens. What happens to one within a moment is told once, so that a busy tunnel does
+    /// not drown those who do.
+    pub(super) async fn watch_requests(self: Arc<Self>) {
         loop {
-            match news.recv().await {
-                Ok(first) => {
-                    tokio::time::sleep(A_MOMENT).await;
-                    self.tell_requests(gathered(first, &mut news));
+            self.requests.wanted.notified().await;
+            let hearing = std::mem::replace(&mut *self.requests.hearing.lock(), Hearing::Now);
+            let Hearing::Soon(mut news) = hearing else { continue };
+            while self.are_requests_wanted() {
+                match news.recv().await {
+                    Ok(first) => {
+                        tokio::time::sleep(A_MOMENT).await;
+                        self.tell_requests(gathered(first, &mut news));
+                    }
+                    // What was missed is in the list.
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
                 }
-                // What was missed is in the list.
-                Err(RecvError::Lagged(_)) => {}
-                Err(RecvError::Closed) => return,
             }
         }
+    }
+
+    fn are_requests_wanted(&self) -> bool {
+        // Under the lock: whoever begins to listen is either seen here, or asks for news behind this.
+        let mut hearing = self.requests.hearing.lock();
+        let is_heard = self.events.is_heard();
+        if !is_heard {
+            *hearing = Hearing::Nobody;
+        }
+        is_heard
     }
 
     fn tell_requests(&self, news: Vec<News>) {

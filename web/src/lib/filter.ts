@@ -13,12 +13,15 @@ export const EVERYTHING: Filter = { text: "", method: "", status: "", slowerThan
 
 export type Test = (request: RequestSummary) => boolean;
 
+/** The requests that have a text somewhere in them, as the program says: headers and bodies are not here. */
+export type Found = (text: string) => ReadonlySet<string> | undefined;
+
 export function isEverything(filter: Filter): boolean {
   return filter.text.trim() === "" && filter.method === "" && filter.status === "" && filter.slowerThan === 0;
 }
 
-export function compile(filter: Filter): Test {
-  const tests: Test[] = words(filter.text).map(term);
+export function compile(filter: Filter, found: Found = () => undefined): Test {
+  const tests: Test[] = words(filter.text).map((word) => term(word, found));
   if (filter.method !== "") tests.push(method(filter.method));
   if (filter.status !== "") tests.push(status(filter.status));
   if (filter.slowerThan > 0) tests.push(slower(filter.slowerThan));
@@ -30,9 +33,17 @@ export function words(text: string): string[] {
   return (text.match(/-?(?:[a-z_]+:)?"[^"]*"?|\S+/gi) ?? []).filter((word) => word !== "-");
 }
 
-function term(word: string): Test {
+/** What of it is to be anywhere in a request, or nowhere. */
+export function texts(text: string): string[] {
+  const all: string[] = [];
+  const note: Found = (wanted) => void all.push(wanted);
+  for (const word of words(text)) term(word, note);
+  return [...new Set(all)];
+}
+
+function term(word: string, found: Found): Test {
   if (word.startsWith("-") && word.length > 1) {
-    const not = term(word.slice(1));
+    const not = term(word.slice(1), found);
     return (request) => !not(request);
   }
   const slow = /^([<>])=?(\d+(?:\.\d+)?)(µs|us|ms|s|m|min)?$/i.exec(word);
@@ -47,7 +58,8 @@ function term(word: string): Test {
     if (test) return test;
   }
   const wanted = unquote(word).toLowerCase();
-  return (request) => haystack(request).includes(wanted);
+  const there = found(wanted);
+  return (request) => haystack(request).includes(wanted) || there?.has(request.id) === true;
 }
 
 function field(name: string, value: string): Test | null {

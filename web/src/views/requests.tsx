@@ -1,11 +1,12 @@
 // The inspector: a list that requests appear in as they come, and beside it what one of them was.
-import { signal, useComputed, useSignal } from "@preact/signals";
+import { signal, useComputed, useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { api, type RequestSummary } from "../api.ts";
-import { EVERYTHING, compile, isEverything, type Filter } from "../lib/filter.ts";
+import { EVERYTHING, compile, isEverything, texts, type Filter } from "../lib/filter.ts";
 import { bytes, clock, count, duration, shorten, statusClass, visible } from "../lib/format.ts";
 import { ask } from "../notices.ts";
 import { go, requestHref } from "../route.ts";
+import { found, lookFor, searchCut } from "../search.ts";
 import { kept, requests, requestsVersion, status, tunnels } from "../store.ts";
 import { download, save } from "../save.ts";
 import { Button, Dialog, Empty, Menu, useWide } from "../ui/bits.tsx";
@@ -26,8 +27,12 @@ export function Requests({ id }: { id: string | null }) {
   const search = useRef<HTMLInputElement>(null);
   const list = useComputed(() => {
     void requestsVersion.value;
-    const test = compile(filter.value);
+    const test = compile(filter.value, (text) => found.value.get(text));
     return frozen.value === null ? requests.newest(test) : frozen.value.filter(test);
+  });
+  useSignalEffect(() => {
+    void requestsVersion.value;
+    lookFor(texts(filter.value.text));
   });
   const shown = list.value;
   if (id !== null) cursor.value = id;
@@ -269,6 +274,7 @@ function Toolbar({ search, shown, onHelp }: { search: { current: HTMLInputElemen
         </select>
         <span class="count" role="status" title={keptTitle()}>
           {shown === requests.size ? count(shown) : `${count(shown)} of ${count(requests.size)}`}
+          {searchCut.value && ", not all bodies searched"}
         </span>
       </div>
     </div>
@@ -327,7 +333,7 @@ const KEYS = [
   ["?", "this help"],
 ] as const;
 const WORDS = [
-  ["users", "has it in path, host, type, visitor, id or error"],
+  ["users", "has it anywhere: path, host, headers, bodies, messages, visitor, id or error"],
   ["status:4xx", "also 404, error, open, failed"],
   ["method:post", "that method"],
   ["path:/api", "has it in the path; also host: tunnel: type: visitor: kind:"],

@@ -10,6 +10,7 @@ use tokio::sync::broadcast::Receiver;
 
 use super::super::{ClientConfig, ClientTransport, Connections, Target};
 use super::*;
+use crate::client::reader::ControlError;
 use crate::options;
 use crate::shards::Shards;
 use crate::shared::Shared;
@@ -188,12 +189,15 @@ impl Server {
                     assert_eq!(CarrierNumber::of(&wanted), Some(self.carrier.number));
                     self.asked.push(wanted.name.clone());
                     let join = if options::is_joining(&wanted) { " join" } else { "" };
-                    let health = match options::is_down(&wanted) {
+                    let said = options::Condition::of(&wanted).unwrap_or_default();
+                    let word = |is, [yes, no]: [&'static str; 2]| match is {
                         None => "",
-                        Some(true) => " down",
-                        Some(false) => " up",
+                        Some(true) => yes,
+                        Some(false) => no,
                     };
-                    heard.push(format!("+{number}{join}{health}"));
+                    let health = word(said.is_down, [" down", " up"]);
+                    let paused = word(said.is_paused, [" paused", " resumed"]);
+                    heard.push(format!("+{number}{join}{health}{paused}"));
                 }
                 Heard::Unregister(number) => heard.push(format!("-{number}")),
                 _ => {}
@@ -538,6 +542,30 @@ fn every_server_that_has_a_tunnel_hears_that_its_service_is_down() {
     assert_eq!(bed.told(), ["connected", "connected", "ready", "down", "ready", "up"]);
     bed.state.set_health(99, None);
     assert!(bed.told().is_empty());
+}
+
+#[test]
+fn every_server_hears_that_a_tunnel_takes_no_visitors_and_keeps_it() {
+    let mut bed = Bed::with(ServerMode::All);
+    let (mut one, mut two) = (bed.enter_at(to_first(0), 1), bed.enter_at(to_second(0), 2));
+    let tunnel = bed.add();
+    assert_eq!((one.heard().len(), two.heard().len()), (1, 1));
+    bed.answer(&one, tunnel, ok());
+    bed.answer(&two, tunnel, ok());
+    bed.state.set_paused(tunnel, true).unwrap();
+    assert_eq!(bed.state.set_paused(tunnel, true), Err(ControlError::Already));
+    assert_eq!(
+        (one.heard(), two.heard()),
+        (vec!["+1 join paused".into()], vec!["+1 join paused".into()])
+    );
+    assert_eq!(bed.enter_at(to_first(1), 3).heard(), ["+1 join paused"]);
+    // Both are told, whatever changes.
+    bed.state.set_health(tunnel, Some("refused".to_owned()));
+    assert_eq!(one.heard(), ["+1 join down paused"]);
+    bed.state.set_paused(tunnel, false).unwrap();
+    assert_eq!(one.heard(), ["+1 join down resumed"]);
+    assert_eq!(bed.state.set_paused(99, true), Err(ControlError::NoSuchTunnel));
+    assert_eq!(bed.told(), ["connected", "connected", "ready", "ready", "down"]);
 }
 
 #[test]
