@@ -797,6 +797,10 @@ fn a_client_shows_what_it_has_as_its_description_says() {
         let sessions = asker.get("/api/v1/sessions").await;
         assert_eq!(sessions["sessions"][0]["address"], bed.server.tunnel_addr().to_string());
         assert_eq!(sessions["sessions"][0]["id"], tunnel["sessions"][0]);
+        assert_eq!(
+            sessions["sessions"][0]["software"],
+            concat!("ferrotunnel/", env!("CARGO_PKG_VERSION"))
+        );
         let streams = asker.get("/api/v1/streams").await;
         let stream = &streams["streams"][0];
         assert_eq!(stream["visitor"], visitor.local_addr().unwrap().to_string());

@@ -198,7 +198,7 @@ fn session(client: &str, carrier: CarrierReading) -> Session {
         client: client.to_owned(),
         principal: None,
         address: carrier.server,
-        software: None,
+        software: carrier.software,
         state: match carrier.state {
             CarrierState::Up => SessionState::Up,
             CarrierState::Draining => SessionState::Draining,
