@@ -448,7 +448,8 @@ impl Forwarder {
             });
         }
         let whose = behind.as_ref().unwrap_or(visitor);
-        let traced = asker.measured.clone().filter(|it| it.traced().is_some_and(Traced::is_kept));
+        let is_traced = |it: &&Arc<Measured>| it.traced().is_some_and(Traced::is_kept);
+        let traced = asker.measured.as_ref().filter(is_traced).cloned();
         let send = || Sending::new(&self.local, tunnel, via, whose, request);
         let sending = match &traced {
             None => send()?,

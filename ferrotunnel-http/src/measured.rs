@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU16, Ordering},
+        atomic::{AtomicU16, Ordering},
     },
     time::Instant,
 };
 
 use ferrotunnel_core::Tunnel;
-use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer};
+use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer, TunnelMeter};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use crate::{body::Body, refusal::Refusal, traced::Traced, visitor::Visitor, wording::Wording};
@@ -28,7 +28,8 @@ pub(crate) struct Measured {
     method: Method,
     tunnel: OnceLock<Arc<Tunnel>>,
     refusal: OnceLock<&'static str>,
-    is_answered: AtomicBool,
+    /// Where it is counted, once there is an answer.
+    counted: OnceLock<Arc<dyn TunnelMeter>>,
     /// 0 until there is an answer.
     status: AtomicU16,
 }
@@ -57,7 +58,7 @@ impl Measured {
             method: request.method().clone(),
             tunnel: OnceLock::new(),
             refusal: OnceLock::new(),
-            is_answered: AtomicBool::new(false),
+            counted: OnceLock::new(),
             status: AtomicU16::new(0),
         }))
     }
@@ -80,38 +81,39 @@ impl Measured {
 
     /// The head of the answer is there; its body holds the last share.
     pub(crate) fn answered(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
-        self.is_answered.store(true, Ordering::Relaxed);
         self.status.store(response.status().as_u16(), Ordering::Relaxed);
         if let Some(meter) = &self.meter {
-            meter.answered(&self.so_far());
+            self.count(meter.as_ref());
         }
         response.map(|body| body.measured(self))
     }
 
-    fn so_far(&self) -> Answered<'_> {
-        let mut answered = Answered::new(&self.method, self.began.elapsed());
-        answered.tunnel = self.label();
-        answered.status = self.status();
-        answered.refusal = self.refusal.get().copied();
-        answered
+    fn count(&self, meter: &dyn RequestMeter) -> &dyn TunnelMeter {
+        let tunnel = self.tunnel.get().map(|tunnel| tunnel.label());
+        let counted = self.counted.get_or_init(|| meter.of(tunnel));
+        counted.answered(&Answered::new(&self.method, self.status(), self.began.elapsed()));
+        if let Some(kind) = self.refusal.get() {
+            meter.refused(kind);
+        }
+        counted.as_ref()
     }
 
     fn status(&self) -> Option<StatusCode> {
         StatusCode::from_u16(self.status.load(Ordering::Relaxed)).ok()
-    }
-
-    fn label(&self) -> Option<&str> {
-        self.tunnel.get().map(|tunnel| tunnel.label())
     }
 }
 
 impl Drop for Measured {
     fn drop(&mut self) {
         if let Some(meter) = &self.meter {
-            if !self.is_answered.load(Ordering::Relaxed) {
-                meter.answered(&self.so_far());
-            }
-            meter.ended(self.label(), self.began.elapsed());
+            let counted = match self.counted.get() {
+                Some(counted) => counted.as_ref(),
+                None => self.count(meter.as_ref()),
+            };
+            let now = Instant::now();
+            let took = now - self.began;
+            counted.ended(now, took);
+            meter.ended(took);
         }
         if let Some(traced) = &self.traced {
             let refusal = self.refusal.get().copied();

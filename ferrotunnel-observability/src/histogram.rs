@@ -15,12 +15,12 @@ pub(crate) struct Histogram {
 
 impl Histogram {
     pub(crate) fn observe(&self, time: Duration) {
-        let seconds = time.as_secs_f64();
-        let at = BOUNDS.iter().position(|bound| seconds <= *bound).unwrap_or(BOUNDS.len());
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let bounds = NANOSECONDS.iter();
+        let at = bounds.copied().position(|most| nanoseconds <= most).unwrap_or(BOUNDS.len());
         if let Some(bucket) = self.buckets.get(at) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
-        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         self.nanoseconds.fetch_add(nanoseconds, Ordering::Relaxed);
     }
 
@@ -56,6 +56,17 @@ const NO_EXEMPLARS: Exemplars<'static> = None;
 pub(crate) const BOUNDS: [f64; 12] =
     [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0];
 
+/// The same: times are whole numbers.
+const NANOSECONDS: [u64; BOUNDS.len()] = {
+    let mut bounds = [0; BOUNDS.len()];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] = (BOUNDS[at] * 1e9) as u64;
+        at += 1;
+    }
+    bounds
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +81,7 @@ mod tests {
             histogram.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed)).collect();
         assert_eq!(counts, [1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1]);
         assert_eq!(histogram.nanoseconds.load(Ordering::Relaxed), 61_111_000_000);
+        let seconds = NANOSECONDS.map(|bound| bound as f64 / 1e9);
+        assert_eq!(seconds, BOUNDS);
     }
 }

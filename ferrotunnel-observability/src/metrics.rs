@@ -220,7 +220,7 @@ impl Families<'_> {
     fn requests(&mut self, requests: &Requests) -> Result<(), fmt::Error> {
         let help = "HTTP requests that are being answered.";
         self.family("ferrotunnel_http_requests_open", None, MetricType::Gauge, help)?
-            .encode_gauge(&requests.open.load(Ordering::Relaxed))?;
+            .encode_gauge(&requests.open())?;
         let by_tunnel = requests.by_tunnel.all();
         let help = "HTTP requests that were answered, or given up by their visitors.";
         let mut family =

@@ -1,13 +1,13 @@
 //! Requests, counted by tunnel.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_core::{Capped, Counts, MOST_TUNNELS_COUNTED};
-use ferrotunnel_plugin::{Answered, RequestMeter};
+use ferrotunnel_plugin::{Answered, RequestMeter, TunnelMeter};
 use http::{Method, StatusCode};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use crate::admin::durations::Durations;
 use crate::histogram::Histogram;
@@ -15,10 +15,7 @@ use crate::histogram::Histogram;
 /// Requests that the HTTP ingress of one server has seen.
 #[derive(Debug)]
 pub(crate) struct Requests {
-    pub(crate) open: AtomicI64,
-    /// Those that are over, and those whose status was 500 and more.
-    finished: AtomicU64,
-    errors: AtomicU64,
+    begun: AtomicU64,
     /// Of all that are over, more finely than by tunnel.
     pub(crate) durations: Durations,
     /// At most as many tunnels as the engine counts.
@@ -35,15 +32,15 @@ pub(crate) struct OfTunnel {
     counts: [[AtomicU64; STATUSES.len()]; METHODS.len()],
     pub(crate) first_byte: Histogram,
     pub(crate) duration: Histogram,
-    used: Mutex<Instant>,
+    since: Instant,
+    /// When the last one was over, in milliseconds from there.
+    used: AtomicU64,
 }
 
 impl Default for Requests {
     fn default() -> Self {
         Self {
-            open: AtomicI64::new(0),
-            finished: AtomicU64::new(0),
-            errors: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             durations: Durations::default(),
             by_tunnel: Capped::new(MOST_TUNNELS_COUNTED),
             refusals: RwLock::default(),
@@ -52,18 +49,30 @@ impl Default for Requests {
 }
 
 impl Requests {
-    fn of(&self, tunnel: Option<&str>) -> Arc<OfTunnel> {
-        let counts = self.by_tunnel.of(tunnel.unwrap_or_default());
-        *counts.used.lock() = Instant::now();
-        counts
+    /// How many have begun and are not over.
+    pub(crate) fn open(&self) -> i64 {
+        // First those that are over: they have begun before.
+        let over = self.durations.count();
+        self.begun.load(Ordering::Relaxed).saturating_sub(over).try_into().unwrap_or(i64::MAX)
     }
 
-    /// How many are over, and how many of all ended badly.
+    /// How many are over, and how many of all were answered with 500 and more.
     pub(crate) fn finished(&self) -> (u64, u64) {
-        (self.finished.load(Ordering::Relaxed), self.errors.load(Ordering::Relaxed))
+        let errors = self.by_tunnel.all().iter().map(|of| of.errors()).sum();
+        (self.durations.count(), errors)
+    }
+}
+
+impl RequestMeter for Requests {
+    fn begun(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn count_refusal(&self, kind: &'static str) {
+    fn of(&self, tunnel: Option<&str>) -> Arc<dyn TunnelMeter> {
+        self.by_tunnel.of(tunnel.unwrap_or_default())
+    }
+
+    fn refused(&self, kind: &'static str) {
         if let Some((_, count)) = self.refusals.read().iter().find(|(known, _)| *known == kind) {
             count.fetch_add(1, Ordering::Relaxed);
             return;
@@ -74,39 +83,43 @@ impl Requests {
             None => refusals.push((kind, AtomicU64::new(1))),
         }
     }
+
+    fn ended(&self, took: Duration) {
+        self.durations.observe(took);
+    }
 }
 
-impl RequestMeter for Requests {
-    fn begun(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
+impl TunnelMeter for OfTunnel {
     fn answered(&self, answered: &Answered<'_>) {
-        let of = self.of(answered.tunnel);
         let (method, status) = (method(answered.method), status(answered.status));
-        if let Some(count) = of.counts.get(method).and_then(|statuses| statuses.get(status)) {
+        if let Some(count) = self.counts.get(method).and_then(|statuses| statuses.get(status)) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        if answered.status.is_some_and(|status| status.as_u16() >= 500) {
-            self.errors.fetch_add(1, Ordering::Relaxed);
-        }
         if answered.status.is_some() {
-            of.first_byte.observe(answered.took);
-        }
-        if let Some(kind) = answered.refusal {
-            self.count_refusal(kind);
+            self.first_byte.observe(answered.took);
         }
     }
 
-    fn ended(&self, tunnel: Option<&str>, took: Duration) {
-        self.of(tunnel).duration.observe(took);
-        self.durations.observe(took);
-        self.finished.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_sub(1, Ordering::Relaxed);
+    fn ended(&self, now: Instant, took: Duration) {
+        self.duration.observe(took);
+        let millis = now.saturating_duration_since(self.since).as_millis();
+        // Whoever is a moment late may set it back by that moment.
+        self.used.store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
 
 impl OfTunnel {
+    fn errors(&self) -> u64 {
+        let of = |statuses: &[AtomicU64; STATUSES.len()]| -> u64 {
+            ERRORS
+                .iter()
+                .filter_map(|at| statuses.get(*at))
+                .map(|it| it.load(Ordering::Relaxed))
+                .sum()
+        };
+        self.counts.iter().map(of).sum()
+    }
+
     /// Method, status and how many, where there are any.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         METHODS.into_iter().zip(&self.counts).flat_map(|(method, statuses)| {
@@ -125,12 +138,14 @@ impl Counts for OfTunnel {
             counts: Default::default(),
             first_byte: Histogram::default(),
             duration: Histogram::default(),
-            used: Mutex::new(Instant::now()),
+            since: Instant::now(),
+            used: AtomicU64::new(0),
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.used.lock().elapsed() > FORGOTTEN_AFTER
+        let used = Duration::from_millis(self.used.load(Ordering::Relaxed));
+        self.since.elapsed().saturating_sub(used) > FORGOTTEN_AFTER
     }
 
     fn add_to(&self, other: &Self) {
@@ -162,6 +177,9 @@ const METHODS: [&str; 9] =
 /// Classes, by the first digit; the last: the visitor has left before there was an answer.
 const STATUSES: [&str; 7] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other", "none"];
 
+/// Those of 500 and more, among them.
+const ERRORS: [usize; 2] = [4, 5];
+
 /// A tunnel whose place another one may take: whoever draws graphs has drawn this one.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
 
@@ -174,13 +192,13 @@ mod tests {
         let requests = Requests::default();
         for number in 0..3 * MOST_TUNNELS_COUNTED {
             let method = Method::from_bytes(format!("M{number}").as_bytes()).unwrap();
-            let mut answered = Answered::new(&method, Duration::ZERO);
-            let tunnel = format!("t{number}");
-            answered.tunnel = Some(&tunnel);
-            answered.status = StatusCode::from_u16(600 + u16::try_from(number % 300).unwrap()).ok();
+            let status = StatusCode::from_u16(600 + u16::try_from(number % 300).unwrap()).ok();
             requests.begun();
-            requests.answered(&answered);
-            requests.ended(Some(&tunnel), Duration::ZERO);
+            let of = requests.of(Some(&format!("t{number}")));
+            of.answered(&Answered::new(&method, status, Duration::ZERO));
+            assert_eq!(requests.open(), 1);
+            of.ended(Instant::now(), Duration::ZERO);
+            requests.ended(Duration::ZERO);
         }
         let all = requests.by_tunnel.all();
         assert_eq!(all.len(), MOST_TUNNELS_COUNTED + 1);
@@ -188,6 +206,6 @@ mod tests {
         assert!(counts.iter().all(|(method, status, _)| (*method, *status) == ("other", "other")));
         let sum: u64 = counts.iter().map(|(.., count)| count).sum();
         assert_eq!(sum, 3 * MOST_TUNNELS_COUNTED as u64);
-        assert_eq!(requests.open.load(Ordering::Relaxed), 0);
+        assert_eq!((requests.open(), requests.finished()), (0, (sum, sum)));
     }
 }

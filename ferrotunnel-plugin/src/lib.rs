@@ -40,7 +40,7 @@ pub use exchange::{BrokenOff, Dir, Exchange, Outcome, Watch};
 pub use ferrotunnel_common::TraceContext;
 /// The types of requests and responses.
 pub use http;
-pub use meter::{Answered, PluginMeter, RequestMeter};
+pub use meter::{Answered, PluginMeter, RequestMeter, TunnelMeter};
 pub use plugin::Plugin;
 pub use secret::{NoHash, SecretHash};
 pub use trace::{RequestTracer, Step, StepKind, TracedRequest};

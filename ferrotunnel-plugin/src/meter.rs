@@ -1,7 +1,8 @@
 //! Who counts requests, and the time of plugins. It sees less than a plugin, decides nothing, and costs less.
 
 use std::fmt::Debug;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 
@@ -11,11 +12,24 @@ pub trait RequestMeter: Debug + Send + Sync + 'static {
     /// A request has come.
     fn begun(&self);
 
-    /// The head of its answer is there, or there will be none.
+    /// Where requests of a tunnel are counted, its path included if it has one; `None`: those for no tunnel. Asked once for
+    /// each request.
+    fn of(&self, tunnel: Option<&str>) -> Arc<dyn TunnelMeter>;
+
+    /// The answer is the server's own, and why, as in its `FerroTunnel-Error`.
+    fn refused(&self, kind: &'static str);
+
+    /// The last byte of an answer has been handed out, or nobody wants it any more.
+    fn ended(&self, took: Duration);
+}
+
+/// Hears of the requests of one tunnel.
+pub trait TunnelMeter: Debug + Send + Sync + 'static {
+    /// The head of an answer is there, or there will be none.
     fn answered(&self, answered: &Answered<'_>);
 
-    /// The last byte of the answer has been handed out, or nobody wants it any more.
-    fn ended(&self, tunnel: Option<&str>, took: Duration);
+    /// It is over by now, and took so long in all.
+    fn ended(&self, now: Instant, took: Duration);
 }
 
 /// Hears how long plugins take. It is called where they are, so it must not take its time.
@@ -25,24 +39,20 @@ pub trait PluginMeter: Debug + Send + Sync + 'static {
 }
 
 /// How a request was answered.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Answered<'a> {
-    /// The tunnel that it was for, with its path if it has one; `None`: it was for none.
-    pub tunnel: Option<&'a str>,
     /// What was asked for.
     pub method: &'a Method,
     /// `None`: the visitor has left before there was an answer.
     pub status: Option<StatusCode>,
-    /// Why the answer is the server's own, as in its `FerroTunnel-Error`.
-    pub refusal: Option<&'static str>,
     /// Since the request had come.
     pub took: Duration,
 }
 
 impl<'a> Answered<'a> {
-    /// A request for nothing that has had no answer.
-    pub fn new(method: &'a Method, took: Duration) -> Self {
-        Self { tunnel: None, method, status: None, refusal: None, took }
+    /// A request with its answer.
+    pub fn new(method: &'a Method, status: Option<StatusCode>, took: Duration) -> Self {
+        Self { method, status, took }
     }
 }

@@ -15,12 +15,16 @@ impl Default for Durations {
 
 impl Durations {
     pub(crate) fn observe(&self, time: Duration) {
-        let steps = (time.as_secs_f64() / SHORTEST).max(1.0).log2() * STEPS_PER_DOUBLE;
-        // Not negative, and what is too large is the last.
-        let at = (steps.ceil() as usize).min(BUCKETS - 1);
+        let nanoseconds = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let at = BOUNDS.partition_point(|bound| *bound < nanoseconds);
         if let Some(bucket) = self.0.get(at) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.iter().map(|bucket| bucket.load(Ordering::Relaxed)).sum()
     }
 
     /// How many there are in each bucket.
@@ -54,6 +58,21 @@ const STEPS_PER_DOUBLE: f64 = 4.0;
 /// Up to two minutes.
 const BUCKETS: usize = 82;
 
+/// In nanoseconds the end of each bucket; the last has none.
+const BOUNDS: [u64; BUCKETS - 1] = {
+    // Roots of two.
+    let steps = [1.0, 1.189_207_115_002_721, 1.414_213_562_373_095, 1.681_792_830_507_429];
+    let mut bounds = [0; BUCKETS - 1];
+    let mut at = 0;
+    while at < bounds.len() {
+        bounds[at] =
+            (SHORTEST * 1e9 * steps[at % steps.len()] * (1_u64 << (at / steps.len())) as f64)
+                as u64;
+        at += 1;
+    }
+    bounds
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,5 +97,9 @@ mod tests {
         durations.observe(Duration::from_secs(100_000));
         assert_eq!(durations.read().iter().sum::<u64>(), 1_102);
         assert_eq!(quantile(&now, &durations.read(), 0.5), Some(SHORTEST));
+        for (at, bound) in BOUNDS.into_iter().enumerate() {
+            let end = SHORTEST * (at as f64 / STEPS_PER_DOUBLE).exp2();
+            assert!((bound as f64 / 1e9 - end).abs() < 2e-9, "{at}: {bound}");
+        }
     }
 }
