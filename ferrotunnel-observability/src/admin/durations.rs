@@ -1,5 +1,6 @@
 //! How long requests took, finely enough that one second's worth says something.
 
+use std::f64::consts::SQRT_2;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -61,7 +62,7 @@ const BUCKETS: usize = 82;
 /// In nanoseconds the end of each bucket; the last has none.
 const BOUNDS: [u64; BUCKETS - 1] = {
     // Roots of two.
-    let steps = [1.0, 1.189_207_115_002_721, 1.414_213_562_373_095, 1.681_792_830_507_429];
+    let steps = [1.0, 1.189_207_115_002_721, SQRT_2, 1.681_792_830_507_429];
     let mut bounds = [0; BUCKETS - 1];
     let mut at = 0;
     while at < bounds.len() {
