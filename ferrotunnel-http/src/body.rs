@@ -106,9 +106,9 @@ impl Body {
         Self { gate: Some(Box::new(gate)), ..self }
     }
 
-    /// The same, and its request is over with it.
-    pub(crate) fn measured(self, measured: Arc<Measured>) -> Self {
-        Self { _measured: Some(measured), ..self }
+    /// Its request is over with it.
+    pub(crate) fn is_measured(&mut self, measured: Arc<Measured>) {
+        self._measured = Some(measured);
     }
 
     /// The same, on its way to a visitor over HTTP/1.

@@ -264,7 +264,7 @@ impl Forwarder {
                 asking.tell(&visitor, &asker, &response);
             }
             if let Some(measured) = asker.measured.take() {
-                response = measured.answered(response);
+                measured.answered(&mut response);
             }
             // A local service may have a name of its own for it.
             response.headers_mut().entry(X_REQUEST_ID).or_insert(asker.id);

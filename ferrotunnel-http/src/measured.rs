@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Instant,
 };
@@ -11,6 +11,7 @@ use std::{
 use ferrotunnel_core::Tunnel;
 use ferrotunnel_plugin::{Answered, RequestMeter, RequestTracer, TunnelMeter};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
+use parking_lot::Mutex;
 
 use crate::{body::Body, refusal::Refusal, traced::Traced, visitor::Visitor, wording::Wording};
 
@@ -26,10 +27,9 @@ pub(crate) struct Measured {
     traced: Option<Traced>,
     began: Instant,
     method: Method,
-    tunnel: OnceLock<Arc<Tunnel>>,
+    tunnel: Mutex<Option<Arc<Tunnel>>>,
     refusal: OnceLock<&'static str>,
-    /// Where it is counted, once there is an answer.
-    counted: OnceLock<Arc<dyn TunnelMeter>>,
+    is_answered: AtomicBool,
     /// 0 until there is an answer.
     status: AtomicU16,
 }
@@ -56,9 +56,9 @@ impl Measured {
             traced,
             began: Instant::now(),
             method: request.method().clone(),
-            tunnel: OnceLock::new(),
+            tunnel: Mutex::new(None),
             refusal: OnceLock::new(),
-            counted: OnceLock::new(),
+            is_answered: AtomicBool::new(false),
             status: AtomicU16::new(0),
         }))
     }
@@ -71,7 +71,7 @@ impl Measured {
     /// Whose it is.
     pub(crate) fn is_for(&self, tunnel: &Arc<Tunnel>) {
         // It may have waited, and have been routed more than once.
-        let _ = self.tunnel.set(Arc::clone(tunnel));
+        self.tunnel.lock().get_or_insert_with(|| Arc::clone(tunnel));
     }
 
     /// The answer is ours, and why.
@@ -80,22 +80,21 @@ impl Measured {
     }
 
     /// The head of the answer is there; its body holds the last share.
-    pub(crate) fn answered(self: Arc<Self>, response: Response<Body>) -> Response<Body> {
+    pub(crate) fn answered(self: Arc<Self>, response: &mut Response<Body>) {
         self.status.store(response.status().as_u16(), Ordering::Relaxed);
         if let Some(meter) = &self.meter {
             self.count(meter.as_ref());
         }
-        response.map(|body| body.measured(self))
+        response.body_mut().is_measured(self);
     }
 
-    fn count(&self, meter: &dyn RequestMeter) -> &dyn TunnelMeter {
-        let tunnel = self.tunnel.get().map(|tunnel| tunnel.label());
-        let counted = self.counted.get_or_init(|| meter.of(tunnel));
-        counted.answered(&Answered::new(&self.method, self.status(), self.began.elapsed()));
+    fn count(&self, meter: &dyn RequestMeter) {
+        self.is_answered.store(true, Ordering::Relaxed);
+        let answered = Answered::new(&self.method, self.status(), self.began.elapsed());
+        at(self.tunnel.lock().as_ref(), meter, |counts| counts.answered(&answered));
         if let Some(kind) = self.refusal.get() {
             meter.refused(kind);
         }
-        counted.as_ref()
     }
 
     fn status(&self) -> Option<StatusCode> {
@@ -106,18 +105,30 @@ impl Measured {
 impl Drop for Measured {
     fn drop(&mut self) {
         if let Some(meter) = &self.meter {
-            let counted = match self.counted.get() {
-                Some(counted) => counted.as_ref(),
-                None => self.count(meter.as_ref()),
-            };
+            if !self.is_answered.load(Ordering::Relaxed) {
+                self.count(meter.as_ref());
+            }
             let now = Instant::now();
             let took = now - self.began;
-            counted.ended(now, took);
+            at(self.tunnel.get_mut().as_ref(), meter.as_ref(), |counts| counts.ended(now, took));
             meter.ended(took);
         }
         if let Some(traced) = &self.traced {
             let refusal = self.refusal.get().copied();
-            traced.ended(&self.method, self.tunnel.get(), self.status(), refusal);
+            let tunnel = self.tunnel.lock();
+            traced.ended(&self.method, tunnel.as_ref(), self.status(), refusal);
         }
+    }
+}
+
+/// Where requests of a tunnel are counted is looked up once, and kept with it.
+fn at(tunnel: Option<&Arc<Tunnel>>, meter: &dyn RequestMeter, tell: impl FnOnce(&dyn TunnelMeter)) {
+    match tunnel {
+        Some(tunnel) => {
+            if let Some(counts) = tunnel.keep(|| meter.of(Some(tunnel.label()))) {
+                tell(counts.as_ref());
+            }
+        }
+        None => tell(meter.of(None).as_ref()),
     }
 }

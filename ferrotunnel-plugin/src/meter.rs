@@ -13,7 +13,7 @@ pub trait RequestMeter: Debug + Send + Sync + 'static {
     fn begun(&self);
 
     /// Where requests of a tunnel are counted, its path included if it has one; `None`: those for no tunnel. Asked once for
-    /// each request.
+    /// each tunnel that is registered.
     fn of(&self, tunnel: Option<&str>) -> Arc<dyn TunnelMeter>;
 
     /// The answer is the server's own, and why, as in its `FerroTunnel-Error`.

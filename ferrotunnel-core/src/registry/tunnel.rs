@@ -1,5 +1,6 @@
 //! A registered tunnel.
 
+use std::any::Any;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -68,6 +69,8 @@ pub struct Tunnel {
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
+    /// What whoever counts requests finds again with it.
+    kept: OnceLock<Box<dyn Any + Send + Sync>>,
 }
 
 /// Where a tunnel stands that is routed by host.
@@ -211,6 +214,7 @@ impl Tunnel {
             places,
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
+            kept: OnceLock::new(),
         }
     }
 
@@ -250,6 +254,11 @@ impl Tunnel {
             self.places.meters.count(Limit::VisitorsOfPaused);
         }
         paused
+    }
+
+    /// Something of the ingress's own that is to be at hand where the tunnel is. Made once; `None`: it is of another type.
+    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Option<&T> {
+        self.kept.get_or_init(|| Box::new(make())).downcast_ref()
     }
 
     /// What it carries.
