@@ -315,7 +315,7 @@ fn a_receiver_over_tls_that_nobody_vouches_for_gets_nothing() {
 fn a_refusal_and_a_service_that_is_away_are_errors_with_a_type() {
     run(async {
         let mut receiver = Receiver::grpc().await;
-        let nobody = ferrotunnel_tests::LocalService::nobody().await;
+        let nobody = LocalService::nobody().await;
         let server = server(&receiver, &[], &[("OTEL_SERVICE_NAME", "edge")]);
         let _client = client(&receiver, server.tunnel, nobody);
         let answer = get(server.http, &[]).await;
@@ -372,7 +372,7 @@ fn without_the_variables_headers_of_traces_pass_as_they_are() {
 #[test]
 fn a_receiver_that_is_away_is_told_of_once_and_holds_nobody_up() {
     run(async {
-        let nobody = ferrotunnel_tests::LocalService::nobody().await;
+        let nobody = LocalService::nobody().await;
         let (_, spans) = mpsc::channel(1024);
         let endpoint = format!("http://{nobody}");
         let receiver = Receiver { endpoint, protocol: "http/protobuf", tls: None, spans };

@@ -56,6 +56,10 @@ impl LocalService {
     }
 
     /// Stands before another service, and ends TLS with that certificate. It agrees on that protocol only.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "peers of the program's own make must not share its splice"
+    )]
     pub async fn behind_tls(to: SocketAddr, identity: &Identity, alpn: &str) -> Self {
         let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
