@@ -49,7 +49,7 @@ may_use ferrotunnel-protocol ferrotunnel-common
 may_use ferrotunnel-core ferrotunnel-common ferrotunnel-protocol
 may_use ferrotunnel-plugin ferrotunnel-common
 may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
-may_use ferrotunnel-inspector ferrotunnel-common ferrotunnel-protocol ferrotunnel-core
+may_use ferrotunnel-inspector ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
 may_use ferrotunnel-observability ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-inspector
 may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability ferrotunnel-inspector
 

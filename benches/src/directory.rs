@@ -72,6 +72,7 @@ async fn start(hosts: &[String]) -> (ServerEngine, ClientEngine, Vec<TunnelHandl
         visitor_grace: Duration::ZERO,
         access: ferrotunnel_core::AccessConfig::default(),
         heartbeat: Duration::from_secs(20),
+        software: "bench".to_owned(),
     })
     .unwrap();
     let config = ClientConfig {

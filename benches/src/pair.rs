@@ -61,7 +61,8 @@ impl Pair {
             pair.to_server();
             while let Some(event) = pair.server.poll_event() {
                 if let Event::HelloReceived(_) = event {
-                    pair.server.accept(Accept { session_id: SessionId(1), proof: [5; 32] }, now);
+                    let (session_id, software) = (SessionId(1), "bench".to_owned());
+                    pair.server.accept(Accept { session_id, proof: [5; 32], software }, now);
                 }
             }
         }

@@ -198,6 +198,13 @@ fn a_status_shows_what_a_server_has_and_what_a_client_has() {
         assert_eq!(told["tunnels"][0]["local"], echo.addr().to_string());
         assert_eq!(told["sessions"][0]["address"], server.tunnel.to_string());
         assert!(!told.to_string().contains(TOKEN), "{told}");
+        let shown = status(&["--control", &at_client]);
+        ends(&shown, 0, "");
+        let (shown, software) = (
+            String::from_utf8(shown.stdout).unwrap(),
+            told["sessions"][0]["software"].as_str().unwrap(),
+        );
+        assert!(shown.contains("SOFTWARE") && shown.contains(software), "{shown}");
         // It has no file that could be read again.
         ends(&reload(&["--control", &at_client]), 1, "there is no file to read again");
         drop(client);

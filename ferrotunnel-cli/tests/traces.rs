@@ -15,7 +15,7 @@ use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use bytes::Bytes;
-use ferrotunnel_tests::{Answer, Site, TOKEN, collect, run, send};
+use ferrotunnel_tests::{Answer, Authority, LocalService, Site, TOKEN, collect, run, send};
 use http_body_util::Empty;
 use hyper::Request;
 use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
@@ -75,6 +75,8 @@ fn text(
 struct Receiver {
     endpoint: String,
     protocol: &'static str,
+    /// Where it is spoken to over TLS: what ends that, and who vouches for it.
+    tls: Option<(LocalService, Authority)>,
     spans: mpsc::Receiver<Got>,
 }
 
@@ -103,7 +105,7 @@ impl Receiver {
         let incoming = TcpIncoming::from(listener);
         let server = tonic::transport::Server::builder().add_service(service);
         tokio::spawn(server.serve_with_incoming(incoming));
-        Self { endpoint, protocol: "grpc", spans }
+        Self { endpoint, protocol: "grpc", tls: None, spans }
     }
 
     async fn http() -> Self {
@@ -121,11 +123,23 @@ impl Receiver {
         };
         let app = Router::new().route("/v1/traces", post(take));
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { endpoint, protocol: "http/protobuf", spans }
+        Self { endpoint, protocol: "http/protobuf", tls: None, spans }
+    }
+
+    /// The same behind TLS, with a certificate that no CA of the system has issued.
+    async fn over_tls(self) -> Self {
+        let ca = Authority::new("ca of the receiver");
+        let alpn = if self.protocol == "grpc" { "h2" } else { "http/1.1" };
+        let plain = self.endpoint.strip_prefix("http://").unwrap().parse().unwrap();
+        let door = LocalService::behind_tls(plain, &ca.server("127.0.0.1"), alpn).await;
+        Self { endpoint: format!("https://{}", door.addr()), tls: Some((door, ca)), ..self }
     }
 
     /// With what says where it is.
     fn known_to(&self, mut command: Command) -> Command {
+        if let Some((_, ca)) = &self.tls {
+            command.env("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.file());
+        }
         command
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", &self.endpoint)
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", self.protocol)
@@ -270,10 +284,38 @@ fn one_trace_goes_from_the_visitor_to_the_local_service_over_http() {
 }
 
 #[test]
+fn a_receiver_over_tls_gets_the_same_with_a_ca_of_its_own() {
+    run(async { one_trace(Receiver::grpc().await.over_tls().await).await });
+    run(async { one_trace(Receiver::http().await.over_tls().await).await });
+}
+
+/// Nothing is sent to who only says that it is the receiver.
+#[test]
+fn a_receiver_over_tls_that_nobody_vouches_for_gets_nothing() {
+    run(async {
+        for receiver in [Receiver::grpc().await, Receiver::http().await] {
+            let mut receiver = receiver.over_tls().await;
+            // Of the same name, and another.
+            let other = Authority::new("ca of the receiver");
+            let door = receiver.tls.take().map(|(door, _)| door).unwrap();
+            receiver.tls = Some((door, other));
+            let site = Site::start().await;
+            let mut server = server(&receiver, &[], &[]);
+            let _client = support::server::http_client(server.tunnel, "app", site.addr(), &[]);
+            assert_eq!(get(server.http, &[]).await.status, StatusCode::OK);
+            server.process.talk_with("traces cannot be sent");
+            server.process.signal("TERM");
+            assert!(server.process.ended().success());
+            assert!(receiver.spans.try_recv().is_err());
+        }
+    });
+}
+
+#[test]
 fn a_refusal_and_a_service_that_is_away_are_errors_with_a_type() {
     run(async {
         let mut receiver = Receiver::grpc().await;
-        let nobody = ferrotunnel_tests::LocalService::nobody().await;
+        let nobody = LocalService::nobody().await;
         let server = server(&receiver, &[], &[("OTEL_SERVICE_NAME", "edge")]);
         let _client = client(&receiver, server.tunnel, nobody);
         let answer = get(server.http, &[]).await;
@@ -330,10 +372,10 @@ fn without_the_variables_headers_of_traces_pass_as_they_are() {
 #[test]
 fn a_receiver_that_is_away_is_told_of_once_and_holds_nobody_up() {
     run(async {
-        let nobody = ferrotunnel_tests::LocalService::nobody().await;
+        let nobody = LocalService::nobody().await;
         let (_, spans) = mpsc::channel(1024);
         let endpoint = format!("http://{nobody}");
-        let receiver = Receiver { endpoint, protocol: "http/protobuf", spans };
+        let receiver = Receiver { endpoint, protocol: "http/protobuf", tls: None, spans };
         let site = Site::start().await;
         let vars = [("OTEL_BSP_MAX_QUEUE_SIZE", "8"), ("OTEL_EXPORTER_OTLP_TIMEOUT", "1")];
         let more = ["--admin-bind", "127.0.0.1:0"];

@@ -28,6 +28,8 @@ pub(crate) struct Greeted {
     pub(crate) session_id: SessionId,
     /// A peer that is silent for three of these is gone.
     pub(crate) heartbeat: Duration,
+    /// What the peer says that it is; empty if nothing.
+    pub(crate) software: String,
 }
 
 /// Why there is no session.
@@ -53,16 +55,16 @@ pub(crate) enum HandshakeError {
 pub(crate) struct Guest {
     pub(crate) client_id: ClientId,
     pub(crate) credential: Arc<Credential>,
-    pub(crate) software: String,
     /// The session that the connection is a direct carrier of.
     pub(crate) direct_for: Option<SessionId>,
 }
 
-/// The server's end. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
+/// The server's end, which says that it is `software`. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
 /// whose token is right.
 pub(crate) async fn server<'a, C: Carrier, F>(
     carrier: &mut C,
     config: Config,
+    software: &str,
     binding: &Binding,
     authenticator: &Authenticator,
     turn: impl FnOnce(String) -> F,
@@ -95,17 +97,18 @@ where
         return Err(HandshakeError::WrongToken);
     };
     attempt.right();
-    let Hello { client_id, software, direct_for, .. } = *hello;
-    let guest = Guest { client_id, credential, software, direct_for };
+    let Hello { client_id, software: theirs, direct_for, .. } = *hello;
+    let guest = Guest { client_id, credential, direct_for };
     if let Err(reason) = admit(&guest) {
         talk.refuse(GoAwayCode::Refused, &reason).await;
         return Err(HandshakeError::Refused(reason));
     }
     let session_id = direct_for.unwrap_or(fresh_id);
     let proof = guest.credential.verifier.server_proof(binding, &nonces);
-    talk.machine.accept(Accept { session_id, proof }, clock::now());
+    let software = software.to_owned();
+    talk.machine.accept(Accept { session_id, proof, software }, clock::now());
     talk.flush().await?;
-    Ok((talk.into_greeted(session_id, heartbeat), guest))
+    Ok((talk.into_greeted(session_id, heartbeat, theirs), guest))
 }
 
 /// What the client's end says of itself.
@@ -153,7 +156,7 @@ pub(crate) async fn client<C: Carrier>(
     }
     talk.machine.confirm(clock::now());
     let heartbeat = Duration::from_millis(welcome.heartbeat_ms.into());
-    Ok(talk.into_greeted(welcome.session_id, heartbeat))
+    Ok(talk.into_greeted(welcome.session_id, heartbeat, welcome.software))
 }
 
 /// A machine in its greeting, and the carrier it talks over.
@@ -241,9 +244,9 @@ impl<'a, C: Carrier> Talk<'a, C> {
         let _ = Pin::new(&mut *self.carrier).shutdown().await;
     }
 
-    fn into_greeted(self, session_id: SessionId, heartbeat: Duration) -> Greeted {
+    fn into_greeted(self, session_id: SessionId, heartbeat: Duration, software: String) -> Greeted {
         debug_assert!(self.machine.state() != State::Greeting);
-        Greeted { machine: self.machine, input: self.input, session_id, heartbeat }
+        Greeted { machine: self.machine, input: self.input, session_id, heartbeat, software }
     }
 }
 

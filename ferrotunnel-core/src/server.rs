@@ -106,6 +106,8 @@ pub struct ServerConfig {
     pub access: AccessConfig,
     /// After this much silence a client is asked for a sign of life; after three, it is gone.
     pub heartbeat: Duration,
+    /// Name and version of the program, for whoever looks at a client; empty to say nothing of it.
+    pub software: String,
 }
 
 /// A running server's engine. Dropping it ends everything at once.
@@ -203,6 +205,7 @@ impl ServerEngine {
             budget,
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
+            software: config.software,
             hooks,
             shards: config.shards,
             admitted: Arc::default(),
@@ -451,6 +454,7 @@ struct Hall {
     /// Those that sessions begin with.
     limits: RwLock<LimitsConfig>,
     heartbeat: Duration,
+    software: String,
     hooks: Option<Arc<dyn ServerHooks>>,
     shards: Shards,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
@@ -891,7 +895,9 @@ async fn enter<C: Carrier>(
         seats = Some((one, other));
         Ok(())
     };
-    let greeting = handshake::server(carrier, config, &binding, &hall.authenticator, turn, admit);
+    let (software, authenticator) = (&hall.software, &hall.authenticator);
+    let greeting =
+        handshake::server(carrier, config, software, &binding, authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
     if let (Some(coming), true) = (coming, greeted.is_some()) {
@@ -931,14 +937,14 @@ async fn enter<C: Carrier>(
             return None;
         }
     };
-    let Greeted { machine, session_id, input, .. } = greeted;
+    let Greeted { machine, session_id, input, software, .. } = greeted;
     if let Some((seat, pool)) = direct {
         // It is a session only up to here: the machine goes.
         hall.handshakes.count(Handshake::Direct);
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
     let seats = seats?;
-    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, software = %guest.software, "client connected");
+    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, %software, "client connected");
     let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
         Session::new(Arc::clone(&shared)),
@@ -954,7 +960,6 @@ async fn enter<C: Carrier>(
         },
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
-    let software = guest.software;
     Some(Entered::Session { owner, shared, input, seats, software })
 }
 

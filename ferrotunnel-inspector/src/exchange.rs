@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::counted::Counted;
 use crate::head::{Headers, RequestHead, ResponseHead, header};
 use crate::record::{Body, Content, From, Kind, Message, MessageKind, Record, State};
 use crate::store::{Loan, Shared, now_millis};
@@ -12,6 +13,8 @@ use crate::store::{Loan, Shared, now_millis};
 pub(crate) struct Exchange {
     shared: Arc<Shared>,
     record: Arc<Record>,
+    /// For who counts the requests of visitors.
+    counted: Option<Counted>,
 }
 
 /// Where a request comes from.
@@ -25,6 +28,11 @@ pub(crate) struct Origin {
 
 impl Exchange {
     pub(crate) fn begin(shared: &Arc<Shared>, origin: &Origin, request: RequestHead) -> Self {
+        // What is repeated is nobody's visit.
+        let counted = match origin.replay_of {
+            None => shared.counted(&origin.tunnel, &request.method),
+            Some(_) => None,
+        };
         let content = Content {
             is_gone: false,
             weight: weight(&request),
@@ -54,7 +62,7 @@ impl Exchange {
         };
         let record = shared.keep(content);
         shared.tell(&record);
-        Self { shared: Arc::clone(shared), record }
+        Self { shared: Arc::clone(shared), record, counted }
     }
 
     pub(crate) fn id(&self) -> u64 {
@@ -126,6 +134,9 @@ impl Exchange {
     }
 
     pub(crate) fn response(&self, response: ResponseHead, kind: Option<Kind>) {
+        if let Some(counted) = &self.counted {
+            counted.answered(response.status);
+        }
         self.change(response.headers.weight() + response.reason.len(), |content| {
             content.answered_at.get_or_insert_with(Instant::now);
             if let Some(kind) = kind {
@@ -138,6 +149,9 @@ impl Exchange {
 
     /// The response has come to its end. The request may have to go on.
     pub(crate) fn response_end(&self) {
+        if let Some(counted) = &self.counted {
+            counted.over();
+        }
         let is_over = self.change(0, |content| {
             content.over_at = Some(Instant::now());
             content.is_whole[1] = true;
@@ -192,6 +206,9 @@ impl Exchange {
     }
 
     fn end(&self, error: Option<&str>) {
+        if let Some(counted) = &self.counted {
+            counted.over();
+        }
         if self.record.content.lock().state != State::Open {
             return;
         }

@@ -181,7 +181,11 @@ impl Http2 {
                 self.streams.insert(block.stream, stream);
             }
             // Of a stream that nobody looks at.
-            (None, _) => return Ok(()),
+            (None, From::Visitor) => {
+                begins.lose_sight();
+                return Ok(());
+            }
+            (None, From::Service) => return Ok(()),
             (Some(stream), From::Service) if !stream.is_answered => stream.answer(&headers),
             (Some(stream), from) => stream.exchange.trailers(from, headers),
         }

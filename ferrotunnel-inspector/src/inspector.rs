@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ferrotunnel_core::TapMaker;
 use ferrotunnel_core::tasks::Tasks;
+use ferrotunnel_plugin::RequestMeter;
 use tokio::sync::broadcast;
 
 use crate::har::Archive;
@@ -74,6 +75,18 @@ impl Inspector {
     /// What looks at streams on its behalf.
     pub fn taps(&self) -> Arc<dyn TapMaker> {
         Arc::new(Taps(Arc::clone(&self.shared)))
+    }
+
+    /// Has somebody count the requests of visitors from now on, kept or not; what is repeated is none of them. Only the
+    /// first call counts.
+    pub fn count_with(&self, meter: Arc<dyn RequestMeter>) {
+        let _ = self.shared.meter.set(meter);
+    }
+
+    /// How often requests went by unseen: those of the rest of a connection that it could not follow, or one beyond
+    /// those that it follows at once.
+    pub fn lost_sight(&self) -> u64 {
+        self.shared.lost_sight()
     }
 
     /// Replays go over that from now on.

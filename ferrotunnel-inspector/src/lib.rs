@@ -3,6 +3,7 @@
 //! It looks at streams through a [tap](ferrotunnel_core::Tap): it is shown what passes and can neither delay, collect,
 //! cut nor change it. What it cannot follow it stops looking at. How an admin interface shows all this is not here.
 
+mod counted;
 mod decode;
 mod exchange;
 mod grpc;

@@ -1,13 +1,16 @@
 //! The requests that are kept, within a budget.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ferrotunnel_plugin::RequestMeter;
+use http::Method;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, broadcast};
 
+use crate::counted::Counted;
 use crate::inspector::News;
 use crate::mask::Mask;
 use crate::record::{Content, Record};
@@ -29,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) news: broadcast::Sender<News>,
     pub(crate) reach: RwLock<Option<Arc<dyn Reach>>>,
     pub(crate) replays: Arc<Semaphore>,
+    pub(crate) meter: OnceLock<Arc<dyn RequestMeter>>,
+    lost_sight: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -50,6 +55,8 @@ impl Shared {
             news: broadcast::Sender::new(MOST_BEHIND),
             reach: RwLock::new(None),
             replays: Arc::new(Semaphore::new(MOST_REPLAYS)),
+            meter: OnceLock::new(),
+            lost_sight: AtomicU64::new(0),
         }
     }
 
@@ -131,6 +138,27 @@ impl Shared {
             }
         }
         let _ = self.news.send(News::Cleared);
+    }
+
+    /// A visitor's request begins, for who counts requests, if anybody does.
+    pub(crate) fn counted(&self, tunnel: &str, method: &str) -> Option<Counted> {
+        let meter = self.meter.get()?;
+        match Method::from_bytes(method.as_bytes()) {
+            Ok(method) => Some(Counted::begin(meter, tunnel, method)),
+            Err(_) => {
+                self.lose_sight();
+                None
+            }
+        }
+    }
+
+    /// The rest of a connection, or one request on it, is not looked at.
+    pub(crate) fn lose_sight(&self) {
+        self.lost_sight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost_sight(&self) -> u64 {
+        self.lost_sight.load(Ordering::Relaxed)
     }
 
     /// Tells of a change of a request, if anybody listens.

@@ -61,6 +61,13 @@ pub(crate) struct Begins {
 }
 
 impl Begins {
+    /// Something is not looked at.
+    pub(crate) fn lose_sight(&self) {
+        if self.origin.replay_of.is_none() {
+            self.shared.lose_sight();
+        }
+    }
+
     pub(crate) fn exchange(&mut self, head: RequestHead) -> Exchange {
         let exchange = match self.expected.take() {
             Some(expected) => {
@@ -115,6 +122,7 @@ impl StreamTap {
         };
         if let Err(Lost(why)) = followed {
             tracing::debug!(tunnel = %self.begins.origin.tunnel, why, "the inspector cannot follow a stream");
+            self.begins.lose_sight();
             self.all_broke(&format!("the inspector could not follow: {why}"));
             self.spoken = Spoken::Lost;
         }

@@ -18,7 +18,7 @@ mod openapi;
 mod overview;
 mod problem;
 mod server;
-mod shapes;
+pub(crate) mod shapes;
 mod traffic;
 mod wishes;
 

@@ -1,13 +1,14 @@
 //! A client's counters as metrics.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_core::client::{
     CarrierState, ClientReader, ClientReadings, ClientTunnelReading, LocalHealth, TunnelState,
 };
-use ferrotunnel_plugin::PluginMeter;
+use ferrotunnel_inspector::Inspector;
+use ferrotunnel_plugin::{PluginMeter, RequestMeter};
 use parking_lot::RwLock;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
@@ -16,6 +17,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::families::{Families, counter, gauge};
 use crate::plugin_times::PluginTimes;
+use crate::requests::Requests;
 
 /// What one client counts. It is cheap to clone; clones share the counts.
 ///
@@ -28,6 +30,9 @@ pub struct ClientMetrics(Arc<Inner>);
 struct Inner {
     plugins: Arc<PluginTimes>,
     watched: RwLock<Option<ClientReader>>,
+    requests: Arc<Requests>,
+    /// Who sees requests pass, if anybody does.
+    inspector: OnceLock<Inspector>,
 }
 
 impl ClientMetrics {
@@ -39,6 +44,19 @@ impl ClientMetrics {
     /// Who counts the time of plugins for it.
     pub fn plugin_meter(&self) -> Arc<dyn PluginMeter> {
         Arc::clone(&self.0.plugins) as Arc<dyn PluginMeter>
+    }
+
+    /// From now on it counts the requests that this one sees. Only the first call counts.
+    pub fn count_seen_by(&self, inspector: &Inspector) {
+        let is_first = self.0.inspector.set(inspector.clone()).is_ok();
+        if is_first {
+            inspector.count_with(Arc::clone(&self.0.requests) as Arc<dyn RequestMeter>);
+        }
+    }
+
+    /// Requests of HTTP tunnels; `None` where nobody sees any.
+    pub(crate) fn requests(&self) -> Option<&Requests> {
+        self.0.inspector.get().map(|_| self.0.requests.as_ref())
     }
 
     /// From now on it reads that client.
@@ -60,6 +78,10 @@ impl Collector for ClientMetrics {
             families.carriers(&readings)?;
             families.tunnels(&readings.tunnels)?;
             families.traffic(&readings)?;
+        }
+        if let Some(inspector) = self.0.inspector.get() {
+            families.requests("ferrotunnel_client", &self.0.requests)?;
+            families.lost_sight(inspector.lost_sight())?;
         }
         families.plugins("ferrotunnel_client", &self.0.plugins)
     }
@@ -126,6 +148,12 @@ impl Families<'_> {
             gauge(&mut family, &[("health", health.as_str())], count)?;
         }
         Ok(())
+    }
+
+    fn lost_sight(&mut self, count: u64) -> Result<(), fmt::Error> {
+        let help = "How often HTTP requests went by uncounted: the rest of a connection, or one beyond those that are followed at once.";
+        self.family("ferrotunnel_client_http_lost_sight", None, MetricType::Counter, help)?
+            .encode_counter::<NoLabelSet, _, f64>(&count, None)
     }
 
     fn traffic(&mut self, readings: &ClientReadings) -> Result<(), fmt::Error> {

@@ -10,6 +10,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
 use crate::plugin_times::PluginTimes;
+use crate::requests::Requests;
 
 /// Where families are written.
 pub(crate) struct Families<'a>(DescriptorEncoder<'a>);
@@ -65,6 +66,37 @@ impl<'a> Families<'a> {
         }
         for (code, count) in resets.by_clients() {
             counter(&mut family, &[("by", "client"), ("code", code)], count)?;
+        }
+        Ok(())
+    }
+
+    /// Requests of HTTP tunnels, under names that begin with `prefix`.
+    pub(crate) fn requests(&mut self, prefix: &str, requests: &Requests) -> Result<(), fmt::Error> {
+        let help = "HTTP requests that are being answered.";
+        self.family(&format!("{prefix}_http_requests_open"), None, MetricType::Gauge, help)?
+            .encode_gauge(&requests.open())?;
+        let by_tunnel = requests.by_tunnel.all();
+        let help = "HTTP requests that were answered, or will not be.";
+        let name = format!("{prefix}_http_requests");
+        let mut family = self.family(&name, None, MetricType::Counter, help)?;
+        for of in &by_tunnel {
+            for (method, status, count) in of.counts() {
+                let labels =
+                    [("tunnel", of.tunnel.as_str()), ("method", method), ("status", status)];
+                counter(&mut family, &labels, count)?;
+            }
+        }
+        let help = "From the head of a request to the head of its answer.";
+        let name = &format!("{prefix}_http_time_to_first_byte");
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
+        for of in by_tunnel.iter().filter(|of| !of.first_byte.is_empty()) {
+            of.first_byte.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
+        }
+        let help = "From the head of a request to the last byte of its answer.";
+        let name = &format!("{prefix}_http_request_duration");
+        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
+        for of in by_tunnel.iter().filter(|of| !of.duration.is_empty()) {
+            of.duration.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
         }
         Ok(())
     }

@@ -117,7 +117,8 @@ impl Collector for ServerMetrics {
             families.engine(&readings)?;
             families.limits(&readings.turned_away)?;
         }
-        families.requests(&self.0.requests)?;
+        families.requests("ferrotunnel", &self.0.requests)?;
+        families.refusals(&self.0.requests)?;
         families.plugins("ferrotunnel", &self.0.plugins)?;
         #[cfg(feature = "otlp")]
         if let Some(spans) = &*self.0.spans.read() {
@@ -217,33 +218,7 @@ impl Families<'_> {
         Ok(())
     }
 
-    fn requests(&mut self, requests: &Requests) -> Result<(), fmt::Error> {
-        let help = "HTTP requests that are being answered.";
-        self.family("ferrotunnel_http_requests_open", None, MetricType::Gauge, help)?
-            .encode_gauge(&requests.open())?;
-        let by_tunnel = requests.by_tunnel.all();
-        let help = "HTTP requests that were answered, or given up by their visitors.";
-        let mut family =
-            self.family("ferrotunnel_http_requests", None, MetricType::Counter, help)?;
-        for of in &by_tunnel {
-            for (method, status, count) in of.counts() {
-                let labels =
-                    [("tunnel", of.tunnel.as_str()), ("method", method), ("status", status)];
-                counter(&mut family, &labels, count)?;
-            }
-        }
-        let help = "From the head of a request to the head of its answer.";
-        let name = "ferrotunnel_http_time_to_first_byte";
-        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
-        for of in by_tunnel.iter().filter(|of| !of.first_byte.is_empty()) {
-            of.first_byte.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
-        }
-        let help = "From the head of a request to the last byte of its answer.";
-        let name = "ferrotunnel_http_request_duration";
-        let mut family = self.family(name, Some(&Unit::Seconds), MetricType::Histogram, help)?;
-        for of in by_tunnel.iter().filter(|of| !of.duration.is_empty()) {
-            of.duration.encode(&mut family.encode_family(&[("tunnel", of.tunnel.as_str())])?)?;
-        }
+    fn refusals(&mut self, requests: &Requests) -> Result<(), fmt::Error> {
         let help = "HTTP requests that the server answered itself, by the kind that it said.";
         let mut family =
             self.family("ferrotunnel_http_refusals", None, MetricType::Counter, help)?;

@@ -1,5 +1,6 @@
 //! Requests, counted by tunnel.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use http::{Method, StatusCode};
 use parking_lot::RwLock;
 
 use crate::admin::durations::Durations;
+use crate::admin::shapes::{RequestCounts, StatusCount};
 use crate::histogram::Histogram;
 
 /// Requests that the HTTP ingress of one server has seen.
@@ -37,6 +39,14 @@ pub(crate) struct OfTunnel {
     used: AtomicU64,
 }
 
+/// The requests of each tunnel at one moment, by status.
+#[derive(Debug)]
+pub(crate) struct ByStatus {
+    of: HashMap<String, RequestCounts>,
+    /// Of some tunnels they are counted with those of others.
+    is_full: bool,
+}
+
 impl Default for Requests {
     fn default() -> Self {
         Self {
@@ -54,6 +64,14 @@ impl Requests {
         // First those that are over: they have begun before.
         let over = self.durations.count();
         self.begun.load(Ordering::Relaxed).saturating_sub(over).try_into().unwrap_or(i64::MAX)
+    }
+
+    pub(crate) fn by_status(&self) -> ByStatus {
+        let all = self.by_tunnel.all();
+        // `other` is the last, and always there.
+        let is_full = all.len() > MOST_TUNNELS_COUNTED;
+        let of = all.iter().map(|of| (of.tunnel.clone(), of.by_status())).collect();
+        ByStatus { of, is_full }
     }
 
     /// How many are over, and how many of all were answered with 500 and more.
@@ -120,6 +138,15 @@ impl OfTunnel {
         self.counts.iter().map(of).sum()
     }
 
+    fn by_status(&self) -> RequestCounts {
+        let counts = STATUSES.iter().enumerate().map(|(at, status)| {
+            let counts = self.counts.iter().filter_map(|statuses| statuses.get(at));
+            StatusCount { status, count: counts.map(|it| it.load(Ordering::Relaxed)).sum() }
+        });
+        let by_status: Vec<_> = counts.filter(|one| one.count > 0).collect();
+        RequestCounts { total: by_status.iter().map(|one| one.count).sum(), by_status }
+    }
+
     /// Method, status and how many, where there are any.
     pub(crate) fn counts(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
         METHODS.into_iter().zip(&self.counts).flat_map(|(method, statuses)| {
@@ -128,6 +155,16 @@ impl OfTunnel {
                 (count > 0).then_some((method, status, count))
             })
         })
+    }
+}
+
+impl ByStatus {
+    /// Those of that tunnel; `None` if they are not counted by themselves.
+    pub(crate) fn of(&self, tunnel: &str) -> Option<RequestCounts> {
+        match self.of.get(tunnel) {
+            None if self.is_full => None,
+            known => Some(known.cloned().unwrap_or_default()),
+        }
     }
 }
 

@@ -374,6 +374,9 @@ impl ClientBuilder {
         let admin = self.admin.resolve()?;
         let metrics = self.metrics.or_else(|| admin.is_some().then(ClientMetrics::default));
         let meter = metrics.as_ref().map(ClientMetrics::plugin_meter);
+        if let (Some(metrics), Some(inspector)) = (&metrics, &self.inspector) {
+            metrics.count_seen_by(inspector);
+        }
         let watched = WatchedClient::new(metrics.unwrap_or_default());
         Ok(Client {
             settings: Settings {

@@ -797,6 +797,7 @@ impl Server {
             visitor_grace: settings.visitor_grace,
             access,
             heartbeat: HEARTBEAT,
+            software: concat!("ferrotunnel/", env!("CARGO_PKG_VERSION")).to_owned(),
         };
         let engine = ServerEngine::start_with(config, hooks)?;
         if let Some(inspector) = &settings.inspector {

@@ -1,11 +1,18 @@
 //! Local services that speak no particular protocol.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use rustls::ServerConfig;
+use rustls_pki_types::PrivateKeyDer;
+use rustls_pki_types::pem::PemObject as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use crate::authority::Identity;
 
 /// A TCP server for as long as it is not dropped.
 #[derive(Debug)]
@@ -44,6 +51,34 @@ impl LocalService {
                 }
             }
             let _ = socket.shutdown().await;
+        })
+        .await
+    }
+
+    /// Stands before another service, and ends TLS with that certificate. It agrees on that protocol only.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "peers of the program's own make must not share its splice"
+    )]
+    pub async fn behind_tls(to: SocketAddr, identity: &Identity, alpn: &str) -> Self {
+        let key = PrivateKeyDer::from_pem_file(&identity.key).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![identity.der.clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![alpn.into()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::each(move |socket| {
+            let acceptor = acceptor.clone();
+            async move {
+                // Who does not trust it has gone.
+                let Ok(mut visitor) = acceptor.accept(socket).await else { return };
+                let mut service = TcpStream::connect(to).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut visitor, &mut service).await;
+            }
         })
         .await
     }

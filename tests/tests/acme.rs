@@ -7,16 +7,25 @@ use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
 use ferrotunnel::{AcmeConfig, Client, ExternalAccount, ServerBuilder};
 use ferrotunnel_tests::{
     Authority, Carrier, LocalService, SecureVisitor, Site, TestBed, eventually, get, run, soon,
 };
 use hyper::StatusCode;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use rcgen::{ExtendedKeyUsagePurpose, SanType};
-use tokio::net::TcpStream;
+use serde_json::{Value, json};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 
 /// Where a program is, if it is.
 fn installed(program: &str) -> Option<PathBuf> {
@@ -281,6 +290,91 @@ fn a_certificate_is_renewed_before_its_end() {
         assert!(SystemTime::now() < ends, "visitors saw one that had ended");
         let second = visitor.shown(https(&bed), &host("app")).await.unwrap();
         assert!(first != second);
+    });
+}
+
+/// What a server says of renewals that Pebble, as far as it is an old one, does not: it stands before Pebble, and passes the rest on.
+struct Suggesting {
+    door: LocalService,
+    /// The certificates that it was asked about.
+    asked: Arc<Mutex<Vec<String>>>,
+    /// It thinks about its answers until it is told to go on.
+    go: watch::Sender<bool>,
+}
+
+impl Suggesting {
+    /// The first certificate that it hears of should have been renewed long ago, and each other one has time.
+    async fn before(pebble: &Pebble) -> Self {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let (told, at) = (Arc::clone(&asked), pebble.address);
+        let (go, goes) = watch::channel(false);
+        let to_pebble = SecureVisitor::trusting(&pebble.ca.file(), &["http/1.1"]);
+        let answer = move |request: Request| {
+            let (told, to_pebble) = (Arc::clone(&told), to_pebble.clone());
+            let mut goes = goes.clone();
+            async move {
+                let path = request.uri().path().to_owned();
+                if let Some(id) = path.strip_prefix("/ari/") {
+                    goes.wait_for(|goes| *goes).await.unwrap();
+                    let mut told = told.lock();
+                    if !told.iter().any(|one| one == id) {
+                        told.push(id.to_owned());
+                    }
+                    let year = if told.first().is_some_and(|one| one == id) { 2020 } else { 2999 };
+                    let day = |day| format!("{year}-01-0{day}T00:00:00Z");
+                    let window = json!({"suggestedWindow": {"start": day(2), "end": day(3)}});
+                    return ([("retry-after", "3600")], window.to_string()).into_response();
+                }
+                let host = request.headers()["host"].to_str().unwrap().to_owned();
+                let io = to_pebble.connect(at, &at.ip().to_string()).await.unwrap();
+                let made = hyper::client::conn::http1::handshake(TokioIo::new(io)).await;
+                let (mut sender, connection) = made.unwrap();
+                tokio::spawn(connection);
+                // With its `Host`, by which Pebble makes its URLs.
+                let answer = sender.send_request(request).await.unwrap();
+                let (mut head, body) = answer.into_parts();
+                let body = Body::new(body);
+                if path != "/dir" {
+                    return Response::from_parts(head, body);
+                }
+                let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
+                let mut directory: Value = serde_json::from_slice(&body).unwrap();
+                directory["renewalInfo"] = format!("https://{host}/ari").into();
+                head.headers.remove("content-length");
+                Response::from_parts(head, Body::from(directory.to_string()))
+            }
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
+        let identity = pebble.ca.server("127.0.0.1");
+        let door = LocalService::behind_tls(plain, &identity, "http/1.1").await;
+        Self { door, asked, go }
+    }
+}
+
+#[test]
+fn a_certificate_is_renewed_when_its_server_would_like_it() {
+    run(async {
+        let Some(mut pebble) = Pebble::new().await else { return };
+        let (state, site) = (tempfile::tempdir().unwrap(), Site::start().await);
+        let suggesting = Suggesting::before(&pebble).await;
+        let mut config = pebble.config(state.path());
+        config.server = format!("https://{}/dir", suggesting.door.addr());
+        let bed = bed(config, |server| server).await;
+        // By itself it would be renewed after half an hour.
+        pebble.run(&bed, [NOWHERE, https(&bed).port()], 3_000).await;
+        let visitor = pebble.visitor(&["h2"]).await;
+        let _client = tunnel(&bed, "app", &site).await;
+        let first = soon("a certificate", visitor.shown(https(&bed), &host("app"))).await.unwrap();
+        suggesting.go.send_replace(true);
+        // About the next one it asks, too, and that one has time.
+        eventually("the next certificate", || suggesting.asked.lock().len() == 2).await;
+        let second = visitor.shown(https(&bed), &host("app")).await.unwrap();
+        assert!(first != second);
+        let id = suggesting.asked.lock()[0].clone();
+        let (issuer, serial) = id.split_once('.').unwrap();
+        assert!(!issuer.is_empty() && !serial.is_empty(), "{id}");
     });
 }
 

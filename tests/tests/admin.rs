@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use ferrotunnel::{
-    AdminWish, Client, ClientBuilder, PrincipalConfig, Server, ServerBuilder, Streams, Tunnel,
-    TunnelKind, issue_token,
+    AdminWish, Client, ClientBuilder, Inspector, PrincipalConfig, Server, ServerBuilder, Streams,
+    Tunnel, TunnelKind, issue_token,
 };
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run,
@@ -747,6 +747,62 @@ fn limits_are_shown_with_how_often_they_were_met() {
     });
 }
 
+/// Of its tunnels the one whose visitors speak HTTP has requests, where somebody looks.
+#[test]
+fn a_client_tells_of_requests_what_it_knows_and_no_more() {
+    run(async {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let (site, echo, dead) =
+            (Site::start().await, LocalService::echo().await, LocalService::nobody().await);
+        let shown = async |inspector: Option<Inspector>, name: &str| {
+            let to = |tunnel: Tunnel, local: SocketAddr| tunnel.local_addr(local.to_string());
+            let client = bed.client().admin_bind("127.0.0.1:0");
+            let client = client.tunnel(to(Tunnel::http(name), site.addr()));
+            let client = client.tunnel(to(Tunnel::tcp(), echo.addr()));
+            let client = client.tunnel(to(Tunnel::http(format!("{name}-dead")), dead));
+            let client = match &inspector {
+                Some(inspector) => client.inspector(inspector),
+                None => client,
+            };
+            let client = client.build().unwrap();
+            soon("it starts", client.start()).await.unwrap();
+            let asker = Asker::at(client.admin_addr().unwrap());
+            asker.until("/api/v1/traffic", |traffic| count(&traffic["samples"]) > 0).await;
+            assert_eq!(bed.get(name, "/hello").await.status, 200);
+            assert_eq!(bed.get(name, "/bytes/none").await.status, 400);
+            assert_eq!(bed.get(&format!("{name}-dead"), "/").await.status, 502);
+            (client, asker)
+        };
+        let sum = |traffic: &Value, of: &str| -> u64 {
+            traffic["samples"].as_array().unwrap().iter().filter_map(|it| it[of].as_u64()).sum()
+        };
+
+        let (_client, asker) = shown(Some(Inspector::default()), "seen").await;
+        let traffic = asker.until("/api/v1/traffic", |now| sum(now, "requests") >= 3).await;
+        assert_eq!((sum(&traffic, "requests"), sum(&traffic, "errors")), (3, 1), "{traffic}");
+        let timed = |sample: &Value| sample["p50_seconds"].as_f64() > Some(0.0);
+        assert!(traffic["samples"].as_array().unwrap().iter().any(timed), "{traffic}");
+        let tunnels = asker.get("/api/v1/tunnels").await;
+        let one = |status: &str| json!({"status": status, "count": 1});
+        let counts = |tunnel: &str| -> Value {
+            let tunnels = tunnels["tunnels"].as_array().unwrap();
+            tunnels.iter().find(|it| it["name"] == tunnel || it["kind"] == tunnel).unwrap()["requests"]
+                .clone()
+        };
+        assert_eq!(counts("seen"), json!({"total": 2, "by_status": [one("2xx"), one("4xx")]}));
+        assert_eq!(counts("seen-dead"), json!({"total": 1, "by_status": [one("none")]}));
+        assert_eq!(counts("tcp"), Value::Null);
+
+        let (_client, asker) = shown(None, "unseen").await;
+        let traffic = asker.until("/api/v1/traffic", |now| sum(now, "streams_opened") >= 2).await;
+        for sample in traffic["samples"].as_array().unwrap() {
+            assert!(sample["requests"].is_null() && sample["p50_seconds"].is_null(), "{sample}");
+        }
+        let tunnels = asker.get("/api/v1/tunnels").await;
+        assert!(tunnels["tunnels"].as_array().unwrap().iter().all(|it| it["requests"].is_null()));
+    });
+}
+
 #[test]
 fn a_server_without_the_interface_lists_nothing() {
     run(async {
@@ -797,6 +853,10 @@ fn a_client_shows_what_it_has_as_its_description_says() {
         let sessions = asker.get("/api/v1/sessions").await;
         assert_eq!(sessions["sessions"][0]["address"], bed.server.tunnel_addr().to_string());
         assert_eq!(sessions["sessions"][0]["id"], tunnel["sessions"][0]);
+        assert_eq!(
+            sessions["sessions"][0]["software"],
+            concat!("ferrotunnel/", env!("CARGO_PKG_VERSION"))
+        );
         let streams = asker.get("/api/v1/streams").await;
         let stream = &streams["streams"][0];
         assert_eq!(stream["visitor"], visitor.local_addr().unwrap().to_string());
@@ -917,7 +977,7 @@ fn two_ports() -> (std::net::TcpListener, std::net::TcpListener) {
 
 /// A server that inspects, with one tunnel to a site.
 async fn inspecting() -> (TestBed, Site, Client) {
-    let inspector = ferrotunnel::Inspector::default();
+    let inspector = Inspector::default();
     let with = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").inspector(&inspector);
     let (bed, site) = (TestBed::with(Carrier::Plaintext, with).await, Site::start().await);
     let client = bed.http("app", site.addr()).await;

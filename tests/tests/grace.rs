@@ -4,12 +4,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ferrotunnel::{Client, Streams, Tunnel};
+use ferrotunnel::{Client, ServerMetrics, Streams, Tunnel};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr,
     says_and_hears, soon,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// A server whose visitors wait for as long as this test does.
@@ -142,6 +142,58 @@ fn requests_wait_for_a_client_that_restarts() {
             drop(client);
             eventually("the session to end", || bed.server.sessions() == 0).await;
         }
+    });
+}
+
+/// A client that has said goodbye is there as long as visitors are inside; others wait for the one that comes back.
+#[test]
+fn visitors_that_come_behind_a_goodbye_wait_while_those_inside_go_on() {
+    over_both(async |carrier| {
+        let metrics = ServerMetrics::default();
+        let bed =
+            TestBed::with(carrier, |server| server.visitor_grace(PATIENCE * 2).metrics(&metrics));
+        let (bed, site, echo) = (bed.await, Site::start().await, LocalService::echo().await);
+        let start = async |port| {
+            let tcp = Tunnel::tcp().remote_port(port).streams(Streams::Multiplexed);
+            let client = bed.client().tunnel(tcp.local_addr(echo.addr().to_string()));
+            let client = client.tunnel(Tunnel::http("app").local_addr(site.addr().to_string()));
+            let client = client.drain_grace(PATIENCE * 2).build().unwrap();
+            let public = public_addr(&client.start().await.unwrap().public_url);
+            (client, public)
+        };
+        let (first, public) = start(0).await;
+        let mut inside = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut inside).await;
+        // It leaves a connection behind that could be used again.
+        assert_eq!(bed.get("app", "/hello").await.status, 200);
+        let stopping = tokio::spawn(async move { first.shutdown().await });
+        eventually("the goodbye", || {
+            let readings = metrics.readings();
+            readings.is_some_and(|now| now.sessions.iter().any(|session| session.is_draining))
+        })
+        .await;
+
+        // One speaks at once, one when it is served, and one asks for a page.
+        let mut eager = TcpStream::connect(public).await.unwrap();
+        eager.write_all(b"early").await.unwrap();
+        let mut quiet = TcpStream::connect(public).await.unwrap();
+        let (answer, (_next, same)) = tokio::join!(bed.get("app", "/hello"), async {
+            // It is on its way first, as far as that can be told.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
+            start(public.port()).await
+        });
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"));
+        assert_eq!(same, public);
+        let mut heard = [0; 5];
+        soon("the echo", eager.read_exact(&mut heard)).await.unwrap();
+        assert_eq!(&heard, b"early");
+        says_and_hears(&mut quiet).await;
+        says_and_hears(&mut inside).await;
+        drop(inside);
+        let drained = soon("the end of the first", stopping).await.unwrap().unwrap();
+        assert_eq!(drained.cut, 0);
     });
 }
 

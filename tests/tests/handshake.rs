@@ -387,6 +387,7 @@ fn unproven_welcome() -> Vec<u8> {
         max_streams: 100,
         max_tunnels: 100,
         initial_window: 65_536,
+        software: String::new(),
     });
     welcome.encode().to_vec()
 }

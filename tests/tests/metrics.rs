@@ -7,14 +7,16 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use ferrotunnel::inspector::{Edits, Filter};
 use ferrotunnel::observability::{Registry, encode};
 use ferrotunnel::plugin::{Error, PluginAction, RequestContext, async_trait, http};
 use ferrotunnel::{
-    ClientMetrics, LimitsConfig, Plugin, PrincipalConfig, Retry, ServerMetrics, Streams, Tunnel,
-    issue_token,
+    ClientMetrics, Inspector, InspectorSettings, LimitsConfig, Plugin, PrincipalConfig, Retry,
+    ServerMetrics, Streams, Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
     Authority, Carrier, LocalService, Scrape, Site, TestBed, eventually, over_both, raw, run,
@@ -133,6 +135,79 @@ fn a_clients_counters_move_with_its_traffic() {
             !scrape(&registry).samples.contains_key("ferrotunnel_client_sessions")
         })
         .await;
+    });
+}
+
+/// Whether a request is kept to be looked at, and for how long, is another matter.
+#[test]
+fn a_client_that_inspects_counts_requests_and_one_that_does_not_says_nothing_of_them() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (site, dead) = (Site::start().await, LocalService::nobody().await);
+        let odd = LocalService::each(|mut socket| async move {
+            let _ = socket.read(&mut [0; 1_000]).await;
+            let _ = socket.write_all(b"what?\r\n\r\n").await;
+        })
+        .await;
+        let scraped = |inspector: Option<&Inspector>| {
+            let (metrics, mut registry) = (ClientMetrics::default(), Registry::default());
+            metrics.register(&mut registry);
+            let client = bed.client().metrics(&metrics);
+            let client = match inspector {
+                Some(inspector) => client.inspector(inspector),
+                None => client,
+            };
+            (client, registry)
+        };
+        let mut settings = InspectorSettings::default();
+        settings.most_requests = 1;
+        let inspector = Inspector::new(settings);
+        let (client, registry) = scraped(Some(&inspector));
+        let (other, of_other) = scraped(None);
+        let to = |name: &str, local: SocketAddr| Tunnel::http(name).local_addr(local.to_string());
+        let client = client.tunnel(to("app", site.addr())).tunnel(to("dead", dead));
+        let client = client.tunnel(to("odd", odd.addr()));
+        let client = client.build().unwrap();
+        soon("it starts", client.start()).await.unwrap();
+        let other = other.tunnel(to("other", site.addr())).build().unwrap();
+        soon("it starts", other.start()).await.unwrap();
+
+        let total = "ferrotunnel_client_http_requests_total";
+        let of = |tunnel: &str, method: &str, status: &str| {
+            format!("{total}{{method=\"{method}\",status=\"{status}\",tunnel=\"{tunnel}\"}}")
+        };
+        assert_eq!(bed.get("app", "/hello").await.status, 200);
+        assert_eq!(bed.get("app", "/hello").await.status, 200);
+        assert_eq!(bed.get("app", "/bytes/none").await.status, 400);
+        assert_eq!(bed.get("dead", "/").await.status, 502);
+        assert_eq!(bed.get("other", "/hello").await.status, 200);
+        let now = at_least(&registry, &of("dead", "GET", "none"), 1.0).await;
+        assert_eq!(now.value(&of("app", "GET", "4xx")), 1.0, "{now:?}");
+        // An answer is there before who looks on has been told that it is over.
+        let name = "ferrotunnel_client_http_request_duration_seconds_count{tunnel=\"app\"}";
+        let now = at_least(&registry, name, 3.0).await;
+        assert_eq!(now.value(&of("app", "GET", "2xx")), 2.0, "{now:?}");
+        let name = "ferrotunnel_client_http_time_to_first_byte_seconds_count{tunnel=\"app\"}";
+        assert_eq!(now.value(name), 3.0);
+        assert_eq!(now.value("ferrotunnel_client_http_lost_sight_total"), 0.0);
+        at_least(&of_other, "ferrotunnel_client_streams_opened_total{kind=\"http\"}", 1.0).await;
+        let is_of_requests = |name: &String| name.starts_with("ferrotunnel_client_http_");
+        assert!(!scrape(&of_other).samples.keys().any(is_of_requests));
+
+        // What is repeated is nobody's visit, though it passes the same eyes.
+        assert_eq!(bed.get("app", "/hello").await.status, 200);
+        at_least(&registry, &of("app", "GET", "2xx"), 3.0).await;
+        let newest = || inspector.list(&Filter::default()).requests.remove(0);
+        eventually("its end", || newest().state == "done").await;
+        inspector.replay(&newest().id, Edits::default()).unwrap();
+        let is_over = || newest().replay_of.is_some() && newest().state == "done";
+        eventually("the end of the replay", is_over).await;
+        assert_eq!(scrape(&registry).value(&of("app", "GET", "2xx")), 3.0);
+
+        // What is no HTTP to the eyes of who looks on is not counted, and that is said.
+        assert_eq!(bed.get("odd", "/").await.status, 502);
+        at_least(&registry, "ferrotunnel_client_http_lost_sight_total", 1.0).await;
+        at_least(&registry, &of("odd", "GET", "none"), 1.0).await;
     });
 }
 

@@ -77,6 +77,8 @@ test("what changes is asked for twice, then done", async () => {
   // Escape closes, and nothing is done.
   await page.getByRole("button", { name: "Actions", exact: true }).click();
   await page.getByRole("menuitem", { name: "Drain…" }).click();
+  // A key that comes before it would be nobody's.
+  await page.getByRole("dialog").waitFor();
   await page.keyboard.press("Escape");
   await page.getByRole("dialog").waitFor({ state: "detached" });
   expect(fake.done).toHaveLength(5);
@@ -333,6 +335,20 @@ test("graphs take what comes, and say it to who does not see them", async () => 
   await page.getByText("Live", { exact: true }).waitFor();
   fake.emit("sample", { ...sample(Date.now() + 1000, 1), requests: 4321, errors: 7 });
   await page.getByRole("img", { name: "Requests: requests 4,321/s, errors 7/s" }).waitFor();
+});
+
+test("who sees no requests shows none, and a tunnel's are told by their status", async () => {
+  const seen = await see(clientScene());
+  await seen.page.getByText("2xx 17,903 · 3xx 214 · 4xx 118 · 5xx 4 · no answer 1").waitFor();
+  await seen.page.getByRole("img", { name: /^Latency: / }).waitFor();
+  const fake = clientScene();
+  fake.status.inspecting = false;
+  for (const one of fake.samples) Object.assign(one, { requests: null, p50_seconds: null, p90_seconds: null, p99_seconds: null });
+  for (const tunnel of fake.tunnels) tunnel.requests = null;
+  const { page } = await see(fake);
+  await page.getByRole("img", { name: /^Streams: / }).waitFor();
+  await page.locator(".summary .stat", { hasText: "Streams a minute" }).waitFor();
+  expect(await page.getByText(/Latency|Requests a minute|no answer/).count()).toBe(0);
 });
 
 test("graphs move on by themselves", async () => {

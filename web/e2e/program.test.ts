@@ -62,7 +62,7 @@ describe("at a server", () => {
     await card.getByText("up", { exact: true }).waitFor();
     await card.getByRole("link", { name: /http:\/\/shop\.localhost/ }).waitFor();
     expect((await visit(to, "shop", "/hello")).status).toBe(200);
-    await card.locator(".stat", { hasText: "So far" }).getByText("1", { exact: true }).waitFor();
+    await card.locator(".stat", { hasText: "Requests" }).getByText("1", { exact: true }).waitFor();
     expect(await axe(page)).toEqual([]);
 
     await first.kill();

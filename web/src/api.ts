@@ -48,6 +48,8 @@ export interface Tunnel {
   streams_opened: number;
   bytes_in: number;
   bytes_out: number;
+  /** `null` where nobody sees requests. */
+  requests: { total: number; by_status: { status: string; count: number }[] } | null;
   round_trip_seconds: number | null;
   last_error: string | null;
 }
@@ -71,11 +73,13 @@ export interface Limit {
 
 export interface Sample {
   at: number;
-  requests: number;
+  /** `null` where nobody sees requests. */
+  requests: number | null;
   errors: number;
   bytes_in: number;
   bytes_out: number;
   streams: number;
+  streams_opened: number;
   p50_seconds: number | null;
   p90_seconds: number | null;
   p99_seconds: number | null;

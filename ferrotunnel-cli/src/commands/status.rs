@@ -40,6 +40,7 @@ fn shown(answer: &Value) -> String {
         [
             text(&it["id"]),
             text(&it["address"]),
+            text(&it["software"]),
             principal,
             text(&it["state"]),
             lasting(&it["age_seconds"]),
@@ -48,7 +49,17 @@ fn shown(answer: &Value) -> String {
             text(&it["streams"]),
         ]
     });
-    let titles = ["SESSION", "ADDRESS", "PRINCIPAL", "STATE", "AGE", "RTT", "TUNNELS", "STREAMS"];
+    let titles = [
+        "SESSION",
+        "ADDRESS",
+        "SOFTWARE",
+        "PRINCIPAL",
+        "STATE",
+        "AGE",
+        "RTT",
+        "TUNNELS",
+        "STREAMS",
+    ];
     table(&mut shown, titles, &sessions);
     let tunnels = rows(&answer["tunnels"], |it| {
         let urls: Vec<_> = it["public_urls"].as_array().into_iter().flatten().map(text).collect();
@@ -135,7 +146,7 @@ mod tests {
     #[test]
     fn columns_stand_below_their_titles() {
         let session = json!({
-            "id": "a1", "address": "192.0.2.1:5", "principal": null, "state": "up", "age_seconds": 7_300.5,
+            "id": "a1", "address": "192.0.2.1:5", "software": "ferrotunnel/1", "principal": null, "state": "up", "age_seconds": 7_300.5,
             "round_trip_seconds": 0.0123, "tunnels": 1, "streams": 20,
         });
         let tunnel = json!({
@@ -148,8 +159,8 @@ mod tests {
         });
         let shown = shown(&json!({ "status": status, "sessions": [session], "tunnels": [tunnel] }));
         let expected = "server 0.1.0, ready, for 65s; sessions: 1, tunnels: 1, streams: 20\n\n\
-            SESSION  ADDRESS      PRINCIPAL  STATE  AGE  RTT     TUNNELS  STREAMS\n\
-            a1       192.0.2.1:5  -          up     2h   12.3ms  1        20\n\n\
+            SESSION  ADDRESS      SOFTWARE       PRINCIPAL  STATE  AGE  RTT     TUNNELS  STREAMS\n\
+            a1       192.0.2.1:5  ferrotunnel/1  -          up     2h   12.3ms  1        20\n\n\
             TUNNEL    NAME  STATE   VISITORS  IN     OUT   LOCAL  REACHED AT\n\
             http:app  app   paused  3         1.5kB  999B  -      http://app.localhost:8080/\n";
         assert_eq!(shown, expected);

@@ -52,6 +52,8 @@ pub(super) struct Line {
     pub(super) session: Session,
     pub(super) session_id: SessionId,
     pub(super) peer: Option<SocketAddr>,
+    /// What the server says that it is; empty if nothing.
+    pub(super) software: String,
     pub(super) since: Instant,
     pub(super) farewell: Farewell,
 }

@@ -327,6 +327,7 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
         session: session.clone(),
         session_id,
         peer,
+        software: greeted.software,
         since,
         farewell: Arc::clone(&farewell),
     };

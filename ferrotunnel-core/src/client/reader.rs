@@ -64,6 +64,8 @@ pub struct CarrierReading {
     pub session: Option<SessionId>,
     /// The server's address, if there is a session.
     pub peer: Option<SocketAddr>,
+    /// What the server says that it is, if there is a session and it says so.
+    pub software: Option<String>,
     /// For how long there has been a session.
     pub age: Option<Duration>,
     /// Smoothed round trip, once it is known.
@@ -322,6 +324,7 @@ fn read(state: &State) -> ClientReadings {
                 state: CarrierState::Down,
                 session: None,
                 peer: None,
+                software: None,
                 age: None,
                 round_trip: None,
                 tunnels: 0,
@@ -383,6 +386,7 @@ impl Line {
         reading.state = if self.is_up() { CarrierState::Up } else { CarrierState::Draining };
         reading.session = Some(self.session_id);
         reading.peer = self.peer;
+        reading.software = Some(self.software.clone()).filter(|it| !it.is_empty());
         reading.age = Some(clock::now().duration_since(self.since));
         reading.round_trip = self.session.round_trip();
         reading.streams = stats.streams;

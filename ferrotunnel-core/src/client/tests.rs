@@ -25,6 +25,10 @@ fn server() -> ServerEngine {
 }
 
 fn server_at(addr: SocketAddr) -> ServerEngine {
+    server_that_is("test-server/1", addr)
+}
+
+fn server_that_is(software: &str, addr: SocketAddr) -> ServerEngine {
     ServerEngine::start(ServerConfig {
         bind: addr.into(),
         transport: Transport::Plaintext,
@@ -41,6 +45,7 @@ fn server_at(addr: SocketAddr) -> ServerEngine {
         visitor_grace: Duration::ZERO,
         access: crate::access::AccessConfig::default(),
         heartbeat: Duration::from_secs(5),
+        software: software.to_owned(),
     })
     .unwrap()
 }
@@ -76,6 +81,20 @@ async fn until(is_so: impl Fn() -> bool) {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_client_knows_what_its_server_is_where_it_says_so() {
+    // Who says nothing writes the Welcome of older servers.
+    for (said, known) in [("test-server/1", Some("test-server/1")), ("", None)] {
+        let server = server_that_is(said, ANY);
+        let client = start(&server, Connections::Exactly(1));
+        let _app = app(&client).await;
+        let readings = client.reader().read().unwrap();
+        assert_eq!(readings.carriers[0].software.as_deref(), known);
+        client.shutdown(Duration::ZERO).await;
+        server.shutdown(Duration::ZERO).await;
+    }
 }
 
 /// An HTTP tunnel named `app`, once a carrier has it.

@@ -78,7 +78,7 @@ async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Gree
         direct_for: None,
     };
     let (server, client) = tokio::join!(
-        handshake::server(&mut near, config.clone(), &binding, &authenticator, turn, admit),
+        handshake::server(&mut near, config.clone(), "test", &binding, &authenticator, turn, admit),
         handshake::client(&mut far, config, &binding, caller),
     );
     ((near, server.unwrap().0), (far, client.unwrap()))

@@ -488,9 +488,7 @@ impl Tunnel {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        let able = |one: &&Member| {
-            !one.health.is_paused() && one.owner.has_room() && is_able(one)
-        };
+        let able = |one: &&Member| !one.health.is_paused() && one.owner.has_room() && is_able(one);
         let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);

@@ -105,6 +105,7 @@ impl World {
             visitor_grace: GRACE,
             access: crate::access::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
+            software: "simulated".to_owned(),
         };
         let engine = ServerEngine::start(config).unwrap();
         assert!(self.network.set_server(server, Some(engine)).is_none());

@@ -8,7 +8,7 @@ use rustls::{InconsistentKeys, ServerConfig};
 use webpki::EndEntityCert;
 
 use super::shown::Manner;
-use super::validity::{Validity, validity};
+use super::validity::{Number, Validity, number, validity};
 
 /// What visitors are shown.
 #[derive(Debug)]
@@ -19,6 +19,8 @@ pub(crate) struct Certificate {
     /// for a certificate by one.
     names: Vec<String>,
     pub(super) valid: Validity,
+    /// By what its issuer knows it, if that says so.
+    pub(super) number: Option<Number>,
 }
 
 impl Certificate {
@@ -29,6 +31,7 @@ impl Certificate {
         let parsed = EndEntityCert::try_from(first).map_err(unreadable)?;
         // The common name is none of them: nothing has looked at it for years.
         let names = parsed.valid_dns_names().map(str::to_ascii_lowercase).collect();
+        let number = number(first);
         let valid = validity(first).ok_or_else(|| unreadable("it does not say until when"))?;
         let key =
             CertifiedKey::from_der(chain, key, manner.provider()).map_err(|error| match error {
@@ -38,7 +41,7 @@ impl Certificate {
                 error => Unusable(error.to_string()),
             })?;
         let config = manner.visitors(Arc::new(key))?;
-        Ok(Self { config, names, valid })
+        Ok(Self { config, names, valid, number })
     }
 
     /// Its names, in lower case.

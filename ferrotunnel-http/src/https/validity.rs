@@ -1,4 +1,4 @@
-//! From when and until when a certificate is good: the few bytes of its DER that say so.
+//! From when and until when a certificate is good, and by what its issuer knows it: the few bytes of its DER that say so.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,21 +9,59 @@ pub(crate) struct Validity {
     pub(crate) not_after: SystemTime,
 }
 
+/// What an issuer tells a certificate from others by (RFC 9773, section 4.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Number {
+    /// Of the key that has signed it.
+    pub(crate) issuer: Vec<u8>,
+    pub(crate) serial: Vec<u8>,
+}
+
 /// Reads it out of a certificate (RFC 5280, section 4.1). The rest of it is for rustls to judge.
 pub(super) fn validity(certificate: &[u8]) -> Option<Validity> {
+    let (times, _) = element(behind_issuer(certificate)?.1, SEQUENCE)?;
+    let (not_before, rest) = time(times)?;
+    let (not_after, _) = time(rest)?;
+    Some(Validity { not_before, not_after })
+}
+
+/// `None` if it does not say which key has signed it.
+pub(super) fn number(certificate: &[u8]) -> Option<Number> {
+    let (serial, mut rest) = behind_issuer(certificate)?;
+    // Validity, subject, public key.
+    for _ in 0..3 {
+        rest = element(rest, SEQUENCE)?.1;
+    }
+    let mut extensions = element(element(rest, EXTENSIONS)?.0, SEQUENCE)?.0;
+    while !extensions.is_empty() {
+        let (extension, more) = element(extensions, SEQUENCE)?;
+        extensions = more;
+        let (kind, mut value) = element(extension, OBJECT)?;
+        if kind != AUTHORITY_KEY {
+            continue;
+        }
+        if value.first() == Some(&BOOLEAN) {
+            value = element(value, BOOLEAN)?.1;
+        }
+        let (value, _) = element(value, OCTETS)?;
+        let (issuer, _) = element(element(value, SEQUENCE)?.0, KEY_IDENTIFIER)?;
+        return Some(Number { issuer: issuer.to_vec(), serial: serial.to_vec() });
+    }
+    None
+}
+
+/// The serial number, and what follows the issuer's name.
+fn behind_issuer(certificate: &[u8]) -> Option<(&[u8], &[u8])> {
     let (certificate, _) = element(certificate, SEQUENCE)?;
     let (mut rest, _) = element(certificate, SEQUENCE)?;
     if rest.first() == Some(&VERSION) {
         rest = element(rest, VERSION)?.1;
     }
-    // Serial number, signature, issuer.
-    for tag in [INTEGER, SEQUENCE, SEQUENCE] {
-        rest = element(rest, tag)?.1;
-    }
-    let (times, _) = element(rest, SEQUENCE)?;
-    let (not_before, rest) = time(times)?;
-    let (not_after, _) = time(rest)?;
-    Some(Validity { not_before, not_after })
+    let (serial, rest) = element(rest, INTEGER)?;
+    // Signature, issuer.
+    let (_, rest) = element(rest, SEQUENCE)?;
+    let (_, rest) = element(rest, SEQUENCE)?;
+    Some((serial, rest))
 }
 
 /// The content of an element with that tag, and what follows it.
@@ -48,7 +86,7 @@ fn time(input: &[u8]) -> Option<(SystemTime, &[u8])> {
         tag => element(input, tag).filter(|_| tag == GENERALIZED_TIME).map(|(t, r)| (t, r, 4))?,
     };
     let (year, text) = text.split_at_checked(year_len)?;
-    let year = match (number(year)?, year_len) {
+    let year = match (digits_of(year)?, year_len) {
         (year, 2) if year < 50 => 2_000 + year,
         (year, 2) => 1_900 + year,
         (year, _) => year,
@@ -57,7 +95,7 @@ fn time(input: &[u8]) -> Option<(SystemTime, &[u8])> {
     if zone != b"Z" {
         return None;
     }
-    let mut parts = digits.chunks(2).map(number);
+    let mut parts = digits.chunks(2).map(digits_of);
     let mut next = || parts.next().flatten();
     let (month, day) = (next()?, next()?);
     let (hours, minutes, seconds) = (next()?, next()?, next()?);
@@ -66,7 +104,7 @@ fn time(input: &[u8]) -> Option<(SystemTime, &[u8])> {
     Some((SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(since))?, rest))
 }
 
-fn number(digits: &[u8]) -> Option<i64> {
+fn digits_of(digits: &[u8]) -> Option<i64> {
     std::str::from_utf8(digits).ok()?.parse().ok().filter(|&number| number >= 0)
 }
 
@@ -85,15 +123,25 @@ fn days(year: i64, month: i64, day: i64) -> Option<i64> {
 /// From the first of March of the year 0.
 const DAYS_TO_1970: i64 = 719_468;
 
+const BOOLEAN: u8 = 0x01;
 const INTEGER: u8 = 0x02;
+const OCTETS: u8 = 0x04;
+const OBJECT: u8 = 0x06;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
+const EXTENSIONS: u8 = 0xa3;
+const KEY_IDENTIFIER: u8 = 0x80;
+
+/// 2.5.29.35.
+const AUTHORITY_KEY: &[u8] = &[0x55, 0x1d, 0x23];
 
 #[cfg(test)]
 mod tests {
-    use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+    };
 
     use super::*;
 
@@ -130,10 +178,29 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_is_known_by_its_issuers_key_and_its_serial_number() {
+        let (issuer_key, key) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let mut issuer = CertificateParams::new(Vec::new()).unwrap();
+        issuer.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let named = issuer.key_identifier(&issuer_key);
+        let issuer = CertifiedIssuer::self_signed(issuer, issuer_key).unwrap();
+        let mut params = CertificateParams::new(vec!["a.example".to_owned()]).unwrap();
+        // Above 0x7f, which DER writes with a zero before it.
+        params.serial_number = Some(vec![0x87, 0x65, 0x43, 0x21].into());
+        let unnamed = params.signed_by(&key, &issuer).unwrap();
+        assert_eq!(number(unnamed.der()), None);
+        params.use_authority_key_identifier_extension = true;
+        let certificate = params.signed_by(&key, &issuer).unwrap();
+        let Number { issuer: found, serial } = number(certificate.der()).unwrap();
+        assert_eq!(serial, [0, 0x87, 0x65, 0x43, 0x21]);
+        assert!(!found.is_empty() && found == named);
+    }
+
+    #[test]
     fn what_is_cut_off_or_no_certificate_has_no_validity() {
         let certificate = certificate();
         for len in 0..200 {
-            let _ = validity(&certificate[..len]);
+            let _ = (validity(&certificate[..len]), number(&certificate[..len]));
         }
         assert_eq!(validity(&certificate[..60]), None);
         assert_eq!(validity(&[]), None);
@@ -142,7 +209,7 @@ mod tests {
             for change in [0, 0x7f, 0x80, 0xff] {
                 let mut changed = certificate.clone();
                 changed[at] = change;
-                let _ = validity(&changed);
+                let _ = (validity(&changed), number(&changed));
             }
         }
     }

@@ -74,6 +74,7 @@ impl Public {
             visitor_grace: Duration::ZERO,
             access: ferrotunnel_core::AccessConfig::default(),
             heartbeat: Duration::from_secs(5),
+            software: "test".to_owned(),
         })
         .unwrap();
         let config = ClientConfig {

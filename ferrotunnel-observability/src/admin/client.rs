@@ -17,6 +17,7 @@ use super::shapes::{
     TunnelState, Tunnels,
 };
 use crate::client_metrics::ClientMetrics;
+use crate::requests::Requests;
 
 /// A client that is shown by an admin interface. It is cheap to clone; clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +101,7 @@ impl House for WatchedClient {
     fn tunnels(&self) -> Tunnels {
         let Some(readings) = self.read() else { return Tunnels::default() };
         let carriers = readings.carriers;
+        let requests = self.metrics.requests().map(Requests::by_status);
         let tunnels = readings.tunnels.into_iter().map(|tunnel| {
             let is_own = |carrier: &&CarrierReading| {
                 carrier.session.is_some_and(|session| tunnel.sessions.contains(&session))
@@ -107,6 +109,9 @@ impl House for WatchedClient {
             let nearest = carriers.iter().filter(is_own).filter_map(|it| it.round_trip).min();
             let mut tunnel = Tunnel::from(tunnel);
             tunnel.round_trip_seconds = nearest.map(|time| time.as_secs_f64());
+            if let Some(requests) = &requests {
+                tunnel.count_requests(requests);
+            }
             tunnel
         });
         Tunnels { tunnels: tunnels.collect() }
@@ -120,9 +125,13 @@ impl House for WatchedClient {
     fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         if let Some(readings) = self.read() {
-            totals.errors = readings.local_errors.iter().map(|(_, count)| count).sum();
+            if let Some(requests) = self.metrics.requests() {
+                let (finished, errors) = requests.finished();
+                (totals.requests, totals.errors) = (Some(finished), errors);
+            }
+            totals.errors += readings.local_errors.iter().map(|(_, count)| count).sum::<u64>();
             for of in readings.totals {
-                totals.requests += of.streams_opened;
+                totals.streams_opened += of.streams_opened;
                 totals.bytes_in += of.bytes_in;
                 totals.bytes_out += of.bytes_out;
                 totals.streams += of.streams;
@@ -132,7 +141,7 @@ impl House for WatchedClient {
     }
 
     fn durations(&self) -> Option<Vec<u64>> {
-        None
+        self.metrics.requests().map(|requests| requests.durations.read())
     }
 
     fn principals(&self) -> Option<Principals> {
@@ -198,7 +207,7 @@ fn session(client: &str, carrier: CarrierReading) -> Session {
         client: client.to_owned(),
         principal: None,
         address: carrier.server,
-        software: None,
+        software: carrier.software,
         state: match carrier.state {
             CarrierState::Up => SessionState::Up,
             CarrierState::Draining => SessionState::Draining,
@@ -242,6 +251,7 @@ impl From<ClientTunnelReading> for Tunnel {
             streams_opened: tunnel.streams_opened,
             bytes_in: tunnel.bytes_in,
             bytes_out: tunnel.bytes_out,
+            requests: None,
             round_trip_seconds: None,
             last_error: tunnel.last_error,
         }

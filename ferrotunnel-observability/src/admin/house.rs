@@ -59,8 +59,10 @@ pub(crate) struct Counts {
 /// What has passed since the start, and what is open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Totals {
-    pub(crate) requests: u64,
+    /// `None` where nobody knows of requests.
+    pub(crate) requests: Option<u64>,
     pub(crate) errors: u64,
+    pub(crate) streams_opened: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     pub(crate) streams: u64,

@@ -51,6 +51,7 @@ impl House for ServerHouse {
 
     fn tunnels(&self) -> Tunnels {
         let Some(engine) = self.engine() else { return Tunnels::default() };
+        let requests = self.0.requests().by_status();
         // Many tunnels have many sessions.
         let round_trips: HashMap<_, _> =
             engine.sessions().iter().map(|one| (one.session, one.round_trip)).collect();
@@ -62,6 +63,7 @@ impl House for ServerHouse {
                 let nearest = own.min();
                 let mut tunnel = Tunnel::from(tunnel);
                 tunnel.round_trip_seconds = nearest.map(|time| time.as_secs_f64());
+                tunnel.count_requests(&requests);
                 tunnel
             })
             .collect();
@@ -77,11 +79,13 @@ impl House for ServerHouse {
 
     fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        (totals.requests, totals.errors) = self.0.requests().finished();
+        let (requests, errors) = self.0.requests().finished();
+        (totals.requests, totals.errors) = (Some(requests), errors);
         for of in self.engine().map(|engine| engine.totals()).unwrap_or_default() {
             totals.bytes_in += of.bytes_in;
             totals.bytes_out += of.bytes_out;
             totals.streams += of.streams;
+            totals.streams_opened += of.streams_opened;
         }
         totals
     }
@@ -294,6 +298,7 @@ impl From<TunnelReading> for Tunnel {
             streams_opened: tunnel.streams_opened,
             bytes_in: tunnel.bytes_in,
             bytes_out: tunnel.bytes_out,
+            requests: None,
             round_trip_seconds: None,
             last_error: tunnel.is_failing.then(|| failing.to_owned()),
         }

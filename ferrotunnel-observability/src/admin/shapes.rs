@@ -5,8 +5,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ferrotunnel_common::TunnelKind;
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
+
+use crate::requests::ByStatus;
 
 /// Which end of a tunnel answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -122,10 +125,30 @@ pub(crate) struct Tunnel {
     pub(crate) bytes_in: u64,
     /// To visitors.
     pub(crate) bytes_out: u64,
+    /// HTTP requests that were answered, or will not be; `null` where they are not known: of other kinds, and at a client
+    /// that inspects nothing.
+    #[schema(required)]
+    pub(crate) requests: Option<RequestCounts>,
     #[schema(required)]
     pub(crate) round_trip_seconds: Option<f64>,
     #[schema(required)]
     pub(crate) last_error: Option<String>,
+}
+
+/// How many requests there were.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct RequestCounts {
+    pub(crate) total: u64,
+    /// Where there are any of that status.
+    pub(crate) by_status: Vec<StatusCount>,
+}
+
+/// Those that were answered alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub(crate) struct StatusCount {
+    /// `1xx` to `5xx`, `other`, or `none`: there was no answer.
+    pub(crate) status: &'static str,
+    pub(crate) count: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -237,16 +260,19 @@ pub(crate) struct Traffic {
 pub(crate) struct Sample {
     /// Its end, in milliseconds since 1970.
     pub(crate) at: u64,
-    /// HTTP requests that were over, at a client streams that were opened.
-    pub(crate) requests: u64,
-    /// Requests that were answered with a status of 500 and more; at a client streams whose local service could not be
-    /// reached.
+    /// HTTP requests that were over; `null` at a client that inspects nothing, since it does not know of any.
+    #[schema(required)]
+    pub(crate) requests: Option<u64>,
+    /// Requests, where they are known, that were answered with a status of 500 and more; at a client also visitors of any
+    /// tunnel whose local service could not be reached.
     pub(crate) errors: u64,
     pub(crate) bytes_in: u64,
     pub(crate) bytes_out: u64,
     /// Open at its end.
     pub(crate) streams: u64,
-    /// How long half of the requests took at most.
+    /// Streams that were opened for visitors.
+    pub(crate) streams_opened: u64,
+    /// How long half of the requests took at most; `null` where there were none, or none are known.
     #[schema(required)]
     pub(crate) p50_seconds: Option<f64>,
     #[schema(required)]
@@ -310,6 +336,15 @@ impl Status {
     pub(crate) fn at_rest(mut self) -> Self {
         self.uptime_seconds = 0.0;
         self
+    }
+}
+
+impl Tunnel {
+    /// With those of its requests, if it can have any.
+    pub(crate) fn count_requests(&mut self, all: &ByStatus) {
+        if self.kind == TunnelKind::Http.as_str() {
+            self.requests = all.of(&self.name);
+        }
     }
 }
 

@@ -36,11 +36,12 @@ impl Before {
         let (was, is) = (before.totals, self.totals);
         Sample {
             at: unix_millis(SystemTime::now()),
-            requests: is.requests.saturating_sub(was.requests),
+            requests: is.requests.map(|it| it.saturating_sub(was.requests.unwrap_or_default())),
             errors: is.errors.saturating_sub(was.errors),
             bytes_in: is.bytes_in.saturating_sub(was.bytes_in),
             bytes_out: is.bytes_out.saturating_sub(was.bytes_out),
             streams: is.streams,
+            streams_opened: is.streams_opened.saturating_sub(was.streams_opened),
             p50_seconds: quantile(0.5),
             p90_seconds: quantile(0.9),
             p99_seconds: quantile(0.99),

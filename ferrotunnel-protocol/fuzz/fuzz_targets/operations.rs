@@ -424,7 +424,11 @@ impl World {
             }),
             Event::HelloReceived(_) => {
                 end.session.accept(
-                    Accept { session_id: SessionId(1), proof: [4; SERVER_PROOF_LEN] },
+                    Accept {
+                        session_id: SessionId(1),
+                        proof: [4; SERVER_PROOF_LEN],
+                        software: String::new(),
+                    },
                     self.now,
                 );
             }

@@ -97,7 +97,12 @@ impl<'a> Reader<'a> {
         self.str8(cap).map(words)
     }
 
-    /// The same with a length of two bytes.
+    /// Such text at the end of a payload, where it may be left out.
+    pub(super) fn words8_if_any(&mut self, cap: u8) -> Result<String, FrameError> {
+        if self.rest.is_empty() { Ok(String::new()) } else { self.words8(cap) }
+    }
+
+    /// Text for people with a length of two bytes.
     pub(super) fn words16(&mut self, cap: u16) -> Result<String, FrameError> {
         self.str16(cap).map(words)
     }

@@ -96,11 +96,21 @@ fn golden_welcome() {
         max_streams: 1_000,
         max_tunnels: 16,
         initial_window: 262_144,
+        software: "ft/1".into(),
     };
-    golden(
-        Frame::Welcome(frame),
-        &format!("03 00 0038 00000000  01234567 89abcdef {P} 00001388 000003e8 00000010 00040000"),
-    );
+    let terms = format!("01234567 89abcdef {P} 00001388 000003e8 00000010 00040000");
+    let frame =
+        |software: &str| Frame::Welcome(Welcome { software: software.into(), ..frame.clone() });
+    golden(frame("ft/1"), &format!("03 00 003d 00000000  {terms} 04 66 74 2f 31"));
+    // As it was before servers told what they are.
+    golden(frame(""), &format!("03 00 0038 00000000  {terms}"));
+    let said_empty = hex(&format!("03 00 0039 00000000  {terms} 00"));
+    assert_eq!(decode(&said_empty), Ok(frame("")));
+    // A client of then reads its fields and ignores the rest.
+    let now = frame("ft/1").encode();
+    assert_eq!(now[HEADER_LEN..][..0x38], hex(&terms));
+    let cut_off = hex(&format!("03 00 003b 00000000  {terms} 04 66 74"));
+    assert_eq!(decode(&cut_off), Err(FrameError::Truncated));
 }
 
 #[test]
@@ -353,7 +363,20 @@ fn long_reasons_are_cut_between_characters() {
             direct_for: None,
         })
     };
-    assert_eq!(decode(&hello(reason).encode()), Ok(hello(cut(64))));
+    assert_eq!(decode(&hello(reason.clone()).encode()), Ok(hello(cut(64))));
+
+    let welcome = |software| {
+        Frame::Welcome(Welcome {
+            session_id: SessionId(1),
+            proof: [0; 32],
+            heartbeat_ms: 100,
+            max_streams: 1,
+            max_tunnels: 0,
+            initial_window: 0,
+            software,
+        })
+    };
+    assert_eq!(decode(&welcome(reason).encode()), Ok(welcome(cut(64))));
 }
 
 #[test]
@@ -444,6 +467,7 @@ fn example() -> Vec<Decoded> {
             max_streams: 65_536,
             max_tunnels: 1_024,
             initial_window: 64 << 10,
+            software: "example/1.0".into(),
         }),
         Frame::Register(
             1,
@@ -623,14 +647,20 @@ fn hello() -> impl Strategy<Value = Hello> {
 
 fn welcome() -> impl Strategy<Value = Welcome> {
     let numbers = (100..=600_000_u32, 1..=u32::MAX, any::<u32>(), 0..=MAX_WINDOW);
-    (any::<u64>(), any::<[u8; 32]>(), numbers).prop_map(
-        |(session_id, proof, (heartbeat_ms, max_streams, max_tunnels, initial_window))| Welcome {
+    (any::<u64>(), any::<[u8; 32]>(), numbers, words(64)).prop_map(
+        |(
+            session_id,
+            proof,
+            (heartbeat_ms, max_streams, max_tunnels, initial_window),
+            software,
+        )| Welcome {
             session_id: SessionId(session_id),
             proof,
             heartbeat_ms,
             max_streams,
             max_tunnels,
             initial_window,
+            software,
         },
     )
 }

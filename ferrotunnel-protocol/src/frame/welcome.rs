@@ -5,14 +5,14 @@ use std::ops::RangeInclusive;
 use bytes::{BufMut, BytesMut};
 use ferrotunnel_common::SessionId;
 
-use super::fields::{Reader, put_u32_within};
+use super::fields::{Reader, put_str8, put_u32_within, str8_len};
 use super::{MAX_WINDOW, SERVER_PROOF_LEN};
 use crate::error::FrameError;
 
 /// The server's proof and the terms of the session.
 ///
 /// Payload: `session_id u64 | proof [32] | heartbeat_ms u32 | max_streams u32 | max_tunnels u32 |
-/// initial_window u32`.
+/// initial_window u32 | software str8 (<= 64)`, the last of them only where it is said.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Welcome {
     /// Name of the session, for logs on both ends.
@@ -28,11 +28,15 @@ pub struct Welcome {
     pub max_tunnels: u32,
     /// Window, in bytes, that the client may assume for streams it opens.
     pub initial_window: u32,
+    /// Name and version of the program, for whoever looks at the client. Empty: the server does not say.
+    pub software: String,
 }
 
 /// Below a tenth of a second heartbeats would be traffic; above ten minutes they would notice
 /// nothing and keep no NAT entry alive.
 const HEARTBEAT_MS: RangeInclusive<u32> = 100..=600_000;
+
+const SOFTWARE_CAP: u8 = 64;
 
 impl Welcome {
     const LEN: usize = 8 + SERVER_PROOF_LEN + 4 * 4;
@@ -46,10 +50,11 @@ impl Welcome {
             max_streams: fields.u32_within(1..=u32::MAX)?,
             max_tunnels: fields.u32()?,
             initial_window: fields.u32_within(0..=MAX_WINDOW)?,
+            software: fields.words8_if_any(SOFTWARE_CAP)?,
         })
     }
 
-    /// The caller keeps every number within its range.
+    /// The caller keeps every number within its range; `software` is cut.
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         out.put_u64(self.session_id.0);
         out.put_slice(&self.proof);
@@ -57,9 +62,16 @@ impl Welcome {
         put_u32_within(out, self.max_streams, 1..=u32::MAX);
         out.put_u32(self.max_tunnels);
         put_u32_within(out, self.initial_window, 0..=MAX_WINDOW);
+        if !self.software.is_empty() {
+            put_str8(out, &self.software, SOFTWARE_CAP);
+        }
     }
 
     pub(super) fn encoded_len(&self) -> usize {
-        Self::LEN
+        let software = match self.software.is_empty() {
+            true => 0,
+            false => str8_len(&self.software, SOFTWARE_CAP),
+        };
+        Self::LEN + software
     }
 }

@@ -30,12 +30,14 @@ pub struct HelloRequest {
 }
 
 /// The server's answer to a Hello whose proof is right.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Accept {
     /// Name of the new session.
     pub session_id: SessionId,
     /// Proof that the server knows the token.
     pub proof: [u8; SERVER_PROOF_LEN],
+    /// Program name and version; empty to say nothing of it.
+    pub software: String,
 }
 
 /// A stream to be opened.
@@ -86,6 +88,7 @@ impl Session {
             max_streams: self.config.max_streams,
             max_tunnels: self.config.max_tunnels,
             initial_window: MIN_WINDOW,
+            software: accept.software,
         }));
         self.establish(now);
     }

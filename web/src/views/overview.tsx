@@ -23,7 +23,7 @@ function Summary() {
   const now = status.value;
   if (!now) return null;
   const last = samples.value.slice(-60);
-  const sum = last.reduce((total, sample) => total + sample.requests, 0);
+  const sum = last.reduce((total, sample) => total + (sample.requests ?? sample.streams_opened), 0);
   const errors = last.reduce((total, sample) => total + sample.errors, 0);
   return (
     <section class="summary" aria-label="Summary">
@@ -31,7 +31,7 @@ function Summary() {
         <Stat label="Tunnels" value={count(now.tunnels)} />
         <Stat label={now.side === "server" ? "Sessions" : "Connections"} value={count(now.sessions)} />
         <Stat label="Visitors now" value={count(now.streams)} title="streams of visitors that are open" />
-        <Stat label="Requests a minute" value={count(sum)} />
+        <Stat label={seesRequests() ? "Requests a minute" : "Streams a minute"} value={count(sum)} />
         <Stat label="Errors a minute" value={<span class={errors > 0 ? "bad-text" : ""}>{count(errors)}</span>} />
         <Stat label="Up for" value={<Uptime since={now.started_at} />} title={`version ${now.version}, ${now.build.target}`} />
       </dl>
@@ -39,6 +39,13 @@ function Summary() {
   );
 }
 
+/** A client that inspects nothing knows of streams only. */
+const seesRequests = (): boolean => status.value?.side !== "client" || status.value.inspecting;
+
+const STREAMS: Line[] = [
+  { label: "streams", colour: "chart-1", area: true, value: (sample: Sample) => sample.streams_opened },
+  { label: "errors", colour: "chart-bad", bars: true, value: (sample: Sample) => sample.errors },
+];
 const REQUESTS: Line[] = [
   { label: "requests", colour: "chart-1", area: true, value: (sample: Sample) => sample.requests },
   { label: "errors", colour: "chart-bad", bars: true, value: (sample: Sample) => sample.errors },
@@ -73,9 +80,13 @@ function Traffic() {
         <Choice label="How far back" value={window} options={WINDOWS} onChange={setWindow} />
       </div>
       <div class="charts">
-        <Chart title="Requests" lines={REQUESTS} format={perSecond} tick={rate} seconds={seconds} floor={4} />
+        {seesRequests() ? (
+          <Chart key="requests" title="Requests" lines={REQUESTS} format={perSecond} tick={rate} seconds={seconds} floor={4} />
+        ) : (
+          <Chart key="streams" title="Streams" lines={STREAMS} format={perSecond} tick={rate} seconds={seconds} floor={4} />
+        )}
         <Chart title="Bytes" lines={BYTES} format={bytesPerSecond} tick={bytes} steps={BYTE_STEPS} seconds={seconds} floor={1024} />
-        <Chart title="Latency" lines={LATENCY} format={duration} tick={duration} seconds={seconds} floor={0.01} />
+        {seesRequests() && <Chart title="Latency" lines={LATENCY} format={duration} tick={duration} seconds={seconds} floor={0.01} />}
       </div>
     </section>
   );
@@ -182,6 +193,12 @@ function stateOf(tunnel: Tunnel): { tone: Tone; text: string } {
   return { tone: "ok", text: tunnel.health === "up" ? "healthy" : "up" };
 }
 
+/** `2xx 311 · 4xx 7 · no answer 1` */
+function byStatus(requests: NonNullable<Tunnel["requests"]>): string {
+  const word = (status: string): string => (status === "none" ? "no answer" : status);
+  return requests.by_status.map((one) => `${word(one.status)} ${count(one.count)}`).join(" · ");
+}
+
 const isWeb = (url: string): boolean => /^https?:\/\//.test(url);
 
 function Address({ url }: { url: string }) {
@@ -255,10 +272,15 @@ function TunnelCard({ tunnel, onQr }: TunnelProps) {
         </p>
       )}
       {tunnel.principal !== null && <p class="tunnel-local">of {tunnel.principal}</p>}
+      {(tunnel.requests?.total ?? 0) > 0 && <p class="tunnel-local">{byStatus(tunnel.requests!)}</p>}
       {tunnel.last_error !== null && <p class="fault">{tunnel.last_error}</p>}
       <dl class="stats small">
         <Stat label="Visitors" value={count(tunnel.visitors)} />
-        <Stat label="So far" value={count(tunnel.streams_opened)} title="streams opened since the start" />
+        {tunnel.requests === null ? (
+          <Stat label="So far" value={count(tunnel.streams_opened)} title="streams opened since the start" />
+        ) : (
+          <Stat label="Requests" value={count(tunnel.requests.total)} title="since the start" />
+        )}
         <Stat label="In" value={bytes(tunnel.bytes_in)} />
         <Stat label="Out" value={bytes(tunnel.bytes_out)} />
         <Stat label="Round trip" value={duration(tunnel.round_trip_seconds)} />
@@ -297,7 +319,14 @@ function TunnelRow({ tunnel, onQr }: TunnelProps) {
         <State tone={tone} text={text} />
         {tunnel.last_error !== null && <span class="sub fault">{tunnel.last_error}</span>}
       </td>
-      <td class="number" data-label="Visitors">{count(tunnel.visitors)}</td>
+      <td class="number" data-label="Visitors">
+        {count(tunnel.visitors)}
+        {tunnel.requests !== null && (
+          <span class="sub" title={byStatus(tunnel.requests)}>
+            {count(tunnel.requests.total)} requests
+          </span>
+        )}
+      </td>
       <td class="number" data-label="In">{bytes(tunnel.bytes_in)}</td>
       <td class="number" data-label="Out">{bytes(tunnel.bytes_out)}</td>
       <td class="number" data-label="Round trip">{duration(tunnel.round_trip_seconds)}</td>

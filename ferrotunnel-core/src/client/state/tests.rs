@@ -164,7 +164,8 @@ impl Server {
             });
         });
         server.exchange();
-        server.machine.accept(Accept { session_id: server.id, proof: [0; 32] }, now);
+        let (session_id, software) = (server.id, String::new());
+        server.machine.accept(Accept { session_id, proof: [0; 32], software }, now);
         server.exchange();
         server.client.lock(|inner| inner.machine.confirm(now));
         server.heard();

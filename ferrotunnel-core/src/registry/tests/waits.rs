@@ -48,7 +48,8 @@ fn guest(id: u64) -> Guest {
             direct_for: None,
         });
         pass(&mut client, server);
-        server.accept(Accept { session_id: SessionId(id), proof: [0; 32] }, now);
+        let (session_id, software) = (SessionId(id), String::new());
+        server.accept(Accept { session_id, proof: [0; 32], software }, now);
         assert_eq!(server.state(), State::Established);
     });
     guest

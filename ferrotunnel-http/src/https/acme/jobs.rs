@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use ferrotunnel_core::{BuildError, Routes, TlsIdentity};
-use instant_acme::Account;
+use instant_acme::{Account, CertificateIdentifier};
 use parking_lot::{Mutex, RwLock};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::sync::{Semaphore, mpsc, watch};
+use rustls_pki_types::{CertificateDer, Der, PrivateKeyDer};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -22,7 +22,7 @@ use super::config::AcmeConfig;
 use super::disk::Disk;
 use super::fault::Fault;
 use super::order::{Issued, Means, Way, order};
-use super::schedule::{Attempts, Why, renewal};
+use super::schedule::{ASK_AFTER_FAULT, ASK_AT_LATEST, Attempts, Why, ask_after, renewal, within};
 use crate::https::certificate::Certificate;
 use crate::https::shown::Manner;
 
@@ -48,12 +48,17 @@ pub(in crate::https) struct Acme {
     /// Knows whose a host is.
     routes: OnceLock<Arc<dyn Routes>>,
     spread: RandomState,
+    /// There is something to ask about, or another time to renew something at.
+    to_ask: Notify,
+    to_renew: Notify,
 }
 
 #[derive(Debug)]
 struct Held {
     certificate: Arc<Certificate>,
     renew_at: SystemTime,
+    /// When the server is asked next when it would like that.
+    ask_at: SystemTime,
 }
 
 /// A name that shall have a certificate, and who says when that is decided.
@@ -89,6 +94,8 @@ impl Acme {
             way: Mutex::new(Way::Tls),
             routes: OnceLock::new(),
             spread: RandomState::new(),
+            to_ask: Notify::new(),
+            to_renew: Notify::new(),
             config,
             disk,
         };
@@ -185,10 +192,21 @@ impl Acme {
     pub(in crate::https) async fn run(self: Arc<Self>, routes: Arc<dyn Routes>) {
         let Some(mut wanted) = self.orders.lock().take() else { return };
         let routes = self.routes.get_or_init(|| routes);
+        tokio::select! {
+            () = Arc::clone(&self).keep_ordering(&**routes, &mut wanted) => {}
+            () = self.keep_asking(&**routes) => {}
+        }
+    }
+
+    async fn keep_ordering(
+        self: Arc<Self>,
+        routes: &dyn Routes,
+        wanted: &mut mpsc::Receiver<Wanted>,
+    ) {
         let mut orders = JoinSet::new();
         loop {
-            self.forget(&**routes, SystemTime::now()).await;
-            for name in self.due(&**routes, SystemTime::now()) {
+            self.forget(routes, SystemTime::now()).await;
+            for name in self.due(routes, SystemTime::now()) {
                 self.begin(&name, Why::Renewal);
             }
             tokio::select! {
@@ -197,6 +215,68 @@ impl Acme {
                 }
                 Some(_) = orders.join_next() => {}
                 () = sleep(self.pause(SystemTime::now())) => {}
+                () = self.to_renew.notified() => {}
+            }
+        }
+    }
+
+    /// Asks the server when it would like each certificate to be renewed (RFC 9773): about one at a time.
+    async fn keep_asking(&self, routes: &dyn Routes) {
+        loop {
+            let now = SystemTime::now();
+            let next = {
+                let held = self.held.read();
+                let wanted = held.iter().filter(|(name, held)| {
+                    held.certificate.number.is_some() && is_wanted(routes, name)
+                });
+                wanted.min_by_key(|(_, held)| held.ask_at).map(|(name, held)| {
+                    (name.clone(), held.ask_at.duration_since(now).unwrap_or_default())
+                })
+            };
+            match next {
+                Some((name, Duration::ZERO)) => self.ask(&name).await,
+                next => {
+                    let pause = next.map_or(LOOK_EVERY, |(_, pause)| pause.min(LOOK_EVERY));
+                    let _ = timeout(pause, self.to_ask.notified()).await;
+                }
+            }
+        }
+    }
+
+    async fn ask(&self, name: &str) {
+        let asked = self.held.read().get(name).map(|held| Arc::clone(&held.certificate));
+        let Some(certificate) = asked else { return };
+        let Some(number) = &certificate.number else { return };
+        let (issuer, serial) = (Der::from_slice(&number.issuer), Der::from_slice(&number.serial));
+        let id = CertificateIdentifier::new(issuer, serial);
+        let answer = match self.account().await {
+            Ok(account) => account.renewal_info(&id).await.map_err(Fault::from),
+            Err(fault) => Err(fault),
+        };
+        let now = SystemTime::now();
+        let mut held = self.held.write();
+        // There may be another one by now.
+        let same = |held: &&mut Held| Arc::ptr_eq(&held.certificate, &certificate);
+        let Some(held) = held.get_mut(name).filter(same) else { return };
+        match answer {
+            Ok((info, pause)) => {
+                held.ask_at = now + ask_after(pause);
+                let window = info.suggested_window;
+                let window = SystemTime::from(window.start)..SystemTime::from(window.end);
+                if let Some(renew_at) = within(window, certificate.valid, self.spread(name)) {
+                    held.renew_at = renew_at;
+                    self.to_renew.notify_one();
+                    let seconds = renew_at.duration_since(now).unwrap_or_default().as_secs();
+                    tracing::debug!(%name, seconds, "the ACME server says when it would like a renewal");
+                }
+            }
+            // It stays with the time that is known.
+            Err(Fault::Server(instant_acme::Error::Unsupported(_))) => {
+                held.ask_at = now + ASK_AT_LATEST;
+            }
+            Err(fault) => {
+                held.ask_at = now + ASK_AFTER_FAULT;
+                tracing::debug!(%name, error = %fault, "the ACME server does not say when to renew");
             }
         }
     }
@@ -204,9 +284,9 @@ impl Acme {
     /// Names for which there should be another certificate by now.
     fn due(&self, routes: &dyn Routes, now: SystemTime) -> Vec<String> {
         let held = self.held.read();
-        let is_wanted = |name: &String| name.starts_with("*.") || routes.has_host(name);
         let renewals = held.iter().filter(|(_, held)| held.renew_at <= now).map(|(name, _)| name);
-        let mut due: Vec<String> = renewals.filter(|name| is_wanted(name)).cloned().collect();
+        let mut due: Vec<String> =
+            renewals.filter(|name| is_wanted(routes, name)).cloned().collect();
         if let (Some(_), Some(domain)) = (&self.config.dns_hook, &self.config.domain) {
             let star = format!("*.{domain}");
             if !held.contains_key(&star) {
@@ -220,9 +300,7 @@ impl Acme {
     async fn forget(&self, routes: &dyn Routes, now: SystemTime) {
         let mut gone = Vec::new();
         self.held.write().retain(|name, held| {
-            let is_kept = now < held.certificate.valid.not_after
-                || name.starts_with("*.")
-                || routes.has_host(name);
+            let is_kept = now < held.certificate.valid.not_after || is_wanted(routes, name);
             if !is_kept {
                 gone.push(name.clone());
             }
@@ -275,16 +353,18 @@ impl Acme {
         }
     }
 
-    async fn order(&self, name: &str) -> Result<SystemTime, Fault> {
-        let account = {
-            let mut known = self.account.lock().await;
-            match &*known {
-                Some(account) => account.clone(),
-                None => {
-                    known.insert(account(&self.config, &self.client, &self.disk).await?).clone()
-                }
+    async fn account(&self) -> Result<Account, Fault> {
+        let mut known = self.account.lock().await;
+        match &*known {
+            Some(account) => Ok(account.clone()),
+            None => {
+                Ok(known.insert(account(&self.config, &self.client, &self.disk).await?).clone())
             }
-        };
+        }
+    }
+
+    async fn order(&self, name: &str) -> Result<SystemTime, Fault> {
+        let account = self.account().await?;
         let dns_hook = self.config.dns_hook.as_deref();
         let means = Means { challenges: &self.challenges, manner: &self.manner, dns_hook };
         let ways = match *self.way.lock() {
@@ -328,11 +408,22 @@ impl Acme {
     }
 
     fn hold(&self, name: String, certificate: Certificate) {
-        let spread = (self.spread.hash_one(&name) & u64::from(u16::MAX)) as u16;
-        let renew_at = renewal(certificate.valid, spread);
-        let held = Held { certificate: Arc::new(certificate), renew_at };
+        let renew_at = renewal(certificate.valid, self.spread(&name));
+        let ask_at = SystemTime::now();
+        let held = Held { certificate: Arc::new(certificate), renew_at, ask_at };
         self.held.write().insert(name, held);
+        self.to_ask.notify_one();
     }
+
+    /// Where in a span of time it is renewed.
+    fn spread(&self, name: &str) -> u16 {
+        (self.spread.hash_one(name) & u64::from(u16::MAX)) as u16
+    }
+}
+
+/// Whether a certificate that has ended would be missed.
+fn is_wanted(routes: &dyn Routes, name: &str) -> bool {
+    name.starts_with("*.") || routes.has_host(name)
 }
 
 /// An order is over, however it ended.

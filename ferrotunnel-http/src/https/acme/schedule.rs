@@ -1,6 +1,7 @@
 //! When to ask the ACME server for something, and when to leave it alone. Pure: the time is an argument.
 
 use std::collections::HashMap;
+use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -16,6 +17,34 @@ pub(super) fn renewal(valid: Validity, spread: u16) -> SystemTime {
     let early = (life / 12).mul_f64(f64::from(spread) / f64::from(u16::MAX));
     valid.not_before + (life / 3 * 2).saturating_sub(early)
 }
+
+/// When a certificate is renewed whose server has said when it would like that: somewhere within, where `spread` says
+/// (RFC 9773, section 4.2). `None` if that is no time.
+///
+/// It is not taken at its word where that would have us order again and again, or wait until it is too late.
+pub(super) fn within(
+    window: Range<SystemTime>,
+    valid: Validity,
+    spread: u16,
+) -> Option<SystemTime> {
+    let length = window.end.duration_since(window.start).ok().filter(|length| !length.is_zero())?;
+    let life = valid.not_after.duration_since(valid.not_before).unwrap_or_default();
+    let wanted = window.start + length.mul_f64(f64::from(spread) / f64::from(u16::MAX));
+    let earliest = valid.not_before + life / 1_000;
+    Some(wanted.min(valid.not_after - life / 12).max(earliest))
+}
+
+/// When a server is asked again that wants to be asked after `pause`.
+pub(super) fn ask_after(pause: Duration) -> Duration {
+    pause.clamp(ASK_AT_SOONEST, ASK_AT_LATEST)
+}
+
+/// RFC 9773, section 4.3.2.
+const ASK_AT_SOONEST: Duration = Duration::from_secs(60);
+pub(super) const ASK_AT_LATEST: Duration = Duration::from_secs(24 * 3_600);
+
+/// Where there was no answer: often enough to hear in time of certificates that are taken back.
+pub(super) const ASK_AFTER_FAULT: Duration = Duration::from_secs(6 * 3_600);
 
 /// What was tried, so that a server is not asked too often.
 #[derive(Debug)]
@@ -181,6 +210,25 @@ mod tests {
         assert!(earliest > start + 52 * day && earliest < start + 53 * day);
         let backwards = Validity { not_before: start, not_after: start - day };
         assert_eq!(renewal(backwards, u16::MAX), start);
+    }
+
+    #[test]
+    fn a_certificate_is_renewed_when_its_server_would_like_it_and_never_too_late() {
+        let start = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let day = Duration::from_secs(86_400);
+        let valid = Validity { not_before: start, not_after: start + 60 * day };
+        let window = |from: u32, to: u32| start + from * day..start + to * day;
+        assert_eq!(within(window(20, 30), valid, 0), Some(start + 20 * day));
+        assert_eq!(within(window(20, 30), valid, u16::MAX), Some(start + 30 * day));
+        assert_eq!(within(window(50, 200), valid, u16::MAX), Some(start + 55 * day));
+        // It was taken back: at once, but not each one that comes after it in the same moment.
+        let past = start - 2 * day..start - day;
+        assert_eq!(within(past, valid, 7), Some(start + 60 * day / 1_000));
+        for none in [window(30, 20), window(20, 20)] {
+            assert_eq!(within(none, valid, 7), None);
+        }
+        assert_eq!(ask_after(Duration::ZERO), Duration::from_secs(60));
+        assert_eq!(ask_after(3 * day), day);
     }
 
     #[test]

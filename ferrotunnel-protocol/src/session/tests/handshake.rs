@@ -282,5 +282,6 @@ fn welcome_frame() -> Frame {
         max_streams: 10,
         max_tunnels: 10,
         initial_window: 0,
+        software: String::new(),
     })
 }

@@ -383,7 +383,7 @@ pub(super) fn hello() -> HelloRequest {
 }
 
 pub(super) fn accept() -> Accept {
-    Accept { session_id: SessionId(1), proof: [9; SERVER_PROOF_LEN] }
+    Accept { session_id: SessionId(1), proof: [9; SERVER_PROOF_LEN], software: "pair".to_owned() }
 }
 
 /// Up to a megabyte that costs nothing.
