@@ -277,7 +277,8 @@ fn a_client_without_descriptors_serves_again_when_it_has_some() {
 fn strangers_cost_the_server_no_memory() {
     run(async {
         let site = Site::start().await;
-        let server = Server::start();
+        // As many as they are would have to wait for their turns.
+        let server = Server::with(&["--max-failed-handshakes", "1000"]);
         let _client = server.http_tunnel("app", site.addr()).await;
         assert_eq!(server.get("app", "/hello").await.body, "hello");
         let before = server.memory();

@@ -290,7 +290,7 @@ fn a_server_into_which_nobody_could_come_does_not_start() {
     let files = Files::new();
     let file = files.write("f.toml", "[server]\nbind = '127.0.0.1:0'\nhttp-bind = '127.0.0.1:0'\n");
     let (code, _, stderr) = ended(&["server", "--config", &file]);
-    assert_eq!(code, Some(1), "{stderr}");
+    assert_eq!(code, Some(2), "{stderr}");
     for way in ["--token ", "--token-file ", "[principals]"] {
         assert!(stderr.contains(way), "{way} is not in: {stderr}");
     }
