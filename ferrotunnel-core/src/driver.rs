@@ -150,7 +150,7 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
                     self.patience = self.patience.min(MOST_AFTER_FAULT);
                 }
                 self.close_soon(cx, is_drained);
-                if self.output.is_empty() && !self.shut {
+                if self.output.is_empty() && !has_output && !self.shut {
                     // Then on, until the peer closes too: closing with input unread would send a
                     // RST, which may destroy our last frames on their way.
                     let _ = ready!(Pin::new(&mut self.carrier).poll_shutdown(cx));

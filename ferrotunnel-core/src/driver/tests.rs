@@ -236,6 +236,23 @@ async fn the_last_words_arrive_though_input_is_unread() {
 }
 
 #[tokio::test]
+async fn an_owner_that_ends_a_session_at_a_question_of_its_peer_is_heard() {
+    let ((near, server), (far, client)) = greeted(1 << 20).await;
+    let mut client = Running::start(far, client);
+    let shared = Arc::new(Shared::new(server.machine));
+    let session = Session::new(Arc::clone(&shared));
+    let refuse = move |_| session.close(GoAwayCode::Superseded, "not any more");
+    tokio::spawn(Driver::new(near, shared, server.input, refuse));
+    let (kind, name) = (TunnelKind::Http, String::new());
+    let asked = Register { kind, name, hosts: Vec::new(), port: 0, options: Vec::new() };
+    client.session.register(1, asked);
+    match soon(client.incoming.recv()).await {
+        Some(Incoming::GoAway(go_away)) => assert_eq!(go_away.code, GoAwayCode::Superseded),
+        _ => panic!("it ended without a word"),
+    }
+}
+
+#[tokio::test]
 async fn streams_of_a_carrier_that_ends_end_too() {
     let (server, mut client) = pair(1 << 16).await;
     let mut near = server.session.open(OPEN).unwrap();
