@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::auth;
 use crate::carrier::Carrier;
@@ -113,6 +114,8 @@ struct Waiting {
     carriers: Vec<oneshot::Sender<Visit>>,
     /// Visitors that wait for one. Never both.
     queue: VecDeque<oneshot::Sender<Ready>>,
+    /// Carriers that have ever come to stand in line.
+    arrived: u64,
     /// Moves on by a pause with each visitor in the queue; how far it lies in the past is how many more may
     /// wait. `None`: nobody has yet.
     queue_after: Option<Instant>,
@@ -260,14 +263,21 @@ impl Pool {
         }
         let (give, receive) = oneshot::channel();
         waiting.queue.push_back(give);
+        let mut arrived = waiting.arrived;
         drop(waiting);
         let pool = Arc::clone(self);
         Some(async move {
-            match timeout(QUEUE_TIME, receive).await {
-                Ok(ready) => ready.ok(),
-                Err(_) => {
+            let until = Instant::now() + QUEUE_TIME;
+            let mut receive = pin!(receive);
+            loop {
+                let look = until.min(Instant::now() + QUEUE_STALL);
+                if let Ok(ready) = timeout_at(look, &mut receive).await {
+                    return ready.ok();
+                }
+                let before = std::mem::replace(&mut arrived, pool.waiting.lock().arrived);
+                if before == arrived || look == until {
                     pool.disappoint();
-                    None
+                    return None;
                 }
             }
         })
@@ -355,6 +365,7 @@ impl Pool {
         if waiting.closed {
             return None;
         }
+        waiting.arrived += 1;
         waiting.carriers.retain(|carrier| !carrier.is_closed());
         let (give, receive) = oneshot::channel();
         let mut ready = Ready(give);
@@ -595,6 +606,10 @@ pub(crate) const QUEUE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a visitor waits at most. The last of a burst waits 70 ms over TLS on two processors, longer on a busy
 /// machine.
 const QUEUE_TIME: Duration = Duration::from_millis(200);
+
+/// How long it waits while no carrier comes at all. A client that has dialled as many as it may dials ten a second, and
+/// visitors who come one after the other are not to be held up by that.
+const QUEUE_STALL: Duration = Duration::from_millis(50);
 
 /// How long nobody waits after one who did so in vain.
 const DISAPPOINTMENT: Duration = Duration::from_secs(10);

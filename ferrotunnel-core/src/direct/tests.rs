@@ -194,10 +194,25 @@ async fn a_client_that_brings_no_carrier_in_time_keeps_nobody_waiting() {
     let pool = Arc::new(Pool::default());
     let began = Instant::now();
     assert!(pool.queue().unwrap().await.is_none());
-    assert_eq!(began.elapsed(), QUEUE_TIME);
+    assert_eq!(began.elapsed(), QUEUE_STALL);
     assert!(pool.queue().is_none());
     tokio::time::advance(DISAPPOINTMENT).await;
     assert!(pool.queue().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_waits_longer_while_carriers_come() {
+    let pool = Arc::new(Pool::default());
+    let mut ahead: Vec<_> = (0..10).map(|_| pool.queue().unwrap()).collect();
+    let (began, last) = (Instant::now(), pool.queue().unwrap());
+    let last = tokio::spawn(async move { (last.await.is_none(), began.elapsed()) });
+    let mut carriers = Vec::new();
+    while !last.is_finished() {
+        carriers.push(dialled(&pool));
+        assert!(ahead.remove(0).await.is_some());
+        tokio::time::sleep(QUEUE_STALL - Duration::from_millis(10)).await;
+    }
+    assert_eq!(last.await.unwrap(), (true, QUEUE_TIME));
 }
 
 #[tokio::test(start_paused = true)]
