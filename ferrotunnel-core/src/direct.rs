@@ -159,7 +159,7 @@ struct Trip {
     ingress: SocketAddr,
     kind: TunnelKind,
     tunnel: u32,
-    /// Its place among the streams of its principal and its tunnel.
+    /// Its place among the visitors served, and the streams of its principal and its tunnel.
     seat: Seat,
     place: Option<CrowdSeat>,
     /// What it has said already.
@@ -202,7 +202,7 @@ impl Trip {
 
     fn fall_back(self, socket: TcpStream) {
         let Self { addr, ingress, seat, place, words, otherwise, .. } = self;
-        // It takes one again where it goes.
+        // It takes one again where it goes, and is not to stand in its own way.
         drop(seat);
         socket::close_in_peace(&socket);
         otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
@@ -213,6 +213,11 @@ impl Pool {
     /// `all_open` counts the visitors of this pool too.
     pub(crate) fn new(all_open: Arc<AtomicUsize>) -> Self {
         Self { all_open, ..Self::default() }
+    }
+
+    /// A place among the visitors served, unless there are `most` already.
+    pub(crate) fn take_visitor(&self, most: usize) -> Option<Seat> {
+        Some(Seat::take_within(&self.open, most)?.with(Seat::take(&self.all_open)))
     }
 
     /// Visitors served at present.
@@ -297,7 +302,8 @@ impl Pool {
     }
 
     /// Gives the visitor of a tunnel, by its kind and number, a carrier of its own, `ready` if it has waited for it, or
-    /// does `otherwise` when none is waiting. `seat` is its place among the streams of the principal.
+    /// does `otherwise` when none is waiting. `seat` is its place among the [visitors served](Self::take_visitor) and the
+    /// streams of the principal.
     pub(crate) fn serve(
         &self,
         ready: Option<Ready>,
@@ -408,13 +414,13 @@ pub(crate) async fn attend<C: Carrier>(
                 }
                 return Ok(());
             }
-            visit = &mut line => return match visit {
+            visit = &mut line => match visit {
                 Ok(visit) => {
                     drop(seat);
-                    serve(carrier, visit, pool).await
+                    return serve(carrier, visit, pool).await;
                 }
-                // The session is over.
-                Err(_) => Ok(()),
+                // The session is over, or whoever was to have it has gone.
+                Err(_) => continue,
             },
             () = tokio::time::sleep(heartbeat) => {}
         }
@@ -455,7 +461,6 @@ async fn hear<C: Carrier>(
 
 async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
     let mut cut = pool.cut.subscribe();
-    let seats = [Seat::take(&pool.open), Seat::take(&pool.all_open)];
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
     }
@@ -465,8 +470,6 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         carrier.flush().await
     };
     if let Err(error) = opening.await {
-        // It is not to stand in its own way.
-        drop(seats);
         visit.fall_back();
         return Err(error);
     }
@@ -485,14 +488,13 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
         };
         if let Some(error) = broke {
-            drop(seats);
             trip.fall_back(socket);
             return Err(error);
         }
     }
     let Trip { seat, place, words, pacing, tally, otherwise, .. } = trip;
     drop(otherwise);
-    let (_seats, _seat, _place) = (seats, seat, place);
+    let (_seat, _place) = (seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
     let counted = Some(tally.begin());
     // Frozen, an empty buffer would go on holding its memory.

@@ -11,6 +11,7 @@ use ferrotunnel_tests::{
     Carrier, Link, LocalService, TestBed, abort_on_close, eventually, numbered_visitors, over_both,
     public_addr, run, soon,
 };
+use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -189,6 +190,27 @@ fn the_limit_of_streams_counts_direct_ones() {
             visitor.write_all(b"y").await.unwrap();
             assert_eq!(visitor.read_u8().await.unwrap(), b'y');
         }
+    });
+}
+
+#[test]
+fn visitors_who_come_together_get_no_more_direct_streams_than_there_may_be() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_streams_per_session = 3;
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.direct(echo.addr()).await;
+        let visits = (0..20).map(|_| async {
+            let mut visitor = TcpStream::connect(public).await.ok()?;
+            visitor.write_all(b"x").await.ok()?;
+            visitor.read_exact(&mut [0]).await.ok()?;
+            Some(visitor)
+        });
+        let inside = soon("all visits", join_all(visits)).await;
+        assert!(inside.iter().any(Option::is_some));
+        let direct = bed.server.direct().serving;
+        assert!(direct <= 3, "{direct} at once");
     });
 }
 

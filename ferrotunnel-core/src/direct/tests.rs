@@ -20,8 +20,8 @@ fn first_answer() -> BytesMut {
     BytesMut::from(&Frame::Ping(Ping { ack: true, opaque: [0; 8] }).encode()[..])
 }
 
-fn seat() -> Seat {
-    Seat::take(&Arc::default())
+fn seat(pool: &Pool) -> Seat {
+    pool.take_visitor(usize::MAX).unwrap()
 }
 
 fn somewhere() -> SocketAddr {
@@ -69,7 +69,14 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
+    pool.serve(
+        None,
+        (TunnelKind::Tls, 7),
+        seat(&pool),
+        unlimited(),
+        visitor,
+        |_, _| unreachable!(),
+    );
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
@@ -99,7 +106,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     assert_eq!(pool.waiting(), 1);
     let (visitor, outside) = visitor().await;
     let (give, mut given) = mpsc::channel(1);
-    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, move |visitor, _| {
+    pool.serve(None, (TunnelKind::Tls, 7), seat(&pool), unlimited(), visitor, move |visitor, _| {
         give.try_send(visitor).unwrap();
     });
     let back = given.recv().await.unwrap();
@@ -174,19 +181,42 @@ async fn who_comes_first_gets_the_first_carrier_that_comes() {
     let pool = Arc::new(Pool::default());
     let (first, gone, second) = (pool.queue(), pool.queue(), pool.queue());
     drop(gone);
-    let _carriers = [dialled(&pool), dialled(&pool), dialled(&pool)];
+    let mut carriers = [dialled(&pool), dialled(&pool), dialled(&pool)];
     // The carrier after theirs waits in line.
     while pool.waiting() == 0 {
         tokio::task::yield_now().await;
     }
-    let ready = first.unwrap().await;
-    assert!(ready.is_some() && second.unwrap().await.is_some());
+    let (ready, other) = (first.unwrap().await, second.unwrap().await);
+    assert!(ready.is_some() && other.is_some());
     let (visitor, _outside) = visitor().await;
-    pool.serve(ready, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
-    while pool.open() == 0 {
+    pool.serve(
+        ready,
+        (TunnelKind::Tls, 7),
+        seat(&pool),
+        unlimited(),
+        visitor,
+        |_, _| unreachable!(),
+    );
+    let (_, client) = &mut carriers[0];
+    wait(client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
+    assert_eq!(pool.waiting(), 1, "it has the one that it waited for");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_carrier_whose_visitor_has_gone_is_the_next_one_s() {
+    let pool = Arc::new(Pool::default());
+    let gone = pool.queue().unwrap();
+    let (attending, _client) = dialled(&pool);
+    while !pool.waiting.lock().queue.is_empty() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(pool.waiting(), 1, "it has the one that it waited for");
+    drop(gone);
+    while pool.waiting() == 0 {
+        assert!(!attending.is_finished(), "the carrier was thrown away");
+        tokio::task::yield_now().await;
+    }
+    pool.close();
+    attending.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,7 +284,14 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve(None, (TunnelKind::Tls, 7), seat(), unlimited(), visitor, |_, _| unreachable!());
+    pool.serve(
+        None,
+        (TunnelKind::Tls, 7),
+        seat(&pool),
+        unlimited(),
+        visitor,
+        |_, _| unreachable!(),
+    );
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));

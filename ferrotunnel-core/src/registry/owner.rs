@@ -15,6 +15,7 @@ use crate::auth::Credential;
 use crate::clock;
 use crate::direct::{self, FAR};
 use crate::principals::{Denied, Principal};
+use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Home;
 use crate::throttle::{Rates, Throttle, Throttles};
@@ -112,6 +113,12 @@ impl Owner {
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
         self.session.stats().streams + self.direct.open() < self.max_streams as usize
+    }
+
+    /// A place for one more visitor with a carrier of its own.
+    pub(super) fn take_visitor(&self) -> Option<Seat> {
+        self.direct
+            .take_visitor((self.max_streams as usize).saturating_sub(self.session.stats().streams))
     }
 
     /// Whether its client can be there with another carrier in no time.

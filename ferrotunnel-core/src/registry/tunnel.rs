@@ -527,7 +527,9 @@ impl Tunnel {
         };
         // One that has no room is turned away where it would open a stream.
         let found = member.and_then(|one| {
-            let seat = self.principal().take_stream().ok()?.with(self.places.take()?);
+            // Others who waited for a carrier may have come before.
+            let seat = one.owner.take_visitor()?;
+            let seat = seat.with(self.principal().take_stream().ok()?).with(self.places.take()?);
             let throttles = one.owner.throttles();
             throttles.take_stream(Instant::now()).then(|| {
                 let meters = &self.places.meters;
