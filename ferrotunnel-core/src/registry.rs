@@ -310,7 +310,6 @@ impl Registry {
         };
         let Entered { tunnel, place, address, replaced, joined } = entered;
         maps.enter(&tunnel);
-        tunnel.look_for_pauses();
         let registration = Registration {
             registry: Arc::downgrade(&self.0),
             uid: tunnel.uid,

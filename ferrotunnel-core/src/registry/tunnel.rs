@@ -211,7 +211,7 @@ impl Tunnel {
             id: id(wanted.kind, &stand.label(&wanted.name)).into(),
             label: stand.label(&wanted.name),
             paused: AtomicBool::new(false),
-            has_paused: AtomicBool::new(false),
+            has_paused: AtomicBool::new(first.health.is_paused()),
             name: wanted.name,
             stand,
             access: rules.access,
@@ -261,7 +261,7 @@ impl Tunnel {
         !carriers.is_empty() && carriers.iter().all(|one| one.health.is_paused())
     }
 
-    /// Somebody who has it has said whether they take visitors, or has just come.
+    /// Somebody who has it has said whether they take visitors.
     pub(super) fn look_for_pauses(&self) {
         let carriers = &self.presence.lock().carriers;
         let has_paused = carriers.iter().any(|one| one.health.is_paused());
@@ -679,6 +679,9 @@ impl Tunnel {
             .partition(|one| one.owner.client_id == client && (afresh || one.carrier == carrier));
         let key = |one: &Member| (one.owner.client_id.0, one.carrier);
         let at = carriers.partition_point(|one| key(one) < key(&member));
+        if member.health.is_paused() {
+            self.has_paused.store(true, Ordering::Relaxed);
+        }
         carriers.insert(at, member);
         presence.carriers = carriers;
         drop(presence);
