@@ -32,17 +32,7 @@ pub(super) async fn keep(
     server: ServerIndex,
     reached: Option<SocketAddr>,
 ) -> Infallible {
-    let mut keeper = Keeper {
-        session_id,
-        server,
-        reached,
-        carriers: JoinSet::new(),
-        waiting: Arc::default(),
-        wanted: 0,
-        backoff: Backoff::default(),
-        // Long enough ago for a first burst.
-        dial_after: Instant::now().checked_sub(PAUSE * 60).unwrap_or_else(Instant::now),
-    };
+    let mut keeper = Keeper::new(session_id, server, reached);
     let mut changes = state.tunnels_changed.subscribe();
     loop {
         let now = Instant::now();
@@ -83,6 +73,8 @@ struct Keeper {
     waiting: Arc<AtomicUsize>,
     wanted: usize,
     backoff: Backoff,
+    /// Until then nothing is dialled, since something has failed.
+    rests_until: Instant,
     /// Moves on by a pause with each dial; how far it lies in the past is how many are still free.
     dial_after: Instant,
 }
@@ -131,6 +123,22 @@ impl Appetite {
 }
 
 impl Keeper {
+    fn new(session_id: SessionId, server: ServerIndex, reached: Option<SocketAddr>) -> Self {
+        let now = Instant::now();
+        Self {
+            session_id,
+            server,
+            reached,
+            carriers: JoinSet::new(),
+            waiting: Arc::default(),
+            wanted: 0,
+            backoff: Backoff::default(),
+            rests_until: now,
+            // Long enough ago for a first burst.
+            dial_after: now.checked_sub(PAUSE * 60).unwrap_or(now),
+        }
+    }
+
     fn dial(&mut self, state: &Arc<State>) {
         let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
         let (session_id, server, reached) = (self.session_id, self.server, self.reached);
@@ -177,9 +185,10 @@ impl Keeper {
                 self.dial_after = self.dial_after.max(Instant::now() + PAUSE);
             }
             // Those that were dialled at the same time fail for the same reason.
-            Ended::Failed if self.dial_after > Instant::now() => {}
+            Ended::Failed if self.rests_until > Instant::now() => {}
             Ended::Failed => {
-                self.dial_after = Instant::now() + PAUSE.max(self.backoff.next(false));
+                self.rests_until = Instant::now() + PAUSE.max(self.backoff.next(false));
+                self.dial_after = self.dial_after.max(self.rests_until);
             }
         }
     }
@@ -236,3 +245,25 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// After a failure. The visitors travel over the session meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn dials_that_fail_come_less_and_less_often() {
+        let mut keeper = Keeper::new(SessionId(1), ServerIndex(0), None);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let began = Instant::now();
+            sleep_until(keeper.dial_after).await;
+            pauses.push(began.elapsed());
+            keeper.dial_after = Instant::now() + direct::QUEUE_PAUSE;
+            // Together with one that was dialled before.
+            keeper.ended(Ended::Failed);
+            keeper.ended(Ended::Failed);
+        }
+        assert!(pauses[1..].iter().all(|pause| *pause >= PAUSE), "{pauses:?}");
+        assert!(pauses[7] > 4 * PAUSE, "{pauses:?}");
+    }
+}
