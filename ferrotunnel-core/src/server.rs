@@ -669,17 +669,17 @@ async fn greet(
         Some(Ok(Ok(Secured { stream, binding, .. }))) => {
             return serve(hall, stream, binding, entrance, peer).await;
         }
-        Some(failed) => failed,
+        Some(Ok(Err(error))) => Some(error),
+        Some(Err(_)) => None,
         None => return hall.turned_to_go(peer),
     };
     entrance.attempt.wrong(Instant::now().into_std());
-    match failed {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => match CertificateProblem::of(&error, Side::Server) {
-            Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
-            None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
-        },
-        Err(_) => hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed"),
+    let Some(error) = failed else {
+        return hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed");
+    };
+    match CertificateProblem::of(&error, Side::Server) {
+        Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
+        None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
     }
 }
 

@@ -9,7 +9,9 @@
 //! several threads.
 //!
 //! Exchanges of HTTP cost more to read than to carry, so a crowd of their visitors fills one thread while
-//! processors beside it have nothing to do. From some size on it gets spare threads, which nobody else uses.
+//! processors beside it have nothing to do. From some size on it gets spare threads, which nobody else uses but those who
+//! turn out not to be of that crowd: a client that dials the port of visitors over HTTPS stays on the thread where its first
+//! words were read, and so does a visitor whose TLS is passed on.
 
 use std::future::Future;
 use std::io;

@@ -245,9 +245,7 @@ impl Wanted {
             }
         }
     }
-}
 
-impl Wanted {
     /// Tells every server that has it, or is just asked for it, how it is with it now: what is not as usual, and what
     /// `tells` adds, which is so again.
     fn tell(&self, number: u32, sessions: &Sessions, tells: impl Fn(&mut Register)) {
