@@ -14,7 +14,7 @@ pub(crate) enum Exit {
     Ok = 0,
     /// Something went wrong and trying again would not help, or was not wanted.
     Failed = 1,
-    /// The arguments or the settings file make no sense.
+    /// The arguments, the environment or the settings file make no sense, or a token is missing.
     Usage = 2,
     /// The server does not accept the token, or cannot prove that it knows it.
     Unauthorized = 3,
@@ -25,7 +25,7 @@ pub(crate) enum Exit {
 /// The exit codes as the help tells them.
 macro_rules! exit_codes {
     () => {
-        "Exit codes: 0 stopped after finishing what was open, 1 failed, 2 arguments that make no sense, 3 wrong token, \
+        "Exit codes: 0 stopped after finishing what was open, 1 failed, 2 settings that make no sense or no token, 3 wrong token, \
          4 a newer client took the tunnel over. Whatever else comes between a client and its server it tries again."
     };
 }
