@@ -10,6 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use super::*;
+use crate::direct::Streams;
 use crate::options::CarrierNumber;
 use crate::registry::port::WayIn;
 use crate::registry::trial::{KEPT_FOR, Trial};
@@ -23,17 +24,26 @@ fn somewhere() -> SocketAddr {
 
 /// What a machine has to say, heard by another one.
 fn pass(from: &mut Machine, to: &mut Machine) {
+    pass_at(Instant::now(), from, to);
+}
+
+fn pass_at(now: Instant, from: &mut Machine, to: &mut Machine) {
     let (mut output, mut input) = (VecDeque::new(), BytesMut::new());
-    from.poll_transmit(Instant::now(), &mut output, 0);
+    from.poll_transmit(now, &mut output, 0);
     for frame in output {
         input.extend_from_slice(frame.head());
         input.extend_from_slice(frame.body());
     }
-    to.handle_input(Instant::now(), &mut input).unwrap();
+    to.handle_input(now, &mut input).unwrap();
 }
 
 /// A guest whose session takes visitors.
 fn guest(id: u64) -> Guest {
+    guest_and_client(id).0
+}
+
+/// The same with its end of the session.
+fn guest_and_client(id: u64) -> (Guest, Machine) {
     let (guest, now) = (Guest::new(id), Instant::now());
     let mut client = Machine::client(Config::default(), now);
     guest.shared.lock(|inner| {
@@ -52,7 +62,30 @@ fn guest(id: u64) -> Guest {
         server.accept(Accept { session_id, proof: [0; 32], software }, now);
         assert_eq!(server.state(), State::Established);
     });
-    guest
+    (guest, client)
+}
+
+/// Its client answers a Ping at once.
+fn is_near(guest: &Guest, client: &mut Machine) {
+    let now = Instant::now();
+    guest.shared.lock(|inner| {
+        let server = &mut inner.machine;
+        pass_at(now, server, client);
+        client.confirm(now);
+        server.probe(now, Duration::from_secs(1));
+        pass_at(now, server, client);
+        pass_at(now, client, server);
+    });
+}
+
+/// Somebody at the door, and the socket outside.
+async fn visitor() -> (Visitor, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let dialling = TcpStream::connect(listener.local_addr().unwrap());
+    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
+    let socket = accepted.unwrap().0;
+    let (addr, ingress, words) = (somewhere(), somewhere(), Bytes::new());
+    (Visitor { socket, addr, ingress, place: None, words }, dialled.unwrap())
 }
 
 fn streams_opened(guest: &Guest) -> u64 {
@@ -173,20 +206,33 @@ async fn a_visitor_that_comes_between_the_end_of_a_session_and_its_leaving_is_ke
     let gone = guest(1);
     register(&registry, &gone, 0, http("app", &[]));
     end(&gone);
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let dialling = TcpStream::connect(listener.local_addr().unwrap());
-    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
-    let _outside = dialled.unwrap();
+    let (visitor, _outside) = visitor().await;
     let way_in = way_in(&registry, &ReceiveBudget::new(1 << 20));
-    way_in.admit(Visitor {
-        socket: accepted.unwrap().0,
-        addr: somewhere(),
-        ingress: somewhere(),
-        place: None,
-        words: Bytes::new(),
-    });
+    way_in.admit(visitor);
     gone.owner.leave();
     let back = guest(2);
     register(&registry, &back, 0, http("app", &[]));
     until(|| streams_opened(&back) == 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_waits_a_moment_for_a_carrier_where_the_client_is_near() {
+    let (one, two, three) = (visitor().await, visitor().await, visitor().await);
+    let (registry, (guest, mut client)) = (registry(), guest_and_client(1));
+    let mut wanted = http("app", &[]);
+    wanted.options.extend(Streams::Direct.to_option());
+    register(&registry, &guest, 0, wanted);
+    let way_in = way_in(&registry, &ReceiveBudget::new(1 << 20));
+    // Nobody knows yet how far away it is.
+    way_in.admit(one.0);
+    assert_eq!(streams_opened(&guest), 1);
+    is_near(&guest, &mut client);
+    way_in.admit(two.0);
+    tokio::time::sleep(Duration::from_millis(199)).await;
+    assert_eq!(streams_opened(&guest), 1, "it has not waited");
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert_eq!(streams_opened(&guest), 2, "it waits for ever");
+    // That was in vain, so nobody else does.
+    way_in.admit(three.0);
+    assert_eq!(streams_opened(&guest), 3);
 }
