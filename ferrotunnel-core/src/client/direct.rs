@@ -250,6 +250,19 @@ const PAUSE: Duration = Duration::from_secs(1);
 mod tests {
     use super::*;
 
+    #[test]
+    fn more_carriers_are_kept_where_the_server_is_far_away() {
+        let (near, far) = (Some(FAR - Duration::from_micros(1)), Some(FAR));
+        let kept = |streams, round_trip| {
+            let appetite = Appetite::of(streams, round_trip);
+            (appetite.least, appetite.most)
+        };
+        assert_eq!((kept(Streams::Auto, None), kept(Streams::Auto, near)), ((1, 8), (1, 8)));
+        assert_eq!(kept(Streams::Auto, far), (8, 16));
+        assert_eq!((kept(Streams::Direct, near), kept(Streams::Direct, far)), ((4, 32), (4, 32)));
+        assert_eq!(kept(Streams::Multiplexed, far), (0, 0));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn dials_that_fail_come_less_and_less_often() {
         let mut keeper = Keeper::new(SessionId(1), ServerIndex(0), None);
