@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -266,14 +265,13 @@ impl Pool {
         if !waiting.admits_to_queue(Instant::now()) {
             return None;
         }
-        let (give, receive) = oneshot::channel();
+        let (give, mut receive) = oneshot::channel();
         waiting.queue.push_back(give);
         let mut arrived = waiting.arrived;
         drop(waiting);
         let pool = Arc::clone(self);
         Some(async move {
             let until = Instant::now() + QUEUE_TIME;
-            let mut receive = pin!(receive);
             loop {
                 let look = until.min(Instant::now() + QUEUE_STALL);
                 if let Ok(ready) = timeout_at(look, &mut receive).await {
@@ -281,8 +279,13 @@ impl Pool {
                 }
                 let before = std::mem::replace(&mut arrived, pool.waiting.lock().arrived);
                 if before == arrived || look == until {
-                    pool.disappoint();
-                    return None;
+                    receive.close();
+                    // It may have come in this very moment.
+                    let late = receive.try_recv().ok();
+                    if late.is_none() {
+                        pool.disappoint();
+                    }
+                    return late;
                 }
             }
         })

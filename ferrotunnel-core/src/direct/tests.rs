@@ -225,6 +225,7 @@ async fn a_client_that_brings_no_carrier_in_time_keeps_nobody_waiting() {
     let began = Instant::now();
     assert!(pool.queue().unwrap().await.is_none());
     assert_eq!(began.elapsed(), QUEUE_STALL);
+    assert!(pool.waiting.lock().queue.is_empty(), "it does not wait any more");
     assert!(pool.queue().is_none());
     tokio::time::advance(DISAPPOINTMENT).await;
     assert!(pool.queue().is_some());
@@ -238,8 +239,8 @@ async fn a_visitor_waits_longer_while_carriers_come() {
     let last = tokio::spawn(async move { (last.await.is_none(), began.elapsed()) });
     let mut carriers = Vec::new();
     while !last.is_finished() {
-        carriers.push(dialled(&pool));
-        assert!(ahead.remove(0).await.is_some());
+        let carrier = dialled(&pool);
+        carriers.push((carrier, ahead.remove(0).await.unwrap()));
         tokio::time::sleep(QUEUE_STALL - Duration::from_millis(10)).await;
     }
     assert_eq!(last.await.unwrap(), (true, QUEUE_TIME));

@@ -228,7 +228,7 @@ async fn a_visitor_waits_a_moment_for_a_carrier_where_the_client_is_near() {
     assert_eq!(streams_opened(&guest), 1);
     is_near(&guest, &mut client);
     way_in.admit(two.0);
-    tokio::time::sleep(Duration::from_millis(199)).await;
+    tokio::time::sleep(Duration::from_millis(49)).await;
     assert_eq!(streams_opened(&guest), 1, "it has not waited");
     tokio::time::sleep(Duration::from_millis(2)).await;
     assert_eq!(streams_opened(&guest), 2, "it waits for ever");
