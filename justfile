@@ -155,6 +155,10 @@ web-pictures:
 schemathesis *ARGS:
     tools/schemathesis {{ ARGS }}
 
+# A real Prometheus reads the metrics of a server and a client, the alert rules and the queries of the example dashboard.
+prometheus:
+    tools/prometheus
+
 # Runs the README's first command, opens the page, stops it.
 demo-smoke:
     tools/smoke-demo.sh

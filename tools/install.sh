@@ -23,7 +23,7 @@ install_crate() {
 install_crate just just "$just_version"
 install_crate cargo-deny cargo-deny "$cargo_deny_version"
 
-# Real peers for the end-to-end tests, a browser, an ACME server, what the load tool is compared with, a C++ compiler for
+# Real peers for the end-to-end tests, a browser, an ACME server, Prometheus, what the load tool is compared with, a C++ compiler for
 # libFuzzer, and what counts instructions.
 wanted=()
 command -v redis-server >/dev/null 2>&1 || wanted+=(redis-server)
@@ -35,6 +35,7 @@ command -v wrk >/dev/null 2>&1 || wanted+=(wrk)
 command -v c++ >/dev/null 2>&1 || wanted+=(g++)
 command -v valgrind >/dev/null 2>&1 || wanted+=(valgrind)
 command -v chromium >/dev/null 2>&1 || wanted+=(chromium)
+command -v prometheus >/dev/null 2>&1 || wanted+=(prometheus)
 command -v pebble >/dev/null 2>&1 || wanted+=(pebble)
 command -v node >/dev/null 2>&1 || wanted+=(nodejs)
 command -v npm >/dev/null 2>&1 || wanted+=(npm)
