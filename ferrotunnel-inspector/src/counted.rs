@@ -7,65 +7,70 @@ use std::time::Instant;
 use ferrotunnel_plugin::{Answered, RequestMeter, TunnelMeter};
 use http::{Method, StatusCode};
 
+/// Where the requests of a stream are counted.
+#[derive(Debug)]
+pub(crate) struct Meters {
+    all: Arc<dyn RequestMeter>,
+    of: Arc<dyn TunnelMeter>,
+}
+
+impl Meters {
+    pub(crate) fn of(all: &Arc<dyn RequestMeter>, tunnel: &str) -> Self {
+        Self { all: Arc::clone(all), of: all.of(Some(tunnel)) }
+    }
+}
+
 /// A request that is counted. Dropping it says that it is over.
 #[derive(Debug)]
 pub(crate) struct Counted {
-    meter: Arc<dyn RequestMeter>,
-    of: Arc<dyn TunnelMeter>,
+    meters: Arc<Meters>,
     method: Method,
     began: Instant,
     stage: AtomicU8,
 }
 
 impl Counted {
-    pub(crate) fn begin(meter: &Arc<dyn RequestMeter>, tunnel: &str, method: Method) -> Self {
-        meter.begun();
-        Self {
-            meter: Arc::clone(meter),
-            of: meter.of(Some(tunnel)),
-            method,
-            began: Instant::now(),
-            stage: AtomicU8::new(OPEN),
-        }
+    pub(crate) fn begin(meters: &Arc<Meters>, method: Method, now: Instant) -> Self {
+        meters.all.begun();
+        Self { meters: Arc::clone(meters), method, began: now, stage: AtomicU8::new(OPEN) }
     }
 
     /// The head of the answer has passed. A connection that becomes another protocol's is over as a request with that.
-    pub(crate) fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16, now: Instant) {
         let is_first =
             self.stage.compare_exchange(OPEN, ANSWERED, Ordering::Relaxed, Ordering::Relaxed);
         if is_first.is_err() {
             return;
         }
-        self.tell(StatusCode::from_u16(status).ok());
+        self.tell(StatusCode::from_u16(status).ok(), now);
         let is_tunnel = self.method == Method::CONNECT && (200..300).contains(&status);
         if status == 101 || is_tunnel {
-            self.over();
+            self.over(now);
         }
     }
 
     /// The last byte of the answer has passed, or there is none to come.
-    pub(crate) fn over(&self) {
+    pub(crate) fn over(&self, now: Instant) {
         let stage = self.stage.swap(OVER, Ordering::Relaxed);
         if stage == OVER {
             return;
         }
         if stage == OPEN {
-            self.tell(None);
+            self.tell(None, now);
         }
-        let now = Instant::now();
         let took = now - self.began;
-        self.of.ended(now, took);
-        self.meter.ended(took);
+        self.meters.of.ended(now, took);
+        self.meters.all.ended(took);
     }
 
-    fn tell(&self, status: Option<StatusCode>) {
-        self.of.answered(&Answered::new(&self.method, status, self.began.elapsed()));
+    fn tell(&self, status: Option<StatusCode>, now: Instant) {
+        self.meters.of.answered(&Answered::new(&self.method, status, now - self.began));
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.over();
+        self.over(Instant::now());
     }
 }
 

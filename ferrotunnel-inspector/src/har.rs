@@ -87,14 +87,14 @@ fn entry(id: u64, content: &Content, mask: &Mask, reveal: bool) -> Value {
         "cache": {},
         "timings": timings,
         "_id": id.to_string(),
-        "_tunnel": &*content.tunnel,
+        "_tunnel": &*content.origin.tunnel,
     });
-    if let Some(error) = &content.error {
+    if let Some(error) = &content.seldom().error {
         entry["comment"] = json!(error);
     }
     if content.kind == Kind::WebSocket {
         // As Chrome writes it.
-        let messages = content.messages.iter().map(|message| {
+        let messages = content.seldom().messages.iter().map(|message| {
             let view = MessageView::of(message, content);
             json!({
                 "type": if view.from == "visitor" { "send" } else { "receive" },
@@ -112,12 +112,12 @@ fn request(content: &Content, mask: &Mask, reveal: bool) -> Value {
     let request = &content.request;
     let headers = mask.shown(&request.headers, reveal);
     let scheme = header(&request.headers, "x-forwarded-proto").unwrap_or("http");
-    let url = if request.path.starts_with('/') {
-        format!("{scheme}://{}{}", request.host(), request.path)
-    } else {
-        request.path.clone()
+    let path = request.path();
+    let url = match path.starts_with('/') {
+        true => format!("{scheme}://{}{path}", request.host()),
+        false => path.to_owned(),
     };
-    let query = request.path.split_once('?').map_or("", |(_, query)| query);
+    let query = path.split_once('?').map_or("", |(_, query)| query);
     let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let decoded = |text: &str| percent_decoded(&text.replace('+', " "));

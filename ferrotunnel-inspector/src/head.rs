@@ -7,24 +7,37 @@ use std::net::SocketAddr;
 /// away unread, and what is to be written and forgotten for each field is what inspecting costs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Headers {
+    /// What is kept with them and is none: so many bytes at the beginning.
+    front: u32,
     /// Of each field the lengths of name and value, then both.
     packed: Vec<u8>,
 }
 
 impl Headers {
+    pub(crate) const NONE: Self = Self { front: 0, packed: Vec::new() };
+
     /// These, and no room for more.
     pub(crate) fn packed<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Self {
-        let size = fields.clone().map(|(name, value)| FIELD + name.len() + value.len()).sum();
-        let mut headers = Self { packed: Vec::with_capacity(size) };
+        Self::behind([], fields)
+    }
+
+    /// These behind some other texts.
+    fn behind<'a, const N: usize>(
+        front: [&str; N],
+        fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    ) -> Self {
+        let of_front = front.iter().map(|text| text.len()).sum();
+        let of_fields = fields.clone().map(|(name, value)| FIELD + name.len() + value.len());
+        let mut packed = Vec::with_capacity(of_front + of_fields.sum::<usize>());
+        front.iter().for_each(|text| packed.extend_from_slice(text.as_bytes()));
+        let mut headers = Self { front: length(of_front), packed };
         fields.for_each(|(name, value)| headers.push(name, value));
         headers
     }
 
     pub(crate) fn push(&mut self, name: &str, value: &[u8]) {
-        // Lists are bounded far below that.
-        let length = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).to_le_bytes();
-        self.packed.extend_from_slice(&length(name.len()));
-        self.packed.extend_from_slice(&length(value.len()));
+        self.packed.extend_from_slice(&length(name.len()).to_le_bytes());
+        self.packed.extend_from_slice(&length(value.len()).to_le_bytes());
         self.packed.extend_from_slice(name.as_bytes());
         self.packed.extend_from_slice(value);
     }
@@ -34,7 +47,7 @@ impl Headers {
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.packed.is_empty()
+        self.packed.len() == self.front as usize
     }
 
     /// What keeping them costs.
@@ -49,7 +62,7 @@ impl Headers {
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        let mut rest = self.packed.as_slice();
+        let mut rest = self.packed.get(self.front as usize..).unwrap_or_default();
         std::iter::from_fn(move || {
             let (name, after) = rest.split_first_chunk()?;
             let (value, after) = after.split_first_chunk()?;
@@ -59,6 +72,18 @@ impl Headers {
             Some((name, value))
         })
     }
+
+    /// Two texts in front of them, of which the first is so long.
+    fn fronts(&self, first: u32) -> (&str, &str) {
+        let front = self.packed.get(..self.front as usize).unwrap_or_default();
+        let front = std::str::from_utf8(front).unwrap_or_default();
+        front.split_at_checked(first as usize).unwrap_or_default()
+    }
+}
+
+/// Texts are bounded far below what fits.
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// What each field takes beside its text.
@@ -68,11 +93,9 @@ const FIELD: usize = 2 * size_of::<u32>();
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RequestHead {
     pub(crate) method: Cow<'static, str>,
-    /// With the query.
-    pub(crate) path: String,
-    /// Where it is not among the headers.
-    pub(crate) authority: String,
     pub(crate) version: Version,
+    /// How long the path is. It is in front of the headers, and so is the authority.
+    path: u32,
     pub(crate) headers: Headers,
 }
 
@@ -93,9 +116,30 @@ pub(crate) enum Version {
 }
 
 impl RequestHead {
+    /// `authority`: where it is not among the headers.
+    pub(crate) fn new<'a>(
+        (method, version): (Cow<'static, str>, Version),
+        path: &str,
+        authority: &str,
+        fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone,
+    ) -> Self {
+        let headers = Headers::behind([path, authority], fields);
+        Self { method, version, path: length(path.len()), headers }
+    }
+
+    /// With the query.
+    pub(crate) fn path(&self) -> &str {
+        self.headers.fronts(self.path).0
+    }
+
+    /// Empty where it is among the headers.
+    pub(crate) fn authority(&self) -> &str {
+        self.headers.fronts(self.path).1
+    }
+
     /// The host as it was asked for.
     pub(crate) fn host(&self) -> &str {
-        match self.authority.as_str() {
+        match self.authority() {
             "" => header(&self.headers, "host").unwrap_or_default(),
             authority => authority,
         }
@@ -171,6 +215,24 @@ mod tests {
         let cookies: Vec<_> = headers.named("set-cookie").collect();
         assert_eq!(cookies, [&b"\xff\0"[..], b"b"]);
         assert!(Headers::default().is_empty() && Headers::default().iter().next().is_none());
+    }
+
+    #[test]
+    fn a_request_is_what_was_asked_for() {
+        let fields: [(&str, &[u8]); 2] = [("host", b"b"), ("x", b"\xff")];
+        let asked = |authority| {
+            let line = (method("GET"), Version::Http2);
+            RequestHead::new(line, "/\u{e9}?x", authority, fields.into_iter())
+        };
+        for (authority, host) in [("a:1", "a:1"), ("", "b")] {
+            let head = asked(authority);
+            assert_eq!(
+                (head.path(), head.authority(), head.host()),
+                ("/\u{e9}?x", authority, host)
+            );
+            assert!(head.headers.iter().eq(fields) && !head.headers.is_empty());
+        }
+        assert_eq!(RequestHead::default().path(), "");
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod framing;
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
+use std::time::Instant;
 
 use self::framing::{Framing, Part};
 use crate::exchange::Exchange;
@@ -123,7 +124,7 @@ impl Http1 {
                 })?;
                 bytes = bytes.get(used..).unwrap_or_default();
                 if is_end {
-                    exchange.request_end();
+                    exchange.request_end(begins.now());
                     self.asked = None;
                 }
                 continue;
@@ -171,10 +172,10 @@ impl Http1 {
         let is_head = head.method == "HEAD";
         let is_connect = head.method == "CONNECT";
         let wants_upgrade = header(&head.headers, "upgrade").is_some() || is_connect;
-        let exchange = Arc::new(begins.exchange(head));
-        match framing {
-            Framing::None => exchange.request_end(),
-            framing => self.asked = Some((Arc::clone(&exchange), framing)),
+        let is_whole = matches!(framing, Framing::None);
+        let exchange = Arc::new(begins.exchange(head, is_whole));
+        if !is_whole {
+            self.asked = Some((Arc::clone(&exchange), framing));
         }
         self.is_undecided = wants_upgrade;
         self.waiting.push_back(Waiting { exchange, is_head, is_connect });
@@ -192,7 +193,7 @@ impl Http1 {
                 let (used, is_end) = answer.feed(bytes)?;
                 bytes = bytes.get(used..).unwrap_or_default();
                 if is_end {
-                    self.end_answer();
+                    self.end_answer(begins);
                 }
                 continue;
             }
@@ -221,7 +222,7 @@ impl Http1 {
             return Err(Lost("an answer that nobody has asked for"));
         };
         if head.status == 101 {
-            return self.change(head);
+            return self.change(head, begins);
         }
         if (100..200).contains(&head.status) {
             waiting.exchange.interim(head);
@@ -235,17 +236,17 @@ impl Http1 {
             return Ok(());
         };
         if is_connect && (200..300).contains(&head.status) {
-            exchange.response(head, None);
+            exchange.response(head, None, begins.now());
             self.other = Some(Box::new(Other { exchange, messages: None }));
             return self.other_from_visitor();
         }
         let is_sse = is_event_stream(&head.headers);
         let events = is_sse.then(Box::default);
         let kind = is_sse.then_some(Kind::Sse);
-        exchange.response(head, kind);
+        exchange.response(head, kind, begins.now());
         self.answer = Some(Answer { exchange, framing, events });
         if let Some(Answer { framing: Framing::None, .. }) = self.answer {
-            self.end_answer();
+            self.end_answer(begins);
         }
         if self.is_undecided && self.waiting.is_empty() {
             // It has stayed with HTTP.
@@ -256,14 +257,14 @@ impl Http1 {
         Ok(())
     }
 
-    fn end_answer(&mut self) {
+    fn end_answer(&mut self, begins: &mut Begins) {
         if let Some(answer) = self.answer.take() {
-            answer.exchange.response_end();
+            answer.exchange.response_end(begins.now());
         }
     }
 
     /// The connection changes its protocol.
-    fn change(&mut self, head: ResponseHead) -> Result<(), Lost> {
+    fn change(&mut self, head: ResponseHead, begins: &mut Begins) -> Result<(), Lost> {
         let Some(Waiting { exchange, .. }) = self.waiting.pop_front() else { return Ok(()) };
         let is_websocket = has_token(&head.headers, "upgrade", "websocket");
         let messages = is_websocket.then(|| {
@@ -271,7 +272,8 @@ impl Http1 {
             let of = |from| Messages::new(from, deflate.as_ref());
             [of(From::Visitor), of(From::Service)]
         });
-        exchange.response(head, is_websocket.then_some(Kind::WebSocket));
+        let kind = is_websocket.then_some(Kind::WebSocket);
+        exchange.response(head, kind, begins.now());
         self.other = Some(Box::new(Other { exchange, messages }));
         self.other_from_visitor()
     }
@@ -289,7 +291,7 @@ impl Http1 {
     pub(crate) fn visitor_end(&mut self) {
         if let Some(answer) = self.answer.take() {
             match answer.framing {
-                Framing::UntilEnd => answer.exchange.response_end(),
+                Framing::UntilEnd => answer.exchange.response_end(Instant::now()),
                 _ => answer.exchange.fail("the local service ended in the middle of its answer"),
             }
         }
@@ -372,15 +374,10 @@ impl Request {
             Err(_) => return Err(Lost("a request that is none")),
         };
         let version = if request.version == Some(0) { Version::Http10 } else { Version::Http11 };
-        let headers = owned(request.headers);
-        let framing = Framing::of_request(&headers)?;
-        let head = RequestHead {
-            method: head::method(request.method.unwrap_or_default()),
-            path: request.path.unwrap_or_default().to_owned(),
-            authority: String::new(),
-            version,
-            headers,
-        };
+        let line = (head::method(request.method.unwrap_or_default()), version);
+        let path = request.path.unwrap_or_default();
+        let head = RequestHead::new(line, path, "", fields(request.headers));
+        let framing = Framing::of_request(&head.headers)?;
         Ok(Some((Self { head, framing }, end)))
     }
 }
@@ -416,7 +413,13 @@ impl Response {
 }
 
 fn owned(headers: &[httparse::Header<'_>]) -> Headers {
-    Headers::packed(headers.iter().map(|one| (one.name, one.value)))
+    Headers::packed(fields(headers))
+}
+
+fn fields<'a>(
+    headers: &'a [httparse::Header<'_>],
+) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone {
+    headers.iter().map(|one| (one.name, one.value))
 }
 
 pub(crate) fn is_event_stream(headers: &Headers) -> bool {

@@ -133,7 +133,7 @@ impl Http2 {
         let Some(frame) = direction.frame.take() else { return Ok(()) };
         let is_end = frame.flags & END_STREAM != 0;
         match frame.kind {
-            DATA if is_end => self.end(from, frame.stream),
+            DATA if is_end => self.end(from, frame.stream, begins),
             HEADERS | PUSH_PROMISE => {
                 let is_promise = frame.kind == PUSH_PROMISE;
                 direction.block = Some(Block {
@@ -172,7 +172,7 @@ impl Http2 {
         let has_room = self.streams.len() < MOST_STREAMS;
         match (self.streams.get_mut(&block.stream), from) {
             (None, From::Visitor) if has_room => {
-                let exchange = begins.exchange(request(&headers));
+                let exchange = begins.exchange(request(&headers), false);
                 let is_grpc = exchange.kind() == Kind::Grpc;
                 let messages = || Box::new([From::Visitor, From::Service].map(grpc::Messages::new));
                 let messages = is_grpc.then(messages);
@@ -186,22 +186,24 @@ impl Http2 {
                 return Ok(());
             }
             (None, From::Service) => return Ok(()),
-            (Some(stream), From::Service) if !stream.is_answered => stream.answer(&headers),
+            (Some(stream), From::Service) if !stream.is_answered => {
+                stream.answer(&headers, begins);
+            }
             (Some(stream), from) => stream.exchange.trailers(from, headers),
         }
         if block.is_end {
-            self.end(from, block.stream);
+            self.end(from, block.stream, begins);
         }
         Ok(())
     }
 
     /// One direction of a stream has ended.
-    fn end(&mut self, from: From, id: u32) {
+    fn end(&mut self, from: From, id: u32, begins: &mut Begins) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         stream.has_ended[from.index()] = true;
         match from {
-            From::Visitor => stream.exchange.request_end(),
-            From::Service => stream.exchange.response_end(),
+            From::Visitor => stream.exchange.request_end(begins.now()),
+            From::Service => stream.exchange.response_end(begins.now()),
         }
         if stream.has_ended == [true, true] {
             self.streams.remove(&id);
@@ -294,35 +296,30 @@ impl Stream {
         }
     }
 
-    fn answer(&mut self, headers: &Headers) {
+    fn answer(&mut self, headers: &Headers, begins: &mut Begins) {
         let status = header(headers, ":status").and_then(|status| status.parse().ok());
         let status = status.unwrap_or_default();
-        let head = ResponseHead { status, headers: fields(headers), ..ResponseHead::default() };
+        let own = Headers::packed(fields(headers));
+        let head = ResponseHead { status, headers: own, ..ResponseHead::default() };
         if (100..200).contains(&status) {
             return self.exchange.interim(head);
         }
         self.is_answered = true;
         let is_sse = is_event_stream(&head.headers);
         self.events = is_sse.then(Box::default);
-        self.exchange.response(head, is_sse.then_some(Kind::Sse));
+        self.exchange.response(head, is_sse.then_some(Kind::Sse), begins.now());
     }
 }
 
 fn request(headers: &Headers) -> RequestHead {
     let of = |name: &str| header(headers, name).unwrap_or_default();
-    RequestHead {
-        method: head::method(of(":method")),
-        path: of(":path").to_owned(),
-        authority: of(":authority").to_owned(),
-        version: Version::Http2,
-        headers: fields(headers),
-    }
+    let line = (head::method(of(":method")), Version::Http2);
+    RequestHead::new(line, of(":path"), of(":authority"), fields(headers))
 }
 
 /// Those that HTTP/2 has not made up (RFC 9113, section 8.3).
-fn fields(headers: &Headers) -> Headers {
-    let is_field = |(name, _): &(&str, &[u8])| !name.starts_with(':');
-    Headers::packed(headers.iter().filter(is_field))
+fn fields(headers: &Headers) -> impl Iterator<Item = (&str, &[u8])> + Clone {
+    headers.iter().filter(|(name, _)| !name.starts_with(':'))
 }
 
 /// RFC 9113, section 7.

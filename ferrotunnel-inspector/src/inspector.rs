@@ -135,7 +135,7 @@ impl Inspector {
 
     /// What happens from now on. Who is too slow misses some.
     pub fn subscribe(&self) -> broadcast::Receiver<News> {
-        self.shared.news.subscribe()
+        self.shared.subscribe()
     }
 
     /// Throws all away.
@@ -177,6 +177,9 @@ impl Inspector {
 impl Filter {
     fn takes(&self, record: &Record) -> bool {
         let content = record.content.lock();
+        if content.is_gone {
+            return false;
+        }
         let status = content.response.as_ref().map(|response| response.status);
         let has_status = self.status.as_deref().is_none_or(|wanted| {
             match (wanted.to_ascii_lowercase().as_str(), status) {

@@ -16,48 +16,75 @@ pub(crate) struct Record {
     pub(crate) content: Mutex<Content>,
 }
 
+/// What is seldom there is beside it: of thousands each byte here is written into memory that nobody has touched for long.
 #[derive(Debug)]
 pub(crate) struct Content {
     /// It is kept no more: nothing is added.
     pub(crate) is_gone: bool,
-    /// What it takes of the budget.
+    pub(crate) kind: Kind,
+    pub(crate) state: State,
+    /// Whether the request, and the response, have come to their ends.
+    pub(crate) is_whole: [bool; 2],
+    /// What it weighs.
     pub(crate) weight: usize,
+    /// What it has taken of the budget: at least that.
+    pub(crate) taken: usize,
     pub(crate) began: Instant,
     /// Milliseconds since 1970.
     pub(crate) at: u64,
-    pub(crate) tunnel: Arc<str>,
-    /// By which its tunnel is found again.
-    pub(crate) number: u64,
-    /// For whom its stream was opened.
-    pub(crate) opened_for: Option<SocketAddr>,
-    pub(crate) replay_of: Option<u64>,
-    pub(crate) kind: Kind,
-    pub(crate) state: State,
+    pub(crate) origin: Arc<Origin>,
     pub(crate) request: RequestHead,
     pub(crate) request_body: Body,
     pub(crate) response: Option<ResponseHead>,
     pub(crate) response_body: Body,
-    pub(crate) interim: Vec<(u16, Headers)>,
-    /// Whether the request, and the response, have come to their ends.
-    pub(crate) is_whole: [bool; 2],
-    /// Bytes after a change of protocol, to the local service and back.
-    pub(crate) passed: [u64; 2],
-    pub(crate) queue: Option<Duration>,
-    pub(crate) connect: Option<Duration>,
     pub(crate) sent_at: Option<Instant>,
     pub(crate) answered_at: Option<Instant>,
     pub(crate) over_at: Option<Instant>,
+    pub(crate) seldom: Option<Box<Seldom>>,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) tunnel: Arc<str>,
+    /// By which its tunnel is found again.
+    pub(crate) number: u64,
+    /// For whom its stream was opened.
+    pub(crate) visitor: Option<SocketAddr>,
+    pub(crate) replay_of: Option<u64>,
+}
+
+/// What most requests do not have.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    /// Behind the bodies, of the request and of the response.
+    pub(crate) trailers: [Headers; 2],
+    pub(crate) interim: Vec<(u16, Headers)>,
+    /// Bytes after a change of protocol, to the local service and back.
+    pub(crate) passed: [u64; 2],
+    /// Waiting for a stream, and for the local service: of the first request over it.
+    pub(crate) waited: [Option<Duration>; 2],
     pub(crate) messages: VecDeque<Message>,
     pub(crate) messages_lost: u64,
     pub(crate) error: Option<String>,
 }
+
+/// What those do not have that have nothing of it.
+static NONE: Seldom = Seldom {
+    trailers: [Headers::NONE, Headers::NONE],
+    interim: Vec::new(),
+    passed: [0, 0],
+    waited: [None, None],
+    messages: VecDeque::new(),
+    messages_lost: 0,
+    error: None,
+};
 
 /// The beginning of a body.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Body {
     pub(crate) size: u64,
     pub(crate) kept: Vec<u8>,
-    pub(crate) trailers: Headers,
 }
 
 impl Body {
@@ -120,23 +147,35 @@ pub(crate) enum State {
 }
 
 impl Content {
-    pub(crate) fn body(&mut self, from: From) -> &mut Body {
+    pub(crate) fn body(&self, from: From) -> &Body {
+        match from {
+            From::Visitor => &self.request_body,
+            From::Service => &self.response_body,
+        }
+    }
+
+    pub(crate) fn body_mut(&mut self, from: From) -> &mut Body {
         match from {
             From::Visitor => &mut self.request_body,
             From::Service => &mut self.response_body,
         }
     }
 
+    /// What is seldom there, if only to look at.
+    pub(crate) fn seldom(&self) -> &Seldom {
+        self.seldom.as_deref().unwrap_or(&NONE)
+    }
+
     /// Lets go of everything that was captured. Returns what it took of the budget.
     pub(crate) fn empty(&mut self) -> usize {
         self.is_gone = true;
-        self.request.headers = Headers::default();
+        self.request = RequestHead::default();
         self.request_body = Body::default();
         self.response = None;
         self.response_body = Body::default();
-        self.interim = Vec::new();
-        self.messages = VecDeque::new();
-        std::mem::take(&mut self.weight)
+        self.seldom = None;
+        self.weight = 0;
+        std::mem::take(&mut self.taken)
     }
 }
 

@@ -5,13 +5,14 @@
 
 mod pipe;
 
+use std::borrow::Cow;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ferrotunnel_core::client::Pipe;
@@ -25,10 +26,10 @@ use hyper_util::rt::TokioIo;
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::pipe::{SharedTap, Tapped};
-use crate::exchange::{Exchange, Origin};
+use crate::exchange::{Exchange, Source};
 use crate::head::{self, Headers, RequestHead, Version};
 use crate::mask::MASK;
-use crate::record::{Kind, Record};
+use crate::record::{Kind, Origin, Record};
 use crate::store::Shared;
 use crate::stream_tap::StreamTap;
 
@@ -95,10 +96,11 @@ pub(crate) fn begin(
     let permit = permit.map_err(|_| ReplayError::TooMany)?;
     let Prepared { origin, head, request } = Prepared::of(record, edits)?;
     let is_http2 = head.version == Version::Http2;
-    let reached = reach.reach(origin.number, head.host(), &head.path, is_http2);
-    let exchange = Exchange::begin(shared, &origin, head);
+    let reached = reach.reach(origin.number, head.host(), head.path(), is_http2);
+    let source = Arc::new(Source::new(Arc::clone(shared), origin));
+    let exchange = Exchange::begin(&source, head, Instant::now(), false);
     let id = exchange.id();
-    let tap = SharedTap::new(StreamTap::new(Arc::clone(shared), origin, Some(exchange)));
+    let tap = SharedTap::new(StreamTap::new(source, Some(exchange)));
     Ok((id, send(reached, request, is_http2, tap, permit)))
 }
 
@@ -111,10 +113,10 @@ struct Prepared {
 impl Prepared {
     fn of(record: &Record, edits: Edits) -> Result<Self, ReplayError> {
         let content = record.content.lock();
-        let mut head = content.request.clone();
+        let asked = &content.request;
         let is_upgrade = content.kind == Kind::WebSocket
             || content.response.as_ref().is_some_and(|response| response.status == 101);
-        if is_upgrade || head.method == "CONNECT" {
+        if is_upgrade || asked.method == "CONNECT" {
             return Err(ReplayError::OtherProtocol);
         }
         let has_body = edits.body.is_some();
@@ -124,29 +126,24 @@ impl Prepared {
             None if !content.is_whole[0] => return Err(ReplayError::Unfinished),
             None => content.request_body.kept.clone(),
         };
-        let trailers =
-            if has_body { Headers::default() } else { content.request_body.trailers.clone() };
-        let origin = Origin {
-            tunnel: Arc::clone(&content.tunnel),
-            number: content.number,
-            visitor: None,
-            replay_of: Some(record.id),
+        let trailers = match has_body {
+            true => Headers::default(),
+            false => content.seldom().trailers[0].clone(),
         };
+        let origin =
+            Origin { visitor: None, replay_of: Some(record.id), ..Origin::clone(&content.origin) };
+        let asked = asked.clone();
         drop(content);
-        if let Some(method) = edits.method {
-            head.method = method.into();
-        }
-        if let Some(path) = edits.path {
-            head.path = path;
-        }
-        if let Some(headers) = edits.headers {
-            head.headers = unmasked(&headers, &head.headers);
-            if !head.authority.is_empty()
-                && let Some(host) = head::header(&head.headers, "host")
-            {
-                head.authority = host.to_owned();
-            }
-        }
+        let line = (edits.method.map_or(asked.method.clone(), Cow::Owned), asked.version);
+        let path = edits.path.as_deref().unwrap_or(asked.path());
+        let changed = edits.headers.map(|headers| unmasked(&headers, &asked.headers));
+        let headers = changed.as_ref().unwrap_or(&asked.headers);
+        let host = head::header(headers, "host").filter(|_| changed.is_some());
+        let authority = match asked.authority() {
+            "" => "",
+            authority => host.unwrap_or(authority),
+        };
+        let head = RequestHead::new(line, path, authority, headers.iter());
         let request = to_request(&head, body, &trailers, has_body)?;
         Ok(Self { origin, head, request })
     }
@@ -181,9 +178,9 @@ fn to_request(
     let method = Method::from_bytes(head.method.as_bytes()).map_err(|_| invalid("that method"))?;
     let uri = if is_http2 {
         let host = if head.host().is_empty() { "localhost" } else { head.host() };
-        format!("http://{host}{}", head.path)
+        format!("http://{host}{}", head.path())
     } else {
-        head.path.clone()
+        head.path().to_owned()
     };
     let uri = Uri::try_from(uri).map_err(|_| invalid("that path"))?;
     let mut headers = to_map(&head.headers)?;

@@ -45,12 +45,12 @@ impl<'a> Search<'a> {
     }
 
     fn is_in_names(&self, content: &Content) -> bool {
-        let request = &content.request;
-        let texts = [request.path.as_str(), request.host(), &*content.tunnel];
+        let (request, [asked, answered]) = (&content.request, &content.seldom().trailers);
+        let texts = [request.path(), request.host(), &*content.origin.tunnel];
         texts.into_iter().any(|text| self.is_in(text.as_bytes()))
             || self.is_in_headers(&request.headers)
-            || self.is_in_headers(&content.request_body.trailers)
-            || self.is_in_headers(&content.response_body.trailers)
+            || self.is_in_headers(asked)
+            || self.is_in_headers(answered)
             || content.response.as_ref().is_some_and(|it| self.is_in_headers(&it.headers))
     }
 
@@ -87,7 +87,9 @@ fn bodies(content: &Content) -> Vec<(Option<String>, Vec<u8>)> {
     let asked = encoding(&content.request.headers);
     let bodies = [(asked, &content.request_body), (answered, &content.response_body)];
     let bodies = bodies.into_iter().map(|(encoding, body)| (encoding, body.kept.clone()));
-    bodies.chain(content.messages.iter().map(|message| (None, message.kept.clone()))).collect()
+    bodies
+        .chain(content.seldom().messages.iter().map(|message| (None, message.kept.clone())))
+        .collect()
 }
 
 /// As much as is kept by default, and some tenths of a second. Of compressed bodies that is less than all.

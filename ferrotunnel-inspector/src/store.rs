@@ -1,16 +1,15 @@
 //! The requests that are kept, within a budget.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ferrotunnel_plugin::RequestMeter;
-use http::Method;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{Semaphore, broadcast};
 
-use crate::counted::Counted;
+use crate::exchange::AT_ONCE;
 use crate::inspector::News;
 use crate::mask::Mask;
 use crate::record::{Content, Record};
@@ -29,18 +28,22 @@ pub(crate) struct Shared {
     /// Of these, what is lent.
     lent: AtomicUsize,
     last_id: AtomicU64,
-    pub(crate) news: broadcast::Sender<News>,
+    news: broadcast::Sender<News>,
+    /// Whether somebody listens, or did a moment ago.
+    has_listeners: AtomicBool,
     pub(crate) reach: RwLock<Option<Arc<dyn Reach>>>,
     pub(crate) replays: Arc<Semaphore>,
     pub(crate) meter: OnceLock<Arc<dyn RequestMeter>>,
     lost_sight: AtomicU64,
 }
 
+/// Whoever has it locked does nothing that takes time.
 #[derive(Debug, Default)]
 struct Store {
-    records: BTreeMap<u64, Arc<Record>>,
-    /// Those that are over, in the order of their ends.
-    over: VecDeque<u64>,
+    /// Those that are not over: as many as are under way.
+    open: BTreeMap<u64, Arc<Record>>,
+    /// The others, in the order of their ends.
+    over: VecDeque<(u64, Arc<Record>)>,
 }
 
 impl Shared {
@@ -53,6 +56,7 @@ impl Shared {
             lent: AtomicUsize::new(0),
             last_id: AtomicU64::new(0),
             news: broadcast::Sender::new(MOST_BEHIND),
+            has_listeners: AtomicBool::new(false),
             reach: RwLock::new(None),
             replays: Arc::new(Semaphore::new(MOST_REPLAYS)),
             meter: OnceLock::new(),
@@ -62,39 +66,50 @@ impl Shared {
 
     /// Keeps one more; another one goes for it if need be.
     pub(crate) fn keep(&self, mut content: Content) -> Arc<Record> {
-        let weight = content.weight + RECORD_WEIGHT;
-        content.weight = weight;
-        self.reserve(weight);
-        let mut store = self.store.lock();
-        while store.records.len() >= self.settings.most_requests.max(1) {
-            let Some(freed) = store.forget_one() else { break };
-            self.release(freed);
-        }
-        // Within the lock, so that they come in order.
+        content.weight += RECORD_WEIGHT;
+        content.taken = content.weight + AT_ONCE;
+        self.reserve(content.taken);
         let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
         let record = Arc::new(Record { id, content: Mutex::new(content) });
-        store.records.insert(id, Arc::clone(&record));
+        let mut store = self.store.lock();
+        store.open.insert(id, Arc::clone(&record));
+        let most = self.settings.most_requests.max(1);
+        let oldest = if store.count() > most { store.take_oldest() } else { None };
+        drop(store);
+        self.forget(oldest);
         record
     }
 
     pub(crate) fn is_over(&self, id: u64) {
         let mut store = self.store.lock();
-        if store.records.contains_key(&id) {
-            store.over.push_back(id);
+        if let Some(record) = store.open.remove(&id) {
+            store.over.push_back((id, record));
         }
     }
 
     /// Takes that much of the budget. Whoever has a record locked must not ask.
     pub(crate) fn reserve(&self, bytes: usize) {
         let held = self.held.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if held <= self.settings.budget_bytes {
-            return;
+        if held > self.settings.budget_bytes {
+            self.make_room();
         }
-        let mut store = self.store.lock();
+    }
+
+    fn make_room(&self) {
         while self.held.load(Ordering::Relaxed) > self.settings.budget_bytes {
-            let Some(freed) = store.forget_one() else { break };
-            self.release(freed);
+            let oldest = self.store.lock().take_oldest();
+            if !self.forget(oldest) {
+                break;
+            }
         }
+    }
+
+    /// Gives back what it has taken. Its memory has not been touched for long, so that this takes a moment.
+    fn forget(&self, record: Option<Arc<Record>>) -> bool {
+        let Some(record) = record else { return false };
+        let freed = record.content.lock().empty();
+        self.release(freed);
+        true
     }
 
     /// The same for what belongs to no record, until the loan is dropped. `None`: too much is lent already, and whoever asks
@@ -116,40 +131,34 @@ impl Shared {
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<Arc<Record>> {
-        self.store.lock().records.get(&id).cloned()
+        let store = self.store.lock();
+        let over = || store.over.iter().find(|(one, _)| *one == id).map(|(_, record)| record);
+        store.open.get(&id).or_else(over).cloned()
     }
 
     /// The newest first, before that one if there is one.
     pub(crate) fn all(&self, before: Option<u64>) -> Vec<Arc<Record>> {
-        let store = self.store.lock();
         let before = before.unwrap_or(u64::MAX);
-        store.records.range(..before).rev().map(|(_, record)| Arc::clone(record)).collect()
+        let mut all: Vec<_> = {
+            let store = self.store.lock();
+            let over = store.over.iter().filter(|(id, _)| *id < before);
+            let open = store.open.range(..before);
+            over.map(|(_, record)| record).chain(open.map(|(_, record)| record)).cloned().collect()
+        };
+        all.sort_unstable_by_key(|record| std::cmp::Reverse(record.id));
+        all
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.store.lock().records.len()
+        self.store.lock().count()
     }
 
     pub(crate) fn clear(&self) {
-        {
-            let mut store = self.store.lock();
-            while let Some(freed) = store.forget_one() {
-                self.release(freed);
-            }
+        let Store { open, over } = std::mem::take(&mut *self.store.lock());
+        for (_, record) in over.into_iter().chain(open) {
+            self.forget(Some(record));
         }
         let _ = self.news.send(News::Cleared);
-    }
-
-    /// A visitor's request begins, for who counts requests, if anybody does.
-    pub(crate) fn counted(&self, tunnel: &str, method: &str) -> Option<Counted> {
-        let meter = self.meter.get()?;
-        match Method::from_bytes(method.as_bytes()) {
-            Ok(method) => Some(Counted::begin(meter, tunnel, method)),
-            Err(_) => {
-                self.lose_sight();
-                None
-            }
-        }
     }
 
     /// The rest of a connection, or one request on it, is not looked at.
@@ -161,9 +170,33 @@ impl Shared {
         self.lost_sight.load(Ordering::Relaxed)
     }
 
+    /// What happens from now on.
+    pub(crate) fn subscribe(&self) -> broadcast::Receiver<News> {
+        let news = self.news.subscribe();
+        self.has_listeners.store(true, Ordering::SeqCst);
+        news
+    }
+
+    fn has_listeners(&self) -> bool {
+        // To count them takes a lock.
+        if !self.has_listeners.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.news.receiver_count() > 0 {
+            return true;
+        }
+        self.has_listeners.store(false, Ordering::SeqCst);
+        // Somebody may just have come.
+        let is_heard = self.news.receiver_count() > 0;
+        if is_heard {
+            self.has_listeners.store(true, Ordering::SeqCst);
+        }
+        is_heard
+    }
+
     /// Tells of a change of a request, if anybody listens.
     pub(crate) fn tell(&self, record: &Record) {
-        if self.news.receiver_count() > 0 {
+        if self.has_listeners() {
             let summary = RequestSummary::of(record);
             let _ = self.news.send(News::Request(Arc::new(summary)));
         }
@@ -185,13 +218,14 @@ impl Drop for Loan {
 }
 
 impl Store {
-    /// Lets one go. Returns what it has freed, or `None` if there is none.
-    fn forget_one(&mut self) -> Option<usize> {
-        let record = match self.over.pop_front() {
-            Some(id) => self.records.remove(&id)?,
-            None => self.records.pop_first()?.1,
-        };
-        Some(record.content.lock().empty())
+    fn count(&self) -> usize {
+        self.open.len() + self.over.len()
+    }
+
+    /// The one that is to go next.
+    fn take_oldest(&mut self) -> Option<Arc<Record>> {
+        let over = self.over.pop_front();
+        over.or_else(|| self.open.pop_first()).map(|(_, record)| record)
     }
 }
 
@@ -209,3 +243,66 @@ const LENT: usize = 4;
 
 /// News that somebody may be behind; who is more so misses some.
 const MOST_BEHIND: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use crate::http1::tests::Watched;
+    use crate::record::From;
+    use crate::settings::InspectorSettings;
+
+    use super::*;
+
+    const ASK: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+
+    fn ids(shared: &Shared) -> Vec<u64> {
+        shared.all(None).iter().map(|record| record.id).collect()
+    }
+
+    #[test]
+    fn what_a_request_did_not_need_is_given_back_at_its_end() {
+        let mut watched = Watched::new();
+        watched.say(From::Visitor, ASK);
+        let open = watched.shared.held();
+        watched.say(From::Service, ANSWER);
+        let over = watched.shared.held();
+        assert!(over < open && over > RECORD_WEIGHT, "{open} {over}");
+        let weight = watched.shared.all(None)[0].content.lock().weight;
+        assert_eq!(over, weight);
+        watched.shared.clear();
+        assert_eq!((watched.shared.held(), watched.shared.count()), (0, 0));
+    }
+
+    #[test]
+    fn those_that_are_over_go_first_and_each_is_found_while_it_is_kept() {
+        let settings = InspectorSettings { most_requests: 3, ..InspectorSettings::default() };
+        let mut first = Watched::with(settings);
+        first.say(From::Visitor, ASK);
+        let mut second = Watched::beside(&first);
+        for _ in 0..4 {
+            second.say(From::Visitor, ASK);
+            second.say(From::Service, ANSWER);
+        }
+        let shared = &first.shared;
+        assert_eq!(ids(shared), [5, 4, 1]);
+        assert!(shared.get(1).is_some() && shared.get(4).is_some() && shared.get(2).is_none());
+        assert_eq!(shared.all(Some(4)).len(), 1);
+        // Where none is over, the one that began first goes.
+        (0..4).for_each(|_| second.say(From::Visitor, ASK));
+        assert_eq!(ids(shared), [9, 8, 7]);
+    }
+
+    #[test]
+    fn who_listens_hears_whenever_they_begin_to() {
+        let mut watched = Watched::new();
+        for _ in 0..3 {
+            watched.say(From::Visitor, ASK);
+            assert!(!watched.shared.has_listeners());
+            let mut news = watched.shared.subscribe();
+            watched.say(From::Service, ANSWER);
+            // It was answered, and was over.
+            assert!(news.try_recv().is_ok() && news.try_recv().is_ok());
+            assert!(news.try_recv().is_err());
+        }
+    }
+}

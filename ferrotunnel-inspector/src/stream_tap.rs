@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use ferrotunnel_core::{Tap, TapMaker, TappedStream};
 
-use crate::exchange::{Exchange, Origin};
+use crate::exchange::{Exchange, Source};
 use crate::head::RequestHead;
 use crate::http1::{Http1, Lost};
 use crate::http2::{Http2, PREFACE};
-use crate::record::From;
+use crate::record::{From, Origin};
 use crate::store::Shared;
 
 /// Has every stream of HTTP tunnels looked at.
@@ -24,7 +24,8 @@ impl TapMaker for Taps {
             visitor: stream.visitor,
             replay_of: None,
         };
-        Some(Box::new(StreamTap::new(Arc::clone(&self.0), origin, None)))
+        let source = Source::new(Arc::clone(&self.0), origin);
+        Some(Box::new(StreamTap::new(Arc::new(source), None)))
     }
 }
 
@@ -52,8 +53,9 @@ enum Spoken {
 /// Where requests of a stream come from.
 #[derive(Debug)]
 pub(crate) struct Begins {
-    shared: Arc<Shared>,
-    origin: Origin,
+    source: Arc<Source>,
+    /// While a chunk is looked at, once somebody has asked.
+    now: Option<Instant>,
     /// Of the first request: those after it find the connection there.
     waited: Option<[Option<Duration>; 2]>,
     /// The first request is known already.
@@ -63,21 +65,28 @@ pub(crate) struct Begins {
 impl Begins {
     /// Something is not looked at.
     pub(crate) fn lose_sight(&self) {
-        if self.origin.replay_of.is_none() {
-            self.shared.lose_sight();
+        if self.source.origin.replay_of.is_none() {
+            self.source.shared.lose_sight();
         }
     }
 
-    pub(crate) fn exchange(&mut self, head: RequestHead) -> Exchange {
+    /// When the chunk came that is looked at.
+    pub(crate) fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
+    }
+
+    /// `is_whole`: no body follows.
+    pub(crate) fn exchange(&mut self, head: RequestHead, is_whole: bool) -> Exchange {
+        let now = self.now();
         let exchange = match self.expected.take() {
             Some(expected) => {
-                expected.restate(head);
+                expected.restate(head, now, is_whole);
                 expected
             }
-            None => Exchange::begin(&self.shared, &self.origin, head),
+            None => Exchange::begin(&self.source, head, now, is_whole),
         };
-        if let Some([queue, connect]) = self.waited.take() {
-            exchange.dialled(queue, connect);
+        if let Some(waited) = self.waited.take() {
+            exchange.dialled(waited);
         }
         exchange
     }
@@ -85,10 +94,10 @@ impl Begins {
 
 impl StreamTap {
     /// `expected`: the one request that it is for.
-    pub(crate) fn new(shared: Arc<Shared>, origin: Origin, expected: Option<Exchange>) -> Self {
+    pub(crate) fn new(source: Arc<Source>, expected: Option<Exchange>) -> Self {
         Self {
             spoken: Spoken::Unknown(Vec::new()),
-            begins: Begins { shared, origin, waited: None, expected },
+            begins: Begins { source, now: None, waited: None, expected },
             opened: Instant::now(),
             dialling: None,
             unreached: None,
@@ -112,6 +121,7 @@ impl StreamTap {
 
     fn passed(&mut self, from: From, bytes: &[u8]) {
         let begins = &mut self.begins;
+        begins.now = None;
         let followed = match (&mut self.spoken, from) {
             (Spoken::Lost, _) => Ok(()),
             (Spoken::Http1(http), From::Visitor) => http.asks(bytes, begins),
@@ -121,7 +131,7 @@ impl StreamTap {
             (Spoken::Unknown(_), From::Service) => Err(Lost("an answer that nobody has asked for")),
         };
         if let Err(Lost(why)) = followed {
-            tracing::debug!(tunnel = %self.begins.origin.tunnel, why, "the inspector cannot follow a stream");
+            tracing::debug!(tunnel = %self.begins.source.origin.tunnel, why, "the inspector cannot follow a stream");
             self.begins.lose_sight();
             self.all_broke(&format!("the inspector could not follow: {why}"));
             self.spoken = Spoken::Lost;

@@ -219,13 +219,14 @@ impl RequestSummary {
     pub(crate) fn of_content(id: u64, content: &Content) -> Self {
         let request = &content.request;
         let answer = content.response.as_ref();
+        let seldom = content.seldom();
         let duration = content.over_at.map(|over| over - content.began);
         Self {
             id: id.to_string(),
             at: content.at,
-            tunnel: content.tunnel.to_string(),
+            tunnel: content.origin.tunnel.to_string(),
             method: request.method.to_string(),
-            path: request.path.clone(),
+            path: request.path().to_owned(),
             host: request.host().to_owned(),
             version: request.version.as_str(),
             status: answer.map(|answer| answer.status),
@@ -235,8 +236,8 @@ impl RequestSummary {
                 State::Failed => "failed",
             },
             duration_seconds: duration.map(|duration| duration.as_secs_f64()),
-            request_bytes: content.request_body.size + content.passed[0],
-            response_bytes: content.response_body.size + content.passed[1],
+            request_bytes: content.request_body.size + seldom.passed[0],
+            response_bytes: content.response_body.size + seldom.passed[1],
             content_type: answer
                 .and_then(|answer| header(&answer.headers, "content-type"))
                 .map(str::to_owned),
@@ -246,10 +247,10 @@ impl RequestSummary {
                 Kind::Sse => "sse",
                 Kind::Grpc => "grpc",
             },
-            replay_of: content.replay_of.map(|id| id.to_string()),
-            visitor: head::visitor(&request.headers, content.opened_for),
+            replay_of: content.origin.replay_of.map(|id| id.to_string()),
+            visitor: head::visitor(&request.headers, content.origin.visitor),
             request_id: header(&request.headers, "x-request-id").map(str::to_owned),
-            error: content.error.clone(),
+            error: seldom.error.clone(),
         }
     }
 }
@@ -257,31 +258,32 @@ impl RequestSummary {
 impl RequestDetail {
     pub(crate) fn of(record: &Record, mask: &Mask, reveal: bool) -> Self {
         let content = record.content.lock();
+        let seldom = content.seldom();
         let shown = |headers: &Headers| mask.shown(headers, reveal);
         let request = RequestView {
             headers: shown(&content.request.headers),
-            trailers: shown(&content.request_body.trailers),
+            trailers: shown(&seldom.trailers[0]),
             body: BodyView::of(&content.request_body, &content.request.headers),
         };
         let response = content.response.as_ref().map(|response| ResponseView {
             status: response.status,
             reason: response.reason.to_string(),
             headers: shown(&response.headers),
-            trailers: shown(&content.response_body.trailers),
+            trailers: shown(&seldom.trailers[1]),
             body: BodyView::of(&content.response_body, &response.headers),
         });
-        let interim = content.interim.iter();
+        let interim = seldom.interim.iter();
         let interim = interim
             .map(|(status, headers)| InterimView { status: *status, headers: shown(headers) })
             .collect();
         let grpc = (content.kind == Kind::Grpc).then(|| {
             let none = Headers::default();
             let headers = content.response.as_ref().map_or(&none, |response| &response.headers);
-            let status = grpc::status(headers, &content.response_body.trailers);
+            let status = grpc::status(headers, &seldom.trailers[1]);
             let (status, message) = status.unzip();
             GrpcView { status, message }
         });
-        let messages = content.messages.iter();
+        let messages = seldom.messages.iter();
         let messages = messages.map(|message| MessageView::of(message, &content)).collect();
         Self {
             summary: RequestSummary::of_content(record.id, &content),
@@ -291,7 +293,7 @@ impl RequestDetail {
             timing: Timing::of(&content),
             grpc,
             messages,
-            messages_lost: content.messages_lost,
+            messages_lost: seldom.messages_lost,
         }
     }
 }
@@ -367,9 +369,10 @@ impl Timing {
             // An answer may come before the end of the question.
             from.zip(to).map(|(from, to)| to.saturating_duration_since(from))
         };
+        let [queue, connect] = content.seldom().waited;
         Self {
-            queue_seconds: seconds(content.queue),
-            connect_seconds: seconds(content.connect),
+            queue_seconds: seconds(queue),
+            connect_seconds: seconds(connect),
             send_seconds: seconds(between(Some(content.began), content.sent_at)),
             wait_seconds: seconds(between(content.sent_at, content.answered_at)),
             receive_seconds: seconds(between(content.answered_at, content.over_at)),

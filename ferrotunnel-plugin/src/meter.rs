@@ -13,7 +13,7 @@ pub trait RequestMeter: Debug + Send + Sync + 'static {
     fn begun(&self);
 
     /// Where requests of a tunnel are counted, its path included if it has one; `None`: those for no tunnel. A server asks
-    /// once for each tunnel that is registered, an inspector for each request.
+    /// once for each tunnel that is registered, an inspector for each stream.
     fn of(&self, tunnel: Option<&str>) -> Arc<dyn TunnelMeter>;
 
     /// The answer is the server's own, and why, as in its `FerroTunnel-Error`.

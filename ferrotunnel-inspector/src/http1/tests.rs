@@ -3,8 +3,8 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::exchange::Origin;
-use crate::record::From;
+use crate::exchange::Source;
+use crate::record::{From, Origin};
 use crate::settings::InspectorSettings;
 use crate::store::Shared;
 use crate::stream_tap::StreamTap;
@@ -22,10 +22,19 @@ impl Watched {
         Self::with(InspectorSettings::default())
     }
 
-    fn with(settings: InspectorSettings) -> Self {
-        let shared = Arc::new(Shared::new(settings));
+    pub(crate) fn with(settings: InspectorSettings) -> Self {
+        Self::of(Arc::new(Shared::new(settings)))
+    }
+
+    /// Another stream, whose requests are kept with those of that one.
+    pub(crate) fn beside(other: &Self) -> Self {
+        Self::of(Arc::clone(&other.shared))
+    }
+
+    fn of(shared: Arc<Shared>) -> Self {
         let origin = Origin { tunnel: "app".into(), number: 1, visitor: None, replay_of: None };
-        Self { tap: StreamTap::new(Arc::clone(&shared), origin, None), shared }
+        let source = Source::new(Arc::clone(&shared), origin);
+        Self { tap: StreamTap::new(Arc::new(source), None), shared }
     }
 
     pub(crate) fn say(&mut self, from: From, bytes: &[u8]) {
