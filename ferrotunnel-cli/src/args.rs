@@ -401,7 +401,7 @@ pub(crate) struct ConnectArgs {
     #[arg(long, env = "FERROTUNNEL_CONNECTIONS", value_name = "N", value_parser = value::connections)]
     pub(crate) connections: Option<Connections>,
     /// Where the admin interface listens: what this client has, and how it is; `off` for nowhere [default: 127.0.0.1:4040
-    /// with `http` at a terminal, or the next port that is free; otherwise off]
+    /// at a terminal and with an HTTP tunnel, or the next port that is free; otherwise off]
     #[arg(long, env = "FERROTUNNEL_ADMIN_BIND", value_name = "IP:PORT|off", value_parser = value::admin_place)]
     pub(crate) admin_bind: Option<AdminPlace>,
     /// A file with the secret that requests to the admin interface must show, and nothing else

@@ -344,6 +344,11 @@ impl ClientSettings {
         self.control.clone()
     }
 
+    /// Whether a site is shown through it.
+    pub(crate) fn has_http(&self) -> bool {
+        self.tunnels.iter().any(|tunnel| matches!(tunnel, TunnelSettings::Http { .. }))
+    }
+
     /// Somebody at a terminal looks after it: where nothing is said, it has an admin interface.
     pub(crate) fn is_looked_after(&mut self) {
         self.admin_for_people = true;

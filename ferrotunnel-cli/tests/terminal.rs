@@ -20,6 +20,7 @@ use http_body_util::Empty;
 use hyper::{Request, StatusCode};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use support::files::Files;
 use support::server::Server;
 use support::{PATIENCE, Running, command};
 
@@ -87,6 +88,14 @@ fn http(server: &Server, local: SocketAddr) -> Command {
     command(&["http", &local, "--server", &server, "--token", TOKEN, "--name", "app"])
 }
 
+/// The same tunnel, among those of a settings file.
+fn of_a_file(server: &Server, site: &Site, files: &Files) -> Command {
+    let tunnel = format!("kind = \"http\"\nname = \"app\"\nlocal-addr = \"{}\"\n", site.addr());
+    let file = files.write("client.toml", &format!("[[client.tunnels]]\n{tunnel}"));
+    let server = server.tunnel.to_string();
+    command(&["client", "--config", &file, "--server", &server, "--token", TOKEN])
+}
+
 async fn status(admin: SocketAddr) -> (StatusCode, String) {
     let request = Request::get("/api/v1/status").header("host", admin.to_string());
     let request = request.body(Empty::<Bytes>::new()).unwrap();
@@ -101,16 +110,17 @@ const FIRST: u16 = 4_040;
 fn at_a_terminal_a_client_has_an_admin_interface_and_says_where() {
     run(async {
         let (server, site) = (Server::start(), Site::start().await);
-        let client = AtTerminal::start(http(&server, site.addr()));
-        let admin = client.admin();
-        assert!(admin.ip().is_loopback() && admin.port() >= FIRST, "{admin}");
-        client.says("http://app.localhost");
-        let (code, body) = status(admin).await;
-        assert_eq!(code, StatusCode::OK);
-        assert!(
-            body.contains("\"side\":\"client\"") && body.contains("\"inspecting\":true"),
-            "{body}"
-        );
+        let files = Files::new();
+        for command in [http(&server, site.addr()), of_a_file(&server, &site, &files)] {
+            let client = AtTerminal::start(command);
+            let admin = client.admin();
+            assert!(admin.ip().is_loopback() && admin.port() >= FIRST, "{admin}");
+            client.says("http://app.localhost");
+            let (code, body) = status(admin).await;
+            assert_eq!(code, StatusCode::OK);
+            let words = ["\"side\":\"client\"", "\"inspecting\":true"];
+            assert!(words.iter().all(|words| body.contains(words)), "{body}");
+        }
     });
 }
 

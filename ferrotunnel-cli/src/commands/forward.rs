@@ -32,22 +32,21 @@ pub(super) async fn forward_one(
 ) -> Result<(), Failure> {
     let file = SettingsFile::asked_for(config)?.client.unwrap_or_default();
     let layers = connect.over_file(file.connect);
-    // Whoever shows a site to somebody wants to see who comes.
-    let is_looked_after = matches!(tunnel, TunnelSettings::Http { .. }) && output.is_for_people();
     let mut settings = ClientSettings::resolve(layers, vec![tunnel])?;
     settings.config_file.clone_from(&config.config);
-    if is_looked_after {
-        settings.is_looked_after();
-    }
     forward(settings, None, output).await
 }
 
 /// With a `reload` its tunnels change with the settings file, from when there are any.
 pub(super) async fn forward(
-    settings: ClientSettings,
+    mut settings: ClientSettings,
     mut reload: Option<ClientReload>,
     output: &Output,
 ) -> Result<(), Failure> {
+    // Whoever shows a site to somebody wants to see who comes.
+    if output.is_for_people() && settings.has_http() {
+        settings.is_looked_after();
+    }
     let mut signals = StopSignals::listen()?;
     let mut reporter = Reporter::new(*output, settings.servers().len(), settings.server_mode());
     let mut standing = Standing::new(settings.server_mode());
