@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    future::Future as _,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
@@ -9,9 +10,10 @@ use std::{
 
 use bytes::Bytes;
 use ferrotunnel_core::Servant;
-use ferrotunnel_plugin::Watch;
+use ferrotunnel_plugin::{BrokenOff, Watch};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 
 use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor};
 
@@ -27,13 +29,37 @@ pub(crate) struct Body {
     /// Who sends it is busy with it until then.
     servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
-    watch: Option<Box<Watch>>,
+    watch: Option<Box<Watched>>,
     /// A request that is over with it, where requests are counted.
     _measured: Option<Arc<Measured>>,
     /// For as long as it is under way.
     _sent_to: Option<SentTo>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
     gate: Option<Box<Gate>>,
+}
+
+/// By plugins, which may hold it back.
+struct Watched {
+    watch: Watch,
+    /// While they do.
+    held: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    /// Ready when the next part may come.
+    fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokenOff>> {
+        loop {
+            if let Some(held) = &mut self.held {
+                ready!(held.as_mut().poll(cx));
+                self.held = None;
+            }
+            let hold = self.watch.hold()?;
+            if hold.is_zero() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held = Some(Box::pin(sleep(hold)));
+        }
+    }
 }
 
 /// Whom a body goes to.
@@ -139,12 +165,17 @@ impl Body {
             // Nobody will ask for a frame.
             watch.end();
         }
-        self.watch = Some(Box::new(watch));
+        self.watch = Some(Box::new(Watched { watch, held: None }));
         self
     }
 }
 
 impl Body {
+    /// Whether something is still to be taken from whoever sends it.
+    fn has_more(&self) -> bool {
+        !matches!(self.source, Source::Broken(_)) && !http_body::Body::is_end_stream(self)
+    }
+
     fn breaks(
         &mut self,
         error: BoxError,
@@ -180,6 +211,12 @@ impl http_body::Body for Body {
         if let Some(gate) = &mut self.gate {
             ready!(gate.poll(cx));
             self.gate = None;
+        }
+        if self.has_more()
+            && let Some(watched) = &mut self.watch
+            && let Err(broken) = ready!(watched.poll_released(cx))
+        {
+            return self.breaks(broken.into(), cx);
         }
         let this = &mut *self;
         let frame = match &mut this.source {
@@ -217,7 +254,7 @@ impl http_body::Body for Body {
                 _ => None,
             },
         };
-        if let Some(watch) = &self.watch {
+        if let Some(Watched { watch, .. }) = self.watch.as_deref() {
             if let Some(Ok(frame)) = &frame
                 && let Some(chunk) = frame.data_ref()
                 && let Err(broken) = watch.chunk(chunk)
