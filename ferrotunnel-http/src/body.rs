@@ -15,7 +15,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
-use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor};
+use crate::{
+    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease,
+    visitor::Visitor,
+};
 
 /// Of either side, or a plugin's.
 type BoxError = Box<dyn Error + Send + Sync>;
@@ -79,6 +82,8 @@ enum Source {
     Whole(Option<Bytes>),
     /// The next frame is there already. Boxed: few have more than one, and all would pay for it.
     Begun(Box<Frame<Bytes>>, Incoming),
+    /// May have to be read from the beginning. Boxed: few have to.
+    Again(Box<Reader>),
 }
 
 impl Body {
@@ -111,6 +116,10 @@ impl Body {
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
         Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
+    }
+
+    pub(crate) fn again(reader: Reader) -> Self {
+        Self::of(Source::Again(Box::new(reader)))
     }
 
     pub(crate) fn empty() -> Self {
@@ -246,6 +255,7 @@ impl http_body::Body for Body {
             }
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
             Source::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Again(reader) => ready!(reader.poll_frame(cx)),
             Source::Begun(..) => match std::mem::replace(&mut this.source, Source::Whole(None)) {
                 Source::Begun(frame, rest) => {
                     this.source = Source::Passing(rest);
@@ -274,6 +284,7 @@ impl http_body::Body for Body {
             Source::Broken(error) => error.is_none(),
             Source::Whole(bytes) => bytes.is_none(),
             Source::Begun(..) => false,
+            Source::Again(reader) => reader.is_end_stream(),
         }
     }
 
@@ -291,6 +302,7 @@ impl http_body::Body for Body {
                 whole
             }
             Source::Broken(_) => SizeHint::default(),
+            Source::Again(reader) => reader.size_hint(),
             Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }
