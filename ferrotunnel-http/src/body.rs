@@ -221,7 +221,8 @@ impl http_body::Body for Body {
             ready!(gate.poll(cx));
             self.gate = None;
         }
-        if self.has_more()
+        if self.watch.is_some()
+            && self.has_more()
             && let Some(watched) = &mut self.watch
             && let Err(broken) = ready!(watched.poll_released(cx))
         {

@@ -80,7 +80,7 @@ impl Sending {
     ) -> Result<Self, Refusal> {
         let (connections, servant) = local.choose(tunnel)?;
         let has_body = !http_body::Body::is_end_stream(request.body());
-        let may_be_repeated = tunnel.is_shared() || (is_repeatable(request.method()) && !has_body);
+        let may_be_repeated = (!has_body && is_repeatable(request.method())) || tunnel.is_shared();
         let spare = may_be_repeated.then(|| {
             let body = has_body.then(|| keep_body(&mut request));
             Box::new(Spare { request: copy(&request), body, tunnel: Arc::clone(tunnel), via })
