@@ -2,7 +2,6 @@
 //! did not reach its local service.
 
 use std::{
-    error::Error,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 
 /// A body that can be read from the beginning for as long as not too much of it has passed.
 pub(crate) struct Again(Arc<Mutex<Log>>);
@@ -57,7 +56,7 @@ impl Reader {
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Box<dyn Error + Send + Sync>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         // With its answer under way nobody will ask for the beginning.
         let is_kept = Arc::strong_count(&self.log) > 1;
         let log = &mut *self.log.lock();

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Of either side, or a plugin's.
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 pub(crate) struct Body {
     source: Source,
