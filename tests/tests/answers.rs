@@ -101,7 +101,7 @@ fn each_visitor_gets_the_form_it_asks_for() {
 fn a_404_does_not_tell_which_names_there_are() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| {
-            server.domain("tunnels.example").visitor_grace(std::time::Duration::ZERO)
+            server.domain("tunnels.example").visitor_grace(Duration::ZERO)
         })
         .await;
         let site = Site::start().await;
@@ -375,7 +375,7 @@ fn a_tunnel_that_has_all_its_visitors_says_when_to_come_back() {
 fn a_local_service_that_takes_too_long_is_a_504() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| {
-            server.http_response_timeout(std::time::Duration::from_millis(50))
+            server.http_response_timeout(Duration::from_millis(50))
         })
         .await;
         let site = Site::start().await;
