@@ -208,6 +208,8 @@ impl Layer for PluginArgs {
                 .max_requests_per_address
                 .or(below.max_requests_per_address),
             max_requests_per_tunnel: self.max_requests_per_tunnel.or(below.max_requests_per_tunnel),
+            max_bytes_per_address: self.max_bytes_per_address.or(below.max_bytes_per_address),
+            max_bytes_per_tunnel: self.max_bytes_per_tunnel.or(below.max_bytes_per_tunnel),
             circuit_breaker: self.circuit_breaker.or(below.circuit_breaker),
             circuit_breaker_pause: self.circuit_breaker_pause.or(below.circuit_breaker_pause),
             access_log: self.access_log.or(below.access_log),

@@ -6,11 +6,13 @@ mod support;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ferrotunnel_tests::{Answer, Site, TOKEN, client_of, collect, run, send};
+use ferrotunnel_tests::{Answer, Site, TOKEN, begin, client_of, collect, run, send, soon};
+use futures_util::FutureExt;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode};
 use serde_json::Value;
 use support::{Running, command};
+use tokio::io::AsyncReadExt;
 
 fn start(more: &[&str]) -> Running {
     let addrs = ["--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0", "--plaintext"];
@@ -73,6 +75,24 @@ fn limits_and_the_breaker_are_switched_on_by_flags() {
     let server = start(&["--max-requests-per-address", "1"]);
     let (_, http) = addrs(&server);
     run(async { while get(http, None).await.status != StatusCode::TOO_MANY_REQUESTS {} });
+    let server = start(&["--max-bytes-per-address", "16"]);
+    let (tunnel, http) = addrs(&server);
+    run(async {
+        let site = Site::start().await;
+        let client = client_of(tunnel, ferrotunnel_tests::Carrier::Plaintext);
+        let app = ferrotunnel::Tunnel::http("app").local_addr(site.addr().to_string());
+        let client = client.tunnel(app).build().unwrap();
+        client.start().await.unwrap();
+        let mut slow = begin(http, "app.localhost", "/bytes/4000000").await;
+        soon("the first piece", slow.read_u8()).await.unwrap();
+        // That piece lasts for minutes at this rate.
+        let next = begin(http, "app.localhost", "/hello").await;
+        for mut waiting in [slow, next] {
+            let mut rest = Vec::new();
+            let whole = waiting.read_to_end(&mut rest).now_or_never();
+            assert!(whole.is_none() && rest.len() < 4_000_000, "{}", rest.len());
+        }
+    });
     let server = start(&["--circuit-breaker", "2", "--circuit-breaker-pause", "60m"]);
     let (tunnel, http) = addrs(&server);
     run(async {

@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    future::Future as _,
     pin::Pin,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll, Waker, ready},
@@ -9,14 +10,18 @@ use std::{
 
 use bytes::Bytes;
 use ferrotunnel_core::Servant;
-use ferrotunnel_plugin::Watch;
+use ferrotunnel_plugin::{BrokenOff, Watch};
 use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
 
-use crate::{in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease, visitor::Visitor};
+use crate::{
+    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease,
+    visitor::Visitor,
+};
 
 /// Of either side, or a plugin's.
-type BoxError = Box<dyn Error + Send + Sync>;
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
 pub(crate) struct Body {
     source: Source,
@@ -27,13 +32,37 @@ pub(crate) struct Body {
     /// Who sends it is busy with it until then.
     servant: Option<Servant>,
     /// Plugins that see it pass. Boxed: few have any, and all would pay for it.
-    watch: Option<Box<Watch>>,
+    watch: Option<Box<Watched>>,
     /// A request that is over with it, where requests are counted.
     _measured: Option<Arc<Measured>>,
     /// For as long as it is under way.
     _sent_to: Option<SentTo>,
     /// Until it is open nothing is asked for. Boxed: few wait, and all would pay for it.
     gate: Option<Box<Gate>>,
+}
+
+/// By plugins, which may hold it back.
+struct Watched {
+    watch: Watch,
+    /// While they do.
+    held: Option<Pin<Box<Sleep>>>,
+}
+
+impl Watched {
+    /// Ready when the next part may come.
+    fn poll_released(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BrokenOff>> {
+        loop {
+            if let Some(held) = &mut self.held {
+                ready!(held.as_mut().poll(cx));
+                self.held = None;
+            }
+            let hold = self.watch.hold()?;
+            if hold.is_zero() {
+                return Poll::Ready(Ok(()));
+            }
+            self.held = Some(Box::pin(sleep(hold)));
+        }
+    }
 }
 
 /// Whom a body goes to.
@@ -53,6 +82,8 @@ enum Source {
     Whole(Option<Bytes>),
     /// The next frame is there already. Boxed: few have more than one, and all would pay for it.
     Begun(Box<Frame<Bytes>>, Incoming),
+    /// May have to be read from the beginning. Boxed: few have to.
+    Again(Box<Reader>),
 }
 
 impl Body {
@@ -85,6 +116,10 @@ impl Body {
 
     pub(crate) fn counted(incoming: Incoming, in_flight: InFlight) -> Self {
         Self { _in_flight: Some(in_flight), ..Self::passing(incoming) }
+    }
+
+    pub(crate) fn again(reader: Reader) -> Self {
+        Self::of(Source::Again(Box::new(reader)))
     }
 
     pub(crate) fn empty() -> Self {
@@ -139,12 +174,17 @@ impl Body {
             // Nobody will ask for a frame.
             watch.end();
         }
-        self.watch = Some(Box::new(watch));
+        self.watch = Some(Box::new(Watched { watch, held: None }));
         self
     }
 }
 
 impl Body {
+    /// Whether something is still to be taken from whoever sends it.
+    fn has_more(&self) -> bool {
+        !matches!(self.source, Source::Broken(_)) && !http_body::Body::is_end_stream(self)
+    }
+
     fn breaks(
         &mut self,
         error: BoxError,
@@ -181,6 +221,13 @@ impl http_body::Body for Body {
             ready!(gate.poll(cx));
             self.gate = None;
         }
+        if self.watch.is_some()
+            && self.has_more()
+            && let Some(watched) = &mut self.watch
+            && let Err(broken) = ready!(watched.poll_released(cx))
+        {
+            return self.breaks(broken.into(), cx);
+        }
         let this = &mut *self;
         let frame = match &mut this.source {
             Source::Passing(incoming) => {
@@ -209,6 +256,7 @@ impl http_body::Body for Body {
             }
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
             Source::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Source::Again(reader) => ready!(reader.poll_frame(cx)),
             Source::Begun(..) => match std::mem::replace(&mut this.source, Source::Whole(None)) {
                 Source::Begun(frame, rest) => {
                     this.source = Source::Passing(rest);
@@ -217,7 +265,7 @@ impl http_body::Body for Body {
                 _ => None,
             },
         };
-        if let Some(watch) = &self.watch {
+        if let Some(Watched { watch, .. }) = self.watch.as_deref() {
             if let Some(Ok(frame)) = &frame
                 && let Some(chunk) = frame.data_ref()
                 && let Err(broken) = watch.chunk(chunk)
@@ -237,6 +285,7 @@ impl http_body::Body for Body {
             Source::Broken(error) => error.is_none(),
             Source::Whole(bytes) => bytes.is_none(),
             Source::Begun(..) => false,
+            Source::Again(reader) => reader.is_end_stream(),
         }
     }
 
@@ -254,6 +303,7 @@ impl http_body::Body for Body {
                 whole
             }
             Source::Broken(_) => SizeHint::default(),
+            Source::Again(reader) => reader.size_hint(),
             Source::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
             }

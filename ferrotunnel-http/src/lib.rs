@@ -10,6 +10,7 @@
 //! way of `https`.
 
 mod access;
+mod again;
 mod answer;
 mod body;
 mod config;

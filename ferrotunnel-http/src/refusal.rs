@@ -120,6 +120,17 @@ impl Refusal {
         matches!(self, Self::Rejected(_))
     }
 
+    /// Whether nobody has heard of the request, and another session of the tunnel may have better luck. A local service
+    /// that was not reached is another one only where `is_shared`.
+    pub(crate) fn is_undelivered(&self, is_shared: bool) -> bool {
+        match self {
+            // Both happen between the choice of a session and its first frame.
+            Self::TunnelClosed | Self::Draining => true,
+            Self::LocalUnreachable => is_shared,
+            _ => false,
+        }
+    }
+
     /// Whether it is not clear what the visitor has said, so that nothing behind it can be taken for
     /// a request.
     pub(crate) fn is_doubt(&self) -> bool {
@@ -154,6 +165,8 @@ impl From<&StreamError> for Refusal {
                 _ => Self::BadAnswer,
             },
             StreamError::SessionClosed => Self::SessionLost,
+            // It overtook the goodbye of its client, which has not looked at it.
+            StreamError::Unserved => Self::TunnelClosed,
             _ => Self::BadAnswer,
         }
     }
@@ -176,6 +189,8 @@ mod tests {
             (reset(ResetCode::LimitExceeded), Refusal::OverLimit),
             (reset(ResetCode::LocalFailed), Refusal::BadAnswer),
             (StreamError::SessionClosed, Refusal::SessionLost),
+            (StreamError::Unserved, Refusal::TunnelClosed),
+            (reset(ResetCode::UnknownTunnel), Refusal::TunnelClosed),
         ];
         for (error, expected) in cases {
             assert_eq!(Refusal::of(&Outer(io::Error::other(error))), expected);

@@ -6,6 +6,7 @@ use ferrotunnel_core::{Servant, Tunnel};
 use http::{Method, Request, Response};
 
 use crate::{
+    again::Again,
     body::Body,
     local::{Connections, Local},
     pool::{self, Pool, Then},
@@ -31,7 +32,8 @@ pub(crate) enum Via {
 /// A request that waits for its response. Small, because every visitor's connection keeps room
 /// for one.
 pub(crate) struct Sending {
-    call: Call,
+    /// An error if it could not even begin.
+    call: Result<Call, Refusal>,
     /// For a second time, if that is allowed.
     spare: Option<Box<Spare>>,
     servant: Servant,
@@ -47,6 +49,8 @@ enum Call {
 /// A request that may be sent a second time.
 struct Spare {
     request: Request<Body>,
+    /// That of a group has a body: this is the way to its beginning.
+    body: Option<Again>,
     tunnel: Arc<Tunnel>,
     via: Via,
 }
@@ -72,14 +76,16 @@ impl Sending {
         tunnel: &Arc<Tunnel>,
         via: Via,
         visitor: &Arc<Visitor>,
-        request: Request<Body>,
+        mut request: Request<Body>,
     ) -> Result<Self, Refusal> {
         let (connections, servant) = local.choose(tunnel)?;
-        let may_be_repeated = is_repeatable(request.method()) || tunnel.is_shared();
-        let spare = may_be_repeated.then(|| copy(&request)).flatten();
-        let spare =
-            spare.map(|request| Box::new(Spare { request, tunnel: Arc::clone(tunnel), via }));
-        Ok(Self { call: Call::new(connections, via, visitor, request)?, spare, servant })
+        let has_body = !http_body::Body::is_end_stream(request.body());
+        let may_be_repeated = (!has_body && is_repeatable(request.method())) || tunnel.is_shared();
+        let spare = may_be_repeated.then(|| {
+            let body = has_body.then(|| keep_body(&mut request));
+            Box::new(Spare { request: copy(&request), body, tunnel: Arc::clone(tunnel), via })
+        });
+        Ok(Self { call: Call::new(connections, via, visitor, request), spare, servant })
     }
 
     /// Returns as soon as the head of the response is there.
@@ -88,15 +94,15 @@ impl Sending {
     /// longer the tunnel, the likelier. The client repeats requests that were not begun; those
     /// that were may be repeated by a proxy if they are idempotent (RFC 9110, section 9.2.2), and
     /// can be if they have no body. It is done over a connection that cannot be stale. In a group
-    /// any request without a body is repeated when a member has not reached its local service, which
-    /// therefore has heard nothing of it: then it is another's turn.
+    /// any request is repeated when a member has not reached its local service, or has said goodbye meanwhile, so that
+    /// nobody has heard anything of it: then it is another's turn. Of a body that can be done while little of it has come.
     pub(crate) async fn response(
         self,
         visitor: &Arc<Visitor>,
         local: &Local,
     ) -> Result<Response<Body>, Refusal> {
         let Self { call, spare, servant } = self;
-        match (call.answer(visitor).await, spare) {
+        match (answered(call, visitor).await, spare) {
             (Called::Answered(response), _) => Ok(response.map(|body| body.served_by(servant))),
             (Called::Failed { refusal, .. }, None) => Err(refusal),
             // Boxed: few fail, and all would pay for it.
@@ -108,6 +114,15 @@ impl Sending {
 }
 
 impl Spare {
+    /// The request from its beginning, if that is still to be had.
+    fn request(&self) -> Option<Request<Body>> {
+        let mut request = copy(&self.request);
+        if let Some(again) = &self.body {
+            *request.body_mut() = again.body()?;
+        }
+        Some(request)
+    }
+
     async fn repeat(
         self,
         mut refusal: Refusal,
@@ -122,10 +137,11 @@ impl Spare {
         // One that was stale may be followed by members that do not reach their service.
         for _ in 0..MOST_REPEATS {
             let may_follow = (was_stale && is_repeatable(self.request.method()))
-                || (refusal == Refusal::LocalUnreachable && self.tunnel.is_shared());
-            let Some(request) = copy(&self.request).filter(|_| may_follow) else { break };
+                || refusal.is_undelivered(self.tunnel.is_shared());
+            let Some(request) = may_follow.then(|| self.request()).flatten() else { break };
             let (connections, servant) = local.choose(&self.tunnel)?;
-            match Call::new(connections, fresh, visitor, request)?.answer(visitor).await {
+            let call = Call::new(connections, fresh, visitor, request);
+            match answered(call, visitor).await {
                 Called::Answered(response) => {
                     return Ok(response.map(|body| body.served_by(servant)));
                 }
@@ -186,6 +202,13 @@ impl Call {
     }
 }
 
+async fn answered(call: Result<Call, Refusal>, visitor: &Visitor) -> Called {
+    match call {
+        Ok(call) => call.answer(visitor).await,
+        Err(refusal) => Called::Failed { refusal, was_stale: false },
+    }
+}
+
 /// Sends a request once more that was not begun, until a connection takes it or a new one does not.
 async fn again(mut failed: pool::Failed, pool: Arc<Pool>, visitor: &Visitor) -> Called {
     while failed.was_kept
@@ -224,17 +247,23 @@ fn is_repeatable(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// A copy of a request that has no body. It shares names and values with the original.
-fn copy(request: &Request<Body>) -> Option<Request<Body>> {
-    if !http_body::Body::is_end_stream(request.body()) {
-        return None;
+/// Has a request read its body in such a way that it can be read again.
+fn keep_body(request: &mut Request<Body>) -> Again {
+    let again = Again::new(std::mem::replace(request.body_mut(), Body::empty()));
+    if let Some(body) = again.body() {
+        *request.body_mut() = body;
     }
+    again
+}
+
+/// A copy of a request without its body. It shares names and values with the original.
+fn copy(request: &Request<Body>) -> Request<Body> {
     let mut copy = Request::new(Body::empty());
     *copy.method_mut() = request.method().clone();
     *copy.uri_mut() = request.uri().clone();
     *copy.version_mut() = request.version();
     *copy.headers_mut() = request.headers().clone();
-    Some(copy)
+    copy
 }
 
 /// Whether the connection ended, as opposed to an answer that made no sense.

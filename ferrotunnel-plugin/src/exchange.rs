@@ -168,6 +168,22 @@ impl Drop for Exchange {
 }
 
 impl Watch {
+    /// For how long the next part of the body is to stay where it is; to be asked again then.
+    ///
+    /// # Errors
+    /// It is not to come at all.
+    pub fn hold(&self) -> Result<Duration, BrokenOff> {
+        let exchange = &*self.exchange;
+        let mut longest = Duration::ZERO;
+        for plugin in self.watching() {
+            let hold =
+                exchange.chain.called(&**plugin, || plugin.holds_body(self.dir, &exchange.context));
+            let hold = settle(&**plugin, "holds_body", hold).ok_or(BrokenOff)?;
+            longest = longest.max(hold);
+        }
+        Ok(longest)
+    }
+
     /// A part of the body passes.
     ///
     /// # Errors
@@ -178,8 +194,7 @@ impl Watch {
             Dir::Request => &exchange.request_bytes,
             Dir::Response => &exchange.response_bytes,
         };
-        let watching = exchange.chain.watching().iter().filter(|at| **at < exchange.seen);
-        for plugin in watching.filter_map(|at| exchange.chain.plugins().get(*at)) {
+        for plugin in self.watching() {
             let context = &exchange.context;
             let seen = match self.dir {
                 Dir::Request => {
@@ -199,6 +214,13 @@ impl Watch {
         }
         passed.fetch_add(chunk.len() as u64, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Those who have seen the request and want to see its bodies.
+    fn watching(&self) -> impl Iterator<Item = &Arc<dyn Plugin>> {
+        let chain = &self.exchange.chain;
+        let watching = chain.watching().iter().filter(|at| **at < self.exchange.seen);
+        watching.filter_map(|at| chain.plugins().get(*at))
     }
 
     /// The body has come to its end.

@@ -1,5 +1,7 @@
 //! The trait that plugins implement.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Request, Response};
@@ -9,7 +11,7 @@ use crate::context::{
     RegistrationAnswer, RegistrationContext, RequestContext, SessionContext, StreamContext,
 };
 use crate::early::EarlyAnswer;
-use crate::exchange::Outcome;
+use crate::exchange::{Dir, Outcome};
 
 /// A say in what passes through tunnels. Every method has a default that does nothing.
 ///
@@ -95,9 +97,8 @@ pub trait Plugin: Send + Sync + 'static {
         true
     }
 
-    /// Whether to call [`on_request_chunk`](Self::on_request_chunk) and
-    /// [`on_response_chunk`](Self::on_response_chunk); asked once, at the start. If no plugin says so, bodies pass
-    /// without any.
+    /// Whether to call [`on_request_chunk`](Self::on_request_chunk), [`on_response_chunk`](Self::on_response_chunk) and
+    /// [`holds_body`](Self::holds_body); asked once, at the start. If no plugin says so, bodies pass without any.
     fn wants_body_chunks(&self) -> bool {
         false
     }
@@ -112,6 +113,13 @@ pub trait Plugin: Send + Sync + 'static {
     /// A part of the response's body passes, as it came. Otherwise like [`on_request_chunk`](Self::on_request_chunk).
     fn on_response_chunk(&self, _chunk: &Bytes, _context: &RequestContext) -> Result<()> {
         Ok(())
+    }
+
+    /// Asked before each part of a body is taken from whoever sends it: for how long to leave it there. It is asked again
+    /// after that time, and the part comes when no plugin wants to wait any more. Who sends is held back by that, and
+    /// nothing is kept here. To be brief.
+    fn holds_body(&self, _dir: Dir, _context: &RequestContext) -> Duration {
+        Duration::ZERO
     }
 
     /// The request is over, well or not. To be brief. Called for plugins whose [`on_request`](Self::on_request) has

@@ -31,7 +31,7 @@ pub use log::{Log, run_logged};
 pub use open_metrics::Scrape;
 pub use outlaw::{Heard, Outlaw, ask_for, data};
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
-pub use secure::SecureVisitor;
+pub use secure::{SecureVisitor, hello_of_tls_1_1};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::Stranger;

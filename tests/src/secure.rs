@@ -143,3 +143,18 @@ impl SecureVisitor {
         self.get_for(server, name, &format!("{name}:{}", server.port()), path).await
     }
 }
+
+/// The first message of a program that has stopped learning at TLS 1.1: a name, and nothing of signatures.
+pub fn hello_of_tls_1_1(host: &str) -> Vec<u8> {
+    let short = |len: usize| u16::try_from(len).unwrap().to_be_bytes();
+    let with_len = |bytes: &[u8]| [&short(bytes.len())[..], bytes].concat();
+    let name = with_len(&[&[0][..], &with_len(host.as_bytes())].concat());
+    // server_name, supported_groups (P-256), ec_point_formats (uncompressed).
+    let extensions =
+        [&[0, 0][..], &with_len(&name), &[0, 10, 0, 4, 0, 2, 0, 23], &[0, 11, 0, 2, 1, 0]].concat();
+    // ECDHE-RSA-AES256-SHA, and no compression.
+    let choices = [0, 2, 0xc0, 0x14, 1, 0];
+    let body = [&[3, 2][..], &[7; 32], &[0], &choices, &with_len(&extensions)].concat();
+    let message = [&[1, 0][..], &with_len(&body)].concat();
+    [&[22, 3, 1][..], &with_len(&message)].concat()
+}

@@ -33,7 +33,7 @@ use tokio::task::JoinHandle;
 /// | `/held` | `released`, once [`Site::release`] was called |
 /// | `/held-body` | a head at once, the body as for `/held` |
 /// | `/trailers` | a body with the trailer `x-checksum: 42` |
-/// /// | anything else | method and path |
+/// | anything else | method and path |
 #[derive(Debug)]
 pub struct Site {
     addr: SocketAddr,

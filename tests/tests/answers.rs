@@ -7,7 +7,9 @@
 )]
 
 use std::fs;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use ferrotunnel::{ErrorPages, ErrorPagesError, Tunnel};
@@ -41,12 +43,31 @@ fn id_of(answer: &Answer) -> &str {
 #[test]
 fn each_visitor_gets_the_form_it_asks_for() {
     over_both(async |carrier| {
-        let bed = TestBed::start(carrier).await;
+        let moment = Duration::from_millis(200);
+        let bed = TestBed::with(carrier, |server| server.http_response_timeout(moment)).await;
         let nobody = LocalService::nobody().await;
-        let _client = bed.http("down", nobody).await;
-        for (name, status, kind) in
-            [("nobody", 404, "no-such-tunnel"), ("down", 502, "local-unreachable")]
-        {
+        let silent = LocalService::each(async |mut socket| {
+            let _ = socket.read_to_end(&mut Vec::new()).await;
+        })
+        .await;
+        let at = |name: &str, local: SocketAddr| Tunnel::http(name).local_addr(local.to_string());
+        let client = bed.client().tunnel(at("down", nobody)).tunnel(at("slow", silent.addr()));
+        let client = client
+            .tunnel(at("closed", nobody).deny("127.0.0.0/8"))
+            .tunnel(at("asks", nobody).bearer_token("sixteen-letters-or-more"))
+            .tunnel(at("often", nobody).rate_limit(1, Duration::from_secs(3_600)));
+        let client = client.build().unwrap();
+        client.start().await.unwrap();
+        // The one of this hour.
+        accepting(&bed, "often", "*/*").await;
+        for (name, status, kind) in [
+            ("nobody", 404, "no-such-tunnel"),
+            ("down", 502, "local-unreachable"),
+            ("slow", 504, "timeout"),
+            ("closed", 403, "address-not-allowed"),
+            ("asks", 401, "unauthorized"),
+            ("often", 429, "too-many-requests"),
+        ] {
             let text = accepting(&bed, name, "*/*").await;
             let page = accepting(&bed, name, BROWSER).await;
             let problem = accepting(&bed, name, PROGRAM).await;
@@ -80,7 +101,7 @@ fn each_visitor_gets_the_form_it_asks_for() {
 fn a_404_does_not_tell_which_names_there_are() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| {
-            server.domain("tunnels.example").visitor_grace(std::time::Duration::ZERO)
+            server.domain("tunnels.example").visitor_grace(Duration::ZERO)
         })
         .await;
         let site = Site::start().await;
@@ -354,7 +375,7 @@ fn a_tunnel_that_has_all_its_visitors_says_when_to_come_back() {
 fn a_local_service_that_takes_too_long_is_a_504() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| {
-            server.http_response_timeout(std::time::Duration::from_millis(50))
+            server.http_response_timeout(Duration::from_millis(50))
         })
         .await;
         let site = Site::start().await;

@@ -2,18 +2,23 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ferrotunnel::inspector::Filter;
 use ferrotunnel::plugin::{
     AccessLog, CircuitBreaker, LogFormat, RateLimit, VisitorAuth, VisitorSecret,
 };
 use ferrotunnel::{Inspector, Tunnel};
 use ferrotunnel_tests::{
-    Answer, Carrier, LocalService, Site, TestBed, eventually, over_both, run, soon, with_plugin,
+    Answer, Carrier, LocalService, Site, TestBed, begin, eventually, open_http2, over_both,
+    read_head, run, send, soon, with_plugin,
 };
-use hyper::StatusCode;
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Full};
+use hyper::{Request, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 async fn ask(bed: &TestBed, path: &str, headers: &[(&str, &str)]) -> Answer {
     bed.ask(&bed.host("app"), path, headers).await
@@ -63,6 +68,71 @@ fn requests_that_come_too_fast_are_told_to_wait() {
         let refused = refused.unwrap();
         assert_eq!(refused.headers["retry-after"], "1");
         assert!(refused.body.contains("wait a moment"), "{refused:?}");
+    });
+}
+
+#[test]
+fn bodies_that_come_too_fast_wait_and_lose_nothing() {
+    // What is beyond the first second takes as long again, at least.
+    const RATE: u64 = 8 << 20;
+    const BODY: u64 = 2 * RATE;
+    run(async {
+        let limit = RateLimit::new().bytes_per_tunnel(RATE);
+        let bed = TestBed::with(Carrier::Tls, with_plugin(limit)).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        for is_http2 in [false, true] {
+            let began = Instant::now();
+            let url = format!("http://{}/echo", bed.host("app"));
+            let body: Vec<u8> = (0..BODY).map(|at| (at / 1_000) as u8).collect();
+            let body = Bytes::from(body);
+            let request = Request::post(url).header("host", bed.host("app"));
+            let request = request.body(Full::new(body.clone())).unwrap();
+            let response = if is_http2 {
+                open_http2(bed.http_addr()).await.send_request(request).await
+            } else {
+                send(bed.http_addr(), request).await
+            };
+            // Up and down at once: each way has a rate of its own.
+            let heard = soon("the echo", response.unwrap().into_body().collect()).await;
+            assert!(heard.unwrap().to_bytes() == body);
+            let least = Duration::from_secs_f64((BODY - RATE) as f64 / RATE as f64 * 0.9);
+            assert!(began.elapsed() >= least, "{:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
+fn a_visitor_beyond_its_rate_holds_up_nobody_else() {
+    over_both(async |carrier| {
+        // What comes in one piece lasts for minutes at this rate.
+        let limit = RateLimit::new().bytes_per_address(16);
+        let bed = TestBed::with(carrier, with_plugin(limit)).await;
+        let site = Site::start().await;
+        let _client = bed.http("app", site.addr()).await;
+        let many = 16 << 20;
+        let mut slow = begin(bed.http_addr(), &bed.host("app"), &format!("/bytes/{many}")).await;
+        soon("the first piece", slow.read_u8()).await.unwrap();
+
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        let mut other = socket.connect(bed.http_addr()).await.unwrap();
+        let request = format!("GET /hello HTTP/1.1\r\nhost: {}\r\n\r\n", bed.host("app"));
+        for _ in 0..3 {
+            other.write_all(request.as_bytes()).await.unwrap();
+            let head = soon("the head", read_head(&mut other)).await;
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            let mut body = [0; 5];
+            soon("the body", other.read_exact(&mut body)).await.unwrap();
+            assert_eq!(&body, b"hello");
+        }
+        // Another request of the same visitor waits with its body, not with its head.
+        let mut again = begin(bed.http_addr(), &bed.host("app"), "/hello").await;
+        assert!(again.read_u8().now_or_never().is_none());
+
+        // Both that wait leave at once, though nothing is read from their local service.
+        drop((slow, again));
+        eventually("the streams to end", || bed.server.streams() <= 1).await;
     });
 }
 

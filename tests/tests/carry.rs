@@ -637,6 +637,22 @@ fn nghttp2_is_served_as_it_expects() {
             assert!(report.contains("500 succeeded, 0 failed, 0 errored"), "{report}");
             assert!(report.contains("status codes: 500 2xx"), "{report}");
         }
+        // An HTTP/2 client of the same make, which knows no other name than that of the address.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "x".repeat(200_000)).unwrap();
+        let data = format!("--data={}", file.path().display());
+        let authority = format!("--header=:authority: {}", bed.host("app"));
+        let ask = async |args: &[&str], path: &str| {
+            let url = format!("http://{}{path}", bed.http_addr());
+            tool("nghttp", &[&[&authority[..]], args, &[&url]].concat()).await
+        };
+        let Some(hello) = ask(&[], "/hello").await else { return };
+        assert_eq!(hello, (true, "hello".to_owned()));
+        let (ok, echo) = ask(&[&data, "--trailer=x-checksum: 42"], "/echo").await.unwrap();
+        assert!(ok && echo == "x".repeat(200_000), "{} bytes", echo.len());
+        let (ok, trailers) =
+            ask(&["--verbose", "--no-dep", "--header=te: trailers"], "/trailers").await.unwrap();
+        assert!(ok && trailers.contains("x-checksum: 42"), "{trailers}");
     });
 }
 

@@ -7,13 +7,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use ferrotunnel::{
     Balance, Client, ClientBuilder, ClientEvent, Connections, HealthCheck, Streams, Tunnel,
 };
+use ferrotunnel_common::{StreamId, TunnelKind};
+use ferrotunnel_protocol::frame::{Frame, FrameType, GoAway, GoAwayCode, Register};
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, TestBed, begin, client_of, eventually, over_both, public_addr,
-    raw, says_and_hears, soon,
+    Carrier, Link, LocalService, Outlaw, Site, TestBed, begin, client_of, collect, eventually,
+    open_http2, over_both, public_addr, raw, says_and_hears, send, soon,
 };
+use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -151,6 +155,89 @@ fn a_request_that_a_member_cannot_deliver_is_anothers() {
             assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
         }
         assert_eq!(answers(&bed, 20).await, BTreeMap::from([("alive".to_owned(), 20)]));
+    });
+}
+
+/// A group of one member that has no local service, and one that has.
+async fn half_alive(carrier: Carrier, site: &Site) -> (TestBed, [Client; 2]) {
+    let bed = TestBed::start(carrier).await;
+    let dead = member(bed.client(), LocalService::nobody().await).await;
+    let alive = member(bed.client(), site.addr()).await;
+    (bed, [dead, alive])
+}
+
+#[test]
+fn a_request_with_a_body_that_a_member_cannot_deliver_is_anothers() {
+    over_both(async |carrier| {
+        let site = Site::start().await;
+        let lengths = [
+            ("content-length: 10", ["hello", "world"]),
+            ("transfer-encoding: chunked", ["5\r\nhello\r\n", "5\r\nworld\r\n0\r\n\r\n"]),
+        ];
+        for (length, [first, second]) in lengths {
+            let (bed, _clients) = half_alive(carrier, &site).await;
+            // One of them comes to the dead one.
+            for _ in 0..2 {
+                let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+                let host = bed.host("app");
+                let head = format!(
+                    "POST /echo HTTP/1.1\r\nhost: {host}\r\n{length}\r\nconnection: close\r\n\r\n"
+                );
+                visitor.write_all((head + first).as_bytes()).await.unwrap();
+                let head = soon("the head", ferrotunnel_tests::read_head(&mut visitor)).await;
+                assert!(head.starts_with("HTTP/1.1 200"), "{length}: {head}");
+                visitor.write_all(second.as_bytes()).await.unwrap();
+                let mut heard = String::new();
+                soon("the echo", visitor.read_to_string(&mut heard)).await.unwrap();
+                let said = heard.replace("5\r\n", "").replace("\r\n", "");
+                assert_eq!(said.trim_end_matches('0'), "helloworld", "{length}: {heard}");
+            }
+        }
+        let (bed, _clients) = half_alive(carrier, &site).await;
+        let mut visitor = open_http2(bed.http_addr()).await;
+        for _ in 0..2 {
+            let request = hyper::Request::post(format!("http://{}/echo", bed.host("app")));
+            let request = request.body(Full::new(Bytes::from_static(b"hello"))).unwrap();
+            let answer = soon("an answer", visitor.send_request(request)).await.unwrap();
+            let answer = collect(answer).await;
+            assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"));
+        }
+    });
+}
+
+#[test]
+fn a_request_that_overtakes_the_goodbye_of_its_member_is_anothers() {
+    over_both(async |carrier| {
+        let site = Site::start().await;
+        for method in ["GET", "POST"] {
+            let bed = TestBed::start(carrier).await;
+            let _stays = member(bed.client(), site.addr()).await;
+            let mut leaves = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+            let option = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+            let options = vec![option("group", "web"), option("balance", "round-robin")];
+            let (name, hosts) = ("app".to_owned(), Vec::new());
+            let register = Register { kind: TunnelKind::Http, name, hosts, port: 0, options };
+            leaves.say(&Frame::Register(1, register)).await;
+            leaves.hear_a(FrameType::Registered).await.registered().unwrap();
+            let asking = async {
+                for _ in 0..2 {
+                    let body = Full::new(Bytes::from_static(b"hello"));
+                    let request = hyper::Request::builder().method(method).uri("/echo");
+                    let request = request.header("host", bed.host("app")).body(body).unwrap();
+                    let answer = soon("an answer", send(bed.http_addr(), request)).await.unwrap();
+                    let answer = collect(answer).await;
+                    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "hello"));
+                }
+            };
+            let leaving = async {
+                leaves.hear_a(FrameType::Open).await;
+                // Of nothing that was opened, this one included.
+                let (last_stream, code) = (StreamId(0), GoAwayCode::Drain);
+                let reason = "so long".to_owned();
+                leaves.say(&Frame::GoAway(GoAway { last_stream, code, reason })).await;
+            };
+            tokio::join!(asking, leaving);
+        }
     });
 }
 

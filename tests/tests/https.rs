@@ -7,8 +7,8 @@ use std::path::Path;
 
 use ferrotunnel::{AcmeConfig, Client, LimitsConfig, ServerBuilder, Tunnel};
 use ferrotunnel_tests::{
-    Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, read_head, run,
-    says_and_hears, soon,
+    Authority, Carrier, Identity, LocalService, SecureVisitor, Site, TestBed, eventually,
+    hello_of_tls_1_1, raw, read_head, run, run_logged, says_and_hears, soon,
 };
 use http_body_util::BodyExt as _;
 use hyper::StatusCode;
@@ -78,6 +78,28 @@ fn tls_1_2_can_be_turned_off() {
         assert!(refused.to_string().contains("ProtocolVersion"), "{refused}");
         let new = SecureVisitor::speaking(&ca.file(), &["h2"], &[&TLS13]);
         new.connect(https(&bed), "app.localhost").await.unwrap();
+    });
+}
+
+#[test]
+fn who_speaks_tls_1_1_only_is_told_so_and_so_is_the_log() {
+    run_logged(async |log| {
+        let ca = Authority::new("ca");
+        let identity = identity_for(&ca, &["app.localhost"]);
+        let bed = TestBed::with(Carrier::Tls, |server| secured(server, &identity)).await;
+        let service = LocalService::echo().await;
+        let passed = Tunnel::tls("vault").local_addr(service.addr().to_string());
+        let client = bed.client().tunnel(passed).build().unwrap();
+        client.start().await.unwrap();
+        // A host of the server's, one that is passed on, and nobody's.
+        for (before, host) in
+            ["app.localhost", "vault.localhost", "none.localhost"].iter().enumerate()
+        {
+            let answer =
+                soon("the alert", raw(https(&bed), &hello_of_tls_1_1(host))).await.unwrap();
+            assert_eq!(answer, [21, 3, 1, 0, 2, 2, 70], "{host}: no protocol_version");
+            eventually("a line", || log.count("TLS 1.1 is all that it speaks") > before).await;
+        }
     });
 }
 

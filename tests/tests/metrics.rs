@@ -19,8 +19,8 @@ use ferrotunnel::{
     ServerMetrics, Streams, Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Authority, Carrier, LocalService, Scrape, Site, TestBed, eventually, over_both, raw, run,
-    says_and_hears, soon,
+    Authority, Carrier, LocalService, Scrape, Site, TestBed, begin, eventually, over_both, raw,
+    run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -324,6 +324,63 @@ fn limits_of_principals_and_of_the_ingress_are_counted() {
         let request = b"GET / HTTP/1.1\r\nhost: nobody.localhost\r\nconnection: close\r\n\r\n";
         soon("an answer", raw(bed.http_addr(), request)).await.unwrap();
         at_least(&registry, &limit("visitors"), 1.0).await;
+    });
+}
+
+#[test]
+fn limits_of_rates_and_of_addresses_are_counted_and_told() {
+    over_both(async |carrier| {
+        // Each request has a stream of its own here.
+        let one = |change: fn(&mut LimitsConfig)| {
+            let few = limits(change);
+            bed(carrier, move |server| server.limits(few))
+        };
+        let says = b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+        let service = LocalService::answering(says).await;
+        let (bed, registry) = one(|limits| limits.max_streams_per_second = Some(1)).await;
+        let _client = bed.http("app", service.addr()).await;
+        let refused = soon("a refusal", async {
+            loop {
+                let asked = futures_util::future::join_all((0..10).map(|_| bed.get("app", "/")));
+                if let Some(refused) = asked.await.into_iter().find(|answer| answer.status != 200) {
+                    break refused;
+                }
+            }
+        });
+        let refused = refused.await;
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.ferrotunnel_error(), Some("over-limit"));
+        assert_eq!(refused.headers["retry-after"], "1");
+        at_least(&registry, &limit("streams-per-second"), 1.0).await;
+
+        let (bed, registry) = one(|limits| limits.max_bytes_per_second = Some(256 << 10)).await;
+        let site = Site::start().await;
+        let client = bed.http("app", site.addr()).await;
+        let path = format!("/bytes/{}", 400 << 10);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: app.localhost\r\nconnection: close\r\n\r\n");
+        let answer = soon("the answer", raw(bed.http_addr(), request.as_bytes())).await.unwrap();
+        assert!(answer.ends_with(&Site::pattern()[..400 << 10]));
+        at_least(&registry, &limit("bytes-per-second"), 1.0).await;
+        drop(client);
+
+        let (bed, registry) = one(|limits| limits.max_visitors_per_address = Some(1)).await;
+        let _client = bed.http("app", site.addr()).await;
+        let _inside = begin(bed.http_addr(), &bed.host("app"), "/sse").await;
+        let refused = bed.get("app", "/hello").await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.headers["retry-after"]),
+            (429, &"1".parse().unwrap())
+        );
+        at_least(&registry, &limit("visitors-per-address"), 1.0).await;
+
+        let (bed, registry) = one(|limits| limits.max_failed_handshakes_per_address = 1).await;
+        let guesses = (0..4).map(|_| async {
+            let guesser = bed.client().token("wrong").retry(Retry::Never).local_addr("1");
+            soon("the refusal", guesser.build().unwrap().start()).await.unwrap_err();
+        });
+        futures_util::future::join_all(guesses).await;
+        at_least(&registry, &limit("handshakes-delayed"), 1.0).await;
     });
 }
 

@@ -30,6 +30,13 @@ pub(crate) struct PluginArgs {
     /// Requests a second for one tunnel, over all its visitors; more are answered with a 429 [default: no limit]
     #[arg(long, env = "FERROTUNNEL_MAX_REQUESTS_PER_TUNNEL", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_requests_per_tunnel: Option<u32>,
+    /// Bytes a second that the bodies of one visitor's requests may have, and as many those of its answers; what is beyond
+    /// waits. An address is one, or a /64 of IPv6 [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_BYTES_PER_ADDRESS", value_name = "BYTES", value_parser = value::size)]
+    pub(crate) max_bytes_per_address: Option<u64>,
+    /// The same for one tunnel, over all its visitors [default: no limit]
+    #[arg(long, env = "FERROTUNNEL_MAX_BYTES_PER_TUNNEL", value_name = "BYTES", value_parser = value::size)]
+    pub(crate) max_bytes_per_tunnel: Option<u64>,
     /// Spare a local service that has failed so many times in a row: its visitors get a 503 for a while [default: off]
     #[arg(long, env = "FERROTUNNEL_CIRCUIT_BREAKER", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) circuit_breaker: Option<u32>,

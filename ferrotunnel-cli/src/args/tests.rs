@@ -92,6 +92,7 @@ fn every_server_flag_is_understood() {
                 --max-receive-memory 64MiB --http-header-timeout 6s \
                 --http-response-timeout 7s --http-pool-idle-timeout 8s --tls-client-ca a --tls-client-crl r \
                 --visitor-secret-hash a,b --max-requests-per-address 1 --max-requests-per-tunnel 2 \
+                --max-bytes-per-address 3KiB --max-bytes-per-tunnel 4MiB \
                 --circuit-breaker 3 --circuit-breaker-pause 4s --access-log - --access-log-format common \
                 --https-bind 443 --https-cert c --https-key k --https-cert-dir d --https-redirect --https-tls13-only \
                 --acme-dir d --acme-server https://a.example/dir --acme-email o@a.example --acme-eab-key-id i --acme-eab-key-file f --acme-server-ca a \
@@ -128,6 +129,8 @@ fn every_server_flag_is_understood() {
     assert_eq!(server.plugins.visitor_secret_hash.map(|hashes| hashes.len()), Some(2));
     assert_eq!(server.plugins.max_requests_per_address, Some(1));
     assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.max_bytes_per_address, Some(3 << 10));
+    assert_eq!(server.plugins.max_bytes_per_tunnel, Some(4 << 20));
     assert_eq!(server.plugins.circuit_breaker, Some(3));
     assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
     assert_eq!(server.plugins.access_log, Some("-".into()));

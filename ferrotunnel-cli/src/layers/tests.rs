@@ -93,6 +93,8 @@ fn the_uppermost_layer_wins_for_every_setting() {
         ServerArgs.plugins.visitor_secret_hash: secrets().map(|secret| vec![secret]);
         ServerArgs.plugins.max_requests_per_address: [1, 2, 3];
         ServerArgs.plugins.max_requests_per_tunnel: [1, 2, 3];
+        ServerArgs.plugins.max_bytes_per_address: [1, 2, 3];
+        ServerArgs.plugins.max_bytes_per_tunnel: [1, 2, 3];
         ServerArgs.plugins.circuit_breaker: [1, 2, 3];
         ServerArgs.plugins.circuit_breaker_pause: times;
         ServerArgs.plugins.access_log: paths();

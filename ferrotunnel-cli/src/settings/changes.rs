@@ -65,6 +65,8 @@ pub(crate) fn changes(running: &ServerArgs, said: &ServerArgs) -> Vec<&'static s
                 visitor_secret_hash: _,
                 max_requests_per_address: _,
                 max_requests_per_tunnel: _,
+                max_bytes_per_address: _,
+                max_bytes_per_tunnel: _,
                 access_log: _,
                 access_log_format: _,
                 circuit_breaker,

@@ -19,10 +19,18 @@ use crate::value::Secret;
 #[derive(Clone, Debug)]
 pub(crate) struct PluginSettings {
     access_log: Option<(PathBuf, LogFormat)>,
-    max_per_address: Option<u32>,
-    max_per_tunnel: Option<u32>,
+    rates: VisitorRates,
     secrets: Option<Vec<VisitorSecret>>,
     circuit_breaker: Option<(u32, Duration)>,
+}
+
+/// How fast visitors may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct VisitorRates {
+    requests_per_address: Option<u32>,
+    requests_per_tunnel: Option<u32>,
+    bytes_per_address: Option<u64>,
+    bytes_per_tunnel: Option<u64>,
 }
 
 impl PluginSettings {
@@ -43,8 +51,12 @@ impl PluginSettings {
         })?;
         Ok(Self {
             access_log,
-            max_per_address: args.max_requests_per_address,
-            max_per_tunnel: args.max_requests_per_tunnel,
+            rates: VisitorRates {
+                requests_per_address: args.max_requests_per_address,
+                requests_per_tunnel: args.max_requests_per_tunnel,
+                bytes_per_address: args.max_bytes_per_address,
+                bytes_per_tunnel: args.max_bytes_per_tunnel,
+            },
             secrets,
             circuit_breaker,
         })
@@ -94,23 +106,32 @@ impl PluginSettings {
         self.access_log.as_ref().map(|(path, _)| path.as_path())
     }
 
-    fn limit(&self) -> Option<Shared> {
-        if self.max_per_address.is_none() && self.max_per_tunnel.is_none() {
-            return None;
-        }
-        let mut limit = RateLimit::new();
-        if let Some(most) = self.max_per_address {
-            limit = limit.per_address(most);
-        }
-        if let Some(most) = self.max_per_tunnel {
-            limit = limit.per_tunnel(most);
-        }
-        Some(Arc::new(limit))
-    }
-
     fn auth(&self) -> Option<Shared> {
         let secrets = self.secrets.clone()?;
         Some(Arc::new(VisitorAuth::new(secrets)))
+    }
+}
+
+impl VisitorRates {
+    fn plugin(self) -> Option<Shared> {
+        let Self { requests_per_address, requests_per_tunnel, bytes_per_address, bytes_per_tunnel } =
+            self;
+        let of_requests = requests_per_address.or(requests_per_tunnel);
+        of_requests.map(u64::from).or(bytes_per_address).or(bytes_per_tunnel)?;
+        let mut limit = RateLimit::new();
+        if let Some(most) = requests_per_address {
+            limit = limit.per_address(most);
+        }
+        if let Some(most) = requests_per_tunnel {
+            limit = limit.per_tunnel(most);
+        }
+        if let Some(most) = bytes_per_address {
+            limit = limit.bytes_per_address(most);
+        }
+        if let Some(most) = bytes_per_tunnel {
+            limit = limit.bytes_per_tunnel(most);
+        }
+        Some(Arc::new(limit))
     }
 }
 
@@ -138,7 +159,7 @@ impl Plugins {
         let breaker = settings
             .circuit_breaker
             .map(|(most, pause)| Arc::new(CircuitBreaker::new(most, pause)) as Shared);
-        let (log, limit, auth) = (settings.open_log()?, settings.limit(), settings.auth());
+        let (log, limit, auth) = (settings.open_log()?, settings.rates.plugin(), settings.auth());
         Ok(Self { settings, log, limit, auth, breaker })
     }
 
@@ -157,13 +178,11 @@ impl Plugins {
     /// Goes by these settings from now on. What they leave as it is goes on as it was, with all that it has counted.
     /// The breaker stays in any case: it hears of registrations, which is decided at the start.
     pub(crate) fn change(&mut self, NewPlugins { settings, log }: NewPlugins) {
-        let limits =
-            |settings: &PluginSettings| (settings.max_per_address, settings.max_per_tunnel);
         if let Some(log) = log {
             self.log = log;
         }
-        if limits(&settings) != limits(&self.settings) {
-            self.limit = settings.limit();
+        if settings.rates != self.settings.rates {
+            self.limit = settings.rates.plugin();
         }
         if settings.secrets != self.settings.secrets {
             self.auth = settings.auth();

@@ -18,6 +18,8 @@ pub(super) fn read(section: &mut Section<'_, '_>) -> PluginArgs {
         visitor_secret_hash: is_said.then_some(hashes),
         max_requests_per_address: section.number("max-requests-per-address", value::count),
         max_requests_per_tunnel: section.number("max-requests-per-tunnel", value::count),
+        max_bytes_per_address: section.value("max-bytes-per-address", value::size),
+        max_bytes_per_tunnel: section.value("max-bytes-per-tunnel", value::size),
         circuit_breaker: section.number("circuit-breaker", value::count),
         circuit_breaker_pause: section.value("circuit-breaker-pause", value::duration),
         access_log: section.new_path_or(STDOUT, "access-log"),

@@ -99,6 +99,8 @@ fn every_key_of_a_server_is_taken() {
         visitor-secret-hash = ["sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"]
         max-requests-per-address = 1
         max-requests-per-tunnel = 2
+        max-bytes-per-address = "3KiB"
+        max-bytes-per-tunnel = "4MiB"
         circuit-breaker = 3
         circuit-breaker-pause = "4s"
         access-log = "access.log"
@@ -145,6 +147,8 @@ fn every_key_of_a_server_is_taken() {
     assert_eq!(server.plugins.visitor_secret_hash.unwrap().len(), 1);
     assert_eq!(server.plugins.max_requests_per_address, Some(1));
     assert_eq!(server.plugins.max_requests_per_tunnel, Some(2));
+    assert_eq!(server.plugins.max_bytes_per_address, Some(3 << 10));
+    assert_eq!(server.plugins.max_bytes_per_tunnel, Some(4 << 20));
     assert_eq!(server.plugins.circuit_breaker, Some(3));
     assert_eq!(server.plugins.circuit_breaker_pause, Some(Duration::from_secs(4)));
     assert_eq!(server.plugins.access_log, Some("/etc/ferrotunnel/access.log".into()));

@@ -55,6 +55,13 @@ impl Hello {
                 Heard::Unfinished => {}
                 Heard::Whole(accepted) => return Ok(Self { socket, accepted: *accepted, bytes }),
                 Heard::Nonsense { why, alert } => {
+                    if let Some(version) = too_old(&bytes) {
+                        let _ = socket.write_all(&PROTOCOL_VERSION).await;
+                        let why = format!(
+                            "{version} is all that it speaks; TLS 1.2 is the oldest that is understood"
+                        );
+                        return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+                    }
                     let _ = socket.write_all(&alert).await;
                     return Err(why);
                 }
@@ -109,6 +116,23 @@ pub(crate) fn hear(acceptor: &mut Acceptor, mut fresh: &[u8]) -> Heard {
         }
     }
 }
+
+/// The version of a first message that is older than what we speak, which says too little for rustls to read it.
+fn too_old(words: &[u8]) -> Option<&'static str> {
+    // A record of the handshake, in it the length of a ClientHello, and then its newest version (RFC 4346, 7.4.1.2).
+    match words {
+        [22, 3, _, _, _, 1, _, _, _, 3, minor, ..] => match minor {
+            0 => Some("SSL 3.0"),
+            1 => Some("TLS 1.0"),
+            2 => Some("TLS 1.1"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// The record that says so (RFC 4346, section 7.2): a fatal alert, number 70.
+const PROTOCOL_VERSION: [u8; 7] = [21, 3, 1, 0, 2, 2, 70];
 
 pub(crate) fn is_carrier(accepted: &Accepted) -> bool {
     let hello = accepted.client_hello();
