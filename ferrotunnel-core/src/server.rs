@@ -44,8 +44,9 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
-use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
+use crate::tls::{CertificateProblem, Hello, Pass, Secured, ServerTls, TlsAcceptor, Words};
 use crate::turned_away::{Limit, TurnedAway};
+use crate::unheard::Unheard;
 
 pub use self::control::EngineControl;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
@@ -202,6 +203,7 @@ impl ServerEngine {
                 Instant::now().into_std(),
             ),
             held: Arc::default(),
+            unheard: Unheard::default(),
             budget,
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
@@ -221,13 +223,13 @@ impl ServerEngine {
         let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
             let mut warning = Warning::default();
-            let meters = hall.registry.meters().clone();
+            let inside = Arc::clone(&hall);
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
             let door =
                 accept_into_places(listener, Arc::clone(&places), on_connection, move || {
-                    meters.count(Limit::HandshakesInFlight);
+                    inside.is_full();
                     if warning.is_due(Instant::now()) {
                         tracing::warn!(
                             limit = most,
@@ -396,7 +398,9 @@ impl ServerEngine {
         self.connections.spawn(async move {
             let places = Arc::new(Semaphore::new(1));
             let Ok(place) = places.acquire_owned().await else { return };
-            let entrance = Entrance { place, attempt: Try::free(), deadline };
+            let attempt = Try::free();
+            let entrance =
+                Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() };
             serve(&hall, carrier, Binding::Plaintext, entrance, peer).await;
         });
     }
@@ -445,10 +449,11 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
-    /// Tries to get as far as a proof.
+    /// Tries to get as far as a proof, and what never could have.
     strangers: Guesses,
     /// Those who are too many for that, and are let go a moment later.
     held: Arc<AtomicUsize>,
+    unheard: Unheard,
     refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
@@ -529,7 +534,9 @@ impl Hall {
         deadline: Instant,
     ) -> Option<Entrance<'_>> {
         match self.strangers.take(peer.ip(), None, Instant::now().into_std()) {
-            Turn::Now(attempt) => Some(Entrance { place, attempt, deadline }),
+            Turn::Now(attempt) => {
+                Some(Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() })
+            }
             Turn::Later(wait, _seat, attempt) => {
                 let places = Arc::clone(place.semaphore());
                 drop(place);
@@ -537,16 +544,30 @@ impl Hall {
                 // Nobody closes it.
                 let place = places.acquire_owned().await.ok()?;
                 let deadline = Instant::now() + self.limits.read().handshake_deadline;
-                Some(Entrance { place, attempt, deadline })
+                Some(Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() })
             }
             Turn::Never => {
                 drop(place);
-                // Who only comes again when it has been let go comes less often by that.
-                if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
-                    tokio::time::sleep(HELD).await;
-                }
+                self.hold().await;
                 None
             }
+        }
+    }
+
+    /// Who only comes again when it has been let go comes less often by that.
+    async fn hold(&self) {
+        if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
+            tokio::time::sleep(HELD).await;
+        }
+    }
+
+    /// The same for somebody who has talked nonsense, until it is its turn among all that do so from there. Nothing was
+    /// computed for it, so nobody else has to wait for that.
+    async fn hold_nonsense(&self, peer: SocketAddr) {
+        match self.strangers.take(peer.ip(), Some(NONSENSE), Instant::now().into_std()) {
+            Turn::Now(attempt) => attempt.wrong(Instant::now().into_std()),
+            Turn::Later(wait, _seat, _) => tokio::time::sleep(wait).await,
+            Turn::Never => self.hold().await,
         }
     }
 
@@ -567,6 +588,30 @@ impl Hall {
                 Ok(attempt)
             }
             Turn::Never => Err(guesses::TOO_MANY),
+        }
+    }
+
+    /// Somebody has come who finds no place.
+    fn is_full(&self) {
+        self.registry.meters().count(Limit::HandshakesInFlight);
+        self.unheard.make_room();
+    }
+
+    /// Whoever has those tickets has proven the token.
+    fn knows(&self, passes: &[Pass]) {
+        if let Some(tls) = &self.tls {
+            tls.give(passes);
+        }
+    }
+
+    /// TLS came to nothing: by that error, or because its time was over.
+    fn refused_tls(&self, peer: SocketAddr, failed: Option<io::Error>) {
+        let Some(error) = failed else {
+            return self.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed");
+        };
+        match CertificateProblem::of(&error, Side::Server) {
+            Some(problem) => self.refused(peer, Handshake::Tls, &problem),
+            None => self.refused(peer, Handshake::Tls, &error::words(&error)),
         }
     }
 
@@ -647,17 +692,45 @@ fn receive(
 /// One connection, of which `input` was read already, from TLS to its end.
 async fn greet(
     hall: &Arc<Hall>,
-    socket: TcpStream,
-    input: BytesMut,
+    mut socket: TcpStream,
+    mut input: BytesMut,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
     deadline: Instant,
 ) {
     socket::tune_carrier(&socket);
-    let entrance = match hall.unless_closing(hall.admit(peer, place, deadline)).await {
-        Some(Some(entrance)) => entrance,
-        Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
-        None => return hall.turned_to_go(peer),
+    let words = match &hall.tls {
+        // The server speaks first.
+        None => Words::Hello { has_pass: false },
+        Some(tls) => {
+            let hearing = tokio::time::timeout_at(deadline, tls.hear(&mut socket, &mut input));
+            let hearing = hall.unheard.listen(peer.ip(), hearing);
+            match hall.unless_closing(hearing).await {
+                Some(Some(Ok(Ok(words)))) => words,
+                Some(None) => return hall.refused(peer, Handshake::NotHeard, &MAKES_ROOM),
+                // It has cost next to nothing. Health checks come and go like that.
+                Some(Some(failed)) => {
+                    return hall.refused_tls(peer, failed.ok().and_then(Result::err));
+                }
+                None => return hall.turned_to_go(peer),
+            }
+        }
+    };
+    let entrance = match words {
+        Words::Nonsense => {
+            drop(place);
+            return hear_nonsense_out(hall, socket, input, peer).await;
+        }
+        Words::Hello { has_pass: true } => {
+            Entrance { place, attempt: Try::free(), deadline, is_known: true, passes: Vec::new() }
+        }
+        Words::Hello { has_pass: false } => {
+            match hall.unless_closing(hall.admit(peer, place, deadline)).await {
+                Some(Some(entrance)) => entrance,
+                Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
+                None => return hall.turned_to_go(peer),
+            }
+        }
     };
     let Some(tls) = &hall.tls else {
         return serve(hall, socket, Binding::Plaintext, entrance, peer).await;
@@ -666,7 +739,8 @@ async fn greet(
     let accepting = Box::pin(tls.accept(socket, input, peer.ip()));
     let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
     let failed = match hall.unless_closing(accepting).await {
-        Some(Ok(Ok(Secured { stream, binding, .. }))) => {
+        Some(Ok(Ok(Secured { stream, binding, passes, .. }))) => {
+            let entrance = Entrance { passes, ..entrance };
             return serve(hall, stream, binding, entrance, peer).await;
         }
         Some(Ok(Err(error))) => Some(error),
@@ -674,12 +748,19 @@ async fn greet(
         None => return hall.turned_to_go(peer),
     };
     entrance.attempt.wrong(Instant::now().into_std());
-    let Some(error) = failed else {
-        return hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed");
+    hall.refused_tls(peer, failed);
+}
+
+/// Keeps it waiting, and then tells it what is wrong.
+async fn hear_nonsense_out(hall: &Arc<Hall>, socket: TcpStream, input: BytesMut, peer: SocketAddr) {
+    let Some(tls) = &hall.tls else { return };
+    let held = async {
+        hall.hold_nonsense(peer).await;
+        tokio::time::timeout(HELD, Box::pin(tls.accept(socket, input, peer.ip()))).await
     };
-    match CertificateProblem::of(&error, Side::Server) {
-        Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
-        None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
+    match hall.unless_closing(held).await {
+        Some(failed) => hall.refused_tls(peer, failed.ok().and_then(Result::err)),
+        None => hall.turned_to_go(peer),
     }
 }
 
@@ -689,6 +770,10 @@ struct Entrance<'a> {
     /// Wrong if it never comes to a proof.
     attempt: Try<'a>,
     deadline: Instant,
+    /// It has proven the token the last time that it was here.
+    is_known: bool,
+    /// What its tickets are, once it has proven it now.
+    passes: Vec<Pass>,
 }
 
 /// How long those are kept who find none.
@@ -696,6 +781,12 @@ const HELD: Duration = Duration::from_secs(1);
 
 /// Over all sources; each has a descriptor and 2 KiB.
 const MOST_HELD: usize = 1_024;
+
+/// What those are counted by who could not have come to a proof.
+const NONSENSE: &str = "nonsense";
+
+/// For the log.
+const MAKES_ROOM: &str = "it said nothing, and others need its place";
 
 /// For the log.
 const TOO_MANY_FAIL: &str = "too many connections from there have failed";
@@ -713,6 +804,9 @@ impl CarrierDoor {
     /// to prove the token; without one for as long as a handshake may take it is let go.
     pub async fn admit(&self, hello: Hello, peer: SocketAddr) {
         let deadline = Instant::now() + self.hall.limits.read().handshake_deadline;
+        if self.places.available_permits() == 0 {
+            self.hall.is_full();
+        }
         let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
         let place = match self.hall.unless_closing(place).await {
             Some(Ok(Ok(place))) => place,
@@ -754,11 +848,12 @@ async fn serve<C: Carrier>(
     hall: &Arc<Hall>,
     mut carrier: C,
     binding: Binding,
-    entrance: Entrance<'_>,
+    mut entrance: Entrance<'_>,
     peer: SocketAddr,
 ) {
+    let passes = std::mem::take(&mut entrance.passes);
     // As with TLS: what is only needed up to here is not to stay for as long as the session.
-    let entered = Box::pin(enter(hall, &mut carrier, binding, entrance, peer)).await;
+    let entered = Box::pin(enter(hall, &mut carrier, binding, entrance, &passes, peer)).await;
     match entered {
         None => {}
         Some(Entered::Direct { session_id, input, seat, pool }) => {
@@ -822,6 +917,9 @@ async fn serve<C: Carrier>(
             if matches!(&end, End::Violation(fault) if *fault != Violation::PeerSilent) {
                 // It may come again at once, and a handshake is more work than most faults.
                 hall.strangers.count(peer.ip(), Instant::now().into_std());
+                if let Some(tls) = &hall.tls {
+                    tls.revoke(&passes);
+                }
             }
             drop(presence);
             drop(seats);
@@ -849,7 +947,8 @@ async fn enter<C: Carrier>(
     hall: &Arc<Hall>,
     carrier: &mut C,
     binding: Binding,
-    Entrance { place, attempt: coming, deadline }: Entrance<'_>,
+    Entrance { place, attempt: coming, deadline, is_known, .. }: Entrance<'_>,
+    passes: &[Pass],
     peer: SocketAddr,
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
@@ -874,7 +973,13 @@ async fn enter<C: Carrier>(
         if let Some(coming) = came.take() {
             coming.right();
         }
-        hall.turn(peer, token_id, place)
+        async move {
+            match is_known {
+                // Who guesses gets no passes.
+                true => Ok(Try::free()),
+                false => hall.turn(peer, token_id, place).await,
+            }
+        }
     };
     let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
@@ -883,6 +988,7 @@ async fn enter<C: Carrier>(
             let owner = hall.owner_of(session_id, guest);
             let owner = owner.ok_or(Cow::Borrowed("there is no such session"))?;
             direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
+            hall.knows(passes);
             return Ok(());
         }
         let one = Seat::take_within(&hall.admitted, limits.max_sessions);
@@ -893,6 +999,8 @@ async fn enter<C: Carrier>(
         let other = guest.credential.principal.take_session();
         let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
         seats = Some((one, other));
+        // Before the client hears that it is in.
+        hall.knows(passes);
         Ok(())
     };
     let (software, authenticator) = (&hall.software, &hall.authenticator);
@@ -900,8 +1008,16 @@ async fn enter<C: Carrier>(
         handshake::server(carrier, config, software, &binding, authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
-    if let (Some(coming), true) = (coming, greeted.is_some()) {
-        coming.wrong(Instant::now().into_std());
+    if let (Some(coming), Some(greeted)) = (coming, &greeted) {
+        if hall.tls.is_some() {
+            coming.wrong(Instant::now().into_std());
+        } else {
+            // Nothing was computed for it.
+            coming.right();
+            if matches!(greeted, Err(HandshakeError::Violation(_))) {
+                hall.unless_closing(hall.hold_nonsense(peer)).await;
+            }
+        }
     }
     let (greeted, guest) = match greeted {
         Some(Ok(greeted)) => greeted,
