@@ -548,27 +548,30 @@ impl Hall {
             }
             Turn::Never => {
                 drop(place);
-                self.hold().await;
+                self.hold(HELD).await;
                 None
             }
         }
     }
 
     /// Who only comes again when it has been let go comes less often by that.
-    async fn hold(&self) {
+    async fn hold(&self, time: Duration) {
         if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
-            tokio::time::sleep(HELD).await;
+            tokio::time::sleep(time).await;
         }
     }
 
     /// The same for somebody who has talked nonsense, until it is its turn among all that do so from there. Nothing was
     /// computed for it, so nobody else has to wait for that.
     async fn hold_nonsense(&self, peer: SocketAddr) {
-        match self.strangers.take(peer.ip(), Some(NONSENSE), Instant::now().into_std()) {
-            Turn::Now(attempt) => attempt.wrong(Instant::now().into_std()),
-            Turn::Later(wait, _seat, _) => tokio::time::sleep(wait).await,
-            Turn::Never => self.hold().await,
-        }
+        let now = Instant::now().into_std();
+        let time = match self.strangers.take(peer.ip(), Some(NONSENSE), now) {
+            Turn::Now(attempt) => return attempt.wrong(now),
+            // The seat is for those who are listened to afterwards.
+            Turn::Later(wait, ..) => wait,
+            Turn::Never => HELD,
+        };
+        self.hold(time).await;
     }
 
     /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
