@@ -44,7 +44,9 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
-use crate::tls::{CertificateProblem, Hello, Pass, Secured, ServerTls, TlsAcceptor, Words};
+use crate::tls::{
+    CertificateProblem, Hello, Pass, Secured, ServerTls, Standing, TlsAcceptor, Words,
+};
 use crate::turned_away::{Limit, TurnedAway};
 use crate::unheard::Unheard;
 
@@ -399,8 +401,7 @@ impl ServerEngine {
             let places = Arc::new(Semaphore::new(1));
             let Ok(place) = places.acquire_owned().await else { return };
             let attempt = Try::free();
-            let entrance =
-                Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() };
+            let entrance = Entrance::of_stranger(place, attempt, deadline);
             serve(&hall, carrier, Binding::Plaintext, entrance, peer).await;
         });
     }
@@ -534,9 +535,7 @@ impl Hall {
         deadline: Instant,
     ) -> Option<Entrance<'_>> {
         match self.strangers.take(peer.ip(), None, Instant::now().into_std()) {
-            Turn::Now(attempt) => {
-                Some(Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() })
-            }
+            Turn::Now(attempt) => Some(Entrance::of_stranger(place, attempt, deadline)),
             Turn::Later(wait, _seat, attempt) => {
                 let places = Arc::clone(place.semaphore());
                 drop(place);
@@ -544,7 +543,7 @@ impl Hall {
                 // Nobody closes it.
                 let place = places.acquire_owned().await.ok()?;
                 let deadline = Instant::now() + self.limits.read().handshake_deadline;
-                Some(Entrance { place, attempt, deadline, is_known: false, passes: Vec::new() })
+                Some(Entrance::of_stranger(place, attempt, deadline))
             }
             Turn::Never => {
                 drop(place);
@@ -600,10 +599,17 @@ impl Hall {
         self.unheard.make_room();
     }
 
-    /// Whoever has those tickets has proven the token.
-    fn knows(&self, passes: &[Pass]) {
+    /// Whoever has those tickets is that.
+    fn knows(&self, passes: &[Pass], standing: Standing) {
         if let Some(tls) = &self.tls {
-            tls.give(passes);
+            tls.give(passes, standing);
+        }
+    }
+
+    /// They are strangers' again.
+    fn forgets(&self, passes: &[Pass]) {
+        if let Some(tls) = &self.tls {
+            tls.revoke(passes);
         }
     }
 
@@ -704,7 +710,7 @@ async fn greet(
     socket::tune_carrier(&socket);
     let words = match &hall.tls {
         // The server speaks first.
-        None => Words::Hello { has_pass: false },
+        None => Words::Hello(Standing::Stranger),
         Some(tls) => {
             let hearing = tokio::time::timeout_at(deadline, tls.hear(&mut socket, &mut input));
             let hearing = hall.unheard.listen(peer.ip(), hearing);
@@ -724,15 +730,15 @@ async fn greet(
             drop(place);
             return hear_nonsense_out(hall, socket, input, peer).await;
         }
-        Words::Hello { has_pass: true } => {
-            Entrance { place, attempt: Try::free(), deadline, is_known: true, passes: Vec::new() }
-        }
-        Words::Hello { has_pass: false } => {
+        Words::Hello(Standing::Stranger) => {
             match hall.unless_closing(hall.admit(peer, place, deadline)).await {
                 Some(Some(entrance)) => entrance,
                 Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
                 None => return hall.turned_to_go(peer),
             }
+        }
+        Words::Hello(standing) => {
+            Entrance { place, attempt: Try::free(), deadline, standing, passes: Vec::new() }
         }
     };
     let Some(tls) = &hall.tls else {
@@ -743,6 +749,10 @@ async fn greet(
     let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
     let failed = match hall.unless_closing(accepting).await {
         Some(Ok(Ok(Secured { stream, binding, passes, .. }))) => {
+            if entrance.standing == Standing::Proven {
+                // It has nothing else to come back with, should the connection break before it has said who it is.
+                hall.knows(&passes, Standing::Vouched);
+            }
             let entrance = Entrance { passes, ..entrance };
             return serve(hall, stream, binding, entrance, peer).await;
         }
@@ -773,10 +783,15 @@ struct Entrance<'a> {
     /// Wrong if it never comes to a proof.
     attempt: Try<'a>,
     deadline: Instant,
-    /// It has proven the token the last time that it was here.
-    is_known: bool,
+    standing: Standing,
     /// What its tickets are, once it has proven it now.
     passes: Vec<Pass>,
+}
+
+impl<'a> Entrance<'a> {
+    fn of_stranger(place: OwnedSemaphorePermit, attempt: Try<'a>, deadline: Instant) -> Self {
+        Self { place, attempt, deadline, standing: Standing::Stranger, passes: Vec::new() }
+    }
 }
 
 /// How long those are kept who find none.
@@ -920,9 +935,7 @@ async fn serve<C: Carrier>(
             if matches!(&end, End::Violation(fault) if *fault != Violation::PeerSilent) {
                 // It may come again at once, and a handshake is more work than most faults.
                 hall.strangers.count(peer.ip(), Instant::now().into_std());
-                if let Some(tls) = &hall.tls {
-                    tls.revoke(&passes);
-                }
+                hall.forgets(&passes);
             }
             drop(presence);
             drop(seats);
@@ -950,7 +963,7 @@ async fn enter<C: Carrier>(
     hall: &Arc<Hall>,
     carrier: &mut C,
     binding: Binding,
-    Entrance { place, attempt: coming, deadline, is_known, .. }: Entrance<'_>,
+    Entrance { place, attempt: coming, deadline, standing, .. }: Entrance<'_>,
     passes: &[Pass],
     peer: SocketAddr,
 ) -> Option<Entered> {
@@ -977,21 +990,22 @@ async fn enter<C: Carrier>(
             coming.right();
         }
         async move {
-            match is_known {
+            match standing {
+                Standing::Stranger => hall.turn(peer, token_id, place).await,
                 // Who guesses gets no passes.
-                true => Ok(Try::free()),
-                false => hall.turn(peer, token_id, place).await,
+                _ => Ok(Try::free()),
             }
         }
     };
     let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
+        // Whether there is room for it or not, and before it hears of that.
+        hall.knows(passes, Standing::Proven);
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
             let owner = hall.owner_of(session_id, guest);
             let owner = owner.ok_or(Cow::Borrowed("there is no such session"))?;
             direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
-            hall.knows(passes);
             return Ok(());
         }
         let one = Seat::take_within(&hall.admitted, limits.max_sessions);
@@ -1002,8 +1016,6 @@ async fn enter<C: Carrier>(
         let other = guest.credential.principal.take_session();
         let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
         seats = Some((one, other));
-        // Before the client hears that it is in.
-        hall.knows(passes);
         Ok(())
     };
     let (software, authenticator) = (&hall.software, &hall.authenticator);
@@ -1029,6 +1041,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
+            hall.forgets(passes);
             hall.refused(peer, Handshake::WrongToken, &"wrong token");
             return None;
         }

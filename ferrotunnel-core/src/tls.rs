@@ -44,7 +44,7 @@ pub use hello::Hello;
 pub use identity::{IdentityFiles, TlsIdentity};
 pub(crate) use local::LocalTls;
 pub use local::LocalTrust;
-pub(crate) use passes::{Pass, Words};
+pub(crate) use passes::{Pass, Standing, Words};
 pub use problem::{CertificateFault, CertificateProblem};
 pub(crate) use problem::{alert_in, same_fault};
 pub(crate) use stream::TlsStream;

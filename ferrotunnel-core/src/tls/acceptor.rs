@@ -17,7 +17,7 @@ use super::config;
 use super::handshake::{self, Secured};
 use super::identity::{IdentityFiles, SETTINGS, TlsIdentity};
 use super::issuers::Clients;
-use super::passes::{Issuer, Pass, Passes, Words};
+use super::passes::{Issuer, Pass, Passes, Standing, Words};
 use super::pem::PemFile;
 use super::tickets::Tickets;
 use super::turns::HandshakeTurns;
@@ -90,9 +90,9 @@ impl TlsAcceptor {
         Ok(self.passes.judge(handshake::first_record(socket, input).await?))
     }
 
-    /// Whose tickets those are has proven the token: it is listened to at once when it comes again.
-    pub(crate) fn give(&self, passes: &[Pass]) {
-        self.passes.give(passes);
+    /// Whoever comes with one of those tickets is that, and so is listened to at once.
+    pub(crate) fn give(&self, passes: &[Pass], standing: Standing) {
+        self.passes.give(passes, standing);
     }
 
     /// It is a stranger again.

@@ -2,7 +2,8 @@
 //!
 //! A stranger costs a handshake before it proves anything, so strangers of one address wait for each other. Whoever has
 //! proven the token comes past them the next time: its ticket is a pass, which the ticket of a mere handshake is not.
-//! It is looked for in the first message, before anything is computed, and is good for one connection.
+//! It is looked for in the first message, before anything is computed, and is good for one connection. Should that break
+//! before the proof, its tickets are passes too, once: the client has no others.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use super::tickets::Tickets;
 #[derive(Debug)]
 pub(super) struct Passes {
     hasher: RandomState,
-    /// 0 is nobody's.
+    /// What is left of a ticket's hash, and above that what its client has done; 0 is nobody's.
     places: Mutex<Vec<u64>>,
 }
 
@@ -32,14 +33,15 @@ impl Passes {
     }
 
     fn of(&self, ticket: &[u8]) -> Pass {
-        Pass(self.hasher.hash_one(ticket).max(1))
+        Pass(self.hasher.hash_one(ticket) >> 2)
     }
 
-    pub(super) fn give(&self, passes: &[Pass]) {
+    /// From now on whoever shows one of them is that.
+    pub(super) fn give(&self, passes: &[Pass], standing: Standing) {
         let mut places = self.places.lock();
         for pass in passes {
             if let Some(place) = places.get_mut(pass.place()) {
-                *place = pass.0;
+                *place = pass.0 | (standing as u64) << STANDING;
             }
         }
     }
@@ -50,23 +52,24 @@ impl Passes {
         }
     }
 
-    /// Whether somebody has been given it. Then nobody has it any more.
-    fn take(&self, pass: Pass) -> bool {
+    /// What somebody is who shows it. From then on it is nobody's.
+    fn take(&self, pass: Pass) -> Standing {
         let mut places = self.places.lock();
-        match places.get_mut(pass.place()) {
-            Some(place) if *place == pass.0 => {
+        let Some(place) = places.get_mut(pass.place()) else { return Standing::Stranger };
+        for standing in [Standing::Proven, Standing::Vouched] {
+            if *place == pass.0 | (standing as u64) << STANDING {
                 *place = 0;
-                true
+                return standing;
             }
-            _ => false,
         }
+        Standing::Stranger
     }
 
     /// What a peer begins with, which is shown up to the end of its first record.
     pub(super) fn judge(&self, record: &[u8]) -> Words {
         let Some(hello) = hello_in(record) else { return Words::Nonsense };
-        let has_pass = first_ticket(hello).is_some_and(|ticket| self.take(self.of(ticket)));
-        Words::Hello { has_pass }
+        let ticket = first_ticket(hello);
+        Words::Hello(ticket.map_or(Standing::Stranger, |ticket| self.take(self.of(ticket))))
     }
 }
 
@@ -82,10 +85,17 @@ pub(crate) enum Words {
     /// Nothing that is to be computed for.
     Nonsense,
     /// By the message of a client.
-    Hello {
-        /// It was given away here.
-        has_pass: bool,
-    },
+    Hello(Standing),
+}
+
+/// What is known of somebody before it has proven anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Stranger,
+    /// It came as one who has proven the token the last time but one.
+    Vouched,
+    /// It has proven the token the last time that it was here.
+    Proven,
 }
 
 /// Makes the tickets of one connection, and knows which those are.
@@ -178,6 +188,9 @@ impl<'a> Reader<'a> {
 /// 128 KiB, which are touched as clients come. A client has a few tickets at a time, so thousands of clients have places.
 const PLACES: usize = 16 << 10;
 
+/// The bit of a place from which on it says what its client has done.
+const STANDING: u32 = 62;
+
 const HANDSHAKE: u8 = 22;
 
 const CLIENT_HELLO: u8 = 1;
@@ -217,13 +230,15 @@ mod tests {
         let passes = Passes::new();
         let (client, issued) = guest(&passes).await;
         let record = first_record(&client);
-        let stranger = Words::Hello { has_pass: false };
+        let stranger = Words::Hello(Standing::Stranger);
         assert_eq!(passes.judge(&record), stranger, "a handshake alone is none");
-        passes.give(&issued);
-        assert_eq!(passes.judge(&first_record(&configs().0)), stranger, "no ticket");
-        assert_eq!(passes.judge(&record), Words::Hello { has_pass: true });
-        assert_eq!(passes.judge(&record), stranger, "once");
-        passes.give(&issued);
+        for standing in [Standing::Proven, Standing::Vouched] {
+            passes.give(&issued, standing);
+            assert_eq!(passes.judge(&first_record(&configs().0)), stranger, "no ticket");
+            assert_eq!(passes.judge(&record), Words::Hello(standing));
+            assert_eq!(passes.judge(&record), stranger, "once");
+        }
+        passes.give(&issued, Standing::Proven);
         passes.revoke(&issued);
         assert_eq!(passes.judge(&record), stranger, "taken back");
     }
@@ -234,7 +249,7 @@ mod tests {
         let (client, issued) = guest(&passes).await;
         let record = first_record(&client);
         for len in 0..record.len() {
-            passes.give(&issued);
+            passes.give(&issued, Standing::Proven);
             let words = passes.judge(&record[..len]);
             assert!(len > HEADER_LEN + 3 || words == Words::Nonsense, "{len} bytes");
         }
