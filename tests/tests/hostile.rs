@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ferrotunnel::{ClientEvent, LimitsConfig, Retry, Streams, Tunnel, TunnelKind};
+use ferrotunnel::{ClientEvent, LimitsConfig, Streams, Tunnel, TunnelKind};
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
@@ -17,8 +17,7 @@ use ferrotunnel_protocol::frame::{
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for,
-    client_hello, client_of, data, eventually, over_both, public_addr, run, says_and_hears, soon,
-    until_still,
+    client_hello, data, eventually, over_both, public_addr, run, says_and_hears, soon, until_still,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -650,18 +649,6 @@ fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
                 abort_on_close(&socket);
                 Ok(())
             }
-        })
-    });
-}
-
-#[test]
-fn who_has_been_in_comes_back_past_those_of_its_address_who_guess_at_its_token() {
-    comes_back_past(|addr| {
-        again_and_again(16, move || async move {
-            let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
-            let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
-            let _ = guesser.start().await;
-            Ok(())
         })
     });
 }
