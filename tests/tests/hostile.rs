@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ferrotunnel::{ClientEvent, LimitsConfig, Streams, Tunnel, TunnelKind};
+use ferrotunnel::{ClientEvent, LimitsConfig, Retry, Streams, Tunnel, TunnelKind};
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
@@ -17,7 +17,8 @@ use ferrotunnel_protocol::frame::{
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for,
-    client_hello, data, eventually, over_both, public_addr, run, says_and_hears, soon, until_still,
+    client_hello, client_of, data, eventually, over_both, public_addr, run, says_and_hears, soon,
+    until_still,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -527,7 +528,7 @@ fn who_sits_at_the_door_and_says_nothing_makes_room_for_good_clients() {
         });
         let waiting = || bed.server.turned_away().handshakes_waiting;
         eventually("as many as there are places", || waiting() > 0).await;
-        Box::pin(goes_in_and_out(&bed, async || {})).await;
+        Box::pin(goes_in_and_out(&bed, Streams::Direct, async || {})).await;
     });
 }
 
@@ -585,15 +586,16 @@ where
     all
 }
 
-/// A client with direct streams is in, serves a visitor, loses its connections and comes back, and so on. `before` each
-/// loss something else has to have happened.
-async fn goes_in_and_out(bed: &TestBed, before: impl AsyncFn()) {
+/// A client is in, serves a visitor, loses its connections and comes back, and so on. `before` each loss something else
+/// has to have happened.
+async fn goes_in_and_out(bed: &TestBed, streams: Streams, before: impl AsyncFn()) {
     let (link, echo) = (Link::to(bed.server.tunnel_addr()).await, LocalService::echo().await);
-    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string()).streams(Streams::Direct);
+    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string()).streams(streams);
     let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
     let public = public_addr(&soon("a good client", client.start()).await.unwrap().public_url);
     for _ in 0..4 {
-        eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+        let is_ready = || streams != Streams::Direct || bed.server.direct().waiting > 0;
+        eventually("a direct carrier to wait", is_ready).await;
         let mut visitor = TcpStream::connect(public).await.unwrap();
         says_and_hears(&mut visitor).await;
         before().await;
@@ -632,7 +634,7 @@ fn garbage_without_a_pause_holds_up_nobody_of_its_address() {
             eventually("more noise than may wait", || refused() > before).await;
         };
         more_are_refused().await;
-        Box::pin(goes_in_and_out(&bed, more_are_refused)).await;
+        Box::pin(goes_in_and_out(&bed, Streams::Direct, more_are_refused)).await;
     });
 }
 
@@ -653,13 +655,26 @@ fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
     });
 }
 
+#[test]
+fn who_has_been_in_comes_back_past_those_of_its_address_who_guess_at_its_token() {
+    comes_back_past(|addr| {
+        again_and_again(16, move || async move {
+            let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
+            let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+            let _ = guesser.start().await;
+            Ok(())
+        })
+    });
+}
+
 /// Strangers come as soon as the good client is in, and more of them than may wait whenever it is lost.
 fn comes_back_past(strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
     let _alone = ALONE.lock();
     run(async {
         let bed = TestBed::start(Carrier::Tls).await;
         let strangers = Mutex::new(None);
-        Box::pin(goes_in_and_out(&bed, async || {
+        // Nothing but its session is ever on the way when it is lost.
+        Box::pin(goes_in_and_out(&bed, Streams::Multiplexed, async || {
             strangers.lock().get_or_insert_with(|| strangers_at(bed.server.tunnel_addr()));
             let refused = || bed.server.turned_away().handshakes_refused;
             let before = refused();
