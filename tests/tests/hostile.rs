@@ -647,7 +647,7 @@ fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
             async move {
                 let mut socket = TcpStream::connect(addr).await?;
                 socket.write_all(&hello).await?;
-                socket.read(&mut [0; 1]).await?;
+                socket.read_u8().await?;
                 abort_on_close(&socket);
                 Ok(())
             }
