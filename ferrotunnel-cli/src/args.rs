@@ -318,8 +318,8 @@ pub(crate) struct LimitsArgs {
     /// [default: 1024]
     #[arg(long, env = "FERROTUNNEL_MAX_HANDSHAKES", value_name = "N", value_parser = value::count::<usize>)]
     pub(crate) max_handshakes: Option<usize>,
-    /// Wrong tokens a second from one address, or from one /64 of IPv6, and as many connections that never come to a token;
-    /// beyond it handshakes from there wait for their turn, a second at most, connections five [default: 5]
+    /// Wrong tokens a second from one address, or from one /64 of IPv6, and as many handshakes that never come to a token;
+    /// beyond it those from there who have not been in lately wait for their turn [default: 5]
     #[arg(long, env = "FERROTUNNEL_MAX_FAILED_HANDSHAKES", value_name = "N", value_parser = value::count::<u32>)]
     pub(crate) max_failed_handshakes: Option<u32>,
     /// Visitors of HTTP tunnels connected at once, over all clients [default: 100000]

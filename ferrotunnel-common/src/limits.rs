@@ -23,7 +23,7 @@ pub struct LimitsConfig {
     pub max_bytes_per_second: Option<u64>,
     /// Connections on the tunnel port that have not authenticated yet. Each costs a descriptor and
     /// one small buffer. More wait unaccepted in the kernel's queue, until one of these is through
-    /// or out of time: after an outage all clients come at once.
+    /// or out of time: after an outage all clients come at once. Over TLS who has not said what it wants makes room.
     pub max_handshakes_in_flight: usize,
     /// Wrong tokens that one source may come with, a second: an IPv4 address, or a /64 of IPv6. Beyond it
     /// handshakes from there wait for their turn, without a place among those in flight, and are refused
@@ -31,9 +31,11 @@ pub struct LimitsConfig {
     /// ones come from too. Five let a fleet with a typing error notice it within seconds, and a
     /// guesser make some 400,000 tries a day.
     ///
-    /// As many connections may come to nothing before there is any token: they say what is no TLS, or
-    /// leave. Beyond it the next from there wait for their turn before anything is read of them, five
-    /// seconds at most, whoever they are. A session that ends by a fault of the client's counts as one of those.
+    /// As many handshakes of TLS may come to nothing before there is any token. Beyond it the next from there
+    /// wait for their turn before anything is computed for them, five seconds at most. A session that ends by a fault
+    /// of the client's counts as one of those. What is no handshake makes nobody wait but what comes like it.
+    ///
+    /// Over TLS a client that has proven the token lately waits for none of this, since the server knows its tickets.
     pub max_failed_handshakes_per_address: u32,
     /// How long TLS and the protocol handshake may take together.
     pub handshake_deadline: Duration,

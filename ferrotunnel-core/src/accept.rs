@@ -15,7 +15,7 @@ use crate::socket;
 
 /// Accepts until it is dropped, and hands each connection over with its options set.
 ///
-/// It never fails: a connection that died in the queue is skipped, and when the process is out of
+/// It never fails: a connection that was reset in the queue is skipped, and when the process is out of
 /// descriptors or memory it waits a moment and goes on.
 pub async fn accept_loop(listener: TcpListener, on_connection: impl FnMut(TcpStream, SocketAddr)) {
     accept_from(|cx| listener.poll_accept(cx), on_connection).await;
@@ -29,7 +29,7 @@ pub(crate) async fn accept_from(
     let mut trouble = Trouble::default();
     let mut at_once = 0;
     loop {
-        let (connection, peer) = accept_one(&mut poll_accept, &mut trouble).await;
+        let (connection, peer) = accept_one(&mut poll_accept, &mut trouble, &mut at_once).await;
         on_connection(connection, peer);
         give_way(&mut at_once).await;
     }
@@ -44,8 +44,8 @@ async fn give_way(at_once: &mut u32) {
     }
 }
 
-/// The same with a place for every connection. While there is none the next ones wait in the
-/// kernel's queue, where they cost this process nothing; `on_full` hears of it each time.
+/// The same with a place for every connection. While there is none, one waits for it and the next ones in the
+/// kernel's queue, where they cost this process nothing; `on_full` hears of each one that finds none.
 pub async fn accept_into_places(
     listener: TcpListener,
     places: Arc<Semaphore>,
@@ -55,12 +55,13 @@ pub async fn accept_into_places(
     let mut trouble = Trouble::default();
     let mut at_once = 0;
     loop {
+        let poll_accept = &mut |cx: &mut Context<'_>| listener.poll_accept(cx);
+        let (connection, peer) = accept_one(poll_accept, &mut trouble, &mut at_once).await;
         if places.available_permits() == 0 {
             on_full();
         }
         // Nobody closes it; if somebody did, nobody else would come in.
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let (connection, peer) = accept_one(&mut |cx| listener.poll_accept(cx), &mut trouble).await;
         on_connection(connection, peer, place);
         give_way(&mut at_once).await;
     }
@@ -69,9 +70,15 @@ pub async fn accept_into_places(
 async fn accept_one(
     poll_accept: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
     trouble: &mut Trouble,
+    at_once: &mut u32,
 ) -> (TcpStream, SocketAddr) {
     loop {
         match poll_fn(&mut *poll_accept).await {
+            // Somebody who comes and goes would be a stream that is opened and reset, for nobody.
+            Ok((connection, _)) if socket::is_gone(&connection) => {
+                drop(connection);
+                give_way(at_once).await;
+            }
             Ok((connection, peer)) => {
                 socket::tune(&connection);
                 return (connection, peer);
@@ -171,6 +178,44 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn who_is_gone_is_skipped_and_lets_others_have_their_turns() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (mut queue, mut stays) = (std::collections::VecDeque::new(), None);
+        for at in 0..=64 {
+            let visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (accepted, peer) = listener.accept().await.unwrap();
+            if at < 64 {
+                socket::abort_on_close(&visitor);
+                drop(visitor);
+                while accepted.peer_addr().is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            } else {
+                stays = Some(visitor);
+            }
+            queue.push_back((accepted, peer));
+        }
+        let (last, left) = (queue[64].1, Arc::new(parking_lot::Mutex::new(queue)));
+        let (came, mut inside) = mpsc::channel(64);
+        let next = Arc::clone(&left);
+        let accepting = accept_from(
+            move |_| next.lock().pop_front().map_or(Poll::Pending, |one| Poll::Ready(Ok(one))),
+            move |_, peer| came.try_send(peer).unwrap(),
+        );
+        tokio::spawn(accepting);
+        let mut before = left.lock().len();
+        while before > 0 {
+            tokio::task::yield_now().await;
+            let now = left.lock().len();
+            assert!(before - now <= 2 * MOST_AT_ONCE as usize, "{} at once", before - now);
+            before = now;
+        }
+        assert_eq!(inside.recv().await, Some(last));
+        assert!(inside.try_recv().is_err());
+        drop(stays);
+    }
+
+    #[tokio::test]
     async fn who_finds_no_place_waits_and_somebody_hears_of_it() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -184,9 +229,9 @@ mod tests {
         ));
         let _first = TcpStream::connect(addr).await.unwrap();
         let taken = places.recv().await.unwrap();
-        heard.recv().await.unwrap();
+        assert!(heard.try_recv().is_err(), "nobody has come yet");
         let _second = TcpStream::connect(addr).await.unwrap();
-        tokio::task::yield_now().await;
+        heard.recv().await.unwrap();
         assert!(places.try_recv().is_err());
         drop(taken);
         drop(places.recv().await.unwrap());

@@ -5,9 +5,9 @@
 //! guess at the same token have to wait for a turn among them. What is said to be of a token that nobody has counts
 //! as a guess at one and the same, so a source has as many tries as before, whatever it invents.
 //!
-//! The same table, another one of them, has those who never get to a proof: connections that say what is no TLS, or
-//! shake hands and leave. Each costs as much as thousands of frames, so a source that does nothing else has to wait for
-//! its turn before anybody listens to it.
+//! The same table, another one of them, has those who never get to a proof. To shake hands and leave costs as much as
+//! thousands of frames, so a source that does nothing else has to wait for its turn, and those with it who have not
+//! been in lately. What is no handshake costs little, and is kept waiting before it is let go: nobody else waits for that.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -108,7 +108,7 @@ impl Guesses {
     /// number of those who know a token get through at the same time; as many that do not as there are threads
     /// may be ahead of their rate, and are waited for afterwards.
     ///
-    /// `known` is the id of the token, if there is one of that id.
+    /// `known` is the id of the token, if there is one of that id; at the door, what those say who count by themselves.
     pub(crate) fn take(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
         let Some(pace) = self.pace(from, known) else {
             return Turn::Now(Try::free());

@@ -52,6 +52,7 @@ mod tcp_ingress;
 mod throttle;
 mod tls;
 mod turned_away;
+mod unheard;
 mod yielding;
 
 pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};

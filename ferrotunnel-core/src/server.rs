@@ -44,8 +44,11 @@ use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
 use crate::throttle::Rates;
-use crate::tls::{CertificateProblem, Hello, Secured, ServerTls, TlsAcceptor};
+use crate::tls::{
+    CertificateProblem, Hello, Pass, Secured, ServerTls, Standing, TlsAcceptor, Words,
+};
 use crate::turned_away::{Limit, TurnedAway};
+use crate::unheard::Unheard;
 
 pub use self::control::EngineControl;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
@@ -202,6 +205,7 @@ impl ServerEngine {
                 Instant::now().into_std(),
             ),
             held: Arc::default(),
+            unheard: Unheard::default(),
             budget,
             limits: RwLock::new(config.limits),
             heartbeat: config.heartbeat,
@@ -221,13 +225,13 @@ impl ServerEngine {
         let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
             let mut warning = Warning::default();
-            let meters = hall.registry.meters().clone();
+            let inside = Arc::clone(&hall);
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
             };
             let door =
                 accept_into_places(listener, Arc::clone(&places), on_connection, move || {
-                    meters.count(Limit::HandshakesInFlight);
+                    inside.is_full();
                     if warning.is_due(Instant::now()) {
                         tracing::warn!(
                             limit = most,
@@ -396,7 +400,8 @@ impl ServerEngine {
         self.connections.spawn(async move {
             let places = Arc::new(Semaphore::new(1));
             let Ok(place) = places.acquire_owned().await else { return };
-            let entrance = Entrance { place, attempt: Try::free(), deadline };
+            let attempt = Try::free();
+            let entrance = Entrance::of_stranger(place, attempt, deadline);
             serve(&hall, carrier, Binding::Plaintext, entrance, peer).await;
         });
     }
@@ -445,10 +450,11 @@ struct Hall {
     /// Locked by whoever changes it, and with it all that follows from it.
     roster: Mutex<Roster>,
     guesses: Guesses,
-    /// Tries to get as far as a proof.
+    /// Tries to get as far as a proof, and what never could have.
     strangers: Guesses,
     /// Those who are too many for that, and are let go a moment later.
     held: Arc<AtomicUsize>,
+    unheard: Unheard,
     refusals: Refusals,
     budget: ReceiveBudget,
     /// Those that sessions begin with.
@@ -529,7 +535,7 @@ impl Hall {
         deadline: Instant,
     ) -> Option<Entrance<'_>> {
         match self.strangers.take(peer.ip(), None, Instant::now().into_std()) {
-            Turn::Now(attempt) => Some(Entrance { place, attempt, deadline }),
+            Turn::Now(attempt) => Some(Entrance::of_stranger(place, attempt, deadline)),
             Turn::Later(wait, _seat, attempt) => {
                 let places = Arc::clone(place.semaphore());
                 drop(place);
@@ -537,17 +543,34 @@ impl Hall {
                 // Nobody closes it.
                 let place = places.acquire_owned().await.ok()?;
                 let deadline = Instant::now() + self.limits.read().handshake_deadline;
-                Some(Entrance { place, attempt, deadline })
+                Some(Entrance::of_stranger(place, attempt, deadline))
             }
             Turn::Never => {
                 drop(place);
-                // Who only comes again when it has been let go comes less often by that.
-                if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
-                    tokio::time::sleep(HELD).await;
-                }
+                self.hold(HELD).await;
                 None
             }
         }
+    }
+
+    /// Who only comes again when it has been let go comes less often by that.
+    async fn hold(&self, time: Duration) {
+        if let Some(_seat) = Seat::take_within(&self.held, MOST_HELD) {
+            tokio::time::sleep(time).await;
+        }
+    }
+
+    /// The same for somebody who has talked nonsense, until it is its turn among all that do so from there. Nothing was
+    /// computed for it, so nobody else has to wait for that.
+    async fn hold_nonsense(&self, peer: SocketAddr) {
+        let now = Instant::now().into_std();
+        let time = match self.strangers.take(peer.ip(), Some(NONSENSE), now) {
+            Turn::Now(attempt) => return attempt.wrong(now),
+            // The seat is for those who are listened to afterwards.
+            Turn::Later(wait, ..) => wait,
+            Turn::Never => HELD,
+        };
+        self.hold(time).await;
     }
 
     /// Waits until a proof from there may be checked, which is said to be one of that token, and without a
@@ -567,6 +590,37 @@ impl Hall {
                 Ok(attempt)
             }
             Turn::Never => Err(guesses::TOO_MANY),
+        }
+    }
+
+    /// Somebody has come who finds no place.
+    fn is_full(&self) {
+        self.registry.meters().count(Limit::HandshakesInFlight);
+        self.unheard.make_room();
+    }
+
+    /// Whoever has those tickets is that.
+    fn knows(&self, passes: &[Pass], standing: Standing) {
+        if let Some(tls) = &self.tls {
+            tls.give(passes, standing);
+        }
+    }
+
+    /// They are strangers' again.
+    fn forgets(&self, passes: &[Pass]) {
+        if let Some(tls) = &self.tls {
+            tls.revoke(passes);
+        }
+    }
+
+    /// TLS came to nothing: by that error, or because its time was over.
+    fn refused_tls(&self, peer: SocketAddr, failed: Option<io::Error>) {
+        let Some(error) = failed else {
+            return self.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed");
+        };
+        match CertificateProblem::of(&error, Side::Server) {
+            Some(problem) => self.refused(peer, Handshake::Tls, &problem),
+            None => self.refused(peer, Handshake::Tls, &error::words(&error)),
         }
     }
 
@@ -647,17 +701,45 @@ fn receive(
 /// One connection, of which `input` was read already, from TLS to its end.
 async fn greet(
     hall: &Arc<Hall>,
-    socket: TcpStream,
-    input: BytesMut,
+    mut socket: TcpStream,
+    mut input: BytesMut,
     peer: SocketAddr,
     place: OwnedSemaphorePermit,
     deadline: Instant,
 ) {
     socket::tune_carrier(&socket);
-    let entrance = match hall.unless_closing(hall.admit(peer, place, deadline)).await {
-        Some(Some(entrance)) => entrance,
-        Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
-        None => return hall.turned_to_go(peer),
+    let words = match &hall.tls {
+        // The server speaks first.
+        None => Words::Hello(Standing::Stranger),
+        Some(tls) => {
+            let hearing = tokio::time::timeout_at(deadline, tls.hear(&mut socket, &mut input));
+            let hearing = hall.unheard.listen(peer.ip(), hearing);
+            match hall.unless_closing(hearing).await {
+                Some(Some(Ok(Ok(words)))) => words,
+                Some(None) => return hall.refused(peer, Handshake::NotHeard, &MAKES_ROOM),
+                // It has cost next to nothing. Health checks come and go like that.
+                Some(Some(failed)) => {
+                    return hall.refused_tls(peer, failed.ok().and_then(Result::err));
+                }
+                None => return hall.turned_to_go(peer),
+            }
+        }
+    };
+    let entrance = match words {
+        Words::Nonsense => {
+            drop(place);
+            return hear_nonsense_out(hall, socket, input, peer).await;
+        }
+        Words::Hello(Standing::Stranger) => {
+            match hall.unless_closing(hall.admit(peer, place, deadline)).await {
+                Some(Some(entrance)) => entrance,
+                Some(None) => return hall.refused(peer, Handshake::NotHeard, &TOO_MANY_FAIL),
+                None => return hall.turned_to_go(peer),
+            }
+        }
+        Words::Hello(standing) => {
+            Entrance { place, attempt: Try::free(), deadline, standing, passes: Vec::new() }
+        }
     };
     let Some(tls) = &hall.tls else {
         return serve(hall, socket, Binding::Plaintext, entrance, peer).await;
@@ -666,7 +748,12 @@ async fn greet(
     let accepting = Box::pin(tls.accept(socket, input, peer.ip()));
     let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
     let failed = match hall.unless_closing(accepting).await {
-        Some(Ok(Ok(Secured { stream, binding, .. }))) => {
+        Some(Ok(Ok(Secured { stream, binding, passes, .. }))) => {
+            if entrance.standing == Standing::Proven {
+                // It has nothing else to come back with, should the connection break before it has said who it is.
+                hall.knows(&passes, Standing::Vouched);
+            }
+            let entrance = Entrance { passes, ..entrance };
             return serve(hall, stream, binding, entrance, peer).await;
         }
         Some(Ok(Err(error))) => Some(error),
@@ -674,12 +761,19 @@ async fn greet(
         None => return hall.turned_to_go(peer),
     };
     entrance.attempt.wrong(Instant::now().into_std());
-    let Some(error) = failed else {
-        return hall.refused(peer, Handshake::Timeout, &"TLS handshake deadline passed");
+    hall.refused_tls(peer, failed);
+}
+
+/// Keeps it waiting, and then tells it what is wrong.
+async fn hear_nonsense_out(hall: &Arc<Hall>, socket: TcpStream, input: BytesMut, peer: SocketAddr) {
+    let Some(tls) = &hall.tls else { return };
+    let held = async {
+        hall.hold_nonsense(peer).await;
+        tokio::time::timeout(HELD, Box::pin(tls.accept(socket, input, peer.ip()))).await
     };
-    match CertificateProblem::of(&error, Side::Server) {
-        Some(problem) => hall.refused(peer, Handshake::Tls, &problem),
-        None => hall.refused(peer, Handshake::Tls, &error::words(&error)),
+    match hall.unless_closing(held).await {
+        Some(failed) => hall.refused_tls(peer, failed.ok().and_then(Result::err)),
+        None => hall.turned_to_go(peer),
     }
 }
 
@@ -689,6 +783,15 @@ struct Entrance<'a> {
     /// Wrong if it never comes to a proof.
     attempt: Try<'a>,
     deadline: Instant,
+    standing: Standing,
+    /// What its tickets are, once it has proven it now.
+    passes: Vec<Pass>,
+}
+
+impl<'a> Entrance<'a> {
+    fn of_stranger(place: OwnedSemaphorePermit, attempt: Try<'a>, deadline: Instant) -> Self {
+        Self { place, attempt, deadline, standing: Standing::Stranger, passes: Vec::new() }
+    }
 }
 
 /// How long those are kept who find none.
@@ -696,6 +799,12 @@ const HELD: Duration = Duration::from_secs(1);
 
 /// Over all sources; each has a descriptor and 2 KiB.
 const MOST_HELD: usize = 1_024;
+
+/// What those are counted by who could not have come to a proof.
+const NONSENSE: &str = "nonsense";
+
+/// For the log.
+const MAKES_ROOM: &str = "it said nothing, and others need its place";
 
 /// For the log.
 const TOO_MANY_FAIL: &str = "too many connections from there have failed";
@@ -713,6 +822,9 @@ impl CarrierDoor {
     /// to prove the token; without one for as long as a handshake may take it is let go.
     pub async fn admit(&self, hello: Hello, peer: SocketAddr) {
         let deadline = Instant::now() + self.hall.limits.read().handshake_deadline;
+        if self.places.available_permits() == 0 {
+            self.hall.is_full();
+        }
         let place = tokio::time::timeout_at(deadline, Arc::clone(&self.places).acquire_owned());
         let place = match self.hall.unless_closing(place).await {
             Some(Ok(Ok(place))) => place,
@@ -754,11 +866,12 @@ async fn serve<C: Carrier>(
     hall: &Arc<Hall>,
     mut carrier: C,
     binding: Binding,
-    entrance: Entrance<'_>,
+    mut entrance: Entrance<'_>,
     peer: SocketAddr,
 ) {
+    let passes = std::mem::take(&mut entrance.passes);
     // As with TLS: what is only needed up to here is not to stay for as long as the session.
-    let entered = Box::pin(enter(hall, &mut carrier, binding, entrance, peer)).await;
+    let entered = Box::pin(enter(hall, &mut carrier, binding, entrance, &passes, peer)).await;
     match entered {
         None => {}
         Some(Entered::Direct { session_id, input, seat, pool }) => {
@@ -822,6 +935,7 @@ async fn serve<C: Carrier>(
             if matches!(&end, End::Violation(fault) if *fault != Violation::PeerSilent) {
                 // It may come again at once, and a handshake is more work than most faults.
                 hall.strangers.count(peer.ip(), Instant::now().into_std());
+                hall.forgets(&passes);
             }
             drop(presence);
             drop(seats);
@@ -849,7 +963,8 @@ async fn enter<C: Carrier>(
     hall: &Arc<Hall>,
     carrier: &mut C,
     binding: Binding,
-    Entrance { place, attempt: coming, deadline }: Entrance<'_>,
+    Entrance { place, attempt: coming, deadline, standing, .. }: Entrance<'_>,
+    passes: &[Pass],
     peer: SocketAddr,
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
@@ -874,10 +989,18 @@ async fn enter<C: Carrier>(
         if let Some(coming) = came.take() {
             coming.right();
         }
-        hall.turn(peer, token_id, place)
+        async move {
+            match standing {
+                Standing::Stranger => hall.turn(peer, token_id, place).await,
+                // Who guesses gets no passes.
+                _ => Ok(Try::free()),
+            }
+        }
     };
     let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
+        // Whether there is room for it or not, and before it hears of that.
+        hall.knows(passes, Standing::Proven);
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
             let owner = hall.owner_of(session_id, guest);
@@ -900,8 +1023,16 @@ async fn enter<C: Carrier>(
         handshake::server(carrier, config, software, &binding, authenticator, turn, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
-    if let (Some(coming), true) = (coming, greeted.is_some()) {
-        coming.wrong(Instant::now().into_std());
+    if let (Some(coming), Some(greeted)) = (coming, &greeted) {
+        if hall.tls.is_some() {
+            coming.wrong(Instant::now().into_std());
+        } else {
+            // Nothing was computed for it.
+            coming.right();
+            if matches!(greeted, Err(HandshakeError::Violation(_))) {
+                hall.unless_closing(hall.hold_nonsense(peer)).await;
+            }
+        }
     }
     let (greeted, guest) = match greeted {
         Some(Ok(greeted)) => greeted,
@@ -910,6 +1041,7 @@ async fn enter<C: Carrier>(
             return None;
         }
         Some(Err(HandshakeError::WrongToken)) => {
+            hall.forgets(passes);
             hall.refused(peer, Handshake::WrongToken, &"wrong token");
             return None;
         }

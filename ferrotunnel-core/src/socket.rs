@@ -26,6 +26,14 @@ pub(crate) fn tune(socket: &TcpStream) {
     }
 }
 
+/// Whether whoever connected has taken that back, by RST, and said nothing before.
+pub(crate) fn is_gone(socket: &TcpStream) -> bool {
+    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::NotConnected;
+    let mut first = [std::mem::MaybeUninit::uninit()];
+    socket.peer_addr().is_err_and(|error| is_reset(&error))
+        && !matches!(SockRef::from(socket).peek(&mut first), Ok(1..))
+}
+
 /// Options of a carrier, beside those of every socket.
 pub(crate) fn tune_carrier(socket: &TcpStream) {
     #[cfg(target_os = "linux")]
@@ -171,6 +179,27 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
+
+    /// A socket at whose other end something is said and then the connection reset, once that has come.
+    async fn reset_after(words: &[u8]) -> TcpStream {
+        let listener = listen((std::net::Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let visitor = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (accepted, _) = listener.accept().await.unwrap();
+        assert!(!is_gone(&accepted));
+        assert_eq!(visitor.try_write(words).unwrap(), words.len());
+        abort_on_close(&visitor);
+        drop(visitor);
+        while accepted.peer_addr().is_ok() {
+            tokio::task::yield_now().await;
+        }
+        accepted
+    }
+
+    #[tokio::test]
+    async fn who_has_reset_is_gone_and_who_has_said_something_before_is_heard() {
+        assert!(is_gone(&reset_after(b"").await));
+        assert!(!is_gone(&reset_after(b"last words").await));
+    }
 
     /// Who had a port picked comes back to the very same one, though the kernel remembers visitors of it.
     #[tokio::test]

@@ -34,7 +34,7 @@ pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_st
 pub use secure::{SecureVisitor, hello_of_tls_1_1};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
-pub use stranger::Stranger;
+pub use stranger::{Stranger, client_hello};
 pub use visitor::{
     Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, open_http2,
     raw, says_and_hears, send, unread,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -79,6 +79,15 @@ impl Stranger {
         let _ = self.io.read_to_end(&mut bytes).await;
         bytes
     }
+}
+
+/// What a client of TLS says first, as anybody may say it again.
+pub fn client_hello() -> Vec<u8> {
+    let name = ServerName::try_from("ferrotunnel").unwrap();
+    let mut client = ClientConnection::new(trusting(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
 }
 
 /// TLS 1.3 as a client that takes any certificate.

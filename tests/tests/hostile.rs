@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use ferrotunnel::{LimitsConfig, TunnelKind};
+use ferrotunnel::{ClientEvent, LimitsConfig, Retry, Streams, Tunnel, TunnelKind};
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
@@ -16,8 +16,9 @@ use ferrotunnel_protocol::frame::{
 };
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
-    Carrier, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for, data,
-    eventually, over_both, run, says_and_hears, soon, until_still,
+    Carrier, Link, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for,
+    client_hello, client_of, data, eventually, over_both, public_addr, run, says_and_hears, soon,
+    until_still,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -511,6 +512,27 @@ fn good_clients_come_in_between_handshakes_that_drip() {
 }
 
 #[test]
+fn who_sits_at_the_door_and_says_nothing_makes_room_for_good_clients() {
+    let _alone = ALONE.lock();
+    run(async {
+        let mut limits = LimitsConfig::default();
+        limits.max_handshakes_in_flight = 8;
+        limits.handshake_deadline = Duration::from_secs(3_600);
+        let bed = TestBed::with(Carrier::Tls, |server| server.limits(limits)).await;
+        let addr = bed.server.tunnel_addr();
+        let _silent = again_and_again(64, move || async move {
+            let mut socket = TcpStream::connect(addr).await?;
+            socket.write_all(&client_hello()[..100]).await?;
+            while socket.read(&mut [0; 256]).await? > 0 {}
+            Ok(())
+        });
+        let waiting = || bed.server.turned_away().handshakes_waiting;
+        eventually("as many as there are places", || waiting() > 0).await;
+        Box::pin(goes_in_and_out(&bed, Streams::Direct, async || {})).await;
+    });
+}
+
+#[test]
 fn connections_that_come_to_nothing_wait_for_their_turns_and_honest_ones_come_in() {
     alone(async |carrier| {
         let mut limits = LimitsConfig::default();
@@ -544,6 +566,141 @@ fn connections_that_come_to_nothing_wait_for_their_turns_and_honest_ones_come_in
         let most = 4.0 + 8.0 + 4.0 * began.elapsed().as_secs_f64();
         let ended = ended.load(Ordering::Relaxed);
         assert!(ended as f64 <= most, "{ended} connections, but {most} at most");
+    });
+}
+
+/// So many at once from the address of everybody here, each again as soon as it has been let go.
+fn again_and_again<F>(count: usize, one: impl Fn() -> F + Clone + Send + 'static) -> JoinSet<()>
+where
+    F: Future<Output = std::io::Result<()>> + Send,
+{
+    let mut all = JoinSet::new();
+    for _ in 0..count {
+        let one = one.clone();
+        all.spawn(async move {
+            loop {
+                let _ = one().await;
+            }
+        });
+    }
+    all
+}
+
+/// A client is in, serves a visitor, loses its connections and comes back, and so on. `before` each loss something else
+/// has to have happened.
+async fn goes_in_and_out(bed: &TestBed, streams: Streams, before: impl AsyncFn()) {
+    let (link, echo) = (Link::to(bed.server.tunnel_addr()).await, LocalService::echo().await);
+    let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string()).streams(streams);
+    let client = bed.client_over(&link).tunnel(tunnel).build().unwrap();
+    let public = public_addr(&soon("a good client", client.start()).await.unwrap().public_url);
+    for _ in 0..4 {
+        let is_ready = || streams != Streams::Direct || bed.server.direct().waiting > 0;
+        eventually("a direct carrier to wait", is_ready).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        before().await;
+        let mut events = client.events();
+        link.cut();
+        let ready =
+            async { while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelReady(_)) {} };
+        soon("the tunnel to come back", ready).await;
+    }
+}
+
+#[test]
+fn garbage_without_a_pause_holds_up_nobody_of_its_address() {
+    alone(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let addr = bed.server.tunnel_addr();
+        let _noise = again_and_again(64, move || async move {
+            let mut socket = TcpStream::connect(addr).await?;
+            socket.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await?;
+            while socket.read(&mut [0; 256]).await? > 0 {}
+            Ok(())
+        });
+        let _drips = again_and_again(64, move || async move {
+            let mut socket = TcpStream::connect(addr).await?;
+            socket.write_all(&client_hello()[..100]).await?;
+            while socket.read(&mut [0; 256]).await? > 0 {}
+            Ok(())
+        });
+        let _checks = again_and_again(1, move || async move {
+            abort_on_close(&TcpStream::connect(addr).await?);
+            Ok(())
+        });
+        let refused = || bed.server.turned_away().handshakes_refused;
+        let more_are_refused = async || {
+            let before = refused();
+            eventually("more noise than may wait", || refused() > before).await;
+        };
+        more_are_refused().await;
+        Box::pin(goes_in_and_out(&bed, Streams::Direct, more_are_refused)).await;
+    });
+}
+
+#[test]
+fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
+    comes_back_past(|addr| {
+        let hello = client_hello();
+        again_and_again(64, move || {
+            let hello = hello.clone();
+            async move {
+                let mut socket = TcpStream::connect(addr).await?;
+                socket.write_all(&hello).await?;
+                socket.read_u8().await?;
+                abort_on_close(&socket);
+                Ok(())
+            }
+        })
+    });
+}
+
+#[test]
+fn who_has_been_in_comes_back_past_those_of_its_address_who_guess_at_its_token() {
+    comes_back_past(|addr| {
+        again_and_again(16, move || async move {
+            let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
+            let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+            let _ = guesser.start().await;
+            Ok(())
+        })
+    });
+}
+
+/// Strangers come as soon as the good client is in, and more of them than may wait whenever it is lost.
+fn comes_back_past(strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
+    let _alone = ALONE.lock();
+    run(async {
+        let bed = TestBed::start(Carrier::Tls).await;
+        let strangers = Mutex::new(None);
+        // Nothing but its session is ever on the way when it is lost.
+        Box::pin(goes_in_and_out(&bed, Streams::Multiplexed, async || {
+            strangers.lock().get_or_insert_with(|| strangers_at(bed.server.tunnel_addr()));
+            let refused = || bed.server.turned_away().handshakes_refused;
+            let before = refused();
+            eventually("more strangers than may wait", || refused() > before).await;
+        }))
+        .await;
+    });
+}
+
+/// One that has come and gone without a word was nobody, and one that was cut off in the middle of its first message cost
+/// nothing: those behind it need not wait.
+#[test]
+fn who_comes_and_goes_without_a_word_counts_for_nothing() {
+    alone(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_failed_handshakes_per_address = 1;
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        for _ in 0..50 {
+            drop(TcpStream::connect(bed.server.tunnel_addr()).await.unwrap());
+        }
+        let site = Site::start().await;
+        let client = soon("a good client", bed.http("app", site.addr())).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        let turned_away = bed.server.turned_away();
+        assert_eq!((turned_away.handshakes_delayed, turned_away.handshakes_refused), (0, 0));
+        drop(client);
     });
 }
 

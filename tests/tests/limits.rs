@@ -10,8 +10,8 @@ use ferrotunnel::{
     ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TestBed, eventually, over_both, raw, read_head, says_and_hears,
-    soon,
+    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, raw, read_head,
+    says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -297,7 +297,13 @@ fn handshakes_over_the_limit_wait_their_turn() {
         let early = bed.http("early", site.addr()).await;
         let mut idle = Vec::new();
         for _ in 0..3 {
-            idle.push(TcpStream::connect(bed.server.tunnel_addr()).await.unwrap());
+            let mut stranger = TcpStream::connect(bed.server.tunnel_addr()).await.unwrap();
+            if carrier == Carrier::Tls {
+                // Who has said nothing would make room.
+                stranger.write_all(&client_hello()).await.unwrap();
+            }
+            soon("the server's word", stranger.read_u8()).await.unwrap();
+            idle.push(stranger);
         }
         let mut late = std::pin::pin!(bed.http("late", site.addr()));
         for _ in 0..10 {

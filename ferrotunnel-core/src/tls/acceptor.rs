@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use rustls::client::VerifierBuilderError;
+use rustls::server::ProducesTickets;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -16,6 +17,7 @@ use super::config;
 use super::handshake::{self, Secured};
 use super::identity::{IdentityFiles, SETTINGS, TlsIdentity};
 use super::issuers::Clients;
+use super::passes::{Issuer, Pass, Passes, Standing, Words};
 use super::pem::PemFile;
 use super::tickets::Tickets;
 use super::turns::HandshakeTurns;
@@ -38,6 +40,7 @@ pub struct ServerTls {
 pub(crate) struct TlsAcceptor {
     generations: Arc<FromFiles<Generation>>,
     turns: HandshakeTurns,
+    passes: Arc<Passes>,
 }
 
 /// What one generation of the files came to.
@@ -73,7 +76,28 @@ impl TlsAcceptor {
                 Generation::new(shown, clients.transpose()?, old)
             },
         )?;
-        Ok(Self { generations: Arc::new(generations), turns: HandshakeTurns::of_this_machine() })
+        let turns = HandshakeTurns::of_this_machine();
+        Ok(Self { generations: Arc::new(generations), turns, passes: Passes::new() })
+    }
+
+    /// Waits for the first words of a peer, of which `input` was read already, and says what they are. They stay there
+    /// for [`accept`](Self::accept). How long that may take is the caller's business.
+    pub(crate) async fn hear(
+        &self,
+        socket: &mut TcpStream,
+        input: &mut BytesMut,
+    ) -> io::Result<Words> {
+        Ok(self.passes.judge(handshake::first_record(socket, input).await?))
+    }
+
+    /// Whoever comes with one of those tickets is that, and so is listened to at once.
+    pub(crate) fn give(&self, passes: &[Pass], standing: Standing) {
+        self.passes.give(passes, standing);
+    }
+
+    /// It is a stranger again.
+    pub(crate) fn revoke(&self, passes: &[Pass]) {
+        self.passes.revoke(passes);
     }
 
     /// One connection, of which `input` was read already. How long it may take is the caller's business.
@@ -85,7 +109,11 @@ impl TlsAcceptor {
     ) -> io::Result<Secured> {
         let generation = self.generations.current();
         let turns = Some((&self.turns, from));
-        let mut secured = handshake::accept(&generation.config, socket, input, turns).await?;
+        let issuer = Issuer::new(&generation.tickets, &self.passes);
+        let mut config = ServerConfig::clone(&generation.config);
+        config.ticketer = Arc::clone(&issuer) as Arc<dyn ProducesTickets>;
+        let mut secured = handshake::accept(config, socket, input, turns).await?;
+        secured.passes = issuer.issued();
         // A ticket stands for the signature of the client's key. Whether the certificate is still good,
         // and whether there is one at all, is looked at each time: it may have expired since.
         let shown = std::mem::take(&mut secured.certificates);

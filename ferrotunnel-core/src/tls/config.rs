@@ -39,9 +39,9 @@ pub(super) fn server_config(
         builder.with_single_cert(identity.chain, identity.key).map_err(|error| unusable(&error))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // A client that comes back, or dials a direct carrier, shows its ticket instead of checking a
-    // signature. One each: every connection brings the next.
+    // signature. Two each: every connection brings the next, and some are dialled at the same time.
     config.ticketer = tickets;
-    config.send_tls13_tickets = 1;
+    config.send_tls13_tickets = 2;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     // The records are ours.
     config.enable_secret_extraction = true;

@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 
 use super::exporter::Exporter;
 use super::keys::{HEADER_LEN, Secrets};
+use super::passes::Pass;
 use super::records::{RECORDS_PER_KEY, Records};
 use super::stream::TlsStream;
 use super::turns::HandshakeTurns;
@@ -36,6 +37,8 @@ pub(crate) struct Secured {
     pub(crate) is_resumed: bool,
     /// At the server's end of a resumed connection: what the client had shown when it got the ticket.
     pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// At the server's end: what its tickets are, once the client has proven the token.
+    pub(crate) passes: Vec<Pass>,
 }
 
 /// The client's end. `name` is the server's, if it is verified.
@@ -58,13 +61,12 @@ pub(super) async fn connect(
 /// The server's end. Its ticket leaves with whatever is written first. `input` was read already. With `turns` it computes
 /// when it is its turn among others of its source, and among sources.
 pub(super) async fn accept(
-    config: &ServerConfig,
+    mut config: ServerConfig,
     socket: TcpStream,
     input: BytesMut,
     turns: Option<(&HandshakeTurns, IpAddr)>,
 ) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
-    let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedServerConnection::new(Arc::new(config)).map_err(invalid)?;
     let most = [MOST_FROM_STRANGER, MOST_IN_FLIGHT];
@@ -196,6 +198,7 @@ impl<G: Greeter> Handshake<G> {
             binding: Binding::Exporter(exported),
             is_resumed,
             certificates,
+            passes: Vec::new(),
         })
     }
 
@@ -237,21 +240,7 @@ impl<G: Greeter> Handshake<G> {
             }
             self.socket.write_all(&self.output).await?;
             self.output.clear();
-            let room = self.limit.saturating_sub(self.input.len());
-            if room == 0 {
-                let reason = "a handshake that is longer than any";
-                return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
-            }
-            if self.input.is_empty() {
-                // Wait first, borrow then: a stranger that says nothing costs no buffer.
-                self.input = BytesMut::new();
-                self.socket.readable().await?;
-            }
-            self.input.reserve(room.min(READ_BYTES));
-            let mut limited = bytes::BufMut::limit(&mut self.input, room);
-            if self.socket.read_buf(&mut limited).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            read_more(&mut self.socket, &mut self.input, self.limit).await?;
         }
     }
 
@@ -280,6 +269,39 @@ impl<G: Greeter> Handshake<G> {
             }
             self.input.clear();
         }
+    }
+}
+
+/// The first record of a peer that nobody has answered yet, or the header of what is none.
+pub(super) async fn first_record<'a>(
+    socket: &mut TcpStream,
+    input: &'a mut BytesMut,
+) -> io::Result<&'a [u8]> {
+    let len = loop {
+        match next_len(input) {
+            Some(len) => break len,
+            None => read_more(socket, input, MOST_FROM_STRANGER).await?,
+        }
+    };
+    Ok(input.get(..len).unwrap_or_default())
+}
+
+/// Reads what comes next, up to so many bytes in all.
+async fn read_more(socket: &mut TcpStream, input: &mut BytesMut, limit: usize) -> io::Result<()> {
+    let room = limit.saturating_sub(input.len());
+    if room == 0 {
+        let reason = "a handshake that is longer than any";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    }
+    if input.is_empty() {
+        // Wait first, borrow then: a stranger that says nothing costs no buffer.
+        *input = BytesMut::new();
+        socket.readable().await?;
+    }
+    input.reserve(room.min(READ_BYTES));
+    match socket.read_buf(&mut bytes::BufMut::limit(input, room)).await? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(()),
     }
 }
 

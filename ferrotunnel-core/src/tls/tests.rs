@@ -50,7 +50,10 @@ pub(super) async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
     let (dialled, accepted) = sockets().await;
     let (client, server) = soon(async {
-        tokio::join!(connect(client, dialled), accept(server, accepted, BytesMut::new(), None))
+        tokio::join!(
+            connect(client, dialled),
+            accept(server.clone(), accepted, BytesMut::new(), None)
+        )
     })
     .await;
     (client.unwrap(), server.unwrap())
@@ -76,7 +79,7 @@ async fn with_stock_client(client: &Arc<ClientConfig>, server: &ServerConfig) ->
     let (client, server) = soon(async {
         tokio::join!(
             connector.connect(stock_name(), dialled),
-            accept(server, accepted, BytesMut::new(), None)
+            accept(server.clone(), accepted, BytesMut::new(), None)
         )
     })
     .await;
@@ -316,8 +319,10 @@ async fn the_first_words_may_come_with_the_last_of_the_handshake() {
         tokio::join!(forth, back);
     };
     let server_side = async {
-        let mut far =
-            Box::pin(accept(&server, accepted, BytesMut::new(), None)).await.unwrap().stream;
+        let mut far = Box::pin(accept((*server).clone(), accepted, BytesMut::new(), None))
+            .await
+            .unwrap()
+            .stream;
         let mut heard = Vec::new();
         far.read_to_end(&mut heard).await.unwrap();
         assert_eq!(heard, b"first words");
@@ -393,7 +398,7 @@ async fn a_stranger_learns_why_and_costs_little() {
         dialled.write_all(says).await.unwrap();
         let accepting = tokio::spawn({
             let server = Arc::clone(&server);
-            async move { accept(&server, accepted, BytesMut::new(), None).await.map(drop) }
+            async move { accept((*server).clone(), accepted, BytesMut::new(), None).await.map(drop) }
         });
         if alert.is_none() {
             // It goes on for ever.
@@ -410,7 +415,8 @@ async fn a_stranger_learns_why_and_costs_little() {
     }
     let (mut dialled, accepted) = sockets().await;
     dialled.shutdown().await.unwrap();
-    let refused = accept(&server, accepted, BytesMut::new(), None).await.map(drop).unwrap_err();
+    let refused =
+        accept((*server).clone(), accepted, BytesMut::new(), None).await.map(drop).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::UnexpectedEof);
 }
 

@@ -161,7 +161,8 @@ mod tests {
         let held = turns.take(CROWD).await;
         let (dialled, accepted) = sockets().await;
         let near = connect(&client, dialled);
-        let far = handshake::accept(&server, accepted, BytesMut::new(), Some((&turns, OTHER)));
+        let far =
+            handshake::accept((*server).clone(), accepted, BytesMut::new(), Some((&turns, OTHER)));
         let mut both = Box::pin(async { tokio::join!(near, far) });
         // Long enough for a whole handshake; it never is, while somebody else has the turn.
         for _ in 0..200 {

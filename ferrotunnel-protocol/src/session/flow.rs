@@ -44,6 +44,8 @@ pub(super) struct ReceiveWindow {
     window: u32,
     credit: u32,
     held: u32,
+    /// What the application has released, as far as it matters.
+    passed: u32,
     last_grant: Option<Instant>,
 }
 
@@ -77,7 +79,7 @@ impl ReceiveWindow {
     /// With that much credit. The window is never below the small one: a peer that opens a stream
     /// with less credit is granted the rest.
     pub(super) fn new(credit: u32) -> Self {
-        Self { window: credit.max(TIGHT_WINDOW), credit, held: 0, last_grant: None }
+        Self { window: credit.max(TIGHT_WINDOW), credit, held: 0, passed: 0, last_grant: None }
     }
 
     /// The window in bytes, all of which counts against the budgets.
@@ -102,6 +104,7 @@ impl ReceiveWindow {
     pub(super) fn release(&mut self, bytes: u32) -> bool {
         debug_assert!(bytes <= self.held, "released more than was read");
         self.held = self.held.saturating_sub(bytes);
+        self.passed = self.passed.saturating_add(bytes);
         self.is_grant_due()
     }
 
@@ -139,6 +142,7 @@ impl ReceiveWindow {
             }
         } else if let Some(last) = self.last_grant
             && self.window <= MAX_WINDOW / 2
+            && self.has_a_reader(round_trip)
             && (round_trip.is_some_and(|time| self.limits_sender(now.duration_since(last), time))
                 || (self.is_busy(now) && self.keeps_up() && self.window < widest.at(now)))
             && reserve(self.window, self.window * 2)
@@ -152,6 +156,12 @@ impl ReceiveWindow {
         let credit = self.free();
         self.credit += credit;
         Some(Grant { credit })
+    }
+
+    /// Whether that was more than what lies behind a stream takes at full speed though nobody reads it. Over a long way
+    /// it is not waited for: it would take a round trip for each window.
+    fn has_a_reader(&self, round_trip: Option<Duration>) -> bool {
+        self.passed >= BUFFERED_BEHIND || round_trip.is_some_and(|time| time >= LONG_WAY)
     }
 
     /// Whether what became free since the last grant did so at the speed of a window in two round
@@ -192,6 +202,13 @@ impl ReceiveWindow {
 /// Half a window within this time makes a stream a busy one: with the least window that is 2.6
 /// Mbit/s. Over a way so long that it takes longer, windows grow by the round trip alone.
 const BUSY: Duration = Duration::from_millis(100);
+
+/// An HTTP connection buffers some 200 KiB, the socket of a visitor who does not read a hundred, and much more where its
+/// window is large. A stream at the least window has passed that in 4 ms at 1 Gbit/s.
+const BUFFERED_BEHIND: u32 = 512 << 10;
+
+/// 64 KiB in each 5 ms are 100 Mbit/s.
+const LONG_WAY: Duration = Duration::from_millis(5);
 
 /// A round trip is taken for no shorter than this when windows are tuned. On a short link it is not
 /// the wire that takes the time but the tasks at both ends, which a Ping on an idle session does

@@ -353,7 +353,8 @@ fn with_old_tickets(made: &Made, cas: [Option<PathBuf>; 2]) -> TlsAcceptor {
         Ok(Generation { config, clients, tickets: tickets.clone() })
     };
     let generations = FromFiles::load(Files::default, make).unwrap();
-    TlsAcceptor { generations: Arc::new(generations), turns: HandshakeTurns::of_this_machine() }
+    let turns = HandshakeTurns::of_this_machine();
+    TlsAcceptor { generations: Arc::new(generations), turns, passes: Passes::new() }
 }
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);

@@ -90,6 +90,26 @@ fn on_a_short_link_a_slow_reader_does_not_grow_its_window() {
     assert_eq!(window(&pair.client, id), MIN_WINDOW);
 }
 
+/// What is behind a stream takes something before anybody reads it.
+#[test]
+fn on_a_short_link_buffers_that_fill_up_do_not_grow_a_window() {
+    let one_way = Duration::from_micros(30);
+    let mut pair = Pair::with(Setup { one_way, watched: false, ..Setup::default() });
+    let id = pair.open(Side::Server);
+    let read = |pair: &mut Pair, most: usize| {
+        let mut received = 0;
+        while received < most {
+            pair.server.write_most(id, 1 << 20);
+            pair.pass(Duration::from_micros(200));
+            received += pair.client.read_all(id).unwrap().0.len();
+        }
+    };
+    read(&mut pair, 300 << 10);
+    assert_eq!(window(&pair.client, id), MIN_WINDOW);
+    read(&mut pair, 1 << 20);
+    assert!(window(&pair.client, id) > MIN_WINDOW, "somebody reads");
+}
+
 #[test]
 fn a_slow_reader_does_not_grow_its_window() {
     let mut pair = long_link(Config::default());
