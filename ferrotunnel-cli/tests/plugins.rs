@@ -6,7 +6,8 @@ mod support;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use ferrotunnel_tests::{Answer, Site, TOKEN, begin, client_of, collect, run, send, soon};
+use ferrotunnel::{Client, Tunnel};
+use ferrotunnel_tests::{Answer, Carrier, Site, TOKEN, begin, client_of, collect, run, send, soon};
 use futures_util::FutureExt;
 use http_body_util::Empty;
 use hyper::{Request, StatusCode};
@@ -24,6 +25,14 @@ fn addrs(server: &Running) -> (SocketAddr, SocketAddr) {
     let listening: Value = server.line().parse().unwrap();
     let addr = |key: &str| listening[key].as_str().unwrap().parse().unwrap();
     (addr("tunnel_addr"), addr("http_addr"))
+}
+
+/// The client that has `app`.
+async fn app(tunnel: SocketAddr, local: SocketAddr) -> Client {
+    let app = Tunnel::http("app").local_addr(local.to_string());
+    let client = client_of(tunnel, Carrier::Plaintext).tunnel(app).build().unwrap();
+    client.start().await.unwrap();
+    client
 }
 
 async fn get(http: SocketAddr, secret: Option<&str>) -> Answer {
@@ -53,10 +62,7 @@ fn a_secret_that_the_program_made_lets_visitors_in_and_the_access_log_tells_of_i
     let (tunnel, http) = addrs(&server);
     run(async {
         let site = Site::start().await;
-        let client = client_of(tunnel, ferrotunnel_tests::Carrier::Plaintext);
-        let app = ferrotunnel::Tunnel::http("app").local_addr(site.addr().to_string());
-        let client = client.tunnel(app).build().unwrap();
-        client.start().await.unwrap();
+        let _client = app(tunnel, site.addr()).await;
         assert_eq!(get(http, None).await.status, StatusCode::UNAUTHORIZED);
         assert_eq!(get(http, Some(TOKEN)).await.status, StatusCode::UNAUTHORIZED);
         assert_eq!(get(http, Some(secret)).await.body, "hello");
@@ -79,10 +85,7 @@ fn limits_and_the_breaker_are_switched_on_by_flags() {
     let (tunnel, http) = addrs(&server);
     run(async {
         let site = Site::start().await;
-        let client = client_of(tunnel, ferrotunnel_tests::Carrier::Plaintext);
-        let app = ferrotunnel::Tunnel::http("app").local_addr(site.addr().to_string());
-        let client = client.tunnel(app).build().unwrap();
-        client.start().await.unwrap();
+        let _client = app(tunnel, site.addr()).await;
         let mut slow = begin(http, "app.localhost", "/bytes/4000000").await;
         soon("the first piece", slow.read_u8()).await.unwrap();
         // That piece lasts for minutes at this rate.
@@ -97,10 +100,7 @@ fn limits_and_the_breaker_are_switched_on_by_flags() {
     let (tunnel, http) = addrs(&server);
     run(async {
         let nobody = ferrotunnel_tests::LocalService::nobody().await;
-        let client = client_of(tunnel, ferrotunnel_tests::Carrier::Plaintext);
-        let app = ferrotunnel::Tunnel::http("app").local_addr(nobody.to_string());
-        let client = client.tunnel(app).build().unwrap();
-        client.start().await.unwrap();
+        let _client = app(tunnel, nobody).await;
         for status in [502, 502, 503, 503] {
             assert_eq!(get(http, None).await.status.as_u16(), status);
         }

@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::socket;
+use crate::warning::Warning;
 
 /// Accepts until it is dropped, and hands each connection over with its options set.
 ///
@@ -26,10 +27,10 @@ pub(crate) async fn accept_from(
     mut poll_accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
     mut on_connection: impl FnMut(TcpStream, SocketAddr),
 ) {
-    let mut trouble = Trouble::default();
+    let mut warning = Warning::every(TELL_EVERY);
     let mut at_once = 0;
     loop {
-        let (connection, peer) = accept_one(&mut poll_accept, &mut trouble, &mut at_once).await;
+        let (connection, peer) = accept_one(&mut poll_accept, &mut warning, &mut at_once).await;
         on_connection(connection, peer);
         give_way(&mut at_once).await;
     }
@@ -52,11 +53,11 @@ pub async fn accept_into_places(
     mut on_connection: impl FnMut(TcpStream, SocketAddr, OwnedSemaphorePermit),
     mut on_full: impl FnMut(),
 ) {
-    let mut trouble = Trouble::default();
+    let mut warning = Warning::every(TELL_EVERY);
     let mut at_once = 0;
     loop {
         let poll_accept = &mut |cx: &mut Context<'_>| listener.poll_accept(cx);
-        let (connection, peer) = accept_one(poll_accept, &mut trouble, &mut at_once).await;
+        let (connection, peer) = accept_one(poll_accept, &mut warning, &mut at_once).await;
         if places.available_permits() == 0 {
             on_full();
         }
@@ -69,7 +70,7 @@ pub async fn accept_into_places(
 
 async fn accept_one(
     poll_accept: &mut impl FnMut(&mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>>,
-    trouble: &mut Trouble,
+    warning: &mut Warning,
     at_once: &mut u32,
 ) -> (TcpStream, SocketAddr) {
     loop {
@@ -85,7 +86,7 @@ async fn accept_one(
             }
             Err(error) if is_about_one_connection(&error) => {}
             Err(error) => {
-                if trouble.is_told(Instant::now()) {
+                if warning.is_due(Instant::now()) {
                     tracing::warn!(
                         %error,
                         "cannot accept connections, which wait until that has passed; if files are what is missing, raise \
@@ -95,22 +96,6 @@ async fn accept_one(
                 tokio::time::sleep(BACK_OFF).await;
             }
         }
-    }
-}
-
-/// What keeps a listener from accepting comes again and again while it lasts, and is told of now and then.
-#[derive(Debug, Default)]
-struct Trouble {
-    told: Option<Instant>,
-}
-
-impl Trouble {
-    fn is_told(&mut self, now: Instant) -> bool {
-        let is_due = self.told.is_none_or(|told| now - told >= TELL_EVERY);
-        if is_due {
-            self.told = Some(now);
-        }
-        is_due
     }
 }
 
@@ -149,9 +134,9 @@ mod tests {
 
     #[test]
     fn what_lasts_is_told_of_now_and_then() {
-        let (mut trouble, began) = (Trouble::default(), Instant::now());
+        let (mut warning, began) = (Warning::every(TELL_EVERY), Instant::now());
         let told: Vec<_> =
-            (0..1_000).filter(|turn| trouble.is_told(began + BACK_OFF * *turn)).collect();
+            (0..1_000).filter(|turn| warning.is_due(began + BACK_OFF * *turn)).collect();
         assert_eq!(told, [0, 200, 400, 600, 800]);
     }
 

@@ -53,6 +53,7 @@ mod throttle;
 mod tls;
 mod turned_away;
 mod unheard;
+mod warning;
 mod yielding;
 
 pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};

@@ -49,6 +49,7 @@ use crate::tls::{
 };
 use crate::turned_away::{Limit, TurnedAway};
 use crate::unheard::Unheard;
+use crate::warning::Warning;
 
 pub use self::control::EngineControl;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
@@ -224,7 +225,7 @@ impl ServerEngine {
         let places = Arc::new(Semaphore::new(most));
         let door = listener.map(|listener| {
             let (hall, connections) = (Arc::clone(&hall), connections.clone());
-            let mut warning = Warning::default();
+            let mut warning = Warning::every(WARN_EVERY);
             let inside = Arc::clone(&hall);
             let on_connection = move |socket, peer, place| {
                 receive(&hall, &connections, socket, peer, place);
@@ -842,22 +843,6 @@ impl CarrierDoor {
     }
 }
 
-/// Says the same thing once in a while only.
-#[derive(Debug, Default)]
-struct Warning {
-    said: Option<Instant>,
-}
-
-impl Warning {
-    fn is_due(&mut self, now: Instant) -> bool {
-        let due = self.said.is_none_or(|said| now.duration_since(said) >= WARN_EVERY);
-        if due {
-            self.said = Some(now);
-        }
-        due
-    }
-}
-
 /// Whoever watches the log should see that it goes on, and the rest of it too.
 const WARN_EVERY: Duration = Duration::from_secs(60);
 
@@ -1141,19 +1126,5 @@ fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
             owner.leave();
         }
         Incoming::Registered(..) => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_warning_is_said_again_after_a_while() {
-        let (mut warning, begin) = (Warning::default(), Instant::now());
-        assert!(warning.is_due(begin));
-        assert!(!warning.is_due(begin + WARN_EVERY / 2));
-        assert!(warning.is_due(begin + WARN_EVERY));
-        assert!(!warning.is_due(begin + WARN_EVERY + WARN_EVERY / 2));
     }
 }

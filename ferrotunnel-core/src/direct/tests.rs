@@ -24,6 +24,12 @@ fn seat(pool: &Pool) -> Seat {
     pool.take_visitor(usize::MAX).unwrap()
 }
 
+/// Gives a visitor the carrier that it waited for, or one that waits.
+fn serve(pool: &Pool, ready: Option<Ready>, visitor: Visitor) {
+    let seat = seat(pool);
+    pool.serve(ready, (TunnelKind::Tls, 7), seat, unlimited(), visitor, |_, _| unreachable!());
+}
+
 fn somewhere() -> SocketAddr {
     ([192, 0, 2, 7], 50_000).into()
 }
@@ -69,14 +75,7 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     let (attending, mut client) = waiting(&pool).await;
     let (visitor, mut outside) = visitor().await;
     outside.write_all(b"hello").await.unwrap();
-    pool.serve(
-        None,
-        (TunnelKind::Tls, 7),
-        seat(&pool),
-        unlimited(),
-        visitor,
-        |_, _| unreachable!(),
-    );
+    serve(&pool, None, visitor);
     let mut input = BytesMut::new();
     let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
     assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
@@ -189,14 +188,7 @@ async fn who_comes_first_gets_the_first_carrier_that_comes() {
     let (ready, other) = (first.unwrap().await, second.unwrap().await);
     assert!(ready.is_some() && other.is_some());
     let (visitor, _outside) = visitor().await;
-    pool.serve(
-        ready,
-        (TunnelKind::Tls, 7),
-        seat(&pool),
-        unlimited(),
-        visitor,
-        |_, _| unreachable!(),
-    );
+    serve(&pool, ready, visitor);
     let (_, client) = &mut carriers[0];
     wait(client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert_eq!(pool.waiting(), 1, "it has the one that it waited for");
@@ -285,14 +277,7 @@ async fn carriers_are_counted_until_they_serve() {
     let (attending, mut client) = waiting(&pool).await;
     assert!(pool.reserve().is_err(), "whether in line or not");
     let (visitor, outside) = visitor().await;
-    pool.serve(
-        None,
-        (TunnelKind::Tls, 7),
-        seat(&pool),
-        unlimited(),
-        visitor,
-        |_, _| unreachable!(),
-    );
+    serve(&pool, None, visitor);
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));
