@@ -31,9 +31,17 @@ doc:
 test:
     {{ cargo }} test --locked --workspace
 
-# Unit and integration tests side by side, with a limit of time for each (`.config/nextest.toml`).
-nextest:
-    {{ cargo }} nextest run --locked --workspace --profile ci
+# Unit and integration tests side by side, with a limit of time for each (`.config/nextest.toml`); `doctest` has the rest.
+nextest *ARGS:
+    {{ cargo }} nextest run --locked --workspace {{ ARGS }}
+
+# The examples in the documentation.
+doctest:
+    {{ cargo }} test --locked --workspace --doc
+
+# The programs, with the features that all crates and their tests together ask for: behind the tests there is nothing to compile.
+programs:
+    {{ cargo }} build --locked --workspace --bins --tests
 
 # End-to-end tests only: real servers, clients and peers on loopback.
 e2e *ARGS:
@@ -114,8 +122,7 @@ soak *ARGS:
     target/release/ferrotunnel-soak {{ ARGS }}
 
 # The same for a minute, unoptimised and with fewer visitors.
-soak-smoke:
-    {{ cargo }} build --locked --package ferrotunnel-cli --package ferrotunnel-soak
+soak-smoke: programs
     target/debug/ferrotunnel-soak --duration 40s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
 
 # Each kind of bad peer at a server of its own: what others wait with and without it, and the server's memory; ARGS like `--window 20s pings`.
@@ -128,7 +135,7 @@ slowhttp *ARGS:
     tools/slowhttp {{ ARGS }}
 
 # gRPC of another make (grpcio) at both ends of a tunnel; installs it from PyPI below `target` where it is missing.
-grpc-peer:
+grpc-peer: programs
     tools/grpc-peer
 
 # The dashboard: types, tests, and whether `ferrotunnel-observability/assets` is what its sources build.
@@ -143,25 +150,24 @@ web-build:
     cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build -- --logLevel warn
 
 # The dashboard in a browser, on a server, a client and a local site of its own; after `just web`.
-web-e2e *ARGS:
-    {{ cargo }} build --locked --package ferrotunnel-cli
+web-e2e *ARGS: programs
     cd web && npm run --silent e2e -- {{ ARGS }}
 
 # Makes the pictures of `docs/pictures` anew; they are set in Inter where that is installed.
-web-pictures:
+web-pictures: programs
     cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts
 
 # The admin interfaces of a server and a client, held to their OpenAPI; installs schemathesis from PyPI below `target` where it is missing.
-schemathesis *ARGS:
+schemathesis *ARGS: programs
     tools/schemathesis {{ ARGS }}
 
 # A real Prometheus reads the metrics of a server and a client, the alert rules and the queries of the example dashboard.
-prometheus:
+prometheus: programs
     tools/prometheus
 
-# Runs the README's first command, opens the page, stops it.
-demo-smoke:
-    tools/smoke-demo.sh
+# Runs the README's first command, opens the page, stops it; or the demo of a PROGRAM that is built already.
+demo-smoke *PROGRAM:
+    tools/smoke-demo.sh {{ PROGRAM }}
 
 # What CI runs.
 ci:

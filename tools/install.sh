@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 # Versions are pinned so that a run today and a run next year judge alike.
 just_version=1.59.0
 cargo_deny_version=0.20.2
+cargo_nextest_version=0.9.143
 
 install_crate() {
     local program=$1 crate=$2 version=$3
@@ -22,6 +23,7 @@ install_crate() {
 
 install_crate just just "$just_version"
 install_crate cargo-deny cargo-deny "$cargo_deny_version"
+install_crate cargo-nextest cargo-nextest "$cargo_nextest_version"
 
 # Real peers for the end-to-end tests, a browser, an ACME server, Prometheus, what the load tool is compared with, a C++ compiler for
 # libFuzzer, and what counts instructions.
