@@ -164,6 +164,7 @@ test("logs at a terminal, as JSON, and of requests", async () => {
 
   // In colour at a terminal, and each line of the other an object with its fields.
   expect(human).toContain("\x1b[");
+  expect(plain(human)).toMatch(/ server started tunnel=127\.0\.0\.1:\d+ http=127\.0\.0\.1:\d+$/m);
   expect(plain(human)).toMatch(/INFO ferrotunnel_core::registry: registered session=\w+ tunnel=shop kind=http/);
   const lines = json.split("\n").filter((line) => line.startsWith("{"));
   const events = lines.map((line) => JSON.parse(line) as Record<string, string>);
