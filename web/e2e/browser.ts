@@ -7,7 +7,7 @@ import { chromium, type Browser, type BrowserContextOptions, type Locator, type 
 import { shrunk } from "./png.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const HERE = dirname(fileURLToPath(import.meta.url));
+export const HERE = dirname(fileURLToPath(import.meta.url));
 /** The files that are built into the program. */
 export const ASSETS = join(HERE, "../../ferrotunnel-observability/assets");
 

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Browser, Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, expect, test } from "vitest";
-import { DOCS, launch, picture } from "./browser.ts";
+import { DOCS, HERE, launch, picture } from "./browser.ts";
 import { nested, receiver, traceOf, waterfall } from "./otlp.ts";
 import { TOKEN, client, freePort, server, site, until, visit, type Program, type RunningServer } from "./program.ts";
 import { hasPrometheus, prometheus } from "./prometheus.ts";
@@ -97,6 +97,33 @@ test.skipIf(!hasPrometheus())("metrics and alerts, in Prometheus", async () => {
   await page.locator(".state_indicator:visible").first().waitFor();
   await picture(join(DOCS, "alerts.png"), page);
 }, 180_000);
+
+test("the documentation names every metric and every path, and none that is not there", async () => {
+  const variables = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:9" };
+  const to = await serve(["--max-requests-per-tunnel", "1000", "--inspect"], variables);
+  const at = await freePort();
+  owned(await client(to, "shop", local.port, ["--admin-bind", `127.0.0.1:${at}`]));
+  expect((await visit(to, "shop", "/")).status).toBe(200);
+  const text = readFileSync(join(HERE, "../../docs/observability.md"), "utf8");
+
+  const endings: Record<string, string> = { counter: "_total", info: "_info" };
+  const metrics = new Set<string>();
+  for (const side of [to.admin, `http://127.0.0.1:${at}`]) {
+    const answer = await (await fetch(`${side}/metrics`)).text();
+    for (const [, name, type] of answer.matchAll(/^# TYPE (\S+) (\S+)$/gm)) metrics.add(`${name}${endings[type!] ?? ""} ${type}`);
+  }
+  const rows = [...text.matchAll(/^\| (`(?:ferrotunnel|process)_[^|]*) \| (\w+)/gm)];
+  const documented = rows.flatMap(([, names, type]) => [...names!.matchAll(/`(\w+)`/g)].map(([, name]) => `${name} ${type}`));
+  expect(documented.sort()).toEqual([...metrics].sort());
+
+  const description = (await (await fetch(`${to.admin}/api/v1/openapi.json`)).json()) as { paths: Record<string, object> };
+  const paths = Object.keys(description.paths).map((path) => path.replace("{id}", "ID").replace("{name}", "NAME").replace("{whose}", "request"));
+  // The second of two in one row has its end alone.
+  const names = (path: string): boolean => text.includes(`${path}\``) || text.includes(`, \`${path.slice(path.lastIndexOf("/"))}\``);
+  expect(paths.filter((path) => !names(path))).toEqual([]);
+  const told = [...text.matchAll(/`(?:[A-Z]+ )?(\/api\/v1\/[^`?]+)`/g)].map(([, path]) => path!);
+  expect(told.filter((path) => !paths.includes(path))).toEqual([]);
+});
 
 test("a trace of one request, through server and client", async () => {
   const collector = await receiver();
