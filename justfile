@@ -149,13 +149,13 @@ web:
 web-build:
     cd web && npm ci --no-audit --no-fund --loglevel=error && npm run --silent build -- --logLevel warn
 
-# The dashboard in a browser, on a server, a client and a local site of its own; after `just web`.
+# The dashboard and what else there is to see, in a browser, on a server, a client and a local site of its own; after `just web`.
 web-e2e *ARGS: programs
     cd web && npm run --silent e2e -- {{ ARGS }}
 
-# Makes the pictures of `docs/pictures` anew; they are set in Inter where that is installed.
-web-pictures: programs
-    cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts
+# Makes the pictures of `docs/pictures` anew, or some of them: ARGS like `--testNamePattern trace`. The dashboard's are set in Inter where that is installed.
+pictures *ARGS: programs
+    cd web && FT_PICTURES=1 npm run --silent e2e -- e2e/pictures.test.ts e2e/surfaces.test.ts {{ ARGS }}
 
 # The admin interfaces of a server and a client, held to their OpenAPI; installs schemathesis from PyPI below `target` where it is missing.
 schemathesis *ARGS: programs

@@ -22,12 +22,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use support::server::{Server, host, http_client};
 use support::{Running, command};
 
-/// What goes each way; `FT_BODY_MIB` says another number. An unoptimised build on two cores moves all four of these in some
-/// seconds.
-const MIB: u64 = 256;
+/// What goes each way; `FT_BODY_MIB` says another number. An unoptimised build on two cores moves some 250 MiB a second, inspected
+/// or not.
+const MIB: u64 = 512;
 
-/// The same where it is inspected.
-const MIB_INSPECTED: u64 = 64;
+/// The same where it is inspected at both ends, which is where somebody could come to keep it.
+const MIB_INSPECTED: u64 = 1024;
 
 /// What either process may grow by: the windows of both directions (16 MiB each at most), what is on its way in user space,
 /// and what the allocator keeps.

@@ -301,24 +301,30 @@ impl Stream {
     pub(crate) fn try_write(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
         let offered = chunk.len();
         let shown = self.tapped.as_ref().map(|_| chunk.clone());
-        let written = self.shared.command(|inner| inner.machine.write(self.id, chunk));
-        if let Ok(rest) = &written {
-            let taken = offered - rest.as_ref().map_or(0, Bytes::len);
-            if let (Some(tapped), Some(shown)) = (&mut self.tapped, &shown) {
-                tapped.wrote(shown.get(..taken).unwrap_or_default());
-            }
-            if let [Some(pacing), _] = &self.pacing {
-                pacing.charge(taken);
-            }
-            if let Some((counted, side)) = &self.counted {
-                let way = match side {
-                    Side::Server => Way::In,
-                    Side::Client => Way::Out,
-                };
-                counted.moved(way, taken as u64);
-            }
+        let rest = self.queue(chunk)?;
+        let taken = offered - rest.as_ref().map_or(0, Bytes::len);
+        if let (Some(tapped), Some(shown)) = (&mut self.tapped, &shown) {
+            tapped.wrote(shown.get(..taken).unwrap_or_default());
         }
-        written
+        Ok(rest)
+    }
+
+    /// The same, shown to nobody.
+    fn queue(&mut self, chunk: Bytes) -> Result<Option<Bytes>, WriteError> {
+        let offered = chunk.len();
+        let rest = self.shared.command(|inner| inner.machine.write(self.id, chunk))?;
+        let taken = offered - rest.as_ref().map_or(0, Bytes::len);
+        if let [Some(pacing), _] = &self.pacing {
+            pacing.charge(taken);
+        }
+        if let Some((counted, side)) = &self.counted {
+            let way = match side {
+                Side::Server => Way::In,
+                Side::Client => Way::Out,
+            };
+            counted.moved(way, taken as u64);
+        }
+        Ok(rest)
     }
 
     /// Sends one datagram on a flow, or drops it when the carrier is behind; returns whether it
@@ -371,6 +377,17 @@ impl AsyncRead for Stream {
     }
 }
 
+/// The first bytes in there, so many.
+fn show(tapped: &mut Tapped, bufs: &[IoSlice<'_>], mut taken: usize) {
+    for buf in bufs {
+        let shown = buf.get(..taken).unwrap_or(buf);
+        if !shown.is_empty() {
+            tapped.wrote(shown);
+        }
+        taken -= shown.len();
+    }
+}
+
 impl AsyncWrite for Stream {
     fn poll_write(
         self: Pin<&mut Self>,
@@ -397,10 +414,14 @@ impl AsyncWrite for Stream {
                 chunk.extend_from_slice(buf.get(..count).unwrap_or_default());
             }
             let offered = chunk.len();
-            let rest = self.try_write(chunk.into()).map_err(write_to_io)?;
+            let rest = self.queue(chunk.into()).map_err(write_to_io)?;
             let taken = offered - rest.map_or(0, |rest| rest.len());
             // Others may have filled the session's queue since. Nothing taken would mean that nothing ever will be.
             if taken > 0 {
+                // What was copied is shown where it came from: a share of the copy would cost more than the look.
+                if let Some(tapped) = &mut self.tapped {
+                    show(tapped, bufs, taken);
+                }
                 return Poll::Ready(Ok(taken));
             }
         }

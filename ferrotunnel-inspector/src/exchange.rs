@@ -56,11 +56,11 @@ impl Source {
 }
 
 impl Exchange {
-    /// `is_whole`: no body follows.
+    /// `at`: now in milliseconds since 1970. `is_whole`: no body follows.
     pub(crate) fn begin(
         source: &Arc<Source>,
         request: RequestHead,
-        now: Instant,
+        (now, at): (Instant, u64),
         is_whole: bool,
     ) -> Self {
         let counted = source.counted(&request.method, now);
@@ -72,7 +72,7 @@ impl Exchange {
             weight: weight(&request),
             taken: 0,
             began: now,
-            at: now_millis(),
+            at,
             origin: Arc::clone(&source.origin),
             request,
             request_body: Body::default(),

@@ -9,12 +9,14 @@ use std::net::SocketAddr;
 pub(crate) struct Headers {
     /// What is kept with them and is none: so many bytes at the beginning.
     front: u32,
+    /// A bit for each name that is there, see [`bit`]: most names that are looked for are not.
+    names: u32,
     /// Of each field the lengths of name and value, then both.
     packed: Vec<u8>,
 }
 
 impl Headers {
-    pub(crate) const NONE: Self = Self { front: 0, packed: Vec::new() };
+    pub(crate) const NONE: Self = Self { front: 0, names: 0, packed: Vec::new() };
 
     /// These, and no room for more.
     pub(crate) fn packed<'a>(fields: impl Iterator<Item = (&'a str, &'a [u8])> + Clone) -> Self {
@@ -30,14 +32,15 @@ impl Headers {
         let of_fields = fields.clone().map(|(name, value)| FIELD + name.len() + value.len());
         let mut packed = Vec::with_capacity(of_front + of_fields.sum::<usize>());
         front.iter().for_each(|text| packed.extend_from_slice(text.as_bytes()));
-        let mut headers = Self { front: length(of_front), packed };
+        let mut headers = Self { front: length(of_front), names: 0, packed };
         fields.for_each(|(name, value)| headers.push(name, value));
         headers
     }
 
     pub(crate) fn push(&mut self, name: &str, value: &[u8]) {
-        self.packed.extend_from_slice(&length(name.len()).to_le_bytes());
-        self.packed.extend_from_slice(&length(value.len()).to_le_bytes());
+        let lengths = u64::from(length(name.len())) | u64::from(length(value.len())) << u32::BITS;
+        self.names |= bit(name.as_bytes());
+        self.packed.extend_from_slice(&lengths.to_le_bytes());
         self.packed.extend_from_slice(name.as_bytes());
         self.packed.extend_from_slice(value);
     }
@@ -58,11 +61,19 @@ impl Headers {
     /// The values under that name.
     pub(crate) fn named(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let is_it = move |one: &[u8]| one.eq_ignore_ascii_case(name.as_bytes());
-        self.fields().filter(move |(one, _)| is_it(one)).map(|(_, value)| value)
+        let all = if self.names & bit(name.as_bytes()) == 0 { &[][..] } else { self.all() };
+        Self::fields_of(all).filter(move |(one, _)| is_it(one)).map(|(_, value)| value)
     }
 
     fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-        let mut rest = self.packed.get(self.front as usize..).unwrap_or_default();
+        Self::fields_of(self.all())
+    }
+
+    fn all(&self) -> &[u8] {
+        self.packed.get(self.front as usize..).unwrap_or_default()
+    }
+
+    fn fields_of(mut rest: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
         std::iter::from_fn(move || {
             let (name, after) = rest.split_first_chunk()?;
             let (value, after) = after.split_first_chunk()?;
@@ -84,6 +95,12 @@ impl Headers {
 /// Texts are bounded far below what fits.
 fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// One of 32 for a name in whatever case. Those that are looked for in each head share theirs with no other common one.
+fn bit(name: &[u8]) -> u32 {
+    let of = |end: Option<&u8>| u32::from(*end.unwrap_or(&0) & 0x1f);
+    1 << (length(name.len()).wrapping_add(12 * (of(name.first()) + of(name.last()))) % u32::BITS)
 }
 
 /// What each field takes beside its text.
@@ -215,6 +232,20 @@ mod tests {
         let cookies: Vec<_> = headers.named("set-cookie").collect();
         assert_eq!(cookies, [&b"\xff\0"[..], b"b"]);
         assert!(Headers::default().is_empty() && Headers::default().iter().next().is_none());
+    }
+
+    #[test]
+    fn each_name_is_found_among_any_others_in_whatever_case() {
+        let names: Vec<String> = (0..200).map(|number| format!("{number}-Name{number}")).collect();
+        let headers = Headers::packed(names.iter().map(|name| (name.as_str(), name.as_bytes())));
+        for name in &names {
+            let found: Vec<_> = headers.named(&name.to_uppercase()).collect();
+            assert_eq!(found, [name.as_bytes()]);
+            // Alone, and those that are not there.
+            let alone = Headers::packed([(name.as_str(), &b""[..])].into_iter());
+            let has = |other: &&String| alone.named(&other.to_lowercase()).next().is_some();
+            assert_eq!(names.iter().filter(has).collect::<Vec<_>>(), [name]);
+        }
     }
 
     #[test]

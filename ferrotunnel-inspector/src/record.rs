@@ -16,6 +16,25 @@ pub(crate) struct Record {
     pub(crate) content: Mutex<Content>,
 }
 
+impl Record {
+    /// One that has no id yet, in the memory of that one unless somebody has it. Returns what that one took of the budget, too.
+    pub(crate) fn in_place_of(oldest: Option<Arc<Self>>, content: Content) -> (Arc<Self>, usize) {
+        let Some(mut oldest) = oldest else { return (Arc::new(Self::new(content)), 0) };
+        if let Some(record) = Arc::get_mut(&mut oldest) {
+            let slot = record.content.get_mut();
+            let freed = slot.taken;
+            *slot = content;
+            return (oldest, freed);
+        }
+        let freed = oldest.content.lock().empty();
+        (Arc::new(Self::new(content)), freed)
+    }
+
+    fn new(content: Content) -> Self {
+        Self { id: 0, content: Mutex::new(content) }
+    }
+}
+
 /// What is seldom there is beside it: of thousands each byte here is written into memory that nobody has touched for long.
 #[derive(Debug)]
 pub(crate) struct Content {

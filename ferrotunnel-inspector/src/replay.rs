@@ -30,7 +30,7 @@ use crate::exchange::{Exchange, Source};
 use crate::head::{self, Headers, RequestHead, Version};
 use crate::mask::MASK;
 use crate::record::{Kind, Origin, Record};
-use crate::store::Shared;
+use crate::store::{Shared, now_millis};
 use crate::stream_tap::StreamTap;
 
 /// Reaches local services, as visitors do.
@@ -98,7 +98,7 @@ pub(crate) fn begin(
     let is_http2 = head.version == Version::Http2;
     let reached = reach.reach(origin.number, head.host(), head.path(), is_http2);
     let source = Arc::new(Source::new(Arc::clone(shared), origin));
-    let exchange = Exchange::begin(&source, head, Instant::now(), false);
+    let exchange = Exchange::begin(&source, head, (Instant::now(), now_millis()), false);
     let id = exchange.id();
     let tap = SharedTap::new(StreamTap::new(source, Some(exchange)));
     Ok((id, send(reached, request, is_http2, tap, permit)))

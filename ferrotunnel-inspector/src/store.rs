@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ferrotunnel_plugin::RequestMeter;
 use parking_lot::{Mutex, RwLock};
@@ -27,7 +27,6 @@ pub(crate) struct Shared {
     held: AtomicUsize,
     /// Of these, what is lent.
     lent: AtomicUsize,
-    last_id: AtomicU64,
     news: broadcast::Sender<News>,
     /// Whether somebody listens, or did a moment ago.
     has_listeners: AtomicBool,
@@ -40,6 +39,7 @@ pub(crate) struct Shared {
 /// Whoever has it locked does nothing that takes time.
 #[derive(Debug, Default)]
 struct Store {
+    last_id: u64,
     /// Those that are not over: as many as are under way.
     open: BTreeMap<u64, Arc<Record>>,
     /// The others, in the order of their ends.
@@ -54,7 +54,6 @@ impl Shared {
             store: Mutex::default(),
             held: AtomicUsize::new(0),
             lent: AtomicUsize::new(0),
-            last_id: AtomicU64::new(0),
             news: broadcast::Sender::new(MOST_BEHIND),
             has_listeners: AtomicBool::new(false),
             reach: RwLock::new(None),
@@ -68,12 +67,28 @@ impl Shared {
     pub(crate) fn keep(&self, mut content: Content) -> Arc<Record> {
         content.weight += RECORD_WEIGHT;
         content.taken = content.weight + AT_ONCE;
-        self.reserve(content.taken);
-        let id = self.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-        let record = Arc::new(Record { id, content: Mutex::new(content) });
-        let mut store = self.store.lock();
-        store.open.insert(id, Arc::clone(&record));
+        let takes = content.taken;
         let most = self.settings.most_requests.max(1);
+        // On a busy day it is so each time: then the new one gets the memory of the oldest.
+        let oldest = {
+            let mut store = self.store.lock();
+            let is_full = store.count() >= most || self.held() + takes > self.settings.budget_bytes;
+            if is_full { store.take_oldest() } else { None }
+        };
+        let (mut record, freed) = Record::in_place_of(oldest, content);
+        match takes.checked_sub(freed) {
+            Some(more) => self.reserve(more),
+            None => self.release(freed - takes),
+        }
+        let mut store = self.store.lock();
+        store.last_id += 1;
+        let id = store.last_id;
+        // Nobody else knows of it yet.
+        if let Some(record) = Arc::get_mut(&mut record) {
+            record.id = id;
+        }
+        store.open.insert(id, Arc::clone(&record));
+        // Others may have come meanwhile.
         let oldest = if store.count() > most { store.take_oldest() } else { None };
         drop(store);
         self.forget(oldest);
@@ -154,7 +169,10 @@ impl Shared {
     }
 
     pub(crate) fn clear(&self) {
-        let Store { open, over } = std::mem::take(&mut *self.store.lock());
+        let (open, over) = {
+            let mut store = self.store.lock();
+            (std::mem::take(&mut store.open), std::mem::take(&mut store.over))
+        };
         for (_, record) in over.into_iter().chain(open) {
             self.forget(Some(record));
         }
@@ -231,8 +249,15 @@ impl Store {
 
 /// Milliseconds since 1970.
 pub(crate) fn now_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    millis(since_1970())
+}
+
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+pub(crate) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// What a request takes beside what was captured of it.
@@ -271,6 +296,9 @@ mod tests {
         assert_eq!(over, weight);
         watched.shared.clear();
         assert_eq!((watched.shared.held(), watched.shared.count()), (0, 0));
+        // No id ever stands for two.
+        watched.say(From::Visitor, ASK);
+        assert_eq!(ids(&watched.shared), [2]);
     }
 
     #[test]
@@ -290,6 +318,28 @@ mod tests {
         // Where none is over, the one that began first goes.
         (0..4).for_each(|_| second.say(From::Visitor, ASK));
         assert_eq!(ids(shared), [9, 8, 7]);
+    }
+
+    #[test]
+    fn one_that_goes_while_somebody_reads_it_is_not_another_one_for_them() {
+        let settings = InspectorSettings { most_requests: 1, ..InspectorSettings::default() };
+        let mut watched = Watched::with(settings);
+        let shared = Arc::clone(&watched.shared);
+        let mut next = || {
+            watched.say(From::Visitor, ASK);
+            watched.say(From::Service, ANSWER);
+            shared.all(None).remove(0)
+        };
+        let read = next();
+        assert!(!read.content.lock().is_gone);
+        let second = next();
+        assert!(read.id == 1 && read.content.lock().is_gone);
+        assert!(second.id == 2 && !second.content.lock().is_gone);
+        let taken = second.content.lock().taken;
+        drop((read, second));
+        // In the memory of the second, whose share of the budget it has.
+        let third = next();
+        assert_eq!((third.id, shared.held()), (3, taken));
     }
 
     #[test]

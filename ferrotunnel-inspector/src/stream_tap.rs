@@ -10,7 +10,7 @@ use crate::head::RequestHead;
 use crate::http1::{Http1, Lost};
 use crate::http2::{Http2, PREFACE};
 use crate::record::{From, Origin};
-use crate::store::Shared;
+use crate::store::{Shared, millis, since_1970};
 
 /// Has every stream of HTTP tunnels looked at.
 #[derive(Debug)]
@@ -56,6 +56,8 @@ pub(crate) struct Begins {
     source: Arc<Source>,
     /// While a chunk is looked at, once somebody has asked.
     now: Option<Instant>,
+    /// A moment, and the same since 1970.
+    wall: Option<(Instant, Duration)>,
     /// Of the first request: those after it find the connection there.
     waited: Option<[Option<Duration>; 2]>,
     /// The first request is known already.
@@ -75,6 +77,17 @@ impl Begins {
         *self.now.get_or_insert_with(Instant::now)
     }
 
+    /// The same in milliseconds since 1970. The clock on the wall may be set: it is looked at again soon.
+    fn at(&mut self) -> u64 {
+        let now = self.now();
+        let since = |(then, wall)| Some((now.checked_duration_since(then)?, wall));
+        let wall = match self.wall.and_then(since) {
+            Some((since, wall)) if since < LOOKS_AGAIN => wall + since,
+            _ => self.wall.insert((now, since_1970())).1,
+        };
+        millis(wall)
+    }
+
     /// `is_whole`: no body follows.
     pub(crate) fn exchange(&mut self, head: RequestHead, is_whole: bool) -> Exchange {
         let now = self.now();
@@ -83,7 +96,10 @@ impl Begins {
                 expected.restate(head, now, is_whole);
                 expected
             }
-            None => Exchange::begin(&self.source, head, now, is_whole),
+            None => {
+                let at = self.at();
+                Exchange::begin(&self.source, head, (now, at), is_whole)
+            }
         };
         if let Some(waited) = self.waited.take() {
             exchange.dialled(waited);
@@ -97,7 +113,7 @@ impl StreamTap {
     pub(crate) fn new(source: Arc<Source>, expected: Option<Exchange>) -> Self {
         Self {
             spoken: Spoken::Unknown(Vec::new()),
-            begins: Begins { source, now: None, waited: None, expected },
+            begins: Begins { source, now: None, wall: None, waited: None, expected },
             opened: Instant::now(),
             dialling: None,
             unreached: None,
@@ -190,3 +206,6 @@ impl Tap for StreamTap {
         self.all_broke(why);
     }
 }
+
+/// At the clock on the wall.
+const LOOKS_AGAIN: Duration = Duration::from_secs(1);

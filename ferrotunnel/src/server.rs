@@ -832,7 +832,9 @@ impl Server {
                 task: tokio::spawn(doors),
             }
         });
-        tracing::info!(tunnel = %engine.addr(), http = ?http_addr, https = ?https_addr, "server started");
+        let [visitors, tls_visitors] =
+            [http_addr, https_addr].map(|addr| addr.map(tracing::field::display));
+        tracing::info!(tunnel = %engine.addr(), http = visitors, https = tls_visitors, "server started");
         let plugin_meter = settings.metrics.as_ref().map(ServerMetrics::plugin_meter);
         let tls = http.as_ref().and_then(|http| http.tls.as_ref());
         metrics.watch(crate::admin::watched(&engine, tls));

@@ -1,13 +1,15 @@
 // The browser of the tests: Debian's chromium, or the one that CHROMIUM names.
-import { readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { chromium, type Browser, type BrowserContextOptions, type Page } from "playwright-core";
+import { chromium, type Browser, type BrowserContextOptions, type Locator, type Page } from "playwright-core";
+import { shrunk } from "./png.ts";
 
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const HERE = dirname(fileURLToPath(import.meta.url));
 /** The files that are built into the program. */
-export const ASSETS = join(dirname(fileURLToPath(import.meta.url)), "../../ferrotunnel-observability/assets");
+export const ASSETS = join(HERE, "../../ferrotunnel-observability/assets");
 
 export function launch(): Promise<Browser> {
   return chromium.launch({
@@ -56,6 +58,16 @@ export async function open(browser: Browser, url: string, options: BrowserContex
   });
   await page.goto(url);
   return { page, faults };
+}
+
+/** Where pictures go: beside these files, or with FT_PICTURES=1 those that the documentation shows to `docs/pictures`. */
+export const OUT = join(HERE, "out");
+export const DOCS = process.env["FT_PICTURES"] === "1" ? join(HERE, "../../docs/pictures") : OUT;
+
+/** Takes a picture of the page, or of a part of it. */
+export async function picture(path: string, of: Page | Locator): Promise<void> {
+  mkdirSync(dirname(path), { recursive: true });
+  writeFileSync(path, shrunk(await of.screenshot()));
 }
 
 /** What axe holds against the page, the serious and critical alone, each in a line. */

@@ -1,17 +1,11 @@
-// Every page as it looks, wide and narrow, light and dark, and held to what axe knows of accessibility. The pictures of the
-// documentation are made here: with FT_PICTURES=1 they are written to `docs/pictures`, else beside the others to `web/e2e/out`.
-import { mkdirSync } from "node:fs";
-import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
+// Every page as it looks, wide and narrow, light and dark, and held to what axe knows of accessibility. Some of the pictures are
+// those of the documentation. What else there is to see of the program is in `surfaces.test.ts`.
+import { join } from "node:path";
 import type { Browser, BrowserContextOptions } from "playwright-core";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { PHONE, WIDE, axe, launch, open } from "./browser.ts";
+import { DOCS, OUT, PHONE, WIDE, axe, launch, open, picture } from "./browser.ts";
 import type { FakeApi } from "./fake-api.ts";
 import { clientScene, serverScene } from "./scene.ts";
-
-const HERE = dirname(fileURLToPath(import.meta.url));
-const OUT = join(HERE, "out");
-const DOCS = process.env["FT_PICTURES"] === "1" ? join(HERE, "../../docs/pictures") : OUT;
 
 let browser: Browser;
 let client: FakeApi;
@@ -19,8 +13,6 @@ let server: FakeApi;
 const at = { client: "", server: "" };
 
 beforeAll(async () => {
-  mkdirSync(OUT, { recursive: true });
-  mkdirSync(DOCS, { recursive: true });
   browser = await launch();
   client = clientScene();
   server = serverScene();
@@ -74,7 +66,7 @@ for (const [look, options] of LOOKS) {
     await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
     const key = `${side}-${name}-${look}`;
     const shown = SHOWN[key];
-    await page.screenshot({ path: shown === undefined ? join(OUT, `${key}.png`) : join(DOCS, shown) });
+    await picture(shown === undefined ? join(OUT, `${key}.png`) : join(DOCS, shown), page);
     expect(await axe(page)).toEqual([]);
     expect(faults).toEqual([]);
     // Nothing is wider than the screen.

@@ -7,11 +7,20 @@ import { dirname, join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const PROGRAM = process.env["FERROTUNNEL"] ?? join(dirname(fileURLToPath(import.meta.url)), "../../target/debug/ferrotunnel");
-const TOKEN = "a-secret-of-the-dashboards-tests";
+export const PROGRAM = process.env["FERROTUNNEL"] ?? join(dirname(fileURLToPath(import.meta.url)), "../../target/debug/ferrotunnel");
+export const TOKEN = "a-secret-of-the-dashboards-tests";
 
 /** Longer than anything here takes on a busy machine. */
-const PATIENCE = 30_000;
+export const PATIENCE = 30_000;
+
+/** Variables of the program, by name. */
+export type Variables = Record<string, string>;
+
+/** What a program is started with: nothing of this process's own that would tell it something else. */
+export function environment(more: Variables = {}): Variables {
+  const own = Object.entries(process.env).filter(([name, value]) => !/^(FERROTUNNEL|RUST_LOG|OTEL|NO_COLOR)/.test(name) && value !== undefined);
+  return { ...(Object.fromEntries(own) as Variables), ...more };
+}
 
 export class Program {
   readonly lines: string[] = [];
@@ -29,9 +38,8 @@ export class Program {
     });
   }
 
-  static start(args: string[]): Program {
-    const env = Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(FERROTUNNEL|RUST_LOG)/.test(name)));
-    return new Program(spawn(PROGRAM, args, { env, stdio: ["ignore", "pipe", "pipe"] }));
+  static start(args: string[], variables: Variables = {}): Program {
+    return new Program(spawn(PROGRAM, args, { env: environment(variables), stdio: ["ignore", "pipe", "pipe"] }));
   }
 
   /** The first line on stdout. */
@@ -45,6 +53,18 @@ export class Program {
       });
     }
     return this.lines[0]!;
+  }
+
+  /** Until it has said something on stderr. */
+  async says(what: RegExp): Promise<void> {
+    await until(`${what} of ${this.stderr}`, () => what.test(this.stderr));
+  }
+
+  /** Ends it in order, and waits for that. */
+  async stop(): Promise<void> {
+    const ended = once(this.child, "exit");
+    this.child.kill("SIGTERM");
+    await ended;
   }
 
   async kill(): Promise<void> {
@@ -62,15 +82,15 @@ export interface RunningServer {
   admin: string;
 }
 
-export async function server(more: string[] = []): Promise<RunningServer> {
+export async function server(more: string[] = [], variables: Variables = {}): Promise<RunningServer> {
   const args = ["server", "--json", "--token", TOKEN, "--bind", "127.0.0.1:0", "--http-bind", "127.0.0.1:0"];
-  const program = Program.start([...args, "--admin-bind", "127.0.0.1:0", ...more]);
+  const program = Program.start([...args, "--admin-bind", "127.0.0.1:0", ...more], variables);
   const said = JSON.parse(await program.line()) as { tunnel_addr: string; http_addr: string; admin_addr: string };
   return { program, tunnel: said.tunnel_addr, http: Number(said.http_addr.split(":")[1]), admin: `http://${said.admin_addr}` };
 }
 
-export async function client(to: RunningServer, name: string, local: number, more: string[] = []): Promise<Program> {
-  const program = Program.start(["http", String(local), "--server", to.tunnel, "--token", TOKEN, "--name", name, ...more]);
+export async function client(to: RunningServer, name: string, local: number, more: string[] = [], variables: Variables = {}): Promise<Program> {
+  const program = Program.start(["http", String(local), "--server", to.tunnel, "--token", TOKEN, "--name", name, ...more], variables);
   await program.line();
   return program;
 }
@@ -96,14 +116,20 @@ export async function freePort(): Promise<number> {
 
 /** Until something answers there. */
 export async function answering(url: string): Promise<void> {
-  const end = Date.now() + PATIENCE;
-  for (;;) {
+  await until(`an answer of ${url}`, async () => {
     try {
-      if ((await fetch(url)).ok) return;
+      return (await fetch(url)).ok;
     } catch {
-      // Not yet.
+      return false;
     }
-    if (Date.now() > end) throw new Error(`nothing answers at ${url}`);
+  });
+}
+
+/** Until something is so that nobody tells of. */
+export async function until(what: string, isSo: () => boolean | Promise<boolean>): Promise<void> {
+  const end = Date.now() + PATIENCE;
+  while (!(await isSo())) {
+    if (Date.now() > end) throw new Error(`it did not come to ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

@@ -1,8 +1,8 @@
 // What the fake interface tells of in the pictures and in some of the tests: a small shop behind a tunnel. Nothing of it is by
 // chance, so that the pictures change only with the pages.
-import { deflateSync } from "node:zlib";
 import type { RequestDetail, Sample } from "../src/api.ts";
 import { binary, FakeApi, text } from "./fake-api.ts";
+import { encode } from "./png.ts";
 
 /** A wave that looks like traffic and is the same each time. */
 function wave(at: number, period: number, phase = 0): number {
@@ -351,40 +351,12 @@ function shop(fake: FakeApi, now: number): void {
 /** A picture of 48 by 48, made here so that no file has to be kept. */
 function png(): Buffer {
   const size = 48;
-  const raw = Buffer.alloc((size * 3 + 1) * size);
+  const rgb = new Uint8Array(size * size * 3);
   for (let y = 0; y < size; y += 1) {
     for (let x = 0; x < size; x += 1) {
       const inside = (x - 24) ** 2 + (y - 26) ** 2 < 300;
-      const at = y * (size * 3 + 1) + 1 + x * 3;
-      raw.set(inside ? [43, 109, 168] : [245, 240, 230], at);
+      rgb.set(inside ? [43, 109, 168] : [245, 240, 230], (y * size + x) * 3);
     }
   }
-  const header = Buffer.alloc(13);
-  header.writeUInt32BE(size, 0);
-  header.writeUInt32BE(size, 4);
-  header.set([8, 2, 0, 0, 0], 8);
-  return Buffer.concat([
-    Buffer.from([137, 80, 78, 71, 13, 10, 26, 10]),
-    chunk("IHDR", header),
-    chunk("IDAT", deflateSync(raw)),
-    chunk("IEND", Buffer.alloc(0)),
-  ]);
-}
-
-function chunk(type: string, data: Buffer): Buffer {
-  const body = Buffer.concat([Buffer.from(type), data]);
-  const out = Buffer.alloc(body.length + 8);
-  out.writeUInt32BE(data.length, 0);
-  body.copy(out, 4);
-  out.writeUInt32BE(crc(body), body.length + 4);
-  return out;
-}
-
-function crc(data: Buffer): number {
-  let value = 0xffffffff;
-  for (const byte of data) {
-    value ^= byte;
-    for (let bit = 0; bit < 8; bit += 1) value = (value >>> 1) ^ (value & 1 ? 0xedb88320 : 0);
-  }
-  return (value ^ 0xffffffff) >>> 0;
+  return encode({ width: size, height: size, rgb });
 }

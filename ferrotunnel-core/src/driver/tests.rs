@@ -1,5 +1,6 @@
 //! Two drivers over an in-memory carrier.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::session::Session;
 use crate::shared::Shared;
 use crate::splice::{SocketEnd, splice};
 use crate::stream::Stream;
+use crate::tap::Tap;
 
 struct Running {
     session: Session,
@@ -396,6 +398,32 @@ async fn bytes_and_chunks_are_read_in_turns_and_all_become_credit() {
     }
     assert!(heard == whole);
     drop(writing.await.unwrap());
+}
+
+/// Keeps what it is shown on its way to the local service.
+#[derive(Clone, Default)]
+struct Shown(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl Tap for Shown {
+    fn to_local(&mut self, bytes: &[u8]) {
+        self.0.lock().extend_from_slice(bytes);
+    }
+
+    fn to_visitor(&mut self, _: &[u8]) {}
+}
+
+#[tokio::test]
+async fn who_looks_at_a_stream_is_shown_what_was_taken_and_no_more() {
+    let (server, _client) = pair(1 << 16).await;
+    let shown = Shown::default();
+    let mut stream = server.session.open(OPEN).unwrap().tapped(Box::new(shown.clone()));
+    let (head, body) = (b"head, ", vec![7; 1 << 20]);
+    let whole = [&head[..], &body].concat();
+    // More than there is a window for.
+    let pieces = [head, &[][..], &body].map(IoSlice::new);
+    let taken = soon(stream.write_vectored(&pieces)).await.unwrap();
+    assert!((head.len()..whole.len()).contains(&taken), "{taken}");
+    assert!(shown.0.lock().as_slice() == &whole[..taken]);
 }
 
 #[tokio::test]
