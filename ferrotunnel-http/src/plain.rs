@@ -9,6 +9,8 @@ mod body;
 mod connection;
 mod head;
 mod reading;
+#[cfg(test)]
+mod tests;
 
 use std::{
     future::poll_fn,

@@ -240,26 +240,26 @@ impl Pool {
     fn take_plain(&self) -> Option<Box<plain::Connection>> {
         loop {
             let mut plain = self.resting.lock().plain.pop()?;
-            if plain.rests_since.elapsed() > self.idle {
-                plain.finish();
-            } else if plain.is_fit() {
+            if plain.rests_since.elapsed() <= self.idle && plain.is_fit() {
                 return Some(plain);
             }
+            plain.finish();
         }
     }
 
     /// Leaves one to the next request.
     pub(crate) fn keep(&self, mut plain: Box<plain::Connection>) {
-        // What ends it from here on has it looked at again; before that it has been heard here.
-        if !plain.rest() {
-            return;
-        }
+        let is_fit = plain.rest();
         let mut resting = self.resting.lock();
-        if resting.len() >= self.most {
+        if !is_fit || resting.len() >= self.most {
             drop(resting);
             return plain.finish();
         }
         resting.plain.push(plain);
+        // While the list is locked: whoever was told of it before has not found it there.
+        if resting.plain.last().is_some_and(|plain| plain.has_stirred()) {
+            self.stirred.notify_one();
+        }
     }
 
     /// A connection for hyper.
@@ -303,7 +303,8 @@ impl Pool {
         let ended_kept: Vec<_> = kept.extract_if(.., |kept| !kept.is_fit()).collect();
         let ended_plain: Vec<_> = plain.extract_if(.., |plain| !plain.is_fit()).collect();
         drop(resting);
-        drop((ended_kept, ended_plain));
+        drop(ended_kept);
+        ended_plain.into_iter().for_each(plain::Connection::finish);
         old_kept.into_iter().for_each(Kept::finish);
         old_plain.into_iter().for_each(plain::Connection::finish);
     }

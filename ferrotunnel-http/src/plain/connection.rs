@@ -186,7 +186,12 @@ impl Connection {
 
     /// Whether one that rests can be used, as far as has been heard.
     pub(crate) fn is_fit(&mut self) -> bool {
-        !self.stirring.has_stirred.load(Ordering::Acquire) || self.is_silent()
+        !self.has_stirred() || self.is_silent()
+    }
+
+    /// Whether there has been anything to be heard since it was looked at last.
+    pub(crate) fn has_stirred(&self) -> bool {
+        self.stirring.has_stirred.load(Ordering::Acquire)
     }
 
     /// Whether there is nothing to be heard. If there will be, it stirs.

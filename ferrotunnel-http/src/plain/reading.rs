@@ -101,6 +101,12 @@ impl Reading {
                 self.rest = Rest::Nothing;
                 Some(self.unread.split_to(len as usize))
             }
+            // An empty one, which need not be said in chunks again.
+            Rest::Chunks(_) if self.unread == b"0\r\n\r\n"[..] => {
+                self.rest = Rest::Nothing;
+                self.unread.clear();
+                Some(Bytes::new())
+            }
             _ => None,
         }
     }
