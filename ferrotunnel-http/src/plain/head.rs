@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING},
     request, response,
 };
@@ -51,8 +51,26 @@ pub(crate) struct Head {
     pub(crate) may_stay: bool,
 }
 
+/// What the headers of an answer say of its body and its connection.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Framing {
+    length: Length,
+    /// What the last of `Transfer-Encoding` ends with is `chunked`.
+    chunked: Option<bool>,
+    closes: bool,
+}
+
+/// What `Content-Length` says, however often.
+#[derive(Clone, Copy, Debug, Default)]
+enum Length {
+    #[default]
+    Unsaid,
+    Is(u64),
+    Unclear,
+}
+
 /// Takes the head of an answer off what has come. `None`: not all of it has.
-pub(crate) fn take(unread: &mut Bytes) -> Result<Option<response::Parts>, Bad> {
+pub(crate) fn take(unread: &mut Bytes) -> Result<Option<(response::Parts, Framing)>, Bad> {
     let mut room = [const { MaybeUninit::uninit() }; MOST_HEADERS];
     let mut parsed = httparse::Response::new(&mut []);
     let looked_at = unread.get(..MAX_BUFFERED).unwrap_or(unread);
@@ -77,65 +95,78 @@ pub(crate) fn take(unread: &mut Bytes) -> Result<Option<response::Parts>, Bad> {
         let reason = parsed.reason.unwrap_or_default().as_bytes();
         parts.extensions.insert(ReasonPhrase::try_from(reason).map_err(|_| Bad::Head)?);
     }
+    let mut framing = Framing::default();
     parts.headers.reserve(parsed.headers.len());
     for header in parsed.headers.iter() {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(|_| Bad::Header)?;
         // No copy: it goes to the visitor at once, and what it is a part of goes with it.
         let value = HeaderValue::from_maybe_shared(unread.slice_ref(header.value));
-        parts.headers.append(name, value.map_err(|_| Bad::Header)?);
+        let value = value.map_err(|_| Bad::Header)?;
+        framing.hear(&name, &value);
+        parts.headers.append(name, value);
     }
     let _ = unread.split_to(len);
-    Ok(Some(parts))
+    Ok(Some((parts, framing)))
 }
 
 impl Head {
     /// What a final answer says (RFC 9112, section 6.3).
-    pub(crate) fn of(parts: response::Parts, asked: &Method) -> Result<Self, Bad> {
-        let body = body_of(&parts, asked)?;
-        let may_stay = parts.version == Version::HTTP_11 && !says_close(&parts.headers);
+    pub(crate) fn of(parts: response::Parts, said: Framing, asked: &Method) -> Result<Self, Bad> {
+        let body = said.body(parts.status, parts.version, asked)?;
+        let may_stay = parts.version == Version::HTTP_11 && !said.closes;
         Ok(Self { parts, body, may_stay })
     }
 }
 
-fn body_of(parts: &response::Parts, asked: &Method) -> Result<Rest, Bad> {
-    if *asked == Method::HEAD
-        || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-    {
-        return Ok(Rest::Nothing);
+impl Framing {
+    /// Asked of each header as it is read: to look for them afterwards would cost more.
+    fn hear(&mut self, name: &HeaderName, value: &HeaderValue) {
+        if *name == CONTENT_LENGTH {
+            self.length = self.length.said(value);
+        } else if *name == TRANSFER_ENCODING {
+            self.chunked = Some(ends_chunked(value));
+        } else if *name == CONNECTION {
+            self.closes |= says_close(value);
+        }
     }
-    if parts.headers.contains_key(TRANSFER_ENCODING) {
-        return match parts.version {
-            Version::HTTP_10 => Err(Bad::Length),
-            _ if ends_chunked(&parts.headers) => Ok(Rest::Chunks(Box::default())),
-            _ => Ok(Rest::UntilEnd),
-        };
+
+    fn body(self, status: StatusCode, version: Version, asked: &Method) -> Result<Rest, Bad> {
+        if *asked == Method::HEAD
+            || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        {
+            return Ok(Rest::Nothing);
+        }
+        match (self.chunked, self.length) {
+            (Some(_), _) if version == Version::HTTP_10 => Err(Bad::Length),
+            (Some(true), _) => Ok(Rest::Chunks(Box::default())),
+            (Some(false), _) | (None, Length::Unsaid) => Ok(Rest::UntilEnd),
+            (None, Length::Is(length)) => Ok(Rest::Sized(length)),
+            (None, Length::Unclear) => Err(Bad::Length),
+        }
     }
-    Ok(match length(&parts.headers)? {
-        Some(length) => Rest::Sized(length),
-        None => Rest::UntilEnd,
-    })
+}
+
+impl Length {
+    /// Once more: it has to be the same number.
+    fn said(self, value: &HeaderValue) -> Self {
+        let Ok(value) = value.to_str() else { return Self::Unclear };
+        value.split(',').fold(self, |length, said| match (length, number(said.trim())) {
+            (Self::Unsaid, Some(said)) => Self::Is(said),
+            (Self::Is(known), Some(said)) if known == said => length,
+            _ => Self::Unclear,
+        })
+    }
 }
 
 /// Whether chunks are the last thing that was made of a body.
-fn ends_chunked(headers: &HeaderMap) -> bool {
-    let last = headers.get_all(TRANSFER_ENCODING).iter().next_back();
-    let last = last.and_then(|last| last.to_str().ok()?.rsplit(',').next());
+fn ends_chunked(coding: &HeaderValue) -> bool {
+    let last = coding.to_str().ok().and_then(|coding| coding.rsplit(',').next());
     last.is_some_and(|coding| coding.trim().eq_ignore_ascii_case("chunked"))
 }
 
-/// Of one number, however often it is said.
-fn length(headers: &HeaderMap) -> Result<Option<u64>, Bad> {
-    let mut length = None;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        for said in value.to_str().map_err(|_| Bad::Length)?.split(',') {
-            let said = number(said.trim()).ok_or(Bad::Length)?;
-            if length.is_some_and(|known| known != said) {
-                return Err(Bad::Length);
-            }
-            length = Some(said);
-        }
-    }
-    Ok(length)
+fn says_close(options: &HeaderValue) -> bool {
+    let mut options = options.to_str().unwrap_or_default().split(',');
+    options.any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
 /// Digits and nothing else: `u64` would take a sign.
@@ -143,10 +174,4 @@ fn number(text: &str) -> Option<u64> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
     // The highest two stand for other kinds of bodies in hyper, which refuses them.
     text.parse().ok().filter(|number| is_number && *number < u64::MAX - 1)
-}
-
-fn says_close(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok()).any(|value| {
-        value.split(',').any(|option| option.trim().eq_ignore_ascii_case("close"))
-    })
 }

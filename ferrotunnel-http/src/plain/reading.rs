@@ -74,7 +74,7 @@ impl Reading {
                 || self.unread.len() >= MAX_BUFFERED
                 || ends_head(&self.unread, self.partial);
             let parts = if may_be_whole { head::take(&mut self.unread)? } else { None };
-            let Some(parts) = parts else {
+            let Some((parts, said)) = parts else {
                 self.partial = self.unread.len();
                 return Ok(None);
             };
@@ -86,7 +86,7 @@ impl Reading {
                 interim(parts.status, &parts.headers);
                 continue;
             }
-            let head = Head::of(parts, asked)?;
+            let head = Head::of(parts, said, asked)?;
             (self.rest, self.may_stay) = (head.body, head.may_stay);
             return Ok(Some(head.parts));
         }
