@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, plain,
-    pool::Lease, visitor::Visitor,
+    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, plain, pool::Lease,
+    visitor::Visitor,
 };
 
 /// Of either side, or a plugin's.

@@ -12,19 +12,16 @@ mod reading;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    future::poll_fn,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{future::poll_fn, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_core::OpenError;
 use http::{
-    HeaderMap, Method, Response, Version,
+    Method, Response, Version,
     header::{CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING},
     request,
 };
+use tracing::debug;
 
 pub(crate) use self::connection::{Broken, Connection};
 use self::reading::Bad;
@@ -36,6 +33,7 @@ use crate::{
 };
 
 /// A request, as often as it has to be said.
+#[derive(Default)]
 pub(crate) struct Asked {
     head: Bytes,
     pub(crate) method: Method,
@@ -43,10 +41,10 @@ pub(crate) struct Asked {
     hears: Option<Arc<Visitor>>,
 }
 
-/// A request that was handed to a connection and waits for the head of its answer.
+/// A request that was handed to a connection, which has it, and waits for the head of its answer. Small, because it is
+/// moved about.
 pub(crate) struct Call {
     connection: Box<Connection>,
-    asked: Asked,
     /// The connection is not new.
     was_kept: bool,
 }
@@ -83,8 +81,9 @@ impl Call {
         let method = request.method.clone();
         match pool.plain(visitor, then) {
             Ok((mut connection, was_kept)) => {
-                let asked = Asked { head: connection.ask(request), method, hears };
-                Ok(Self { connection, asked, was_kept })
+                let head = connection.write(request);
+                connection.ask(Asked { head, method, hears });
+                Ok(Self { connection, was_kept })
             }
             Err(error) => {
                 let head = head::write(request, &mut BytesMut::new());
@@ -102,8 +101,8 @@ impl Call {
     ) -> Result<Self, Box<Failed>> {
         match pool.plain(visitor, then) {
             Ok((mut connection, was_kept)) => {
-                connection.ask_again(asked.head.clone());
-                Ok(Self { connection, asked, was_kept })
+                connection.ask(asked);
+                Ok(Self { connection, was_kept })
             }
             Err(error) => Err(Failed::before(error, asked)),
         }
@@ -112,27 +111,19 @@ impl Call {
     /// Returns as soon as the head of the answer is there.
     pub(crate) async fn answer(mut self, visitor: &Visitor) -> Result<Response<Body>, Box<Failed>> {
         loop {
-            let broken = match poll_fn(|cx| self.poll_head(cx)).await {
+            let broken = match poll_fn(|cx| self.connection.poll_head(cx)).await {
                 Ok(parts) => return Ok(self.answered(parts)),
                 Err(broken) => broken,
             };
             // One that was not begun is said once more, until a connection takes it or a new one does not.
             match self.connection.pool() {
                 Some(pool) if matches!(broken, Broken::Before) => {
-                    self = Self::again(&pool, visitor, self.asked, Then::Keep)?;
+                    let asked = self.connection.take_asked();
+                    self = Self::again(&pool, visitor, asked, Then::Keep)?;
                 }
                 _ => return Err(self.failed(&broken)),
             }
         }
-    }
-
-    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Result<http::response::Parts, Broken>> {
-        let hears = &self.asked.hears;
-        self.connection.poll_head(cx, &self.asked.method, |status, headers: &HeaderMap| {
-            if let Some(visitor) = hears {
-                visitor.interim.push(status, headers);
-            }
-        })
     }
 
     fn answered(self, parts: http::response::Parts) -> Response<Body> {
@@ -147,14 +138,18 @@ impl Call {
         Response::from_parts(parts, body)
     }
 
-    fn failed(self, broken: &Broken) -> Box<Failed> {
+    fn failed(mut self, broken: &Broken) -> Box<Failed> {
+        debug!(error = %broken, was_kept = self.was_kept, "a local service did not answer");
         let refusal = match broken {
             Broken::Stream(error) => Refusal::from(error),
-            Broken::Answer(_) | Broken::Before => Refusal::BadAnswer,
+            Broken::Answer(_) => Refusal::BadAnswer,
+            // Nor is there a pool any more that it could go on in.
+            Broken::Before => Refusal::TunnelClosed,
         };
         let ended = matches!(broken, Broken::Stream(_) | Broken::Before)
             || matches!(broken, Broken::Answer(Bad::CutOff));
-        Box::new(Failed { refusal, was_stale: self.was_kept && ended, asked: self.asked })
+        let asked = self.connection.take_asked();
+        Box::new(Failed { refusal, was_stale: self.was_kept && ended, asked })
     }
 }
 

@@ -80,6 +80,10 @@ struct Kept {
 }
 
 /// What hyper has of a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are of the larger kind, and what it is a part of is boxed"
+)]
 enum Moved {
     Http(http1::Connection<TunnelIo, Body>),
     /// May become something else, for which hyper has no name.

@@ -1,6 +1,7 @@
 //! One connection through a stream, over which one request goes after the other.
 
 use std::{
+    mem,
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, Ordering},
@@ -10,14 +11,14 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_core::{Stream, StreamError};
-use http::{HeaderMap, Method, StatusCode, request, response};
+use http::{request, response};
 use http_body::{Frame, SizeHint};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::pool::Pool;
 
 use super::{
-    head,
+    Asked, head,
     reading::{Bad, Reading},
 };
 
@@ -27,6 +28,8 @@ pub(crate) struct Connection {
     reading: Reading,
     /// Where heads of requests are written.
     writing: BytesMut,
+    /// Until there is an answer.
+    asked: Asked,
     /// What the stream has not taken yet of the request.
     unsaid: Bytes,
     /// Any of the request has been taken.
@@ -66,6 +69,7 @@ impl Connection {
             stream,
             reading: Reading::new(),
             writing: BytesMut::new(),
+            asked: Asked::default(),
             unsaid: Bytes::new(),
             has_begun: false,
             waker: Arc::clone(&stirring).into(),
@@ -80,26 +84,28 @@ impl Connection {
         self.stream
     }
 
-    /// Has the request go out when the answer is waited for. Returns what it is in bytes.
-    pub(crate) fn ask(&mut self, request: &request::Parts) -> Bytes {
-        let head = head::write(request, &mut self.writing);
-        self.ask_again(head.clone());
-        head
+    /// What the request is in bytes.
+    pub(crate) fn write(&mut self, request: &request::Parts) -> Bytes {
+        head::write(request, &mut self.writing)
     }
 
-    /// The same with one that is in bytes already.
-    pub(crate) fn ask_again(&mut self, head: Bytes) {
-        self.unsaid = head;
+    /// Has the request go out when the answer is waited for.
+    pub(crate) fn ask(&mut self, asked: Asked) {
+        self.unsaid = asked.head.clone();
+        self.asked = asked;
         self.has_begun = false;
         self.reading.begin();
     }
 
-    /// The head of the answer.
+    /// The request that was not answered.
+    pub(crate) fn take_asked(&mut self) -> Asked {
+        mem::take(&mut self.asked)
+    }
+
+    /// The head of the answer. Interim ones before it are told to whom they are for.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
-        asked: &Method,
-        mut interim: impl FnMut(StatusCode, &HeaderMap),
     ) -> Poll<Result<response::Parts, Broken>> {
         if !self.has_begun && !self.is_fit() {
             return Poll::Ready(Err(Broken::Before));
@@ -112,7 +118,15 @@ impl Connection {
                 Err(error) => return Poll::Ready(Err(error.into())),
             };
             self.reading.hear(chunk);
-            if let Some(head) = self.reading.head(asked, &mut interim)? {
+            let Asked { method, hears, .. } = &self.asked;
+            let head = self.reading.head(method, |status, headers| {
+                if let Some(visitor) = hears {
+                    visitor.interim.push(status, headers);
+                }
+            })?;
+            if let Some(head) = head {
+                // With it goes a share of what the next request is to be written in.
+                self.asked = Asked::default();
                 return Poll::Ready(Ok(head));
             }
         }

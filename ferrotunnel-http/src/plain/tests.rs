@@ -36,7 +36,8 @@ fn heard(method: &Method, pieces: &[&[u8]]) -> Heard {
     reading.begin();
     let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
     let head = loop {
-        match reading.head(method, |status, headers| heard.interim.push((status, headers.clone()))) {
+        match reading.head(method, |status, headers| heard.interim.push((status, headers.clone())))
+        {
             Ok(Some(head)) => break head,
             Ok(None) => {}
             Err(_) => return heard,
@@ -44,7 +45,8 @@ fn heard(method: &Method, pieces: &[&[u8]]) -> Heard {
         let Some(piece) = pieces.next() else { return heard };
         reading.hear(Bytes::copy_from_slice(piece));
     };
-    let reason = head.extensions.get::<ReasonPhrase>().map(|it| Bytes::copy_from_slice(it.as_ref()));
+    let reason =
+        head.extensions.get::<ReasonPhrase>().map(|it| Bytes::copy_from_slice(it.as_ref()));
     heard.head = Some((head.status, head.version, reason, head.headers));
     heard.size = reading.size_hint().exact();
     let mut has_ended = false;
@@ -95,14 +97,11 @@ async fn heard_by_hyper(method: &Method, answer: &[u8]) -> Heard {
         let _ = to.write_all(answer).await;
         (from, to)
     };
-    let (response, ends) = tokio::join!(
-        asked,
-        async {
-            let (from, mut to) = answered.await;
-            let _ = to.shutdown().await;
-            from
-        }
-    );
+    let (response, ends) = tokio::join!(asked, async {
+        let (from, mut to) = answered.await;
+        let _ = to.shutdown().await;
+        from
+    });
     let mut heard = Heard { interim: std::mem::take(&mut *interim.lock()), ..Heard::default() };
     let Ok(response) = response else { return heard };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -110,7 +109,8 @@ async fn heard_by_hyper(method: &Method, answer: &[u8]) -> Heard {
         return heard;
     }
     let (head, mut body) = response.into_parts();
-    let reason = head.extensions.get::<ReasonPhrase>().map(|it| Bytes::copy_from_slice(it.as_ref()));
+    let reason =
+        head.extensions.get::<ReasonPhrase>().map(|it| Bytes::copy_from_slice(it.as_ref()));
     heard.head = Some((head.status, head.version, reason, head.headers));
     heard.size = hyper::body::Body::size_hint(&body).exact();
     heard.is_whole = loop {
