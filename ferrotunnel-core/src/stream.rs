@@ -122,15 +122,29 @@ impl Stream {
     /// # Errors
     /// The stream was reset, and what had come before was read; or its session ended.
     pub async fn read_chunk(&mut self) -> Result<Option<Bytes>, StreamError> {
-        if let Some(chunk) = self.unread.pop() {
-            self.to_release += chunk.len();
-            return Ok(Some(chunk));
+        std::future::poll_fn(|cx| self.poll_chunk(cx)).await
+    }
+
+    /// The same for whoever is polled. Ready at once for as long as there is something.
+    ///
+    /// # Errors
+    /// As [`read_chunk`](Self::read_chunk).
+    pub fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
+        if self.unread.is_empty() && !ready!(self.poll_unread(cx))? {
+            return Poll::Ready(Ok(None));
         }
-        let mut chunks = Vec::new();
-        let more = std::future::poll_fn(|cx| self.poll_read_chunks(cx, &mut chunks, 1)).await?;
-        let chunk = chunks.pop().filter(|_| more);
+        let chunk = self.unread.pop();
         self.to_release += chunk.as_ref().map_or(0, Bytes::len);
-        Ok(chunk)
+        Poll::Ready(Ok(chunk))
+    }
+
+    /// Takes some chunks from the session. `false`: the peer has finished.
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
+        let mut chunks = std::mem::take(&mut self.unread);
+        let read = self.poll_read_chunks(cx, &mut chunks, READ_CHUNKS);
+        chunks.reverse();
+        self.unread = chunks;
+        read
     }
 
     /// Whether a read has met the end of the peer's direction, or the error that broke the stream.
@@ -150,6 +164,29 @@ impl Stream {
             rest = self.try_write(chunk)?;
         }
         Ok(())
+    }
+
+    /// The same for whoever is polled. What has been taken is no longer in `bytes`, and nothing is when it is ready.
+    ///
+    /// # Errors
+    /// As [`write_chunk`](Self::write_chunk).
+    pub fn poll_write_bytes(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Bytes,
+    ) -> Poll<Result<(), WriteError>> {
+        while !bytes.is_empty() {
+            // Most often there is room, and asking for it first would take the lock twice.
+            if self.pacing[0].is_some() {
+                ready!(self.poll_capacity(cx))?;
+            }
+            match self.try_write(std::mem::take(bytes))? {
+                None => break,
+                Some(rest) => *bytes = rest,
+            }
+            ready!(self.poll_capacity(cx))?;
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ends this side's direction; the peer may go on.
@@ -353,14 +390,8 @@ impl AsyncRead for Stream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.unread.is_empty() {
-            let mut chunks = std::mem::take(&mut this.unread);
-            let read = this.poll_read_chunks(cx, &mut chunks, READ_CHUNKS);
-            chunks.reverse();
-            this.unread = chunks;
-            if !ready!(read).map_err(to_io)? {
-                return Poll::Ready(Ok(()));
-            }
+        if this.unread.is_empty() && !ready!(this.poll_unread(cx)).map_err(to_io)? {
+            return Poll::Ready(Ok(()));
         }
         while buf.remaining() > 0
             && let Some(chunk) = this.unread.last_mut()

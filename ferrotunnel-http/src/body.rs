@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::{
-    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, pool::Lease,
+    again::Reader, in_flight::InFlight, leave::Gate, measured::Measured, plain, pool::Lease,
     visitor::Visitor,
 };
 
@@ -76,6 +76,8 @@ impl Drop for SentTo {
 
 enum Source {
     Passing(Incoming),
+    /// Of an answer that is read by whoever takes it.
+    Plain(Box<plain::Connection>),
     /// Broke off; the error is told at the next turn.
     Broken(Option<BoxError>),
     /// Ours, or all there already.
@@ -94,6 +96,10 @@ impl Body {
     /// The same, off a connection that moves along while it is being read.
     pub(crate) fn moved_by(incoming: Incoming, lease: Lease) -> Self {
         Self { lease, ..Self::passing(incoming) }
+    }
+
+    pub(crate) fn answering(answer: Box<plain::Connection>) -> Self {
+        Self::of(Source::Plain(answer))
     }
 
     /// The same, of which all has come already: what there is of it is taken now.
@@ -254,6 +260,18 @@ impl http_body::Body for Body {
                     }
                 }
             }
+            Source::Plain(answer) => match ready!(answer.poll_frame(cx)) {
+                Err(error) => return self.breaks(error.into(), cx),
+                Ok(frame) => {
+                    if answer.is_over()
+                        && let Source::Plain(answer) =
+                            std::mem::replace(&mut this.source, Source::Whole(None))
+                    {
+                        answer.leave();
+                    }
+                    frame.map(Ok)
+                }
+            },
             Source::Broken(error) => return Poll::Ready(error.take().map(Err)),
             Source::Whole(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Source::Again(reader) => ready!(reader.poll_frame(cx)),
@@ -282,6 +300,7 @@ impl http_body::Body for Body {
     fn is_end_stream(&self) -> bool {
         match &self.source {
             Source::Passing(incoming) => incoming.is_end_stream(),
+            Source::Plain(answer) => answer.is_over(),
             Source::Broken(error) => error.is_none(),
             Source::Whole(bytes) => bytes.is_none(),
             Source::Begun(..) => false,
@@ -292,6 +311,7 @@ impl http_body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match &self.source {
             Source::Passing(incoming) => incoming.size_hint(),
+            Source::Plain(answer) => answer.size_hint(),
             Source::Begun(frame, rest) => {
                 let first = frame.data_ref().map_or(0, |data| data.len() as u64);
                 let rest = rest.size_hint();

@@ -67,6 +67,10 @@ impl TunnelIo {
         Self { stream: TokioIo::new(stream), broke, has_written: false, held_back: None }
     }
 
+    pub(crate) fn into_stream(self) -> Stream {
+        self.stream.into_inner()
+    }
+
     /// The first request is on its way.
     fn begins(&mut self) {
         self.has_written = true;

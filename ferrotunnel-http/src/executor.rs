@@ -15,6 +15,7 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, future: F) {
-        self.0.spawn(future);
+        // Boxed: it is some kilobytes, and on its way into the set, the runtime and its task it would be moved at each step.
+        self.0.spawn(Box::pin(future));
     }
 }

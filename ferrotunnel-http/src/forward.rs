@@ -47,6 +47,7 @@ use crate::{
     leave::Leave,
     local::Local,
     measured::{Measured, Watchers},
+    plain,
     plugged::Asking,
     refusal::Refusal,
     request_id::{self, X_REQUEST_ID},
@@ -433,6 +434,10 @@ impl Forwarder {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
 
+        let is_plain = wish.is_none()
+            && !matches!(via, Via::Multiplexed | Via::Apart)
+            && http_body::Body::is_end_stream(&body)
+            && plain::is_plain(&head);
         let hears_interim =
             visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart);
         let leave = (hears_interim && Leave::is_expected(&head.headers)).then(Leave::default);
@@ -440,7 +445,7 @@ impl Forwarder {
             body = body.behind(leave.gate());
         }
         let mut request = Request::from_parts(head, body);
-        if hears_interim {
+        if hears_interim && !is_plain {
             let visitor = visitor.clone();
             on_informational(&mut request, move |interim| match (interim.status(), &leave) {
                 (StatusCode::CONTINUE, Some(leave)) => leave.give(),
@@ -450,7 +455,15 @@ impl Forwarder {
         let whose = behind.as_ref().unwrap_or(visitor);
         let is_traced = |it: &&Arc<Measured>| it.traced().is_some_and(Traced::is_kept);
         let traced = asker.measured.as_ref().filter(is_traced).cloned();
-        let send = || Sending::new(&self.local, tunnel, via, whose, request);
+        let send = || {
+            if is_plain {
+                let hears = hears_interim.then(|| Arc::clone(visitor));
+                let (head, _) = request.into_parts();
+                Sending::plain(&self.local, tunnel, via, whose, &head, hears)
+            } else {
+                Sending::new(&self.local, tunnel, via, whose, request)
+            }
+        };
         let sending = match &traced {
             None => send()?,
             // A stream may be opened at once.

@@ -37,7 +37,12 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Which of [`HOP_BY_HOP`] and [`LOOKALIKES`] are there: bit by bit, in their order.
+/// Whether a header must not pass, whether `Connection` lists it or not.
+pub(crate) fn concerns_one_hop(name: &HeaderName) -> bool {
+    OneHop::bit(name) != 0
+}
+
+/// Which of [`ONE_HOP`] are there: bit by bit, in its order.
 struct OneHop(u16);
 
 impl OneHop {
@@ -48,16 +53,21 @@ impl OneHop {
 
     /// The bit of a name, or none.
     fn bit(name: &HeaderName) -> u16 {
-        // Most names are told from all of these by their length.
-        let len = name.as_str().len();
-        if len >= 32 || LENGTHS & 1 << len == 0 {
-            return 0;
-        }
-        Self::all().position(|one| one == name).map_or(0, |index| 1 << index)
-    }
-
-    fn all() -> impl Iterator<Item = &'static HeaderName> {
-        HOP_BY_HOP.iter().chain(&LOOKALIKES)
+        // Most names are told from all of these by their length, and the others from all but two.
+        let range = match name.as_str().len() {
+            2 => 0..1,
+            7 => 1..2,
+            10 => 2..4,
+            14 => 4..5,
+            16 => 5..6,
+            17 => 6..8,
+            18 => 8..9,
+            19 => 9..10,
+            _ => return 0,
+        };
+        let first = range.start;
+        let found = ONE_HOP[range].iter().position(|one| one == name);
+        found.map_or(0, |index| 1 << (first + index))
     }
 
     fn is_empty(&self) -> bool {
@@ -70,7 +80,8 @@ impl OneHop {
 
     fn names(&self) -> impl Iterator<Item = &'static HeaderName> {
         let present = self.0;
-        Self::all()
+        ONE_HOP
+            .iter()
             .enumerate()
             .filter(move |(index, _)| present & 1 << index != 0)
             .map(|(_, name)| name)
@@ -132,23 +143,19 @@ pub(crate) fn look_alike(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && one.iter().zip(other).all(|(a, b)| plain(*a) == plain(*b))
 }
 
-/// CGI and what came after it show `-` and `_` alike to the application. Over HTTP/1.1 a message that has them is
-/// refused.
-static LOOKALIKES: [HeaderName; 2] =
-    [HeaderName::from_static("content_length"), HeaderName::from_static("transfer_encoding")];
-
-/// Bit by bit, the lengths of [`HOP_BY_HOP`] and [`LOOKALIKES`].
-const LENGTHS: u32 = 1 << 2 | 1 << 7 | 1 << 10 | 1 << 14 | 1 << 16 | 1 << 17 | 1 << 18 | 1 << 19;
-
-pub(crate) static HOP_BY_HOP: [HeaderName; 8] = [
+/// Headers of one hop, by the lengths of their names. Two only look like such: CGI and what came after it show `-` and `_`
+/// alike to the application. Over HTTP/1.1 a message that has them is refused.
+static ONE_HOP: [HeaderName; 10] = [
+    TE,
+    UPGRADE,
     CONNECTION,
     HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("content_length"),
     HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    HeaderName::from_static("transfer_encoding"),
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
 ];
 
 #[cfg(test)]
@@ -186,9 +193,12 @@ mod tests {
     }
 
     #[test]
-    fn the_lengths_are_those_of_the_names() {
-        let lengths = OneHop::all().fold(0, |all, name| all | 1 << name.as_str().len());
-        assert_eq!(LENGTHS, lengths);
+    fn each_is_found_where_its_length_says() {
+        for (index, name) in ONE_HOP.iter().enumerate() {
+            assert_eq!(OneHop::bit(name), 1 << index, "{name}");
+        }
+        assert_eq!(OneHop::bit(&HOST), 0);
+        assert_eq!(OneHop::bit(&HeaderName::from_static("user-agent")), 0);
     }
 
     #[test]

@@ -41,6 +41,7 @@ mod local;
 mod measured;
 mod multiplexed;
 mod page;
+mod plain;
 mod plugged;
 mod pool;
 mod problem;

@@ -4,6 +4,9 @@
 //! and passes it on, and no other task has to be woken for it. Only where both directions have to go on by themselves
 //! does a connection have a task: while a request has a body, and when it may become something else than HTTP. So does
 //! one that has been given up and is to end in an orderly way.
+//!
+//! Here hyper moves a connection. Requests without a body do without it ([`crate::plain`]), over connections that rest
+//! here as well: what rests can go on either way, so that a local service has no more connections than requests at once.
 
 use std::{
     future::{Future, poll_fn},
@@ -15,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, tasks::Tasks};
+use ferrotunnel_core::{OpenError, Stream, tasks::Tasks};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -37,6 +40,7 @@ use crate::{
     body::Body,
     config::MAX_BUFFERED,
     connector::{Broke, Connector, TunnelIo},
+    plain,
     visitor::Visitor,
 };
 
@@ -44,9 +48,7 @@ use crate::{
 pub(crate) struct Pool {
     connector: Connector,
     builder: http1::Builder,
-    /// The last one that came is the first to go, so those at the front are the oldest.
-    #[expect(clippy::vec_box, reason = "they come boxed and go boxed, and are not small")]
-    resting: Mutex<Vec<Box<Kept>>>,
+    resting: Mutex<Resting>,
     most: usize,
     /// How long one may rest.
     idle: Duration,
@@ -55,12 +57,19 @@ pub(crate) struct Pool {
     tasks: Tasks,
 }
 
+/// The last one that came is the first to go, so those at the front are the oldest.
+#[derive(Default)]
+#[expect(clippy::vec_box, reason = "they come boxed and go boxed, and are not small")]
+struct Resting {
+    kept: Vec<Box<Kept>>,
+    plain: Vec<Box<plain::Connection>>,
+}
+
 /// One connection.
 struct Kept {
     /// `None`: there is to be no other request.
     sender: Option<SendRequest<Body>>,
-    /// hyper has no name for one that may become something else.
-    connection: Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>,
+    connection: Moved,
     watch: Arc<Watch>,
     /// Wakes the watch, always: so nothing has to be registered anew when a connection changes hands.
     waker: Waker,
@@ -68,6 +77,17 @@ struct Kept {
     rests_since: Instant,
     pool: Weak<Pool>,
     tasks: Tasks,
+}
+
+/// What hyper has of a connection.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most are of the larger kind, and what it is a part of is boxed"
+)]
+enum Moved {
+    Http(http1::Connection<TunnelIo, Body>),
+    /// May become something else, for which hyper has no name.
+    Switching(Pin<Box<dyn Future<Output = hyper::Result<()>> + Send>>),
 }
 
 /// Knows who is to hear of a connection.
@@ -160,7 +180,7 @@ impl Pool {
         let was_kept = kept.is_some();
         let mut kept = match kept {
             Some(kept) => kept,
-            None => self.open(visitor)?,
+            None => self.moved(self.connector.open(visitor.address, visitor.ingress)?, then)?,
         };
         let has_body = !http_body::Body::is_end_stream(request.body());
         // There is one until it is given up, which is when nobody can send any more.
@@ -181,10 +201,37 @@ impl Pool {
         Ok(Call { answer, lease, was_kept, broke })
     }
 
+    /// A connection for a request that needs no hyper, and whether it has been kept.
+    pub(crate) fn plain(
+        self: &Arc<Self>,
+        visitor: &Visitor,
+        then: Then,
+    ) -> Result<(Box<plain::Connection>, bool), OpenError> {
+        if then == Then::Keep {
+            if let Some(plain) = self.take_plain() {
+                return Ok((plain, true));
+            }
+            if let Some(stream) = self.take_kept().and_then(Kept::into_stream) {
+                return Ok((Box::new(self.plainly(stream, then)), true));
+            }
+        }
+        let stream = self.connector.open(visitor.address, visitor.ingress)?;
+        Ok((Box::new(self.plainly(stream, then)), false))
+    }
+
+    fn plainly(self: &Arc<Self>, stream: Stream, then: Then) -> plain::Connection {
+        let pool = if then == Then::Keep { Arc::downgrade(self) } else { Weak::new() };
+        plain::Connection::new(stream, pool, &self.stirred)
+    }
+
     /// One that rests and is whole, as far as is known. Until it is moved along nobody hears of it.
-    fn take(&self) -> Option<Box<Kept>> {
+    fn take(self: &Arc<Self>) -> Option<Box<Kept>> {
+        self.take_kept().or_else(|| self.moved(self.take_plain()?.into_stream(), Then::Keep).ok())
+    }
+
+    fn take_kept(&self) -> Option<Box<Kept>> {
         loop {
-            let mut kept = self.resting.lock().pop()?;
+            let mut kept = self.resting.lock().kept.pop()?;
             if kept.rests_since.elapsed() > self.idle {
                 kept.finish();
             } else if kept.is_fit() {
@@ -194,8 +241,33 @@ impl Pool {
         }
     }
 
-    fn open(self: &Arc<Self>, visitor: &Visitor) -> Result<Box<Kept>, OpenError> {
-        let stream = self.connector.open(visitor.address, visitor.ingress)?;
+    fn take_plain(&self) -> Option<Box<plain::Connection>> {
+        loop {
+            let mut plain = self.resting.lock().plain.pop()?;
+            if plain.rests_since.elapsed() <= self.idle && plain.is_fit() {
+                return Some(plain);
+            }
+            plain.finish();
+        }
+    }
+
+    /// Leaves one to the next request.
+    pub(crate) fn keep(&self, mut plain: Box<plain::Connection>) {
+        let is_fit = plain.rest();
+        let mut resting = self.resting.lock();
+        if !is_fit || resting.len() >= self.most {
+            drop(resting);
+            return plain.finish();
+        }
+        resting.plain.push(plain);
+        // While the list is locked: whoever was told of it before has not found it there.
+        if resting.plain.last().is_some_and(|plain| plain.has_stirred()) {
+            self.stirred.notify_one();
+        }
+    }
+
+    /// A connection for hyper.
+    fn moved(self: &Arc<Self>, stream: Stream, then: Then) -> Result<Box<Kept>, OpenError> {
         let broke = Broke::default();
         // Nothing is said at the beginning of a connection, so this does not wait.
         let handshake = pin!(self.builder.handshake(TunnelIo::new(stream, broke.clone())));
@@ -204,10 +276,14 @@ impl Pool {
         else {
             return Err(OpenError::SessionClosed);
         };
+        let connection = match then {
+            Then::Keep => Moved::Http(connection),
+            Then::End => Moved::Switching(Box::pin(connection.with_upgrades())),
+        };
         let watch = Arc::new(Watch::new(self.stirred.clone()));
         Ok(Box::new(Kept {
             sender: Some(sender),
-            connection: Box::pin(connection.with_upgrades()),
+            connection,
             waker: watch.clone().into(),
             watch,
             broke,
@@ -221,21 +297,44 @@ impl Pool {
     fn sweep(&self) {
         let mut resting = self.resting.lock();
         let now = Instant::now();
-        let old = resting.partition_point(|kept| now - kept.rests_since > self.idle);
-        let old: Vec<_> = resting.drain(..old).collect();
+        let Resting { kept, plain } = &mut *resting;
+        let old_kept = kept.partition_point(|kept| now - kept.rests_since > self.idle);
+        let old_kept: Vec<_> = kept.drain(..old_kept).collect();
+        let old_plain = plain.partition_point(|plain| now - plain.rests_since > self.idle);
+        let old_plain: Vec<_> = plain.drain(..old_plain).collect();
         // They answer without waiting for anybody, and nobody needs this lock to answer them. With one that has ended
         // its stream ends, which others are told of: behind the lock.
-        let ended: Vec<_> = resting.extract_if(.., |kept| !kept.is_fit()).collect();
+        let ended_kept: Vec<_> = kept.extract_if(.., |kept| !kept.is_fit()).collect();
+        let ended_plain: Vec<_> = plain.extract_if(.., |plain| !plain.is_fit()).collect();
         drop(resting);
-        drop(ended);
-        old.into_iter().for_each(Kept::finish);
+        drop(ended_kept);
+        ended_plain.into_iter().for_each(plain::Connection::finish);
+        old_kept.into_iter().for_each(Kept::finish);
+        old_plain.into_iter().for_each(plain::Connection::finish);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        mem::take(self.resting.get_mut()).into_iter().for_each(Kept::finish);
+        let Resting { kept, plain } = mem::take(self.resting.get_mut());
+        kept.into_iter().for_each(Kept::finish);
+        plain.into_iter().for_each(plain::Connection::finish);
         self.stirred.notify_one();
+    }
+}
+
+impl Resting {
+    fn len(&self) -> usize {
+        self.kept.len() + self.plain.len()
+    }
+}
+
+impl Moved {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        match self {
+            Self::Http(connection) => Pin::new(connection).poll(cx),
+            Self::Switching(connection) => connection.as_mut().poll(cx),
+        }
     }
 }
 
@@ -256,11 +355,18 @@ impl Kept {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.watch.belongs_to(cx.waker());
         let cx = &mut Context::from_waker(&self.waker);
-        self.connection.as_mut().poll(cx).map(|ended| {
+        self.connection.poll(cx).map(|ended| {
             if let Err(error) = ended {
                 debug!(%error, "a connection to a local service broke");
             }
         })
+    }
+
+    /// One that rests, for others to use in their way.
+    fn into_stream(self: Box<Self>) -> Option<Stream> {
+        let Moved::Http(connection) = self.connection else { return None };
+        let parts = connection.into_parts();
+        parts.read_buf.is_empty().then(|| parts.io.into_stream())
     }
 
     /// Whether the exchange is over, and another may begin.
@@ -297,7 +403,7 @@ impl Kept {
             drop(resting);
             return self.finish();
         }
-        resting.push(self);
+        resting.kept.push(self);
         // From now on the pool is told, and also of what there was between the last look and now. While the list is
         // locked: behind it somebody may have taken the connection, and would never be told of its answer.
         let has_stirred = watch.belongs_to_nobody();

@@ -3,12 +3,13 @@
 use std::{error::Error, future::Future, pin::Pin, sync::Arc};
 
 use ferrotunnel_core::{Servant, Tunnel};
-use http::{Method, Request, Response};
+use http::{Method, Request, Response, request};
 
 use crate::{
     again::Again,
     body::Body,
     local::{Connections, Local},
+    plain,
     pool::{self, Pool, Then},
     refusal::Refusal,
     visitor::Visitor,
@@ -32,11 +33,22 @@ pub(crate) enum Via {
 /// A request that waits for its response. Small, because every visitor's connection keeps room
 /// for one.
 pub(crate) struct Sending {
+    way: Way,
+    servant: Servant,
+}
+
+enum Way {
+    /// Without hyper. The tunnel is for a second time, if that is allowed.
+    Plain(Result<plain::Call, Box<plain::Failed>>, Option<Arc<Tunnel>>),
+    /// Boxed: most are plain, and all would pay for it.
+    Hyper(Box<Hyper>),
+}
+
+struct Hyper {
     /// An error if it could not even begin.
     call: Result<Call, Refusal>,
     /// For a second time, if that is allowed.
-    spare: Option<Box<Spare>>,
-    servant: Servant,
+    spare: Option<Spare>,
 }
 
 enum Call {
@@ -83,9 +95,27 @@ impl Sending {
         let may_be_repeated = (!has_body && is_repeatable(request.method())) || tunnel.is_shared();
         let spare = may_be_repeated.then(|| {
             let body = has_body.then(|| keep_body(&mut request));
-            Box::new(Spare { request: copy(&request), body, tunnel: Arc::clone(tunnel), via })
+            Spare { request: copy(&request), body, tunnel: Arc::clone(tunnel), via }
         });
-        Ok(Self { call: Call::new(connections, via, visitor, request), spare, servant })
+        let call = Call::new(connections, via, visitor, request);
+        Ok(Self { way: Way::Hyper(Box::new(Hyper { call, spare })), servant })
+    }
+
+    /// The same for one that is plain. Interim answers are told to whom that is given.
+    pub(crate) fn plain(
+        local: &Local,
+        tunnel: &Arc<Tunnel>,
+        via: Via,
+        visitor: &Visitor,
+        request: &request::Parts,
+        hears: Option<Arc<Visitor>>,
+    ) -> Result<Self, Refusal> {
+        let (connections, servant) = local.choose(tunnel)?;
+        let then = if via == Via::Pooled { Then::Keep } else { Then::End };
+        let may_be_repeated = is_repeatable(&request.method) || tunnel.is_shared();
+        let call = plain::Call::new(&connections.pool, visitor, request, hears, then);
+        let way = Way::Plain(call, may_be_repeated.then(|| Arc::clone(tunnel)));
+        Ok(Self { way, servant })
     }
 
     /// Returns as soon as the head of the response is there.
@@ -101,7 +131,33 @@ impl Sending {
         visitor: &Arc<Visitor>,
         local: &Local,
     ) -> Result<Response<Body>, Refusal> {
-        let Self { call, spare, servant } = self;
+        let Self { way, servant } = self;
+        let failed = match way {
+            Way::Plain(call, tunnel) => match (answered_plainly(call, visitor).await, tunnel) {
+                (Ok(response), _) => return Ok(response.map(|body| body.served_by(servant))),
+                (Err(failed), tunnel) => Err((failed, tunnel)),
+            },
+            Way::Hyper(hyper) => Ok(hyper),
+        };
+        // Boxed: few fail, and all would pay for it.
+        match failed {
+            Err((failed, None)) => Err(failed.refusal),
+            Err((failed, Some(tunnel))) => {
+                Box::pin(repeat_plainly(*failed, tunnel, visitor, local)).await
+            }
+            Ok(hyper) => Box::pin(hyper.response(servant, visitor, local)).await,
+        }
+    }
+}
+
+impl Hyper {
+    async fn response(
+        self: Box<Self>,
+        servant: Servant,
+        visitor: &Arc<Visitor>,
+        local: &Local,
+    ) -> Result<Response<Body>, Refusal> {
+        let Self { call, spare } = *self;
         match (answered(call, visitor).await, spare) {
             (Called::Answered(response), _) => Ok(response.map(|body| body.served_by(servant))),
             (Called::Failed { refusal, .. }, None) => Err(refusal),
@@ -150,6 +206,36 @@ impl Spare {
         }
         Err(refusal)
     }
+}
+
+/// As [`Spare::repeat`].
+async fn repeat_plainly(
+    mut failed: plain::Failed,
+    tunnel: Arc<Tunnel>,
+    visitor: &Visitor,
+    local: &Local,
+) -> Result<Response<Body>, Refusal> {
+    for _ in 0..MOST_REPEATS {
+        let may_follow = (failed.was_stale && is_repeatable(&failed.asked.method))
+            || failed.refusal.is_undelivered(tunnel.is_shared());
+        if !may_follow {
+            break;
+        }
+        let (connections, servant) = local.choose(&tunnel)?;
+        let call = plain::Call::again(&connections.pool, visitor, failed.asked, Then::End);
+        match answered_plainly(call, visitor).await {
+            Ok(response) => return Ok(response.map(|body| body.served_by(servant))),
+            Err(again) => failed = plain::Failed { was_stale: false, ..*again },
+        }
+    }
+    Err(failed.refusal)
+}
+
+async fn answered_plainly(
+    call: Result<plain::Call, Box<plain::Failed>>,
+    visitor: &Visitor,
+) -> Result<Response<Body>, Box<plain::Failed>> {
+    call?.answer(visitor).await
 }
 
 impl Call {

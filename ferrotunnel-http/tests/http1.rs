@@ -548,3 +548,117 @@ async fn a_visitor_over_the_limit_is_told_so_and_closed() {
     });
     assert!(comes_in.await.is_ok(), "the place of one that left stays taken");
 }
+
+#[tokio::test]
+async fn a_connection_over_which_more_came_than_was_asked_for_is_not_kept() {
+    let service = local(|number, mut socket| async move {
+        while hear_head(&mut socket).await.is_some() {
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}HTTP/1.1 200 OK\r\n");
+            say(&mut socket, &answer).await;
+        }
+    });
+    let public = Public::of(service.await).await;
+    for number in ["0", "1", "2"] {
+        assert_eq!(parts(&public.ask(&get("/")).await).1, number);
+        public.until_streams(0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_is_closed_while_it_rests_is_let_go() {
+    let (close, closes) = tokio::sync::watch::channel(false);
+    let service = local(move |number, mut socket| {
+        let mut closes = closes.clone();
+        async move {
+            while let Some(head) = tokio::select! {
+                head = hear_head(&mut socket) => head,
+                _ = closes.wait_for(|closes| *closes), if number == 0 => None,
+            } {
+                let method = head.split(' ').next().unwrap_or_default();
+                let body = format!("{number} {method}");
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+                say(&mut socket, &(head + &body)).await;
+            }
+        }
+    });
+    let public = Public::of(service.await).await;
+    assert_eq!(parts(&public.ask(&get("/")).await).1, "0 GET");
+    public.until_streams(1).await;
+    close.send_replace(true);
+    public.until_streams(0).await;
+    // It may not be said twice, and has not been.
+    let delete = request("DELETE / HTTP/1.1", "Connection: close\r\n");
+    assert_eq!(parts(&public.ask(&delete).await).1, "1 DELETE");
+}
+
+#[tokio::test]
+async fn a_visitor_that_leaves_before_its_answer_or_within_it_frees_the_stream() {
+    let service = local(|_, mut socket| async move {
+        let head = hear_head(&mut socket).await.unwrap();
+        if head.starts_with("GET /begun") {
+            say(&mut socket, "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbegun").await;
+        }
+        let _ = socket.read(&mut [0]).await;
+    });
+    let public = Public::of(service.await).await;
+    let mut visitor = public.connect().await;
+    say(&mut visitor, &request("GET /never HTTP/1.1", "")).await;
+    public.until_streams(1).await;
+    drop(visitor);
+    public.until_streams(0).await;
+    let mut visitor = public.connect().await;
+    say(&mut visitor, &request("GET /begun HTTP/1.1", "")).await;
+    hear(&mut visitor, "begun").await;
+    assert_eq!(public.streams(), 1);
+    drop(visitor);
+    public.until_streams(0).await;
+}
+
+#[tokio::test]
+async fn a_local_service_that_speaks_http10_gets_a_connection_for_each_request() {
+    let service = local(|number, mut socket| async move {
+        while hear_head(&mut socket).await.is_some() {
+            let keeps = "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 1\r\n\r\n";
+            say(&mut socket, &format!("{keeps}{number}")).await;
+        }
+    });
+    let public = Public::of(service.await).await;
+    for number in ["0", "1", "2"] {
+        let answer = public.ask(&get("/")).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+        assert_eq!(parts(&answer).1, number);
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_none_is_a_bad_one() {
+    let service = local(|_, mut socket| async move {
+        while let Some(head) = hear_head(&mut socket).await {
+            let answer = match head.split(' ').nth(1) {
+                Some("/lengths") => {
+                    "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab"
+                }
+                Some("/switched") => "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+                Some("/folded") => "HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 0\r\n\r\n",
+                _ => "SSH-2.0-OpenSSH_9.6\r\n",
+            };
+            say(&mut socket, answer).await;
+        }
+    });
+    let public = Public::of(service.await).await;
+    for path in ["/lengths", "/switched", "/folded", "/ssh"] {
+        let answer = public.ask(&get(path)).await;
+        assert!(answer.starts_with("HTTP/1.1 502 "), "{path}: {answer}");
+        public.until_streams(0).await;
+    }
+}
+
+#[tokio::test]
+async fn the_head_of_a_request_that_is_longer_than_a_window_is_sent_as_it_is_taken() {
+    let public = Public::of(echo().await).await;
+    let long = "a".repeat(60_000);
+    let answer =
+        public.ask(&request(&format!("GET /{long} HTTP/1.1"), "Connection: close\r\n")).await;
+    assert!(parts(&answer).1.starts_with(&format!("0 GET /{long} HTTP/1.1\r\n")));
+}

@@ -9,7 +9,7 @@ use http::{
     header::{CONTENT_LENGTH, EXPECT, HOST, TRAILER},
 };
 
-use crate::{answer::FERROTUNNEL_ERROR, forwarded, headers::HOP_BY_HOP, request_id::X_REQUEST_ID};
+use crate::{answer::FERROTUNNEL_ERROR, forwarded, headers, request_id::X_REQUEST_ID};
 
 /// What becomes of one header of requests or of responses.
 ///
@@ -123,7 +123,7 @@ fn taboo(name: &HeaderName, dir: Dir) -> Option<&'static str> {
     if *name == HOST {
         return Some("what the local service sees as its host is a setting of its own");
     }
-    if HOP_BY_HOP.contains(name)
+    if headers::concerns_one_hop(name)
         || [CONTENT_LENGTH, TRAILER, EXPECT, HTTP2_SETTINGS].contains(name)
         || name.as_str().starts_with("sec-websocket-")
     {
