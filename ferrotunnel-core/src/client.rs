@@ -400,6 +400,8 @@ impl ClientEngine {
         self.main.abort();
         self.state.carriers.abort_all();
         self.state.parting.abort_all();
+        // One of them may be at work on another thread, and would still tell its peer of streams that end after it.
+        self.state.book.sever_all();
         self.state.finish(ConnectError::Shutdown);
     }
 }

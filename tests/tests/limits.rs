@@ -365,9 +365,12 @@ fn a_guesser_gets_so_many_tries_a_second_and_others_of_the_same_address_come_in(
                 let error = guesser.build().unwrap().start().await.unwrap_err();
                 if error.kind() == Kind::Unauthorized {
                     checked.fetch_add(1, Ordering::Relaxed);
-                } else {
-                    assert!(error.to_string().contains("wrong tokens"), "{error}");
+                    continue;
                 }
+                // Whoever is slow to say its first words makes room for the next one, who finds no place.
+                let error = error.to_string();
+                let why = ["wrong tokens", "no TLS with"];
+                assert!(why.iter().any(|why| error.contains(why)), "{error}");
             }
         };
         let guessing = futures_util::future::join_all((0..3).map(|_| guess()));
