@@ -640,7 +640,7 @@ fn garbage_without_a_pause_holds_up_nobody_of_its_address() {
 
 #[test]
 fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
-    comes_back_past(|addr| {
+    comes_back_past(Streams::Multiplexed, |addr| {
         let hello = client_hello();
         again_and_again(64, move || {
             let hello = hello.clone();
@@ -657,24 +657,30 @@ fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
 
 #[test]
 fn who_has_been_in_comes_back_past_those_of_its_address_who_guess_at_its_token() {
-    comes_back_past(|addr| {
-        again_and_again(16, move || async move {
-            let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
-            let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
-            let _ = guesser.start().await;
-            Ok(())
-        })
-    });
+    comes_back_past(Streams::Multiplexed, guessers_at);
+}
+
+#[test]
+fn direct_carriers_come_back_past_those_of_their_address_who_guess_at_their_token() {
+    comes_back_past(Streams::Direct, guessers_at);
+}
+
+fn guessers_at(addr: SocketAddr) -> JoinSet<()> {
+    again_and_again(16, move || async move {
+        let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
+        let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+        let _ = guesser.start().await;
+        Ok(())
+    })
 }
 
 /// Strangers come as soon as the good client is in, and more of them than may wait whenever it is lost.
-fn comes_back_past(strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
+fn comes_back_past(streams: Streams, strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
     let _alone = ALONE.lock();
     run(async {
         let bed = TestBed::start(Carrier::Tls).await;
         let strangers = Mutex::new(None);
-        // Nothing but its session is ever on the way when it is lost.
-        Box::pin(goes_in_and_out(&bed, Streams::Multiplexed, async || {
+        Box::pin(goes_in_and_out(&bed, streams, async || {
             strangers.lock().get_or_insert_with(|| strangers_at(bed.server.tunnel_addr()));
             let refused = || bed.server.turned_away().handshakes_refused;
             let before = refused();
