@@ -71,10 +71,10 @@ pub(super) fn verifying(
 pub(super) fn with_tickets(
     config: &ClientConfig,
     tickets: &Arc<ConnectionTickets>,
-) -> ClientConfig {
+) -> Arc<ClientConfig> {
     let mut config = config.clone();
     config.resumption = Resumption::store(Arc::clone(tickets) as Arc<dyn ClientSessionStore>);
-    config
+    Arc::new(config)
 }
 
 fn client_config(

@@ -165,7 +165,7 @@ impl TlsDialer {
         let tickets =
             ConnectionTickets::new(&generation.tickets_at(Instant::now(), server), purpose);
         let config = config::with_tickets(&generation.config, &tickets);
-        Ok((handshake::connect(config, name, socket).await?, tickets))
+        Ok((handshake::connect(&config, name, socket).await?, tickets))
     }
 }
 

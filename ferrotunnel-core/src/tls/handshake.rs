@@ -43,11 +43,12 @@ pub(crate) struct Secured {
 
 /// The client's end. `name` is the server's, if it is verified.
 pub(super) async fn connect(
-    mut config: ClientConfig,
+    config: &ClientConfig,
     name: ServerName<'static>,
     socket: TcpStream,
 ) -> io::Result<Secured> {
     let exporter = Arc::new(Exporter::default());
+    let mut config = config.clone();
     config.key_log = Arc::clone(&exporter) as Arc<dyn KeyLog>;
     let greeter = UnbufferedClientConnection::new(Arc::new(config), name).map_err(invalid)?;
     let most = [MOST_IN_FLIGHT; 2];

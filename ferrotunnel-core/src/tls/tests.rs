@@ -47,7 +47,7 @@ pub(super) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
 }
 
 pub(super) async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Secured> {
-    handshake::connect(config.clone(), nobody(), socket).await
+    handshake::connect(config, nobody(), socket).await
 }
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
