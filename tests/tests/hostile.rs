@@ -11,14 +11,13 @@ use ferrotunnel::{ClientEvent, LimitsConfig, Retry, Streams, Tunnel, TunnelKind}
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
-    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Open, Ping, Reset, ResetCode,
-    WindowUpdate,
+    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Ping,
 };
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for,
-    client_hello, client_of, data, eventually, over_both, public_addr, run, says_and_hears, soon,
-    until_still,
+    client_hello, client_of, credit, data, eventually, opened_and_reset, over_both, public_addr,
+    reset, run, says_and_hears, soon, until_still,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -77,14 +76,6 @@ async fn is_told(outlaw: &mut Outlaw, violation: Violation) {
     let Some((code, words)) = farewell else { unreachable!("it ended without a word") };
     assert_eq!(code, GoAwayCode::ProtocolError, "{words}");
     assert!(words.contains(&violation.to_string()), "{words:?}, not {violation:?}");
-}
-
-fn reset(stream: u32) -> Frame {
-    Frame::Reset(StreamId(stream), Reset { code: ResetCode::Cancelled, reason: String::new() })
-}
-
-fn credit(stream: u32, credit: u32) -> Frame {
-    Frame::WindowUpdate(StreamId(stream), WindowUpdate { credit })
 }
 
 /// Visitors that say something and wait. Each has small buffers, so that what is for it or from it
@@ -217,23 +208,6 @@ fn a_client_that_resets_every_visitor_stays_alone_with_it() {
         eventually("the streams to end", || bed.server.streams() == 0).await;
         outlaw.is_still_heard().await;
     });
-}
-
-/// Streams that an outlaw opens and resets at once, which no client has to do at all.
-fn opened_and_reset(streams: impl Iterator<Item = u32>) -> Vec<u8> {
-    let open = Open {
-        tunnel: 0,
-        kind: TunnelKind::Tcp,
-        visitor: None,
-        ingress: None,
-        send_window: 64 << 10,
-        receive_window: 64 << 10,
-        trace: None,
-    };
-    let frames = streams.flat_map(|stream| {
-        [Frame::Open(StreamId(stream), open.clone()).encode(), reset(stream).encode()]
-    });
-    frames.collect::<Vec<_>>().concat()
 }
 
 #[test]
