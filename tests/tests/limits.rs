@@ -314,6 +314,7 @@ fn handshakes_over_the_limit_wait_their_turn() {
             };
             assert_eq!(answer.body, "hello", "sessions are not touched");
         }
+        eventually("somebody to wait", || bed.server.turned_away().handshakes_waiting > 0).await;
         drop(idle.pop());
         let _late = soon("a client after one of the idle ones", late).await;
         drop(early);
@@ -345,6 +346,7 @@ fn receive_memory_nearly_spent_makes_new_visitors_slower_but_serves_them() {
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
         eight_echoes(public).await;
+        assert!(bed.server.turned_away().memory > 0);
     });
 }
 
@@ -562,5 +564,6 @@ fn a_session_with_little_receive_memory_serves_its_visitors_all_the_same() {
         let echo = LocalService::echo().await;
         let (_client, public) = bed.tcp(echo.addr()).await;
         eight_echoes(public).await;
+        assert!(bed.server.turned_away().memory_of_sessions > 0);
     });
 }
