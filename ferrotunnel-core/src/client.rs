@@ -271,6 +271,7 @@ impl ClientEngine {
         let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
         let connector = connector(config, client_id)?;
         let state = State::new(connector, retry, roster, events).seen_by(hooks);
+        let state = state.on(shards.runtimes());
         let state = Arc::new(state);
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })
@@ -400,6 +401,8 @@ impl ClientEngine {
         self.main.abort();
         self.state.carriers.abort_all();
         self.state.parting.abort_all();
+        // One of them may be at work on another thread, and would still tell its peer of streams that end after it.
+        self.state.book.sever_all();
         self.state.finish(ConnectError::Shutdown);
     }
 }

@@ -39,7 +39,7 @@ use crate::refusals::Refusals;
 use crate::registry::{self, Owner, OwnerLimits, PassingDoor, Registry, RegistryConfig, Routes};
 use crate::seat::Seat;
 use crate::session::Session;
-use crate::shards::Shards;
+use crate::shards::{Runtimes, Shards};
 use crate::shared::Shared;
 use crate::socket::{self, Listen};
 use crate::tasks::Tasks;
@@ -212,6 +212,7 @@ impl ServerEngine {
             heartbeat: config.heartbeat,
             software: config.software,
             hooks,
+            runtimes: config.shards.runtimes(),
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
@@ -464,6 +465,8 @@ struct Hall {
     software: String,
     hooks: Option<Arc<dyn ServerHooks>>,
     shards: Shards,
+    /// Those of its threads, and the one that it was started on.
+    runtimes: Runtimes,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,

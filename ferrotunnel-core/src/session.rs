@@ -61,6 +61,12 @@ impl Session {
         self.shared.order(|inner| inner.machine.close(code, reason));
     }
 
+    /// Ends it here and tells the peer nothing more: neither why, nor what becomes of its streams from now on. Whoever has
+    /// the carrier closes it.
+    pub(crate) fn sever(&self) {
+        self.shared.order(|inner| inner.machine.handle_eof());
+    }
+
     /// Wants a sign of life from the peer within that time; without one the session is over.
     pub(crate) fn probe(&self, now: Instant, within: Duration) {
         self.shared.order(|inner| inner.machine.probe(now, within));

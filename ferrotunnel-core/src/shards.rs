@@ -75,6 +75,16 @@ impl Shards {
         Self(Arc::new(Inner { threads, spare, next, next_of_crowd }))
     }
 
+    /// Those of its threads, and the caller's.
+    ///
+    /// # Panics
+    /// Outside of a runtime.
+    pub(crate) fn runtimes(&self) -> Runtimes {
+        let threads = self.0.threads.iter().chain(&self.0.spare);
+        let own = threads.map(|thread| thread.handle.clone());
+        Runtimes(own.chain([Handle::current()]).collect())
+    }
+
     /// Adds a task to `tasks` that serves `socket` on the thread whose turn it is.
     pub fn serve<F>(
         &self,
@@ -180,6 +190,17 @@ impl Shards {
     }
 }
 
+/// The runtimes that something lives on. They are not kept by it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Runtimes(Vec<Handle>);
+
+impl Runtimes {
+    /// Tasks that have not ended, whosever they are.
+    pub(crate) fn alive_tasks(&self) -> usize {
+        self.0.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()
+    }
+}
+
 /// The thread that a session lives on, where sessions have threads to themselves.
 #[derive(Clone, Debug)]
 pub(crate) struct Home {
@@ -256,6 +277,23 @@ mod tests {
         assert_eq!(spread(&shards, CROWD + 20).await, crowd);
         let none_spare = Shards::threads(0).unwrap();
         assert_eq!(spread(&none_spare, CROWD + 20).await, BTreeMap::from([(here, CROWD + 20)]));
+    }
+
+    #[tokio::test]
+    async fn tasks_on_all_threads_are_counted_until_they_end() {
+        let shards = Shards::with_spare(2, 1).unwrap();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let mut tasks = JoinSet::new();
+        for _ in 0..2 * CROWD + 3 {
+            let address = listener.local_addr().unwrap();
+            let (socket, _) =
+                tokio::try_join!(TcpStream::connect(address), listener.accept()).unwrap();
+            shards.serve_exchanges(&mut tasks, socket, |_| std::future::pending());
+        }
+        let runtimes = shards.runtimes();
+        assert_eq!(runtimes.alive_tasks(), 2 * CROWD + 3);
+        tasks.shutdown().await;
+        assert_eq!(runtimes.alive_tasks(), 0);
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ mod records;
 mod seal;
 mod stream;
 mod system_roots;
+mod ticket_store;
 mod tickets;
 mod turns;
 mod watch;
@@ -48,6 +49,7 @@ pub(crate) use passes::{Pass, Standing, Words};
 pub use problem::{CertificateFault, CertificateProblem};
 pub(crate) use problem::{alert_in, same_fault};
 pub(crate) use stream::TlsStream;
+pub(crate) use ticket_store::Purpose;
 pub use turns::HandshakeTurns;
 pub use watch::{Files, FromFiles};
 

@@ -112,6 +112,10 @@ impl Families<'_> {
             }
         }
 
+        let help = "Tasks of the client's runtimes that have not ended.";
+        self.family("ferrotunnel_client_tasks", None, MetricType::Gauge, help)?
+            .encode_gauge(&readings.tasks)?;
+
         let help = "Sessions that took the place of one that was lost.";
         self.family("ferrotunnel_client_reconnects", None, MetricType::Counter, help)?
             .encode_counter::<NoLabelSet, _, f64>(&readings.reconnects, None)?;

@@ -185,6 +185,10 @@ impl Families<'_> {
         let mut family =
             self.family("ferrotunnel_window_stalls", None, MetricType::Counter, help)?;
         family.encode_counter::<NoLabelSet, _, f64>(&readings.window_stalls, None)?;
+        let help = "Tasks of the server's runtimes that have not ended.";
+        self.family("ferrotunnel_tasks", None, MetricType::Gauge, help)?
+            .encode_gauge(&readings.tasks)?;
+
         let help = "Round trip to clients, over all sessions of the moment.";
         let times = readings.sessions.iter().filter_map(|session| session.round_trip);
         self.round_trips("ferrotunnel_carrier_round_trip", help, times)

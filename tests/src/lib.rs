@@ -29,7 +29,7 @@ pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready, with_plugi
 pub use link::Link;
 pub use log::{Log, run_logged};
 pub use open_metrics::Scrape;
-pub use outlaw::{Heard, Outlaw, ask_for, data};
+pub use outlaw::{Heard, Outlaw, ask_for, credit, data, opened_and_reset, reset};
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use secure::{SecureVisitor, hello_of_tls_1_1};
 pub use service::{LocalService, own_ip, read_head};

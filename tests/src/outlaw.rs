@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::hkdf;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use ferrotunnel_common::{ClientId, TunnelKind};
+use ferrotunnel_common::{ClientId, StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{
-    CLIENT_PROOF_LEN, Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Hello, Register,
+    CLIENT_PROOF_LEN, Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Hello, Open, Register,
+    Reset, ResetCode, WindowUpdate,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -203,6 +204,33 @@ pub fn ask_for(number: u32, kind: TunnelKind, name: &str) -> Frame {
     let name = name.to_owned();
     let register = Register { kind, name, hosts: Vec::new(), port: 0, options: Vec::new() };
     Frame::Register(number, register)
+}
+
+/// A stream is given so much credit.
+pub fn credit(stream: u32, credit: u32) -> Frame {
+    Frame::WindowUpdate(StreamId(stream), WindowUpdate { credit })
+}
+
+/// A stream is broken off.
+pub fn reset(stream: u32) -> Frame {
+    Frame::Reset(StreamId(stream), Reset { code: ResetCode::Cancelled, reason: String::new() })
+}
+
+/// Streams that are opened and reset at once, which no client has to do at all.
+pub fn opened_and_reset(streams: impl Iterator<Item = u32>) -> Vec<u8> {
+    let open = Open {
+        tunnel: 0,
+        kind: TunnelKind::Tcp,
+        visitor: None,
+        ingress: None,
+        send_window: 64 << 10,
+        receive_window: 64 << 10,
+        trace: None,
+    };
+    let frames = streams.flat_map(|stream| {
+        [Frame::Open(StreamId(stream), open.clone()).encode(), reset(stream).encode()]
+    });
+    frames.collect::<Vec<_>>().concat()
 }
 
 /// A Data frame.

@@ -11,14 +11,13 @@ use ferrotunnel::{ClientEvent, LimitsConfig, Retry, Streams, Tunnel, TunnelKind}
 use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::Violation;
 use ferrotunnel_protocol::frame::{
-    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Open, Ping, Reset, ResetCode,
-    WindowUpdate,
+    FIN, Frame, FrameType, GoAway, GoAwayCode, Header, MAX_WINDOW, Ping,
 };
 use ferrotunnel_tests::memory::{peak_bytes, restart_peak};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Outlaw, Site, Stranger, TestBed, abort_on_close, ask_for,
-    client_hello, client_of, data, eventually, over_both, public_addr, run, says_and_hears, soon,
-    until_still,
+    client_hello, client_of, credit, data, eventually, opened_and_reset, over_both, public_addr,
+    reset, run, says_and_hears, soon, until_still,
 };
 use futures_util::future::join_all;
 use parking_lot::Mutex;
@@ -77,14 +76,6 @@ async fn is_told(outlaw: &mut Outlaw, violation: Violation) {
     let Some((code, words)) = farewell else { unreachable!("it ended without a word") };
     assert_eq!(code, GoAwayCode::ProtocolError, "{words}");
     assert!(words.contains(&violation.to_string()), "{words:?}, not {violation:?}");
-}
-
-fn reset(stream: u32) -> Frame {
-    Frame::Reset(StreamId(stream), Reset { code: ResetCode::Cancelled, reason: String::new() })
-}
-
-fn credit(stream: u32, credit: u32) -> Frame {
-    Frame::WindowUpdate(StreamId(stream), WindowUpdate { credit })
 }
 
 /// Visitors that say something and wait. Each has small buffers, so that what is for it or from it
@@ -217,23 +208,6 @@ fn a_client_that_resets_every_visitor_stays_alone_with_it() {
         eventually("the streams to end", || bed.server.streams() == 0).await;
         outlaw.is_still_heard().await;
     });
-}
-
-/// Streams that an outlaw opens and resets at once, which no client has to do at all.
-fn opened_and_reset(streams: impl Iterator<Item = u32>) -> Vec<u8> {
-    let open = Open {
-        tunnel: 0,
-        kind: TunnelKind::Tcp,
-        visitor: None,
-        ingress: None,
-        send_window: 64 << 10,
-        receive_window: 64 << 10,
-        trace: None,
-    };
-    let frames = streams.flat_map(|stream| {
-        [Frame::Open(StreamId(stream), open.clone()).encode(), reset(stream).encode()]
-    });
-    frames.collect::<Vec<_>>().concat()
 }
 
 #[test]
@@ -640,7 +614,7 @@ fn garbage_without_a_pause_holds_up_nobody_of_its_address() {
 
 #[test]
 fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
-    comes_back_past(|addr| {
+    comes_back_past(Streams::Multiplexed, |addr| {
         let hello = client_hello();
         again_and_again(64, move || {
             let hello = hello.clone();
@@ -657,24 +631,30 @@ fn who_has_been_in_comes_back_past_those_of_its_address_who_only_shake_hands() {
 
 #[test]
 fn who_has_been_in_comes_back_past_those_of_its_address_who_guess_at_its_token() {
-    comes_back_past(|addr| {
-        again_and_again(16, move || async move {
-            let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
-            let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
-            let _ = guesser.start().await;
-            Ok(())
-        })
-    });
+    comes_back_past(Streams::Multiplexed, guessers_at);
+}
+
+#[test]
+fn direct_carriers_come_back_past_those_of_their_address_who_guess_at_their_token() {
+    comes_back_past(Streams::Direct, guessers_at);
+}
+
+fn guessers_at(addr: SocketAddr) -> JoinSet<()> {
+    again_and_again(16, move || async move {
+        let guesser = client_of(addr, Carrier::Tls).token("a-guess-at-the-token");
+        let guesser = guesser.retry(Retry::Never).local_addr("1").build().unwrap();
+        let _ = guesser.start().await;
+        Ok(())
+    })
 }
 
 /// Strangers come as soon as the good client is in, and more of them than may wait whenever it is lost.
-fn comes_back_past(strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
+fn comes_back_past(streams: Streams, strangers_at: impl Fn(SocketAddr) -> JoinSet<()>) {
     let _alone = ALONE.lock();
     run(async {
         let bed = TestBed::start(Carrier::Tls).await;
         let strangers = Mutex::new(None);
-        // Nothing but its session is ever on the way when it is lost.
-        Box::pin(goes_in_and_out(&bed, Streams::Multiplexed, async || {
+        Box::pin(goes_in_and_out(&bed, streams, async || {
             strangers.lock().get_or_insert_with(|| strangers_at(bed.server.tunnel_addr()));
             let refused = || bed.server.turned_away().handshakes_refused;
             let before = refused();

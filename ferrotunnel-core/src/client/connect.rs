@@ -21,7 +21,7 @@ use crate::handshake::{self, Caller, Greeted, HandshakeError};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::socket;
-use crate::tls::{CertificateProblem, ClientTls, Secured, TlsDialer, TlsStream};
+use crate::tls::{CertificateProblem, ClientTls, Purpose, Secured, TlsDialer, TlsStream};
 
 /// How a client reaches its server.
 #[derive(Clone, Debug)]
@@ -203,14 +203,19 @@ impl Connector {
                 source,
             })
         };
-        let connecting = Box::pin(tls.connect(name, socket));
-        let secured = tokio::time::timeout(self.deadline, connecting)
+        let purpose = match direct_for {
+            None => Purpose::Session,
+            Some(_) => Purpose::DirectCarrier,
+        };
+        let connecting = Box::pin(tls.connect(name, socket, purpose));
+        let (secured, tickets) = tokio::time::timeout(self.deadline, connecting)
             .await
             .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
             .map_err(failed)?;
         let Secured { stream: mut carrier, binding, is_resumed, .. } = secured;
         tracing::debug!(is_resumed, "TLS handshake done");
         let greeted = self.greet(server, &mut carrier, &binding, direct_for).await?;
+        tickets.keep();
         Ok(Link { carrier: AnyCarrier::Tls(carrier), greeted, peer })
     }
 

@@ -306,6 +306,11 @@ impl Book {
         lines.last_errors.insert(carrier, reason);
     }
 
+    /// Ends every session, without a word.
+    pub(super) fn sever_all(&self) {
+        self.look(|lines| lines.sessions().for_each(|line| line.session.sever()));
+    }
+
     /// What is written in it.
     pub(super) fn look<R>(&self, look: impl FnOnce(&Lines) -> R) -> R {
         look(&self.lines.lock())

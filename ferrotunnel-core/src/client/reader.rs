@@ -48,6 +48,8 @@ pub struct ClientReadings {
     pub window_stalls: u64,
     /// Whether the client takes nothing new, or has ended.
     pub is_closing: bool,
+    /// Tasks that have not ended, on the client's threads and on the runtime that it was started on, whosever they are there.
+    pub tasks: usize,
 }
 
 /// One carrier to one server.
@@ -365,6 +367,7 @@ fn read(state: &State) -> ClientReadings {
             resets: StreamResets(sums.resets.mirrored()),
             window_stalls: sums.window_stalls,
             is_closing,
+            tasks: state.runtimes.alive_tasks(),
             tunnels,
         }
     })

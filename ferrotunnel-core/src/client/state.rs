@@ -28,6 +28,7 @@ use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health, tell_paused};
 use crate::session::Session;
+use crate::shards::Runtimes;
 use crate::tap::{Tap, TapMaker, TappedStream};
 use crate::tasks::Tasks;
 
@@ -59,6 +60,8 @@ pub(super) struct State {
     pub(super) book: Arc<Book>,
     /// Who sees what passes through those of HTTP tunnels.
     pub(super) taps: OnceLock<Arc<dyn TapMaker>>,
+    /// Those of the client's threads, and the one that it was started on.
+    pub(super) runtimes: Runtimes,
 }
 
 #[derive(Default)]
@@ -342,7 +345,13 @@ impl State {
             hooks: None,
             book: Arc::default(),
             taps: OnceLock::new(),
+            runtimes: Runtimes::default(),
         }
+    }
+
+    /// The same on those runtimes.
+    pub(super) fn on(self, runtimes: Runtimes) -> Self {
+        Self { runtimes, ..self }
     }
 
     /// The same with somebody who sees its streams.

@@ -114,6 +114,18 @@ async fn a_driver_that_moves_to_another_task_is_woken_there() {
     soon(client.opened()).await;
 }
 
+#[tokio::test]
+async fn a_session_that_is_severed_says_nothing_of_the_end_of_its_streams() {
+    let (server, mut client) = pair(1 << 20).await;
+    let mut stream = server.session.open(OPEN).unwrap();
+    let taken = soon(client.opened()).await;
+    client.session.sever();
+    drop(taken);
+    let heard = soon(stream.read_chunk()).await;
+    assert_eq!(heard.unwrap_err(), StreamError::SessionClosed);
+    assert!(matches!(soon(server.end).await.unwrap(), End::Closed));
+}
+
 /// Lets a server's driver have all of a storm at once, and tells how many of its frames it takes at most before another
 /// task has its turn.
 async fn most_at_once(storm: &[u8], count: u64) -> u64 {

@@ -38,6 +38,8 @@ pub struct Readings {
     pub turned_away: TurnedAway,
     /// Carriers for visitors of their own.
     pub direct: DirectCarriers,
+    /// Tasks that have not ended, on the server's threads and on the runtime that it was started on, whosever they are there.
+    pub tasks: usize,
 }
 
 /// A principal, and how much it has.
@@ -220,6 +222,7 @@ impl Hall {
             window_stalls: sums.window_stalls,
             turned_away: self.turned_away(),
             direct: self.direct(),
+            tasks: self.runtimes.alive_tasks(),
         }
     }
 }

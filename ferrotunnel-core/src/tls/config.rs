@@ -6,8 +6,8 @@
 
 use std::sync::Arc;
 
-use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionStore, Resumption};
 use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls13_signature,
@@ -20,6 +20,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use super::identity::TlsIdentity;
+use super::ticket_store::ConnectionTickets;
 use crate::error::BuildError;
 
 /// `clients`: who looks at their certificates, if they need any.
@@ -66,10 +67,13 @@ pub(super) fn verifying(
     Ok(Arc::new(client_config(verifier, identity)?))
 }
 
-/// The same with tickets of its own, and none yet.
-pub(super) fn without_tickets(config: &ClientConfig) -> Arc<ClientConfig> {
+/// The same for a connection with those tickets.
+pub(super) fn with_tickets(
+    config: &ClientConfig,
+    tickets: &Arc<ConnectionTickets>,
+) -> Arc<ClientConfig> {
     let mut config = config.clone();
-    config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
+    config.resumption = Resumption::store(Arc::clone(tickets) as Arc<dyn ClientSessionStore>);
     Arc::new(config)
 }
 
@@ -89,7 +93,8 @@ fn client_config(
         }
     };
     config.alpn_protocols = vec![ALPN.to_vec()];
-    config.resumption = Resumption::in_memory_sessions(SERVERS_REMEMBERED);
+    // Each connection has its own.
+    config.resumption = Resumption::disabled();
     config.enable_secret_extraction = true;
     Ok(config)
 }
@@ -168,6 +173,3 @@ impl ServerCertVerifier for TokenBound {
 
 /// What clients of ours offer, and nobody else.
 pub(super) const ALPN: &[u8] = b"ferrotunnel/1";
-
-/// Servers whose tickets a configuration remembers: each server has its own, and its name there.
-const SERVERS_REMEMBERED: usize = 1;

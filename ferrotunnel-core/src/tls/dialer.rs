@@ -18,6 +18,7 @@ use super::identity::{IdentityFiles, SETTINGS};
 use super::issuers::Servers;
 use super::pem::PemFile;
 use super::system_roots;
+use super::ticket_store::{ConnectionTickets, Purpose, TicketStore};
 use super::watch::{Files, FromFiles};
 use crate::error::BuildError;
 
@@ -146,16 +147,25 @@ impl TlsDialer {
         Ok(Self { verification: known, generations })
     }
 
-    /// One connection to the server that is known by that `host:port`. How long it may take is the caller's business.
-    pub(crate) async fn connect(&self, server: &str, socket: TcpStream) -> io::Result<Secured> {
+    /// One connection to the server that is known by that `host:port`. How long it may take is the caller's business. Its
+    /// tickets are [kept](ConnectionTickets::keep) once the server has welcomed the client.
+    pub(crate) async fn connect(
+        &self,
+        server: &str,
+        socket: TcpStream,
+        purpose: Purpose,
+    ) -> io::Result<(Secured, Arc<ConnectionTickets>)> {
         let name = name_of(self.verification.as_ref(), server).map_err(io::Error::other)?;
         if self.generations.has_files() {
             let generations = Arc::clone(&self.generations);
             // Files may lie on a disk that is far away.
             let _ = tokio::task::spawn_blocking(move || generations.look()).await;
         }
-        let config = self.generations.current().config_at(Instant::now(), server);
-        handshake::connect(&config, name, socket).await
+        let generation = self.generations.current();
+        let tickets =
+            ConnectionTickets::new(&generation.tickets_at(Instant::now(), server), purpose);
+        let config = config::with_tickets(&generation.config, &tickets);
+        Ok((handshake::connect(&config, name, socket).await?, tickets))
     }
 }
 
@@ -184,7 +194,7 @@ struct Generation {
 struct Kept {
     since: Instant,
     /// By the `host:port` that a client knows a server by; there are as many as it was told of.
-    by_server: HashMap<String, Arc<ClientConfig>>,
+    by_server: HashMap<String, Arc<TicketStore>>,
 }
 
 impl Generation {
@@ -193,13 +203,13 @@ impl Generation {
         Self { config, kept }
     }
 
-    fn config_at(&self, now: Instant, server: &str) -> Arc<ClientConfig> {
+    fn tickets_at(&self, now: Instant, server: &str) -> Arc<TicketStore> {
         let mut kept = self.kept.lock();
         if now.saturating_duration_since(kept.since) >= TICKETS_KEPT {
             *kept = Kept { since: now, by_server: HashMap::new() };
         }
         let known = kept.by_server.entry_ref(server);
-        Arc::clone(known.or_insert_with(|| config::without_tickets(&self.config)))
+        Arc::clone(known.or_default())
     }
 }
 
@@ -224,10 +234,10 @@ mod tests {
         let generation = Generation::new(config::bound_to_the_token(None).unwrap());
         let began = Instant::now();
         let [first, again, later, still] = [0, 3_000, 3_700, 7_000]
-            .map(|seconds| generation.config_at(began + Duration::from_secs(seconds), "a:1"));
+            .map(|seconds| generation.tickets_at(began + Duration::from_secs(seconds), "a:1"));
         assert!(Arc::ptr_eq(&first, &again));
         assert!(!Arc::ptr_eq(&again, &later) && Arc::ptr_eq(&later, &still));
-        let other = generation.config_at(began + Duration::from_secs(7_000), "b:1");
+        let other = generation.tickets_at(began + Duration::from_secs(7_000), "b:1");
         assert!(!Arc::ptr_eq(&other, &still));
     }
 }

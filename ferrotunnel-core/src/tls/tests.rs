@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use bytes::BytesMut;
+use rustls::client::Resumption;
 use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::ServerName;
@@ -40,7 +41,9 @@ pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
 pub(super) fn configs() -> (Arc<ClientConfig>, Arc<ServerConfig>) {
     let tickets = Tickets::new().unwrap();
     let server = server_config(TlsIdentity::self_signed().unwrap(), None, tickets);
-    (bound_to_the_token(None).unwrap(), server.unwrap())
+    let mut client = ClientConfig::clone(&bound_to_the_token(None).unwrap());
+    client.resumption = Resumption::in_memory_sessions(1);
+    (Arc::new(client), server.unwrap())
 }
 
 pub(super) async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io::Result<Secured> {

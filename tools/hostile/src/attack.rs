@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use ferrotunnel::Retry;
-use ferrotunnel_common::{StreamId, TunnelKind};
-use ferrotunnel_protocol::frame::{
-    Frame, FrameType, MAX_WINDOW, Open, Ping, Reset, ResetCode, WindowUpdate,
+use ferrotunnel_common::TunnelKind;
+use ferrotunnel_protocol::frame::{Frame, FrameType, MAX_WINDOW, Ping};
+use ferrotunnel_tests::{
+    Carrier, Outlaw, Stranger, abort_on_close, ask_for, client_of, credit, data, opened_and_reset,
+    reset,
 };
-use ferrotunnel_tests::{Carrier, Outlaw, Stranger, abort_on_close, ask_for, client_of, data};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -195,25 +196,16 @@ async fn with_a_visitor(server: SocketAddr) -> (Outlaw, u32, TcpStream) {
     (outlaw, stream, visitor)
 }
 
-fn credit(stream: u32, credit: u32) -> Vec<u8> {
-    Frame::WindowUpdate(StreamId(stream), WindowUpdate { credit }).encode().to_vec()
-}
-
-fn reset(stream: u32) -> Vec<u8> {
-    let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
-    Frame::Reset(StreamId(stream), reset).encode().to_vec()
-}
-
 async fn credit_overflow(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
-    outlaw.say_bytes(&[credit(stream, MAX_WINDOW), credit(stream, MAX_WINDOW)].concat()).await;
+    outlaw.say_bytes(&credit(stream, MAX_WINDOW).encode().repeat(2)).await;
     outlaw.is_sent_away().await;
     done(1);
 }
 
 async fn crumbs(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
-    flood(&mut outlaw, &credit(stream, 1), 1).await;
+    flood(&mut outlaw, &credit(stream, 1).encode(), 1).await;
 }
 
 /// The same again and again, which is so many frames, until the server has closed.
@@ -250,20 +242,9 @@ async fn windows(server: SocketAddr) {
 
 async fn open_reset(server: SocketAddr) {
     let mut outlaw = Outlaw::join(server, CARRIER).await;
-    let open = Open {
-        tunnel: 0,
-        kind: TunnelKind::Tcp,
-        visitor: None,
-        ingress: None,
-        send_window: 64 << 10,
-        receive_window: 64 << 10,
-        trace: None,
-    };
     for first in (1..u32::MAX >> 8).step_by(2 * 512) {
-        let block = (0..512).map(|at| first + 2 * at).flat_map(|stream| {
-            [Frame::Open(StreamId(stream), open.clone()).encode().to_vec(), reset(stream)].concat()
-        });
-        if !outlaw.say_bytes(&block.collect::<Vec<_>>()).await {
+        let block = opened_and_reset((0..512).map(|at| first + 2 * at));
+        if !outlaw.say_bytes(&block).await {
             return;
         }
         done(2 * 512);
@@ -285,7 +266,7 @@ async fn resets_visitors(server: SocketAddr) {
     }
     loop {
         let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
-        outlaw.say_bytes(&reset(stream)).await;
+        outlaw.say(&reset(stream)).await;
         done(1);
     }
 }
@@ -326,7 +307,8 @@ async fn names(server: SocketAddr) {
 
 async fn ghosts(server: SocketAddr) {
     let (mut outlaw, stream, _visitor) = with_a_visitor(server).await;
-    outlaw.say_bytes(&reset(stream)).await;
-    let late = [reset(stream), credit(stream, 1), data(stream, 0, &[0; 100])].concat();
+    outlaw.say(&reset(stream)).await;
+    let gone = [reset(stream).encode(), credit(stream, 1).encode()].concat();
+    let late = [gone, data(stream, 0, &[0; 100])].concat();
     flood(&mut outlaw, &late, 3).await;
 }

@@ -1,6 +1,7 @@
 //! A process of its own that says in lines of JSON what happens to it, as `ferrotunnel --json` does.
 
 use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
 use std::process::{Child, ChildStderr, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
@@ -19,6 +20,8 @@ pub struct Process {
     child: Child,
     _leash: Option<Leash>,
     events: Receiver<Value>,
+    /// Where its admin interface listens, once it has said so.
+    admin: Arc<OnceLock<SocketAddr>>,
     /// The last it said on stderr, once it has ended.
     complaint: Option<JoinHandle<String>>,
     /// The first panic it told of there. A task of it that panics does not end it.
@@ -36,10 +39,18 @@ impl Process {
         // From here on it ends with this.
         let leash = Leash::on(&child);
         let panic = Arc::<OnceLock<String>>::default();
-        let mut process =
-            Self { what, _leash: leash, child, events, complaint: None, panic: Arc::clone(&panic) };
+        let admin = Arc::<OnceLock<SocketAddr>>::default();
+        let mut process = Self {
+            what,
+            _leash: leash,
+            child,
+            events,
+            admin: Arc::clone(&admin),
+            complaint: None,
+            panic: Arc::clone(&panic),
+        };
         if let (Some(stdout), Some(stderr)) = outputs {
-            let listen = move || listen(stdout, &tell);
+            let listen = move || listen(stdout, &tell, &admin);
             thread::Builder::new().name(what.to_owned()).spawn(listen).map_err(Failure::Thread)?;
             let remember = move || remember(stderr, &panic);
             let thread = thread::Builder::new().name(what.to_owned());
@@ -51,6 +62,11 @@ impl Process {
     /// Its number for the system.
     pub fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its admin interface listens, once it has said so.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin.get().copied()
     }
 
     /// An event that nobody has waited for yet, if there is one; the newest of many may be missing.
@@ -122,9 +138,12 @@ impl Drop for Process {
 }
 
 /// Reads to the end, so that the process never waits for us.
-fn listen(stdout: ChildStdout, tell: &mpsc::SyncSender<Value>) {
+fn listen(stdout: ChildStdout, tell: &mpsc::SyncSender<Value>, admin: &OnceLock<SocketAddr>) {
     for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-        if let Ok(event) = serde_json::from_str(&line) {
+        if let Ok(event) = serde_json::from_str::<Value>(&line) {
+            if let Some(addr) = event["admin_addr"].as_str().and_then(|addr| addr.parse().ok()) {
+                let _ = admin.set(addr);
+            }
             // Nobody waits for those beyond what the queue holds.
             let _ = tell.try_send(event);
         }

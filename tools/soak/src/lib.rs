@@ -22,6 +22,7 @@ mod fault;
 mod levels;
 mod rest;
 mod table;
+mod tasks;
 mod world;
 
 pub use dice::Dice;

@@ -63,27 +63,32 @@ pub(crate) async fn back_at(
     }
 }
 
-/// Waits until the servers have as many descriptors as when nobody had come yet: then no session is
-/// left.
+/// Waits until the servers have as many descriptors and tasks as when nobody had come yet: then no session is
+/// left, and nothing of one.
 pub(crate) async fn empty_as(worlds: &[Arc<World>], empty: &[(String, Level)]) -> Vec<String> {
     let end = Instant::now() + PATIENCE;
     loop {
         let now = levels(worlds);
-        let left = empty
-            .iter()
-            .zip(&now)
-            .filter(|(empty, now)| now.1.processes > 0 && now.1.descriptors > empty.1.descriptors);
-        let left: Vec<_> = left
-            .map(|((name, empty), (_, now))| {
-                let more = now.descriptors - empty.descriptors;
-                format!("{name}: {more} descriptors are left after all clients went")
-            })
-            .collect();
+        let there = empty.iter().zip(&now).filter(|(_, now)| now.1.processes > 0);
+        let left: Vec<_> =
+            there.flat_map(|((name, empty), (_, now))| left(name, empty, now)).collect();
         if left.is_empty() || Instant::now() > end {
             return left;
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+/// What a server has that it did not have before anybody came.
+fn left(name: &str, empty: &Level, now: &Level) -> Vec<String> {
+    let held =
+        [("descriptors", empty.descriptors, now.descriptors), ("tasks", empty.tasks, now.tasks)];
+    let more = held.into_iter().filter(|(_, empty, now)| now > empty);
+    let tell = |(what, empty, now)| {
+        let more: u64 = now - empty;
+        format!("{name}: {more} {what} are left after all clients went")
+    };
+    more.map(tell).collect()
 }
 
 /// What is more than it may be.
@@ -92,10 +97,13 @@ fn over(name: &str, before: &Level, now: &Level) -> Vec<String> {
     if now.processes != before.processes {
         over.push(format!("{name}: {} processes, before {}", now.processes, before.processes));
     }
-    let slack = DESCRIPTORS * before.processes;
-    if now.descriptors > before.descriptors + slack {
-        let (now, before) = (now.descriptors, before.descriptors);
-        over.push(format!("{name}: {now} descriptors, before {before}, allowed {slack} more"));
+    let slack = CARRIERS * before.processes;
+    for (what, before, now) in
+        [("descriptors", before.descriptors, now.descriptors), ("tasks", before.tasks, now.tasks)]
+    {
+        if now > before + slack {
+            over.push(format!("{name}: {now} {what}, before {before}, allowed {slack} more"));
+        }
     }
     if now.threads > before.threads + THREADS * before.processes {
         over.push(format!("{name}: {} threads, before {}", now.threads, before.threads));
@@ -108,10 +116,10 @@ fn over(name: &str, before: &Level, now: &Level) -> Vec<String> {
     over
 }
 
-/// More descriptors at rest, for each process. A client that was asked for direct streams keeps 4
+/// More descriptors and tasks at rest, for each process. A client that was asked for direct streams keeps 4
 /// carriers waiting, and after a rush up to 32, until visitors take them; each is one here and one
-/// there. A descriptor lost with one visitor of thousands is more.
-const DESCRIPTORS: u64 = 32;
+/// there. What is lost with one visitor of thousands is more.
+const CARRIERS: u64 = 32;
 
 /// More threads at rest, for each process: one that looks up names goes after ten seconds.
 const THREADS: u64 = 1;
@@ -132,13 +140,24 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 mod tests {
     use super::*;
 
-    const BEFORE: Level = Level { resident: 20 << 20, descriptors: 30, threads: 2, processes: 1 };
+    const BEFORE: Level =
+        Level { resident: 20 << 20, descriptors: 30, threads: 2, tasks: 20, processes: 1 };
 
     #[test]
     fn what_is_within_the_bounds_is_no_leak() {
         assert!(over("server", &BEFORE, &BEFORE).is_empty());
-        let more = Level { resident: 33 << 20, descriptors: 62, threads: 3, processes: 1 };
+        let more =
+            Level { resident: 33 << 20, descriptors: 62, threads: 3, tasks: 52, processes: 1 };
         assert!(over("server", &BEFORE, &more).is_empty());
+    }
+
+    #[test]
+    fn a_server_that_nobody_is_at_has_nothing_more() {
+        assert!(left("server", &BEFORE, &BEFORE).is_empty());
+        let one = left("server tls", &BEFORE, &Level { tasks: 21, ..BEFORE });
+        assert_eq!(one, ["server tls: 1 tasks are left after all clients went"]);
+        let both = Level { tasks: 21, descriptors: 31, ..BEFORE };
+        assert_eq!(left("server tls", &BEFORE, &both).len(), 2);
     }
 
     #[test]
@@ -147,6 +166,7 @@ mod tests {
             (Level { resident: 34 << 20, ..BEFORE }, "memory"),
             (Level { descriptors: 63, ..BEFORE }, "descriptors"),
             (Level { threads: 4, ..BEFORE }, "threads"),
+            (Level { tasks: 53, ..BEFORE }, "tasks"),
             (Level { processes: 0, ..BEFORE }, "processes"),
         ] {
             let over = over("server tls", &BEFORE, &now);

@@ -121,6 +121,7 @@ pub async fn run(soak: &Soak, mut say: impl FnMut(&str)) -> Result<Outcome, Fail
             report.count(&format!("{name}_resident_{when}"), level.resident);
             report.count(&format!("{name}_descriptors_{when}"), level.descriptors);
             report.count(&format!("{name}_threads_{when}"), level.threads);
+            report.count(&format!("{name}_tasks_{when}"), level.tasks);
         }
     }
     report.counts("leaks", &leaks);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::ledger::Ledger;
 use crate::levels::Level;
 
-/// The lines above it: the columns, with a group of three for each server and for the clients.
+/// The lines above it: the columns, with a group of four for each server and for the clients.
 pub(crate) fn head(levels: &[(String, Level)]) -> String {
     let (mut groups, mut columns) = (" ".repeat(COUNTS), String::new());
     let _ = write!(
@@ -16,8 +16,8 @@ pub(crate) fn head(levels: &[(String, Level)]) -> String {
         "time", "connections", "/s", "requests", "MiB", "allowed", "forbidden", "kills"
     );
     for (name, _) in levels {
-        let _ = write!(groups, " | {name:^17}");
-        let _ = write!(columns, " | {:>5} {:>5} {:>5}", "MiB", "files", "thr.");
+        let _ = write!(groups, " | {name:^23}");
+        let _ = write!(columns, " | {:>5} {:>5} {:>5} {:>5}", "MiB", "files", "thr.", "tasks");
     }
     format!("{groups}\n{columns}")
 }
@@ -41,8 +41,8 @@ pub(crate) fn line(
         ledger.kills.load(Ordering::Relaxed),
     );
     for (_, level) in levels {
-        let Level { resident, descriptors, threads, .. } = level;
-        let _ = write!(line, " | {:>5} {descriptors:>5} {threads:>5}", resident >> 20);
+        let Level { resident, descriptors, threads, tasks, .. } = level;
+        let _ = write!(line, " | {:>5} {descriptors:>5} {threads:>5} {tasks:>5}", resident >> 20);
     }
     line
 }

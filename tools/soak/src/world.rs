@@ -2,15 +2,17 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ferrotunnel_loadgen::{Binary, Carrier, Failure, Process, ServerSettings, Usage};
 use parking_lot::Mutex;
 
 use crate::ledger::Ledger;
+use crate::levels::Holding;
 use crate::origin::{Identity, Origin, Speaks};
 use crate::presence::Party;
+use crate::tasks;
 use crate::visitor::Address;
 
 /// A server and its clients.
@@ -82,26 +84,27 @@ impl Trade {
 #[derive(Debug, Default)]
 struct Post {
     process: Mutex<Option<Process>>,
-    id: AtomicU32,
+    /// Its number for the system, and where it tells of itself; never locked for longer than to look.
+    known_by: Mutex<Option<(u32, SocketAddr)>>,
 }
 
 impl Post {
     fn put(&self, process: Process) {
-        self.id.store(process.id(), Ordering::Relaxed);
+        *self.known_by.lock() = process.admin_addr().map(|admin| (process.id(), admin));
         *self.process.lock() = Some(process);
     }
 
     fn take(&self) -> Option<Process> {
-        self.id.store(0, Ordering::Relaxed);
+        *self.known_by.lock() = None;
         self.process.lock().take()
     }
 
     /// What it has now, without waiting for whoever starts or kills it.
-    fn usage(&self) -> Option<Usage> {
-        match self.id.load(Ordering::Relaxed) {
-            0 => None,
-            id => Usage::of(id).ok(),
-        }
+    fn holding(&self) -> Option<Holding> {
+        let (id, admin) = (*self.known_by.lock())?;
+        // In this order: to be asked costs it a descriptor.
+        let usage = Usage::of(id).ok()?;
+        Some(Holding { usage, tasks: tasks::of(admin).ok()? })
     }
 }
 
@@ -152,7 +155,8 @@ impl World {
                     (http_bind, host.clone(), format!("http://{host}/"))
                 }
             };
-            arguments.extend(trade.more().iter().map(|word| (*word).to_owned()));
+            let more = trade.more().iter().chain(&ADMIN).chain(&["--no-inspect"]);
+            arguments.extend(more.map(|word| (*word).to_owned()));
             let address = Address {
                 tenant: number,
                 tunnel: Party::new(format!("tunnel {name}")),
@@ -193,7 +197,7 @@ impl World {
             http_bind: self.http_bind,
             carrier: self.carrier,
             threads: 1,
-            more: Vec::new(),
+            more: ADMIN.map(str::to_owned).to_vec(),
             patience: RETURN,
         })?;
         self.server_post.put(process);
@@ -336,14 +340,14 @@ impl World {
         }
     }
 
-    /// What the server has now.
-    pub(crate) fn server_usage(&self) -> Option<Usage> {
-        self.server_post.usage()
+    /// What the server has now. Waits for its answer.
+    pub(crate) fn held_by_server(&self) -> Option<Holding> {
+        self.server_post.holding()
     }
 
-    /// What each client that is there has now.
-    pub(crate) fn client_usages(&self) -> impl Iterator<Item = Usage> {
-        self.tenants.iter().filter_map(|tenant| tenant.post.usage())
+    /// What each client that is there has now. Waits for their answers.
+    pub(crate) fn held_by_clients(&self) -> impl Iterator<Item = Holding> {
+        self.tenants.iter().filter_map(|tenant| tenant.post.holding())
     }
 }
 
@@ -361,6 +365,9 @@ enum Ending {
     /// In whatever way: who gives way to another has failed.
     Any,
 }
+
+/// Where each process tells of its tasks.
+const ADMIN: [&str; 2] = ["--admin-bind", "127.0.0.1:0"];
 
 /// Until a server listens and a client that lost it has its tunnel again. About a second is the
 /// aim; this is when we stop waiting, on a busy machine.

@@ -19,6 +19,7 @@ use tokio_rustls::{TlsAcceptor as StockAcceptor, TlsConnector};
 use super::super::dialer::{ClientTls, Roots, TlsDialer, Verification};
 use super::super::problem::{CertificateFault, CertificateProblem};
 use super::super::tests::{Stock, exchange_both, exported, sockets, soon};
+use super::super::ticket_store::Purpose;
 use super::*;
 
 /// A CA, mostly of the same name as all others here, and what it has issued, in files.
@@ -134,13 +135,20 @@ async fn stock_to(
     soon(async { tokio::join!(near, far) }).await
 }
 
+/// As if the server had welcomed the client behind it.
+async fn dial(dialer: &TlsDialer, socket: TcpStream) -> io::Result<Secured> {
+    let (secured, tickets) = Box::pin(dialer.connect(SERVER, socket, Purpose::Session)).await?;
+    tickets.keep();
+    Ok(secured)
+}
+
 async fn to_stock(
     dialer: &TlsDialer,
     server: ServerConfig,
 ) -> (io::Result<Secured>, io::Result<Stock>) {
     let (dialled, accepted) = sockets().await;
     let acceptor = StockAcceptor::from(Arc::new(server));
-    let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
+    let near = dial(dialer, dialled);
     let far = async { acceptor.accept(accepted).await.map(Stock::Server) };
     soon(async { tokio::join!(near, far) }).await
 }
@@ -150,7 +158,7 @@ async fn ours(
     acceptor: &TlsAcceptor,
 ) -> (io::Result<Secured>, io::Result<Secured>) {
     let (dialled, accepted) = sockets().await;
-    let near = async { Box::pin(dialer.connect(SERVER, dialled)).await };
+    let near = dial(dialer, dialled);
     let far = async { Box::pin(acceptor.accept(accepted, BytesMut::new(), FROM)).await };
     soon(async { tokio::join!(near, far) }).await
 }
@@ -254,7 +262,7 @@ async fn a_server_is_told_the_name_that_it_is_verified_by_and_no_other() {
         let settings = ClientTls { verification, identity: identity.clone() };
         let dialer = TlsDialer::new(settings).unwrap();
         let (dialled, accepted) = sockets().await;
-        let dialling = tokio::spawn(async move { dialer.connect(SERVER, dialled).await.map(drop) });
+        let dialling = tokio::spawn(async move { dial(&dialer, dialled).await.map(drop) });
         let hello = tokio_rustls::LazyConfigAcceptor::new(Default::default(), accepted);
         let hello = soon(hello).await.unwrap();
         assert_eq!(hello.client_hello().server_name(), told);
@@ -300,34 +308,6 @@ async fn clients_with_certificates_resume_until_the_server_loads_anew() {
     assert!(!is_resumed(&dialer, &acceptor).await);
     acceptor.reload().unwrap();
     assert!(is_resumed(&dialer, &acceptor).await);
-}
-
-#[tokio::test]
-async fn a_client_config_without_tickets_does_not_resume_and_its_copies_do() {
-    let (acceptor, dial) =
-        (TlsAcceptor::new(ServerTls::default()).unwrap(), config::bound_to_the_token(None));
-    let mut config = dial.unwrap();
-    let mut resumed = Vec::new();
-    for round in 0..4 {
-        if round == 2 {
-            config = config::without_tickets(&config);
-        }
-        let (dialled, accepted) = sockets().await;
-        let near = async {
-            let name = super::super::dialer::nobody();
-            let mut near = Box::pin(handshake::connect(&config, name, dialled)).await.unwrap();
-            assert_eq!(near.stream.read_u8().await.unwrap(), b'x');
-            near.is_resumed
-        };
-        let far = async {
-            let mut far = Box::pin(acceptor.accept(accepted, BytesMut::new(), FROM)).await.unwrap();
-            far.stream.write_all(b"x").await.unwrap();
-            far
-        };
-        let (is_resumed, _far) = soon(async { tokio::join!(near, far) }).await;
-        resumed.push(is_resumed);
-    }
-    assert_eq!(resumed, [false, true, false, true]);
 }
 
 #[tokio::test]
