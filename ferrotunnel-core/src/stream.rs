@@ -138,6 +138,18 @@ impl Stream {
         Poll::Ready(Ok(chunk))
     }
 
+    /// Ready when there is anything to hear: bytes, the end, or that the stream is broken. Nothing of it is taken, and a
+    /// rate limit does not keep it back.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.unread.is_empty() {
+            return Poll::Ready(());
+        }
+        let mut chunks = std::mem::take(&mut self.unread);
+        let read = self.poll_read_at_will(cx, &mut chunks, 1);
+        self.unread = chunks;
+        read.map(drop)
+    }
+
     /// Takes some chunks from the session. `false`: the peer has finished.
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, StreamError>> {
         let mut chunks = std::mem::take(&mut self.unread);

@@ -1,4 +1,4 @@
-//! Opens streams for hyper's client: what a TCP connector is elsewhere, a tunnel is here.
+//! Opens streams for HTTP, and gives them to hyper's client: what a TCP connector is elsewhere, a tunnel is here.
 
 use std::{
     io::{self, IoSlice},
@@ -71,8 +71,8 @@ impl TunnelIo {
         self.stream.into_inner()
     }
 
-    /// The first request is on its way.
-    fn begins(&mut self) {
+    /// The first request is on its way, or was long ago.
+    pub(crate) fn begins(&mut self) {
         self.has_written = true;
         if let Some(waker) = self.held_back.take() {
             waker.wake();

@@ -180,7 +180,10 @@ impl Pool {
         let was_kept = kept.is_some();
         let mut kept = match kept {
             Some(kept) => kept,
-            None => self.moved(self.connector.open(visitor.address, visitor.ingress)?, then)?,
+            None => {
+                let stream = self.connector.open(visitor.address, visitor.ingress)?;
+                self.moved(stream, false, then)?
+            }
         };
         let has_body = !http_body::Body::is_end_stream(request.body());
         // There is one until it is given up, which is when nobody can send any more.
@@ -212,7 +215,12 @@ impl Pool {
                 return Ok((plain, true));
             }
             if let Some(stream) = self.take_kept().and_then(Kept::into_stream) {
-                return Ok((Box::new(self.plainly(stream, then)), true));
+                let mut plain = Box::new(self.plainly(stream, then));
+                // What has come since hyper looked at it last, nobody has been told of.
+                if plain.rest() {
+                    return Ok((plain, true));
+                }
+                plain.finish();
             }
         }
         let stream = self.connector.open(visitor.address, visitor.ingress)?;
@@ -226,7 +234,8 @@ impl Pool {
 
     /// One that rests and is whole, as far as is known. Until it is moved along nobody hears of it.
     fn take(self: &Arc<Self>) -> Option<Box<Kept>> {
-        self.take_kept().or_else(|| self.moved(self.take_plain()?.into_stream(), Then::Keep).ok())
+        self.take_kept()
+            .or_else(|| self.moved(self.take_plain()?.into_stream(), true, Then::Keep).ok())
     }
 
     fn take_kept(&self) -> Option<Box<Kept>> {
@@ -267,10 +276,19 @@ impl Pool {
     }
 
     /// A connection for hyper.
-    fn moved(self: &Arc<Self>, stream: Stream, then: Then) -> Result<Box<Kept>, OpenError> {
+    fn moved(
+        self: &Arc<Self>,
+        stream: Stream,
+        was_kept: bool,
+        then: Then,
+    ) -> Result<Box<Kept>, OpenError> {
         let broke = Broke::default();
+        let mut io = TunnelIo::new(stream, broke.clone());
+        if was_kept {
+            io.begins();
+        }
         // Nothing is said at the beginning of a connection, so this does not wait.
-        let handshake = pin!(self.builder.handshake(TunnelIo::new(stream, broke.clone())));
+        let handshake = pin!(self.builder.handshake(io));
         let Poll::Ready(Ok((sender, connection))) =
             handshake.poll(&mut Context::from_waker(Waker::noop()))
         else {

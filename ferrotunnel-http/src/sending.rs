@@ -192,8 +192,7 @@ impl Spare {
         };
         // One that was stale may be followed by members that do not reach their service.
         for _ in 0..MOST_REPEATS {
-            let may_follow = (was_stale && is_repeatable(self.request.method()))
-                || refusal.is_undelivered(self.tunnel.is_shared());
+            let may_follow = may_follow(&refusal, was_stale, self.request.method(), &self.tunnel);
             let Some(request) = may_follow.then(|| self.request()).flatten() else { break };
             let (connections, servant) = local.choose(&self.tunnel)?;
             let call = Call::new(connections, fresh, visitor, request);
@@ -216,9 +215,7 @@ async fn repeat_plainly(
     local: &Local,
 ) -> Result<Response<Body>, Refusal> {
     for _ in 0..MOST_REPEATS {
-        let may_follow = (failed.was_stale && is_repeatable(&failed.asked.method))
-            || failed.refusal.is_undelivered(tunnel.is_shared());
-        if !may_follow {
+        if !may_follow(&failed.refusal, failed.was_stale, &failed.asked.method, &tunnel) {
             break;
         }
         let (connections, servant) = local.choose(&tunnel)?;
@@ -323,6 +320,11 @@ impl From<pool::Failed> for Called {
         };
         Self::Failed { refusal, was_stale }
     }
+}
+
+/// Whether a request that failed so may be sent again.
+fn may_follow(refusal: &Refusal, was_stale: bool, method: &Method, tunnel: &Tunnel) -> bool {
+    (was_stale && is_repeatable(method)) || refusal.is_undelivered(tunnel.is_shared())
 }
 
 /// How often a request is sent again at most.

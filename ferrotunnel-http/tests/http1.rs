@@ -25,7 +25,7 @@ use support::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
-    sync::mpsc,
+    sync::{Notify, mpsc},
     time::timeout,
 };
 
@@ -388,6 +388,53 @@ async fn keepalive_pool_never_reuses_a_busy_connection() {
     }
     let answer = public.ask(&get("/")).await;
     assert_eq!(parts(&answer).1, "2", "{answer}");
+}
+
+#[tokio::test]
+async fn what_a_service_says_unasked_is_nobodys_answer() {
+    let speak = Arc::new(Notify::new());
+    let told = speak.clone();
+    let service = local(move |number, mut socket| {
+        let speak = speak.clone();
+        async move {
+            while let Some(head) = hear_head(&mut socket).await {
+                let mut body = vec![0; if head.starts_with("POST") { 3 } else { 0 }];
+                socket.read_exact(&mut body).await.unwrap();
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n{number}");
+                say(&mut socket, &answer).await;
+                if number < 2 {
+                    speak.notified().await;
+                    say(&mut socket, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray").await;
+                }
+            }
+        }
+    });
+    let public = Public::of(service.await).await;
+    let post = request("POST / HTTP/1.1", "Content-Length: 3\r\nConnection: close\r\n") + "abc";
+    for (asked, number) in [(&get("/"), "0"), (&post, "1"), (&get("/"), "2")] {
+        let answer = public.ask(asked).await;
+        assert_eq!(parts(&answer).1, number, "{answer}");
+        if number != "2" {
+            public.until_streams(1).await;
+            told.notify_one();
+            public.until_streams(0).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_is_heard_behind_interim_ones_without_number() {
+    let service = local(|_, mut socket| async move {
+        hear_head(&mut socket).await.unwrap();
+        let interim = "HTTP/1.1 102 Processing\r\n\r\n".repeat(40);
+        for _ in 0..2_000 {
+            say(&mut socket, &interim).await;
+        }
+        say(&mut socket, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+    });
+    let public = Public::of(service.await).await;
+    let answer = public.ask(&get("/")).await;
+    assert!(answer.ends_with("\r\n\r\nok"), "{}", &answer[answer.len().saturating_sub(200)..]);
 }
 
 #[tokio::test]

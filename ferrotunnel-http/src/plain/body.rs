@@ -1,7 +1,8 @@
 //! The body of an answer: where it ends, and what of its bytes is not its own.
 //!
 //! What is taken and what is refused is what hyper's client takes and refuses, limits included, so that it makes no
-//! difference to a local service which of the two asks it.
+//! difference to a local service which of the two asks it. There is one exception: behind an answer in HTTP/1.0 there is no
+//! other request, also where the local service would have one.
 
 use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -32,7 +32,7 @@ pub(crate) struct Connection {
     asked: Asked,
     /// What the stream has not taken yet of the request.
     unsaid: Bytes,
-    /// Any of the request has been taken.
+    /// Some of the request has been taken, or may have been.
     has_begun: bool,
     stirring: Arc<Stirring>,
     /// Of `stirring`.
@@ -86,7 +86,11 @@ impl Connection {
 
     /// What the request is in bytes.
     pub(crate) fn write(&mut self, request: &request::Parts) -> Bytes {
-        head::write(request, &mut self.writing)
+        let head = head::write(request, &mut self.writing);
+        if head.len() > MOST_KEPT_TO_WRITE {
+            self.writing = BytesMut::new();
+        }
+        head
     }
 
     /// Has the request go out when the answer is waited for.
@@ -103,6 +107,9 @@ impl Connection {
     }
 
     /// The head of the answer. Interim ones before it are told to whom they are for.
+    ///
+    /// The end of a connection that the session has heard of, and nobody has been told of yet, is met behind the request:
+    /// it is then an answer that was cut off.
     pub(crate) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -110,7 +117,7 @@ impl Connection {
         if !self.has_begun && !self.is_fit() {
             return Poll::Ready(Err(Broken::Before));
         }
-        loop {
+        for _ in 0..MOST_AT_ONCE {
             self.say(cx);
             let chunk = match ready!(self.stream.poll_chunk(cx)) {
                 Ok(Some(chunk)) => chunk,
@@ -130,14 +137,20 @@ impl Connection {
                 return Poll::Ready(Ok(head));
             }
         }
+        others_first(cx)
     }
 
     /// Says what there is room for. A local service may answer early and break off, so what cannot be said any more is
     /// no error: what is read says why.
     fn say(&mut self, cx: &mut Context<'_>) {
-        if !self.unsaid.is_empty() {
-            self.has_begun = true;
-            let _ = self.stream.poll_write_bytes(cx, &mut self.unsaid);
+        let left = self.unsaid.len();
+        if left > 0 {
+            // One that fails may have taken some before.
+            let has_failed = match self.stream.poll_write_bytes(cx, &mut self.unsaid) {
+                Poll::Ready(said) => said.is_err(),
+                Poll::Pending => false,
+            };
+            self.has_begun |= has_failed || self.unsaid.len() < left;
         }
     }
 
@@ -151,7 +164,7 @@ impl Connection {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<Bytes>>, Broken>> {
-        loop {
+        for _ in 0..MOST_AT_ONCE {
             if let Some(frame) = self.reading.frame()? {
                 return Poll::Ready(Ok(Some(frame)));
             }
@@ -164,6 +177,7 @@ impl Connection {
                 None => self.reading.end()?,
             }
         }
+        others_first(cx)
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
@@ -191,9 +205,6 @@ impl Connection {
 
     /// From now on the pool hears of it. Whether it can be used for another request.
     pub(crate) fn rest(&mut self) -> bool {
-        if self.writing.capacity() > MOST_KEPT_TO_WRITE {
-            self.writing = BytesMut::new();
-        }
         self.rests_since = Instant::now();
         self.is_silent()
     }
@@ -211,7 +222,8 @@ impl Connection {
     /// Whether there is nothing to be heard. If there will be, it stirs.
     fn is_silent(&mut self) -> bool {
         self.stirring.has_stirred.store(false, Ordering::Release);
-        let is_silent = self.stream.poll_chunk(&mut Context::from_waker(&self.waker)).is_pending();
+        let stirred = self.stream.poll_readable(&mut Context::from_waker(&self.waker));
+        let is_silent = stirred.is_pending();
         if !is_silent {
             // It stays so.
             self.stirring.has_stirred.store(true, Ordering::Release);
@@ -236,5 +248,14 @@ impl Wake for Stirring {
     }
 }
 
-/// Heads of most requests are shorter. It is what a connection holds while it rests.
+/// The task goes on behind others: a peer who sends without end what comes to nothing holds up nobody.
+fn others_first<T>(cx: &Context<'_>) -> Poll<T> {
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Chunks that are taken in one turn while nothing has come of them: heads that are not whole, interim answers, sizes of chunks.
+const MOST_AT_ONCE: usize = 32;
+
+/// Heads of most requests are shorter. What a longer one was written in goes with it: a connection that rests holds no more.
 const MOST_KEPT_TO_WRITE: usize = 4 << 10;
