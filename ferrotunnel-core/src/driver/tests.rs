@@ -279,8 +279,9 @@ async fn there_is_something_to_read_whatever_the_rate_allows() {
     assert!(pacing.is_some());
     let mut near = near.paced([None, pacing]);
     let mut far = soon(client.opened()).await;
-    far.write_chunk(Bytes::from(vec![b'x'; 200 << 10])).await.unwrap();
+    soon(far.write_chunk(Bytes::from(vec![b'x'; 10 << 10]))).await.unwrap();
     assert!(soon(near.read_chunk()).await.unwrap().is_some());
+    soon(far.write_chunk(Bytes::from_static(b"more"))).await.unwrap();
     assert!(std::future::poll_fn(|cx| Poll::Ready(near.poll_chunk(cx))).await.is_pending());
     soon(std::future::poll_fn(|cx| near.poll_readable(cx))).await;
 }
