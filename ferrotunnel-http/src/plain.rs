@@ -25,6 +25,8 @@ use tracing::debug;
 
 pub(crate) use self::connection::{Broken, Connection};
 use self::reading::Bad;
+#[cfg(fuzzing)]
+pub(crate) use self::reading::Reading;
 use crate::{
     body::Body,
     pool::{Pool, Then},
