@@ -54,7 +54,7 @@ mod tls;
 mod turned_away;
 mod unheard;
 mod warning;
-mod yielding;
+pub mod yielding;
 
 pub use access::{Access, AccessConfig, AddressRules, Cidr, CidrError, Gate, GateMaker};
 pub use auth::{Verifier, VerifierError, issue_token};

@@ -12,7 +12,7 @@ pub(crate) fn behind_ready_tasks(cx: &Context<'_>) {
 
 /// Behind the tasks that are ready now and those that new events make ready. For bulk work: a task
 /// that only woke itself would keep the runtime from looking for events for dozens of its turns.
-pub(crate) fn behind_new_events(cx: &mut Context<'_>) {
+pub fn behind_new_events(cx: &mut Context<'_>) {
     // The first poll asks the runtime to wake the task once it has looked.
     let _ = pin!(tokio::task::yield_now()).poll(cx);
 }

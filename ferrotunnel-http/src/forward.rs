@@ -434,12 +434,12 @@ impl Forwarder {
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
 
+        let is_http1 = !matches!(via, Via::Multiplexed | Via::Apart);
         let is_plain = wish.is_none()
-            && !matches!(via, Via::Multiplexed | Via::Apart)
+            && is_http1
             && http_body::Body::is_end_stream(&body)
             && plain::is_plain(&head);
-        let hears_interim =
-            visitor.asking.load(Ordering::Acquire) && !matches!(via, Via::Multiplexed | Via::Apart);
+        let hears_interim = is_http1 && visitor.asking.load(Ordering::Acquire);
         let leave = (hears_interim && Leave::is_expected(&head.headers)).then(Leave::default);
         if let Some(leave) = &leave {
             body = body.behind(leave.gate());

@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, Version, header::HOST};
+use http::{HeaderMap, HeaderValue, Request, Response, Uri, Version, header::HOST};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -22,10 +22,11 @@ use crate::{
     error_pages::ErrorPages,
     framing::Framing,
     host::Asked,
-    plain::Reading,
     refusal::Refusal,
     request_id,
 };
+
+pub use crate::plain::heard::{Heard, heard};
 
 /// What is made of a connection's bytes before any parser sees them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -174,53 +175,4 @@ impl AsyncWrite for Tape<'_> {
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
-}
-
-/// What is made of a local service's bytes where a request without a body was asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answered {
-    /// Statuses of interim answers, and that of the answer.
-    pub statuses: Vec<u16>,
-    pub data: Vec<u8>,
-    /// How many trailers there are, if there can be any.
-    pub trailers: Option<usize>,
-    /// The body has come to a good end.
-    pub is_whole: bool,
-    /// Another request may follow.
-    pub may_stay: bool,
-}
-
-/// Reads one answer that comes in pieces, behind which the connection ends.
-pub fn answered<'a>(asked: &Method, pieces: impl IntoIterator<Item = &'a [u8]>) -> Answered {
-    let (mut reading, mut answered) = (Reading::new(), Answered::default());
-    reading.begin();
-    let mut pieces = pieces.into_iter().filter(|piece| !piece.is_empty());
-    loop {
-        let head = reading.head(asked, |status, _| answered.statuses.push(status.as_u16()));
-        match head {
-            Ok(Some(head)) => break answered.statuses.push(head.status.as_u16()),
-            Ok(None) => {}
-            Err(_) => return answered,
-        }
-        let Some(piece) = pieces.next() else { return answered };
-        reading.hear(Bytes::copy_from_slice(piece));
-    }
-    loop {
-        match reading.frame() {
-            Err(_) => return answered,
-            Ok(Some(frame)) => match frame.into_data() {
-                Ok(data) => answered.data.extend_from_slice(&data),
-                Err(frame) => answered.trailers = frame.trailers_ref().map(HeaderMap::len),
-            },
-            Ok(None) if reading.is_over() => break,
-            Ok(None) => match pieces.next() {
-                Some(piece) => reading.hear(Bytes::copy_from_slice(piece)),
-                None if reading.end().is_err() => return answered,
-                None => {}
-            },
-        }
-    }
-    answered.is_whole = true;
-    answered.may_stay = reading.may_stay() && pieces.next().is_none();
-    answered
 }

@@ -5,16 +5,19 @@
 //! Not here: requests with a body, those that ask for another protocol, and those that wait for leave.
 //! [`crate::pool`] has hyper send these.
 
+mod bad;
 mod body;
 mod connection;
 mod head;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod heard;
 mod reading;
 #[cfg(test)]
 mod tests;
 
 use std::{future::poll_fn, sync::Arc};
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use ferrotunnel_core::OpenError;
 use http::{
     Method, Response, Version,
@@ -24,24 +27,13 @@ use http::{
 use tracing::debug;
 
 pub(crate) use self::connection::{Broken, Connection};
-use self::reading::Bad;
-#[cfg(fuzzing)]
-pub(crate) use self::reading::Reading;
+use self::{bad::Bad, connection::Asked};
 use crate::{
     body::Body,
     pool::{Pool, Then},
     refusal::Refusal,
     visitor::Visitor,
 };
-
-/// A request, as often as it has to be said.
-#[derive(Default)]
-pub(crate) struct Asked {
-    head: Bytes,
-    pub(crate) method: Method,
-    /// Who hears of interim answers.
-    hears: Option<Arc<Visitor>>,
-}
 
 /// A request that was handed to a connection, which has it, and waits for the head of its answer. Small, because it is
 /// moved about.
@@ -148,8 +140,8 @@ impl Call {
             // Nor is there a pool any more that it could go on in.
             Broken::Before => Refusal::TunnelClosed,
         };
-        let ended = matches!(broken, Broken::Stream(_) | Broken::Before)
-            || matches!(broken, Broken::Answer(Bad::CutOff));
+        let ended =
+            matches!(broken, Broken::Stream(_) | Broken::Before | Broken::Answer(Bad::CutOff));
         let asked = self.connection.take_asked();
         Box::new(Failed { refusal, was_stale: self.was_kept && ended, asked })
     }

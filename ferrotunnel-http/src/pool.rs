@@ -314,16 +314,14 @@ impl Pool {
     /// Takes out those that have ended and those that have rested for too long.
     fn sweep(&self) {
         let mut resting = self.resting.lock();
-        let now = Instant::now();
         let Resting { kept, plain } = &mut *resting;
-        let old_kept = kept.partition_point(|kept| now - kept.rests_since > self.idle);
-        let old_kept: Vec<_> = kept.drain(..old_kept).collect();
-        let old_plain = plain.partition_point(|plain| now - plain.rests_since > self.idle);
-        let old_plain: Vec<_> = plain.drain(..old_plain).collect();
+        let too_long = |since: Instant| since.elapsed() > self.idle;
         // They answer without waiting for anybody, and nobody needs this lock to answer them. With one that has ended
         // its stream ends, which others are told of: behind the lock.
-        let ended_kept: Vec<_> = kept.extract_if(.., |kept| !kept.is_fit()).collect();
-        let ended_plain: Vec<_> = plain.extract_if(.., |plain| !plain.is_fit()).collect();
+        let (old_kept, ended_kept) =
+            sorted_out(kept, |it| too_long(it.rests_since), |it| it.is_fit());
+        let (old_plain, ended_plain) =
+            sorted_out(plain, |it| too_long(it.rests_since), |it| it.is_fit());
         drop(resting);
         drop(ended_kept);
         ended_plain.into_iter().for_each(plain::Connection::finish);
@@ -354,6 +352,17 @@ impl Moved {
             Self::Switching(connection) => connection.as_mut().poll(cx),
         }
     }
+}
+
+/// Takes out those at the front that are old, and of the others those that are not fit.
+fn sorted_out<T>(
+    resting: &mut Vec<Box<T>>,
+    is_old: impl Fn(&T) -> bool,
+    mut is_fit: impl FnMut(&mut T) -> bool,
+) -> (Vec<Box<T>>, Vec<Box<T>>) {
+    let old = resting.partition_point(|it| is_old(it));
+    let old = resting.drain(..old).collect();
+    (old, resting.extract_if(.., |it| !is_fit(it)).collect())
 }
 
 /// Looks after connections that rest, for as long as there is a pool.

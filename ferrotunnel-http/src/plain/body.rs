@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::reading::Bad;
+use super::bad::Bad;
 
 /// What is still to come of a body.
 #[derive(Debug)]

@@ -10,17 +10,22 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use ferrotunnel_core::{Stream, StreamError};
-use http::{request, response};
+use ferrotunnel_core::{Stream, StreamError, yielding::behind_new_events};
+use http::{Method, request, response};
 use http_body::{Frame, SizeHint};
 use tokio::{sync::Notify, time::Instant};
 
-use crate::pool::Pool;
+use super::{bad::Bad, head, reading::Reading};
+use crate::{pool::Pool, visitor::Visitor};
 
-use super::{
-    Asked, head,
-    reading::{Bad, Reading},
-};
+/// A request, as often as it has to be said.
+#[derive(Default)]
+pub(crate) struct Asked {
+    pub(super) head: Bytes,
+    pub(crate) method: Method,
+    /// Who hears of interim answers.
+    pub(super) hears: Option<Arc<Visitor>>,
+}
 
 /// When it is dropped before its exchange is over, that is given up, and its stream with it.
 pub(crate) struct Connection {
@@ -137,7 +142,9 @@ impl Connection {
                 return Poll::Ready(Ok(head));
             }
         }
-        others_first(cx)
+        // A peer who sends without end what comes to nothing holds up nobody.
+        behind_new_events(cx);
+        Poll::Pending
     }
 
     /// Says what there is room for. A local service may answer early and break off, so what cannot be said any more is
@@ -146,10 +153,8 @@ impl Connection {
         let left = self.unsaid.len();
         if left > 0 {
             // One that fails may have taken some before.
-            let has_failed = match self.stream.poll_write_bytes(cx, &mut self.unsaid) {
-                Poll::Ready(said) => said.is_err(),
-                Poll::Pending => false,
-            };
+            let said = self.stream.poll_write_bytes(cx, &mut self.unsaid);
+            let has_failed = matches!(said, Poll::Ready(Err(_)));
             self.has_begun |= has_failed || self.unsaid.len() < left;
         }
     }
@@ -177,7 +182,8 @@ impl Connection {
                 None => self.reading.end()?,
             }
         }
-        others_first(cx)
+        behind_new_events(cx);
+        Poll::Pending
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
@@ -246,12 +252,6 @@ impl Wake for Stirring {
         self.has_stirred.store(true, Ordering::Release);
         self.pool_stirred.notify_one();
     }
-}
-
-/// The task goes on behind others: a peer who sends without end what comes to nothing holds up nobody.
-fn others_first<T>(cx: &Context<'_>) -> Poll<T> {
-    cx.waker().wake_by_ref();
-    Poll::Pending
 }
 
 /// Chunks that are taken in one turn while nothing has come of them: heads that are not whole, interim answers, sizes of chunks.

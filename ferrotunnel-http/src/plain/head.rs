@@ -11,8 +11,8 @@ use http::{
 use hyper::ext::ReasonPhrase;
 
 use super::{
+    bad::Bad,
     body::{MOST_HEADERS, Rest},
-    reading::Bad,
 };
 use crate::config::MAX_BUFFERED;
 

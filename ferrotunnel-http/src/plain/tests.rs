@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, StatusCode, Version, header::HOST};
+use http::{Method, Request, StatusCode, Version, header::HOST};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::ext::{ReasonPhrase, on_informational};
 use hyper_util::rt::TokioIo;
@@ -11,64 +11,8 @@ use parking_lot::Mutex;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::reading::Reading;
+use super::heard::{Heard, heard};
 use crate::config::MAX_BUFFERED;
-
-/// What came of an answer.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Heard {
-    interim: Vec<(StatusCode, HeaderMap)>,
-    /// Status, version, reason and headers, if there was a head.
-    head: Option<(StatusCode, Version, Option<Bytes>, HeaderMap)>,
-    size: Option<u64>,
-    data: Vec<u8>,
-    trailers: Option<HeaderMap>,
-    /// The body has come to a good end.
-    is_whole: bool,
-    /// Another request may follow.
-    may_stay: bool,
-}
-
-/// What is made of it here: it comes in these pieces, and then the connection ends.
-fn heard(method: &Method, pieces: &[&[u8]]) -> Heard {
-    let mut heard = Heard::default();
-    let mut reading = Reading::new();
-    reading.begin();
-    let mut pieces = pieces.iter().filter(|piece| !piece.is_empty());
-    let head = loop {
-        match reading.head(method, |status, headers| heard.interim.push((status, headers.clone())))
-        {
-            Ok(Some(head)) => break head,
-            Ok(None) => {}
-            Err(_) => return heard,
-        }
-        let Some(piece) = pieces.next() else { return heard };
-        reading.hear(Bytes::copy_from_slice(piece));
-    };
-    let reason =
-        head.extensions.get::<ReasonPhrase>().map(|it| Bytes::copy_from_slice(it.as_ref()));
-    heard.head = Some((head.status, head.version, reason, head.headers));
-    heard.size = reading.size_hint().exact();
-    let mut has_ended = false;
-    loop {
-        match reading.frame() {
-            Err(_) => return heard,
-            Ok(Some(frame)) => match frame.into_data() {
-                Ok(data) => heard.data.extend_from_slice(&data),
-                Err(frame) => heard.trailers = frame.into_trailers().ok(),
-            },
-            Ok(None) if reading.is_over() => break,
-            Ok(None) => match pieces.next() {
-                Some(piece) => reading.hear(Bytes::copy_from_slice(piece)),
-                None if reading.end().is_err() => return heard,
-                None => has_ended = true,
-            },
-        }
-    }
-    heard.is_whole = true;
-    heard.may_stay = !has_ended && reading.may_stay() && pieces.next().is_none();
-    heard
-}
 
 /// What hyper's client makes of it.
 async fn heard_by_hyper(method: &Method, answer: &[u8]) -> Heard {
