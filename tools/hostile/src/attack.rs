@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,16 +17,18 @@ use ferrotunnel_tests::{
     reset,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 /// A kind of bad peer.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, ValueEnum)]
 pub(crate) enum Attack {
     /// Does nothing: what the measuring itself differs by.
     Nothing,
     /// Leaves the server alone, and keeps its processors busy.
     Busy,
+    /// Leaves the server alone too: has visitors at a program beside it that resets each of them and does nothing else.
+    Doorman,
     /// Not authenticated: begins TLS and drips.
     Drips,
     /// Not authenticated: goes through TLS and leaves, again and again.
@@ -60,6 +63,7 @@ impl Attack {
     pub(crate) const ALL: &[Self] = &[
         Self::Nothing,
         Self::Busy,
+        Self::Doorman,
         Self::Drips,
         Self::Handshakes,
         Self::Noise,
@@ -76,6 +80,14 @@ impl Attack {
         Self::Ghosts,
     ];
 
+    /// What shows how much of its cost is not the server's doing.
+    pub(crate) const fn without_us(self) -> Self {
+        match self {
+            Self::ResetsVisitors | Self::VisitorStorm => Self::Doorman,
+            _ => Self::Busy,
+        }
+    }
+
     /// For ever.
     pub(crate) async fn go_on(self, server: SocketAddr) -> ExitCode {
         println!("{UNDER_WAY}");
@@ -88,6 +100,7 @@ impl Attack {
         match self {
             Self::Nothing => std::future::pending::<()>().await,
             Self::Busy => many(2, tokio::task::yield_now).await,
+            Self::Doorman => doorman(server).await,
             Self::Drips => many(512, move || drips(server)).await,
             Self::Handshakes => many(16, move || handshakes(server)).await,
             Self::Noise => many(16, move || noise(server)).await,
@@ -251,23 +264,47 @@ async fn open_reset(server: SocketAddr) {
     }
 }
 
-async fn resets_visitors(server: SocketAddr) {
-    let mut outlaw = Outlaw::join(server, CARRIER).await;
-    let public = outlaw.tcp(1).await;
+/// Visitors who come again whenever they are reset.
+fn crowd_at(public: SocketAddr) -> JoinSet<()> {
     let mut visiting = JoinSet::new();
     for _ in 0..32 {
         visiting.spawn(async move {
             loop {
-                if let Ok(mut visitor) = TcpStream::connect(public).await {
-                    let _ = visitor.read_u8().await;
+                // Who is slow to look finds only that it has been reset.
+                match TcpStream::connect(public).await {
+                    Ok(mut visitor) => drop(visitor.read_u8().await),
+                    Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+                    Err(_) => continue,
                 }
+                done(1);
             }
         });
     }
+    visiting
+}
+
+/// The program beside the server: says where it is, and resets whoever comes.
+pub(crate) async fn keep_door() -> ExitCode {
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    println!("{}", door.local_addr().unwrap());
+    loop {
+        if let Ok((visitor, _)) = door.accept().await {
+            abort_on_close(&visitor);
+        }
+    }
+}
+
+async fn doorman(door: SocketAddr) {
+    let _visiting = crowd_at(door);
+    std::future::pending::<()>().await;
+}
+
+async fn resets_visitors(server: SocketAddr) {
+    let mut outlaw = Outlaw::join(server, CARRIER).await;
+    let _visiting = crowd_at(outlaw.tcp(1).await);
     loop {
         let stream = outlaw.hear_a(FrameType::Open).await.header.stream;
         outlaw.say(&reset(stream)).await;
-        done(1);
     }
 }
 
