@@ -88,7 +88,7 @@ instructions:
 instructions-update:
     CARGO_INCREMENTAL=0 {{ cargo }} run --locked --profile instructions --quiet --package ferrotunnel-benches --bin instructions -- update
 
-# The HTTP edge beside two haproxies: HTTP/1.1, HTTP/2 and HTTPS; wants a release build and a quiet machine.
+# The HTTP ingress beside two haproxies: HTTP/1.1, HTTP/2 and HTTPS; wants a release build and a quiet machine.
 bench-edge *ARGS:
     tools/bench-edge {{ ARGS }}
 

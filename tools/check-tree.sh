@@ -52,6 +52,7 @@ may_use ferrotunnel-http ferrotunnel-common ferrotunnel-protocol ferrotunnel-cor
 may_use ferrotunnel-inspector ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin
 may_use ferrotunnel-observability ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-inspector
 may_use ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability ferrotunnel-inspector
+may_use ferrotunnel-cli ferrotunnel ferrotunnel-common ferrotunnel-protocol ferrotunnel-core ferrotunnel-plugin ferrotunnel-http ferrotunnel-observability ferrotunnel-inspector
 
 # The pure crates: no runtime, no sockets, no cryptography, no serialisation format.
 # shellcheck disable=SC2086 # a list of words
@@ -62,6 +63,8 @@ must_not_know ferrotunnel-core hyper http axum clap prometheus prometheus-client
 # Plugins are asked by those who have sockets and runtimes, and have none themselves.
 must_not_know ferrotunnel-plugin tokio mio hyper rustls tokio-rustls socket2 clap prometheus prometheus-client
 must_not_know ferrotunnel-http clap prometheus prometheus-client
+must_not_know ferrotunnel-inspector clap prometheus prometheus-client
+must_not_know ferrotunnel-observability clap
 must_not_know ferrotunnel clap mimalloc
 
 # The pure crates read no clock: `now` is an argument. Tests and benches may.

@@ -206,7 +206,7 @@ fn a_status_shows_what_a_server_has_and_what_a_client_has() {
         );
         assert!(shown.contains("SOFTWARE") && shown.contains(software), "{shown}");
         // It has no file that could be read again.
-        ends(&reload(&["--control", &at_client]), 1, "there is no file to read again");
+        ends(&reload(&["--control", &at_client]), 1, "reads its settings at the start only");
         drop(client);
         ends(&status(&["--control", &at_client]), 1, "nobody listens on");
         ends(&status(&[]), 2, "set --control or FERROTUNNEL_CONTROL");

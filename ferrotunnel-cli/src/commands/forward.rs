@@ -143,7 +143,7 @@ fn no_admin(error: ferrotunnel::Error) -> Failure {
 }
 
 /// What there is to say where nothing can be read again.
-const NO_FILE: &str = "the settings of this client are in its command line and environment: there is no file to read again";
+const NO_FILE: &str = "this client reads its settings at the start only; `ferrotunnel client --config FILE` reads them again";
 
 /// What there is to say while there are no tunnels that could be changed.
 const NOT_YET: &str =
