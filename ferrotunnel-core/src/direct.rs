@@ -115,21 +115,50 @@ struct Waiting {
     queue: VecDeque<oneshot::Sender<Ready>>,
     /// Carriers that have ever come to stand in line.
     arrived: u64,
-    /// Moves on by a pause with each visitor in the queue; how far it lies in the past is how many more may
-    /// wait. `None`: nobody has yet.
-    queue_after: Option<Instant>,
+    /// Visitors that may wait.
+    waits: Allowance,
+    /// Dials that a client has left which keeps a few carriers only. It makes them for visitors who find one
+    /// waiting, too.
+    dials: Allowance,
 }
 
 impl Waiting {
     /// Whether one more visitor may wait. If so, it is counted.
-    fn admits_to_queue(&mut self, now: Instant) -> bool {
-        let rested = now.checked_sub(QUEUE_PAUSE * QUEUE_BURST).unwrap_or(now);
-        let after = self.queue_after.unwrap_or(rested).max(rested);
-        let admits = !self.closed && after <= now;
+    fn admits_to_queue(&mut self, streams: Streams, now: Instant) -> bool {
+        // Each of those who wait already has one more dial made.
+        let has_dials = streams != Streams::Auto || self.dials.has(self.queue.len() as u32, now);
+        let admits = !self.closed && has_dials && self.waits.has(0, now);
         if admits {
-            self.queue_after = Some(after + QUEUE_PAUSE);
+            self.waits.take(now);
         }
         admits
+    }
+}
+
+/// So many at once after a rest, and then one after each pause.
+#[derive(Debug, Default)]
+struct Allowance {
+    /// Moves on by a pause with each that is taken; how far it lies in the past is how many are left. `None`: none was taken yet.
+    after: Option<Instant>,
+}
+
+impl Allowance {
+    fn after(&self, now: Instant) -> Instant {
+        let rested = now.checked_sub(QUEUE_PAUSE * QUEUE_BURST).unwrap_or(now);
+        self.after.unwrap_or(rested).max(rested)
+    }
+
+    /// Whether there is one more after so many.
+    fn has(&self, others: u32, now: Instant) -> bool {
+        self.after(now) + QUEUE_PAUSE * others <= now
+    }
+
+    fn take(&mut self, now: Instant) {
+        self.after = Some(self.after(now) + QUEUE_PAUSE);
+    }
+
+    fn rest_until(&mut self, then: Instant) {
+        self.after = Some(then);
     }
 }
 
@@ -256,13 +285,14 @@ impl Pool {
         drop(left);
     }
 
-    /// A place in the queue for a visitor that finds no carrier waiting, if it is worth the time: carriers come at
-    /// the speed of the client's dials. The future tells what has come of it; `None`: nothing.
+    /// A place in the queue for a visitor of a tunnel with such streams that finds no carrier waiting, if it is worth the
+    /// time: carriers come at the speed of the client's dials. The future tells what has come of it; `None`: nothing.
     pub(crate) fn queue(
         self: &Arc<Self>,
+        streams: Streams,
     ) -> Option<impl Future<Output = Option<Ready>> + Send + use<>> {
         let mut waiting = self.waiting.lock();
-        if !waiting.admits_to_queue(Instant::now()) {
+        if !waiting.admits_to_queue(streams, Instant::now()) {
             return None;
         }
         let (give, mut receive) = oneshot::channel();
@@ -295,7 +325,7 @@ impl Pool {
     fn disappoint(&self) {
         let mut waiting = self.waiting.lock();
         waiting.queue.retain(|visitor| !visitor.is_closed());
-        waiting.queue_after = Some(Instant::now() + DISAPPOINTMENT);
+        waiting.waits.rest_until(Instant::now() + DISAPPOINTMENT);
     }
 
     /// The same, and visitors inside are cut off too.
@@ -368,6 +398,11 @@ impl Pool {
         None
     }
 
+    /// A carrier has come.
+    fn arrived(&self) {
+        self.waiting.lock().dials.take(Instant::now());
+    }
+
     /// Puts a carrier in line, or gives it to the first in the queue; `None` when the session takes nothing new.
     fn line_up(&self) -> Option<oneshot::Receiver<Visit>> {
         let mut waiting = self.waiting.lock();
@@ -403,6 +438,7 @@ pub(crate) async fn attend<C: Carrier>(
     heartbeat: Duration,
 ) -> io::Result<()> {
     hear(&mut carrier, input, heartbeat).await?;
+    pool.arrived();
     let retire_at = Instant::now() + LIFE;
     loop {
         let Some(mut line) = pool.line_up() else { return Ok(()) };

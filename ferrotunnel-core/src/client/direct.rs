@@ -111,7 +111,7 @@ impl Appetite {
                 Self { least: 8, most: 16, burst: 16, pause: Duration::from_millis(20) }
             }
             // A dial is quick here, and visitors who come together wait for theirs: no more than the
-            // server lets wait, and those that it finds waiting.
+            // server lets wait. It counts the carriers that come, and not those on their way.
             Streams::Auto => Self {
                 least: 1,
                 most: 8,

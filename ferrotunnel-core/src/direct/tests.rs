@@ -30,6 +30,11 @@ fn serve(pool: &Pool, ready: Option<Ready>, visitor: Visitor) {
     pool.serve(ready, (TunnelKind::Tls, 7), seat, unlimited(), visitor, |_, _| unreachable!());
 }
 
+/// A place in the queue for as many carriers as the client likes to dial.
+fn queue(pool: &Arc<Pool>) -> Option<impl Future<Output = Option<Ready>> + use<>> {
+    pool.queue(Streams::Direct)
+}
+
 fn somewhere() -> SocketAddr {
     ([192, 0, 2, 7], 50_000).into()
 }
@@ -178,7 +183,7 @@ fn dialled(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, Duplex
 #[tokio::test(start_paused = true)]
 async fn who_comes_first_gets_the_first_carrier_that_comes() {
     let pool = Arc::new(Pool::default());
-    let (first, gone, second) = (pool.queue(), pool.queue(), pool.queue());
+    let (first, gone, second) = (queue(&pool), queue(&pool), queue(&pool));
     drop(gone);
     let mut carriers = [dialled(&pool), dialled(&pool), dialled(&pool)];
     // The carrier after theirs waits in line.
@@ -197,7 +202,7 @@ async fn who_comes_first_gets_the_first_carrier_that_comes() {
 #[tokio::test(start_paused = true)]
 async fn a_carrier_whose_visitor_has_gone_is_the_next_one_s() {
     let pool = Arc::new(Pool::default());
-    let gone = pool.queue().unwrap();
+    let gone = queue(&pool).unwrap();
     let (attending, _client) = dialled(&pool);
     while !pool.waiting.lock().queue.is_empty() {
         tokio::task::yield_now().await;
@@ -215,19 +220,19 @@ async fn a_carrier_whose_visitor_has_gone_is_the_next_one_s() {
 async fn a_client_that_brings_no_carrier_in_time_keeps_nobody_waiting() {
     let pool = Arc::new(Pool::default());
     let began = Instant::now();
-    assert!(pool.queue().unwrap().await.is_none());
+    assert!(queue(&pool).unwrap().await.is_none());
     assert_eq!(began.elapsed(), QUEUE_STALL);
     assert!(pool.waiting.lock().queue.is_empty(), "it does not wait any more");
-    assert!(pool.queue().is_none());
+    assert!(queue(&pool).is_none());
     tokio::time::advance(DISAPPOINTMENT).await;
-    assert!(pool.queue().is_some());
+    assert!(queue(&pool).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_visitor_waits_longer_while_carriers_come() {
     let pool = Arc::new(Pool::default());
-    let mut ahead: Vec<_> = (0..10).map(|_| pool.queue().unwrap()).collect();
-    let (began, last) = (Instant::now(), pool.queue().unwrap());
+    let mut ahead: Vec<_> = (0..10).map(|_| queue(&pool).unwrap()).collect();
+    let (began, last) = (Instant::now(), queue(&pool).unwrap());
     let last = tokio::spawn(async move { (last.await.is_none(), began.elapsed()) });
     let mut carriers = Vec::new();
     while !last.is_finished() {
@@ -241,7 +246,7 @@ async fn a_visitor_waits_longer_while_carriers_come() {
 #[tokio::test(start_paused = true)]
 async fn a_burst_may_wait_and_then_a_few_in_each_second() {
     let pool = Arc::new(Pool::default());
-    let at_once = || std::iter::from_fn(|| pool.queue()).count();
+    let at_once = || std::iter::from_fn(|| queue(&pool)).count();
     let burst = QUEUE_BURST as usize + 1;
     assert_eq!(at_once(), burst);
     tokio::time::advance(QUEUE_PAUSE * 10).await;
@@ -251,13 +256,32 @@ async fn a_burst_may_wait_and_then_a_few_in_each_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_waits_for_a_dial_that_the_client_does_not_make() {
+    let pool = Arc::new(Pool::default());
+    // For visitors who come one after the other and find one waiting.
+    for _ in 0..=QUEUE_BURST {
+        assert!(pool.waiting.lock().admits_to_queue(Streams::Auto, Instant::now()));
+        pool.waiting.lock().waits = Allowance::default();
+        let (attending, client) = waiting(&pool).await;
+        drop(client);
+        attending.await.unwrap().unwrap();
+    }
+    assert!(pool.queue(Streams::Auto).is_none());
+    assert!(pool.queue(Streams::Direct).is_some(), "there is no end of dials");
+    pool.waiting.lock().queue.clear();
+    tokio::time::advance(QUEUE_PAUSE * 3).await;
+    let together = std::iter::from_fn(|| pool.queue(Streams::Auto)).count();
+    assert_eq!(together, 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_the_session_lets_those_go_on_who_wait_for_a_carrier() {
     let pool = Arc::new(Pool::default());
-    let (began, queued) = (Instant::now(), pool.queue().unwrap());
+    let (began, queued) = (Instant::now(), queue(&pool).unwrap());
     pool.close();
     assert!(queued.await.is_none());
     assert_eq!(began.elapsed(), Duration::ZERO);
-    assert!(pool.queue().is_none());
+    assert!(queue(&pool).is_none());
 }
 
 #[test]

@@ -509,7 +509,7 @@ impl Tunnel {
             return None;
         }
         let member = self.directly(|one| one.owner.is_near())?;
-        let queued = member.owner.direct.queue()?;
+        let queued = member.owner.direct.queue(self.streams)?;
         Some(async move { queued.await.map(|ready| Direct { member, ready }) })
     }
 
