@@ -125,7 +125,7 @@ impl Stream {
         std::future::poll_fn(|cx| self.poll_chunk(cx)).await
     }
 
-    /// The same for whoever is polled. Ready at once for as long as there is something.
+    /// The same for whoever is polled. Ready at once for as long as there is something and no rate keeps it back.
     ///
     /// # Errors
     /// As [`read_chunk`](Self::read_chunk).
@@ -138,14 +138,17 @@ impl Stream {
         Poll::Ready(Ok(chunk))
     }
 
-    /// Ready when there is anything to hear: bytes, the end, or that the stream is broken. Nothing of it is taken, and a
-    /// rate limit does not keep it back.
+    /// Ready when there is anything to hear: bytes, the end, or that the stream is broken. Nothing of it is lost, and a
+    /// rate limit does not keep it back: what comes next is read at once, and paid for by what comes behind it.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.unread.is_empty() {
             return Poll::Ready(());
         }
         let mut chunks = std::mem::take(&mut self.unread);
         let read = self.poll_read_at_will(cx, &mut chunks, 1);
+        if let [_, Some(pacing)] = &self.pacing {
+            pacing.charge(chunks.iter().map(Bytes::len).sum());
+        }
         self.unread = chunks;
         read.map(drop)
     }
@@ -178,7 +181,8 @@ impl Stream {
         Ok(())
     }
 
-    /// The same for whoever is polled. What has been taken is no longer in `bytes`, and nothing is when it is ready.
+    /// The same for whoever is polled. What has been taken is no longer in `bytes`, and nothing is when it is ready; after an
+    /// error what is missing may have been sent or not.
     ///
     /// # Errors
     /// As [`write_chunk`](Self::write_chunk).

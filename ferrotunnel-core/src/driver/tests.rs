@@ -287,6 +287,26 @@ async fn there_is_something_to_read_whatever_the_rate_allows() {
 }
 
 #[tokio::test]
+async fn what_has_only_been_looked_at_is_paid_for_too() {
+    let (server, mut client) = pair(1 << 16).await;
+    let near = server.session.open(OPEN).unwrap();
+    let now = std::time::Instant::now();
+    let slow = Throttle::new(Rates { streams: None, bytes: Some(1) }, now);
+    let pacing = Throttles::of([slow, None]).pacing(Way::Out, &Meters::default());
+    let mut near = near.paced([None, pacing]);
+    let mut far = soon(client.opened()).await;
+    soon(far.write_chunk(Bytes::from(vec![b'x'; 1 << 10]))).await.unwrap();
+    soon(std::future::poll_fn(|cx| near.poll_readable(cx))).await;
+    assert_eq!(soon(near.read_chunk()).await.unwrap().unwrap().len(), 1 << 10);
+    soon(far.write_chunk(Bytes::from_static(b"more"))).await.unwrap();
+    // Enough turns for it to arrive: both ends are on this thread.
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        assert!(std::future::poll_fn(|cx| Poll::Ready(near.poll_chunk(cx))).await.is_pending());
+    }
+}
+
+#[tokio::test]
 async fn streams_of_a_carrier_that_ends_end_too() {
     let (server, mut client) = pair(1 << 16).await;
     let mut near = server.session.open(OPEN).unwrap();
