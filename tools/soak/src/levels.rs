@@ -11,7 +11,8 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Holding {
     pub(crate) usage: Usage,
-    pub(crate) tasks: u64,
+    /// Where it answers.
+    pub(crate) tasks: Option<u64>,
 }
 
 /// Of one process, or of several together.
@@ -22,6 +23,8 @@ pub(crate) struct Level {
     pub(crate) threads: u64,
     pub(crate) tasks: u64,
     pub(crate) processes: u64,
+    /// Those of them that live and do not answer.
+    pub(crate) mute: u64,
 }
 
 impl Level {
@@ -30,8 +33,9 @@ impl Level {
             resident: sum.resident + usage.resident,
             descriptors: sum.descriptors + usage.descriptors,
             threads: sum.threads + usage.threads,
-            tasks: sum.tasks + tasks,
+            tasks: sum.tasks + tasks.unwrap_or_default(),
             processes: sum.processes + 1,
+            mute: sum.mute + u64::from(tasks.is_none()),
         })
     }
 }

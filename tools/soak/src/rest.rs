@@ -69,7 +69,8 @@ pub(crate) async fn empty_as(worlds: &[Arc<World>], empty: &[(String, Level)]) -
     let end = Instant::now() + PATIENCE;
     loop {
         let now = levels(worlds);
-        let there = empty.iter().zip(&now).filter(|(_, now)| now.1.processes > 0);
+        // Clients had not come yet, and have gone.
+        let there = empty.iter().zip(&now).filter(|(empty, _)| empty.1.processes > 0);
         let left: Vec<_> =
             there.flat_map(|((name, empty), (_, now))| left(name, empty, now)).collect();
         if left.is_empty() || Instant::now() > end {
@@ -88,15 +89,21 @@ fn left(name: &str, empty: &Level, now: &Level) -> Vec<String> {
         let more: u64 = now - empty;
         format!("{name}: {more} {what} are left after all clients went")
     };
-    more.map(tell).collect()
+    more.map(tell).chain(missing(name, empty, now)).collect()
+}
+
+/// Who is not there, or there and does not say what it holds.
+fn missing(name: &str, before: &Level, now: &Level) -> impl Iterator<Item = String> {
+    let gone = (now.processes != before.processes)
+        .then(|| format!("{name}: {} processes, before {}", now.processes, before.processes));
+    let mute = (now.mute > 0)
+        .then(|| format!("{name}: {} processes do not answer at their admin interface", now.mute));
+    gone.into_iter().chain(mute)
 }
 
 /// What is more than it may be.
 fn over(name: &str, before: &Level, now: &Level) -> Vec<String> {
-    let mut over = Vec::new();
-    if now.processes != before.processes {
-        over.push(format!("{name}: {} processes, before {}", now.processes, before.processes));
-    }
+    let mut over: Vec<_> = missing(name, before, now).collect();
     let slack = CARRIERS * before.processes;
     for (what, before, now) in
         [("descriptors", before.descriptors, now.descriptors), ("tasks", before.tasks, now.tasks)]
@@ -141,13 +148,12 @@ mod tests {
     use super::*;
 
     const BEFORE: Level =
-        Level { resident: 20 << 20, descriptors: 30, threads: 2, tasks: 20, processes: 1 };
+        Level { resident: 20 << 20, descriptors: 30, threads: 2, tasks: 20, processes: 1, mute: 0 };
 
     #[test]
     fn what_is_within_the_bounds_is_no_leak() {
         assert!(over("server", &BEFORE, &BEFORE).is_empty());
-        let more =
-            Level { resident: 33 << 20, descriptors: 62, threads: 3, tasks: 52, processes: 1 };
+        let more = Level { resident: 33 << 20, descriptors: 62, threads: 3, tasks: 52, ..BEFORE };
         assert!(over("server", &BEFORE, &more).is_empty());
     }
 
@@ -158,6 +164,8 @@ mod tests {
         assert_eq!(one, ["server tls: 1 tasks are left after all clients went"]);
         let both = Level { tasks: 21, descriptors: 31, ..BEFORE };
         assert_eq!(left("server tls", &BEFORE, &both).len(), 2);
+        assert_eq!(left("server tls", &BEFORE, &Level { tasks: 0, mute: 1, ..BEFORE }).len(), 1);
+        assert_eq!(left("server tls", &BEFORE, &Level::default()).len(), 1);
     }
 
     #[test]
@@ -168,6 +176,7 @@ mod tests {
             (Level { threads: 4, ..BEFORE }, "threads"),
             (Level { tasks: 53, ..BEFORE }, "tasks"),
             (Level { processes: 0, ..BEFORE }, "processes"),
+            (Level { tasks: 0, mute: 1, ..BEFORE }, "do not answer"),
         ] {
             let over = over("server tls", &BEFORE, &now);
             assert_eq!(over.len(), 1, "{over:?}");

@@ -85,12 +85,12 @@ impl Trade {
 struct Post {
     process: Mutex<Option<Process>>,
     /// Its number for the system, and where it tells of itself; never locked for longer than to look.
-    known_by: Mutex<Option<(u32, SocketAddr)>>,
+    known_by: Mutex<Option<(u32, Option<SocketAddr>)>>,
 }
 
 impl Post {
     fn put(&self, process: Process) {
-        *self.known_by.lock() = process.admin_addr().map(|admin| (process.id(), admin));
+        *self.known_by.lock() = Some((process.id(), process.admin_addr()));
         *self.process.lock() = Some(process);
     }
 
@@ -104,7 +104,7 @@ impl Post {
         let (id, admin) = (*self.known_by.lock())?;
         // In this order: to be asked costs it a descriptor.
         let usage = Usage::of(id).ok()?;
-        Some(Holding { usage, tasks: tasks::of(admin).ok()? })
+        Some(Holding { usage, tasks: admin.and_then(|admin| tasks::of(admin).ok()) })
     }
 }
 
