@@ -6,12 +6,6 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 PATIENCE = 30  # seconds for what is not expected to take one
 
 
-def build():
-    """The program as the tests have it, from what is there now."""
-    cargo = os.environ.get("CARGO", "cargo")
-    subprocess.run([cargo, "build", "--locked", "--quiet", "--package", "ferrotunnel-cli"], check=True, cwd=ROOT)
-
-
 class Running:
     """A process of ours that tells its events; killed at the end."""
 

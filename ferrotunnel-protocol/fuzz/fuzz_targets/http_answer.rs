@@ -23,7 +23,7 @@ fuzz_target!(|input: &[u8]| {
     assert!(!whole.head.as_ref().is_some_and(|(status, ..)| status.is_informational()));
     // What may be followed by another answer has nothing behind it.
     if whole.may_stay && !bytes.is_empty() {
-        let more = heard(&asked, &[bytes, b"HTTP/1.1 200 OK\r\n\r\n"]);
+        let more = heard(&asked, &[&[bytes, &b"HTTP/1.1 200 OK\r\n\r\n"[..]].concat()]);
         assert_eq!((more.interim, more.head, more.data), (whole.interim, whole.head, whole.data));
         assert!(!more.may_stay);
     }

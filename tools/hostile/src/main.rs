@@ -190,7 +190,8 @@ async fn one(
         mib(rss),
         mib(peak),
     );
-    times <= MOST_TIMES * without_us.unwrap_or(1.0).max(1.0) && peak < (BUDGET_MIB + SLACK_MIB) << 20
+    times <= MOST_TIMES * without_us.unwrap_or(1.0).max(1.0)
+        && peak < (BUDGET_MIB + SLACK_MIB) << 20
 }
 
 /// The program beside the server, on the server's processors.
