@@ -33,7 +33,18 @@ export async function prometheus(targets: Record<string, string>): Promise<Prome
   const args = ["--config.file=prometheus.yml", "--storage.tsdb.path=data", `--web.listen-address=${at}`];
   const process = spawn("prometheus", args, { stdio: "ignore", cwd: folder });
   const url = `http://${at}`;
-  await answering(`${url}/-/ready`);
+  const close = async (): Promise<void> => {
+    const ended = once(process, "exit");
+    process.kill("SIGKILL");
+    await ended;
+    rmSync(folder, { recursive: true });
+  };
+  try {
+    await answering(`${url}/-/ready`);
+  } catch (error) {
+    await close();
+    throw error;
+  }
   return {
     url,
     ask: async (query) => {
@@ -42,11 +53,6 @@ export async function prometheus(targets: Record<string, string>): Promise<Prome
       };
       return answer.data.result.map(({ value }) => Number(value[1]));
     },
-    close: async () => {
-      const ended = once(process, "exit");
-      process.kill("SIGKILL");
-      await ended;
-      rmSync(folder, { recursive: true });
-    },
+    close,
   };
 }

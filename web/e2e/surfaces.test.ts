@@ -82,15 +82,22 @@ test.skipIf(!hasPrometheus())("metrics and alerts, in Prometheus", async () => {
   // As Debian has it, with the older of its interfaces.
   await page.setViewportSize({ width: 1200, height: 960 });
   const answer = await page.goto(`${reads.url}/classic/graph?${asked}`);
-  if (answer?.status() !== 200) return;
-  await page.locator(".rickshaw_graph svg path").first().waitFor({ state: "attached" });
-  await page.getByText(/tunnel="api"/).first().waitFor();
-  await picture(join(DOCS, "metrics.png"), page);
+  const hasPage = answer?.status() === 200;
+  if (hasPage) {
+    await page.locator(".rickshaw_graph svg path").first().waitFor({ state: "attached" });
+    await page.getByText(/tunnel="api"/).first().waitFor();
+    await picture(join(DOCS, "metrics.png"), page);
+  }
 
   // Without its server a client has an alert of its own.
   await to.program.kill();
   for (const name of ["FerroTunnelServerDown", "FerroTunnelClientDown"]) {
     await until(name, async () => (await reads.ask(`ALERTS{alertname="${name}"}`)).length > 0);
+  }
+  if (!hasPage) {
+    // Elsewhere there is nothing to make pictures of, and the old ones are not to pass for new.
+    expect(process.env["FT_PICTURES"]).toBeUndefined();
+    return;
   }
   await page.goto(`${reads.url}/classic/alerts`);
   await page.getByRole("cell", { name: "FerroTunnelServerDown" }).first().click();
@@ -118,9 +125,12 @@ test("the documentation names every metric and every path, and none that is not 
 
   const description = (await (await fetch(`${to.admin}/api/v1/openapi.json`)).json()) as { paths: Record<string, object> };
   const paths = Object.keys(description.paths).map((path) => path.replace("{id}", "ID").replace("{name}", "NAME").replace("{whose}", "request"));
-  // The second of two in one row has its end alone.
-  const names = (path: string): boolean => text.includes(`${path}\``) || text.includes(`, \`${path.slice(path.lastIndexOf("/"))}\``);
-  expect(paths.filter((path) => !names(path))).toEqual([]);
+  // Further ones in a row have their ends alone.
+  const inRows = [...text.matchAll(/^\| (`[^|]*\/api\/v1\/[^|]*)/gm)].flatMap(([, cell]) => {
+    const [first, ...ends] = [...cell!.matchAll(/`(?:[A-Z]+ )?(\/[^`?]*)/g)].map(([, path]) => path!);
+    return [first!, ...ends.map((end) => (end.startsWith("/api/") ? end : first!.slice(0, first!.lastIndexOf("/")) + end))];
+  });
+  expect(paths.filter((path) => !inRows.includes(path))).toEqual([]);
   const told = [...text.matchAll(/`(?:[A-Z]+ )?(\/api\/v1\/[^`?]+)`/g)].map(([, path]) => path!);
   expect(told.filter((path) => !paths.includes(path))).toEqual([]);
 });
@@ -173,7 +183,9 @@ test("logs at a terminal, as JSON, and of requests", async () => {
     expect((await visit(to, "shpo", "/")).status).toBe(404);
     if (!isJson) {
       const wrong = ["http", "80", "--server", tunnel, "--token", "b".repeat(32), "--name", "mine"];
-      await Terminal.start(wrong).end();
+      const refused = Terminal.start(wrong);
+      left.push(() => refused.stop());
+      await refused.end();
       await terminal.shows(/wrong token/);
     }
     await joined.stop();

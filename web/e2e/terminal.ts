@@ -40,7 +40,9 @@ export class Terminal {
   async stop(): Promise<void> {
     if (this.child.exitCode !== null) return;
     const closed = once(this.child, "close");
-    process.kill(Number(/^\d+/.exec(this.said)![0]), "SIGTERM");
+    const number = /^\d+/.exec(this.said);
+    if (number) process.kill(Number(number[0]), "SIGTERM");
+    else this.child.kill("SIGKILL");
     await closed;
   }
 }
