@@ -1,6 +1,7 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
 mod control;
+mod left;
 mod reader;
 
 use std::borrow::Cow;
@@ -52,6 +53,7 @@ use crate::unheard::Unheard;
 use crate::warning::Warning;
 
 pub use self::control::EngineControl;
+use self::left::Left;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
 pub use crate::registry::{parse_domain, parse_reserved_name};
 
@@ -216,6 +218,7 @@ impl ServerEngine {
             shards: config.shards,
             admitted: Arc::default(),
             sessions: Mutex::default(),
+            left: Left::default(),
             past: Mutex::default(),
             handshakes: Handshakes::default(),
             direct_visitors: Arc::default(),
@@ -470,6 +473,8 @@ struct Hall {
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,
+    /// Locked after the sessions.
+    left: Left,
     /// What sessions have counted that have ended. Locked after the sessions.
     past: Mutex<Sums>,
     handshakes: Handshakes,
@@ -502,6 +507,7 @@ impl Hall {
         for owner in self.owners() {
             self.end_if_revoked(&owner);
         }
+        self.left.cut_unless(|credential| self.authenticator.still_knows(credential));
     }
 
     /// Ends a session whose token is not accepted any more.
@@ -1106,6 +1112,7 @@ impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.owner.leave();
         let mut sessions = self.hall.sessions.lock();
+        self.hall.left.keep(&self.owner);
         sessions.remove(&self.owner.session_id.0);
         // Whoever reads finds it in the one or the other.
         self.hall.past.lock().add(&self.owner.session);

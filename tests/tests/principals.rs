@@ -12,7 +12,7 @@ use ferrotunnel_common::{ClientId, SessionId, base32};
 use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::{HEADER_LEN, Header, Hello};
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
+    Carrier, Link, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
     public_addr, run, says_and_hears, soon,
 };
 use tokio::io::AsyncReadExt;
@@ -267,6 +267,42 @@ fn revocation_ends_the_sessions_of_that_principal_only() {
             bed.server.set_principals([web.config.clone(), shop.config.clone()]).unwrap();
             visit(tcp(&bed, &web.token, echo.addr(), Streams::Multiplexed).await.1).await;
         }
+    });
+}
+
+/// A visitor with a carrier of its own goes on when the session is lost, and is nobody's then.
+#[test]
+fn revocation_cuts_visitors_off_whose_session_has_ended_already() {
+    over_both(async |carrier| {
+        let (web, shop) = (User::new("web"), User::new("shop"));
+        let bed = bed_of(carrier, &[&web, &shop]).await;
+        let echo = LocalService::echo().await;
+        let (mut links, mut clients, mut visitors) = (Vec::new(), Vec::new(), Vec::new());
+        for user in [&web, &shop] {
+            let link = Link::to(bed.server.tunnel_addr()).await;
+            let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+            let client = bed.client_over(&link).token(&*user.token);
+            let client = client.tunnel(tunnel.streams(Streams::Direct)).build().unwrap();
+            let info = soon("a tunnel", client.start()).await.unwrap();
+            let serving = bed.server.direct().serving;
+            eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+            visitors.push(visit(public_addr(&info.public_url)).await);
+            assert_eq!(bed.server.direct().serving, serving + 1);
+            // The session's connection came first, and no other one comes through from now on.
+            link.blackhole();
+            link.cut_only(0);
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+            links.push(link);
+            clients.push(client);
+        }
+        assert_eq!(bed.server.direct().serving, 2);
+        bed.server.set_principals([shop.config.clone()]).unwrap();
+        let end = soon("the visitor's end", visitors[0].read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), IoError::ConnectionReset);
+        eventually("the other one alone", || bed.server.direct().serving == 1).await;
+        bed.server.set_principals([]).unwrap();
+        let end = soon("the other's end", visitors[1].read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), IoError::ConnectionReset);
     });
 }
 
