@@ -323,6 +323,23 @@ fn a_session_that_is_closed_ends_with_its_visitors_and_its_client_comes_back() {
 }
 
 #[test]
+fn a_session_that_is_closed_takes_visitors_with_carriers_of_their_own_along() {
+    over_both(async |carrier| {
+        let bed = bed(carrier).await;
+        let (asker, echo) = (Asker::of(&bed), LocalService::echo().await);
+        let (client, public) = bed.direct(echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        assert_eq!(bed.server.direct().serving, 1);
+        let sessions = asker.get("/api/v1/sessions").await;
+        let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
+        asker.does(&format!("/api/v1/sessions/{id}/close")).await;
+        assert!(!matches!(soon("the end", visitor.read(&mut [0])).await, Ok(1..)));
+        drop(client);
+    });
+}
+
+#[test]
 fn a_paused_tunnel_turns_visitors_away_until_it_is_resumed() {
     over_both(async |carrier| {
         let bed = bed(carrier).await;

@@ -176,6 +176,12 @@ impl Owner {
         self.session.close(GoAwayCode::Refused, reason);
     }
 
+    /// The session ends at once, with its visitors. Its client may come back for its tunnels.
+    pub(crate) fn close(&self, reason: &str) {
+        self.direct.cut();
+        self.session.close(GoAwayCode::ShuttingDown, reason);
+    }
+
     /// The registration of `by` has what the tunnel had. A session that lost its last one to another
     /// client is over. One that lost it to its own may be alive, where two addresses of this server look
     /// like two to the client: it stays, if it gives a sign of life.
