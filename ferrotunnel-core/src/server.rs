@@ -609,11 +609,16 @@ impl Hall {
         self.unheard.make_room();
     }
 
-    /// Whoever has those tickets is that.
-    fn knows(&self, passes: &[Pass], standing: Standing) {
+    /// Whoever has those tickets has proven a token of that id.
+    fn knows(&self, passes: &[Pass], token_id: &str) {
         if let Some(tls) = &self.tls {
-            tls.give(passes, standing);
+            tls.give(passes, Standing::Proven(tls.mark(token_id)));
         }
+    }
+
+    /// Whether it came as one who has proven a token of that id lately.
+    fn has_known(&self, standing: Standing, token_id: &str) -> bool {
+        self.tls.as_ref().is_some_and(|tls| standing.is_by(tls.mark(token_id)))
     }
 
     /// They are strangers' again.
@@ -759,9 +764,9 @@ async fn greet(
     let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
     let failed = match hall.unless_closing(accepting).await {
         Some(Ok(Ok(Secured { stream, binding, passes, .. }))) => {
-            if entrance.standing == Standing::Proven {
+            if let Standing::Proven(mark) = entrance.standing {
                 // It has nothing else to come back with, should the connection break before it has said who it is.
-                hall.knows(&passes, Standing::Vouched);
+                tls.give(&passes, Standing::Vouched(mark));
             }
             let entrance = Entrance { passes, ..entrance };
             return serve(hall, stream, binding, entrance, peer).await;
@@ -984,17 +989,17 @@ async fn enter<C: Carrier>(
             coming.right();
         }
         async move {
-            match standing {
-                Standing::Stranger => hall.turn(peer, token_id, place).await,
-                // Who guesses gets no passes.
-                _ => Ok(Try::free()),
+            // Who guesses at a token gets no passes by that, and those of another one are none here.
+            match hall.has_known(standing, &token_id) {
+                true => Ok(Try::free()),
+                false => hall.turn(peer, token_id, place).await,
             }
         }
     };
     let meters = hall.registry.meters();
     let admit = |guest: &Guest| {
         // Whether there is room for it or not, and before it hears of that.
-        hall.knows(passes, Standing::Proven);
+        hall.knows(passes, guest.credential.token_id());
         if let Some(session_id) = guest.direct_for {
             is_direct = true;
             let owner = hall.owner_of(session_id, guest);
