@@ -52,6 +52,7 @@ pub(crate) enum HandshakeError {
 }
 
 /// Who the client turned out to be.
+#[derive(Clone)]
 pub(crate) struct Guest {
     pub(crate) client_id: ClientId,
     pub(crate) credential: Arc<Credential>,
@@ -61,17 +62,18 @@ pub(crate) struct Guest {
 
 /// The server's end, which says that it is `software`. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
 /// whose token is right.
-pub(crate) async fn server<'a, C: Carrier, F>(
+pub(crate) async fn server<'a, C: Carrier, F, G>(
     carrier: &mut C,
     config: Config,
     software: &str,
     binding: &Binding,
     authenticator: &Authenticator,
     turn: impl FnOnce(String) -> F,
-    admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
+    admit: impl FnOnce(Guest) -> G,
 ) -> Result<(Greeted, Guest), HandshakeError>
 where
     F: Future<Output = Result<Try<'a>, &'static str>>,
+    G: Future<Output = Result<(), Cow<'static, str>>>,
 {
     let nonce = auth::random()?;
     let fresh_id = auth::random_session_id()?;
@@ -99,7 +101,7 @@ where
     attempt.right();
     let Hello { client_id, software: theirs, direct_for, .. } = *hello;
     let guest = Guest { client_id, credential, direct_for };
-    if let Err(reason) = admit(&guest) {
+    if let Err(reason) = admit(guest.clone()).await {
         talk.refuse(GoAwayCode::Refused, &reason).await;
         return Err(HandshakeError::Refused(reason));
     }

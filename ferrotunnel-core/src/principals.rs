@@ -51,7 +51,8 @@ pub struct PrincipalConfig {
     /// password or a bearer token.
     pub access_required: bool,
     /// Sessions at once. Each connection of a client is one, and one that was lost counts until the server
-    /// has noticed, within 15 s. `None`: as many as the server has.
+    /// has noticed: within 15 s, or 2 s when its client comes back and waits for the place. `None`: as many as the server
+    /// has.
     pub max_sessions: Option<usize>,
     /// Tunnels at once over all its sessions. One that several connections of a client carry is one.
     /// `None`: as many as its sessions may have.

@@ -33,7 +33,7 @@ pub(crate) use self::health::Health;
 pub use self::hosts::NoRoute;
 use self::hosts::{Hosts, by_path};
 pub use self::names::{parse_domain, parse_reserved_name};
-pub(crate) use self::owner::{Owner, OwnerLimits};
+pub(crate) use self::owner::{Owner, OwnerLimits, SIGN_OF_LIFE};
 use self::owner::{Place, Registration};
 pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};

@@ -3,6 +3,7 @@
 mod control;
 mod left;
 mod reader;
+mod room;
 
 use std::borrow::Cow;
 use std::io;
@@ -217,6 +218,7 @@ impl ServerEngine {
             runtimes: config.shards.runtimes(),
             shards: config.shards,
             admitted: Arc::default(),
+            returning: Arc::default(),
             sessions: Mutex::default(),
             left: Left::default(),
             past: Mutex::default(),
@@ -472,6 +474,8 @@ struct Hall {
     runtimes: Runtimes,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
+    /// Clients that wait for a place that a session of theirs may have left.
+    returning: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,
     /// Locked after the sessions.
     left: Left,
@@ -589,13 +593,13 @@ impl Hall {
         &self,
         peer: SocketAddr,
         token_id: String,
-        place: &mut Option<OwnedSemaphorePermit>,
+        place: &Place,
     ) -> Result<Try<'_>, &'static str> {
         let known = Some(token_id).filter(|id| self.authenticator.knows(id));
         match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
-                drop(place.take());
+                drop(place.lock().take());
                 tokio::time::sleep(wait).await;
                 Ok(attempt)
             }
@@ -691,9 +695,7 @@ impl Hall {
     /// The session of that name, if it is the guest's.
     fn owner_of(&self, session_id: SessionId, guest: &Guest) -> Option<Arc<Owner>> {
         let owner = Arc::clone(&self.sessions.lock().get(&session_id.0)?.owner);
-        let same = owner.client_id == guest.client_id
-            && owner.credential.token_id() == guest.credential.token_id();
-        same.then_some(owner)
+        guest.has(&owner).then_some(owner)
     }
 }
 
@@ -791,6 +793,9 @@ async fn hear_nonsense_out(hall: &Arc<Hall>, socket: TcpStream, input: BytesMut,
         None => hall.turned_to_go(peer),
     }
 }
+
+/// A handshake's place among those that are under way, until it is given up.
+type Place = Mutex<Option<OwnedSemaphorePermit>>;
 
 /// Whoever has not proven anything, and is listened to.
 struct Entrance<'a> {
@@ -967,7 +972,7 @@ async fn enter<C: Carrier>(
     peer: SocketAddr,
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
-    let (mut place, mut coming) = (Some(place), Some(coming));
+    let (place, mut coming) = (Mutex::new(Some(place)), Some(coming));
     let limits = hall.limits.read().clone();
     let config = Config {
         // What TLS has left of it.
@@ -981,9 +986,8 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let (waiting, came) = (&mut place, &mut coming);
+    let (held, came) = (&place, &mut coming);
     let turn = move |token_id| {
-        let place = waiting;
         // It says who it is; what is wrong with that is counted there.
         if let Some(coming) = came.take() {
             coming.right();
@@ -992,29 +996,22 @@ async fn enter<C: Carrier>(
             // Who guesses at a token gets no passes by that, and those of another one are none here.
             match hall.has_known(standing, &token_id) {
                 true => Ok(Try::free()),
-                false => hall.turn(peer, token_id, place).await,
+                false => hall.turn(peer, token_id, held).await,
             }
         }
     };
-    let meters = hall.registry.meters();
-    let admit = |guest: &Guest| {
+    let (for_session, for_visitor, says_direct) = (&mut seats, &mut direct, &mut is_direct);
+    let admit = move |guest: Guest| async move {
         // Whether there is room for it or not, and before it hears of that.
         hall.knows(passes, guest.credential.token_id());
         if let Some(session_id) = guest.direct_for {
-            is_direct = true;
-            let owner = hall.owner_of(session_id, guest);
+            *says_direct = true;
+            let owner = hall.owner_of(session_id, &guest);
             let owner = owner.ok_or(Cow::Borrowed("there is no such session"))?;
-            direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
+            *for_visitor = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
             return Ok(());
         }
-        let one = Seat::take_within(&hall.admitted, limits.max_sessions);
-        let one = one.ok_or_else(|| {
-            meters.count(Limit::Sessions);
-            Cow::Borrowed("the server is full")
-        })?;
-        let other = guest.credential.principal.take_session();
-        let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
-        seats = Some((one, other));
+        *for_session = Some(hall.seats(&guest, held, deadline).await?);
         Ok(())
     };
     let (software, authenticator) = (&hall.software, &hall.authenticator);

@@ -204,7 +204,7 @@ impl Owner {
 }
 
 /// Time for a session that its client may have left without a word.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What became of a tunnel, in the words for its client.
 pub(super) const TAKEN_OVER: &str = "a newer client registered it";
