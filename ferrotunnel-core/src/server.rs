@@ -507,7 +507,7 @@ impl Hall {
     fn apply(&self, change: Change) {
         // In this order: a session that comes in meanwhile is either refused or found below.
         self.authenticator.replace(change.known);
-        self.registry.apply(change.policies);
+        self.registry.apply(change.policies, &change.gone);
         for owner in self.owners() {
             self.end_if_revoked(&owner);
         }
