@@ -518,7 +518,7 @@ impl Hall {
     fn end_if_revoked(&self, owner: &Owner) {
         if !self.authenticator.still_knows(&owner.credential) {
             let principal = owner.principal().name();
-            tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_id(), "token revoked, session ended");
+            tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_shown(), "token revoked, session ended");
             self.registry.revoke(owner);
         }
     }
@@ -1072,7 +1072,7 @@ async fn enter<C: Carrier>(
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
     let seats = seats?;
-    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, %software, "client connected");
+    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_shown(), %peer, %software, "client connected");
     let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
         Session::new(Arc::clone(&shared)),

@@ -15,7 +15,7 @@ use ferrotunnel::{
     Tunnel, TunnelKind, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run,
+    Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run, run_logged,
     says_and_hears, soon,
 };
 use futures_util::StreamExt as _;
@@ -445,6 +445,33 @@ fn a_principal_that_is_revoked_is_out_and_stays_out() {
         assert!(error.to_string().contains("does not accept this token"), "{error}");
         assert_eq!(bed.get("others", "/").await.status, 200);
         assert_eq!(asker.act("/api/v1/principals/nobody/revoke").await.0, 404);
+    });
+}
+
+#[test]
+fn the_log_says_which_token_it_was_also_where_that_is_the_shared_one() {
+    run_logged(async |log| {
+        let (token, verifier) = issue_token().unwrap();
+        let web = PrincipalConfig::new("web").verifier(verifier);
+        let with_web = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").principals([web]);
+        let bed = TestBed::with(Carrier::Plaintext, with_web).await;
+        let asker = Asker::of(&bed);
+        let start = async |token: &str, name: &str| {
+            let client = bed.client().token(token).tunnel(Tunnel::http(name).local_addr("1"));
+            let client = client.build().unwrap();
+            soon("a tunnel", client.start()).await.unwrap();
+            client
+        };
+        let _clients = (start(TOKEN, "one").await, start(&token.reveal(), "two").await);
+        let lines = || {
+            let ids = ["shared", token.id(), ""];
+            ids.map(|id| log.count(&format!("token=\"{id}\"")))
+        };
+        assert_eq!(lines(), [1, 1, 0]);
+        for name in ["default", "web"] {
+            asker.does(&format!("/api/v1/principals/{name}/revoke")).await;
+        }
+        assert_eq!(lines(), [2, 2, 0]);
     });
 }
 
