@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
-use crate::auth::{Authenticator, Binding};
+use crate::auth::{Authenticator, Binding, Credential};
 use crate::carrier::Carrier;
 use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
@@ -33,8 +33,8 @@ use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
-use crate::guesses::{self, Guesses, Try, Turn};
-use crate::handshake::{self, Greeted, Guest, HandshakeError};
+use crate::guesses::{self, Answer, Guesses, Try, Turn};
+use crate::handshake::{self, Greeted, Guest, HandshakeError, Shown};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{Change, PrincipalConfig, Roster};
 use crate::refusals::Refusals;
@@ -579,7 +579,7 @@ impl Hall {
     async fn hold_nonsense(&self, peer: SocketAddr) {
         let now = Instant::now().into_std();
         let time = match self.strangers.take(peer.ip(), Some(NONSENSE), now) {
-            Turn::Now(attempt) => return attempt.wrong(now),
+            Turn::Now(attempt) => return drop(attempt.wrong(now)),
             // The seat is for those who are listened to afterwards.
             Turn::Later(wait, ..) => wait,
             Turn::Never => HELD,
@@ -592,11 +592,11 @@ impl Hall {
     async fn turn(
         &self,
         peer: SocketAddr,
-        token_id: String,
+        token_id: &str,
         place: &Place,
     ) -> Result<Try<'_>, &'static str> {
         let known = Some(token_id).filter(|id| self.authenticator.knows(id));
-        match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
+        match self.guesses.take_for(peer.ip(), known, Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
                 drop(place.lock().take());
@@ -605,6 +605,40 @@ impl Hall {
             }
             Turn::Never => Err(guesses::TOO_MANY),
         }
+    }
+
+    /// Who has made that proof, once it may be checked, and without a place meanwhile. `None`: nobody has.
+    ///
+    /// # Errors
+    /// That is not told: too many guesses come from there.
+    async fn check(
+        &self,
+        peer: SocketAddr,
+        standing: Standing,
+        shown: &Shown,
+        binding: &Binding,
+        place: &Place,
+    ) -> Result<Option<Arc<Credential>>, &'static str> {
+        let Shown { token_id, proof, nonces } = shown;
+        // Who guesses at a token gets no passes by that, and those of another one are none here.
+        let attempt = match self.has_known(standing, token_id) {
+            true => Try::free(),
+            false => self.turn(peer, token_id, place).await?,
+        };
+        let proven = self.authenticator.check(token_id, proof, binding, nonces);
+        if proven.is_some() {
+            attempt.right();
+            return Ok(proven);
+        }
+        match self.guesses.wrong(attempt, Instant::now().into_std()) {
+            Answer::Now => {}
+            Answer::Later(wait, _seat) => {
+                drop(place.lock().take());
+                tokio::time::sleep(wait).await;
+            }
+            Answer::Never => return Err(guesses::TOO_MANY),
+        }
+        Ok(None)
     }
 
     /// Somebody has come who finds no place.
@@ -986,19 +1020,13 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let (held, came) = (&place, &mut coming);
-    let turn = move |token_id| {
+    let (held, came, binding) = (&place, &mut coming, &binding);
+    let check = move |shown: Shown| {
         // It says who it is; what is wrong with that is counted there.
         if let Some(coming) = came.take() {
             coming.right();
         }
-        async move {
-            // Who guesses at a token gets no passes by that, and those of another one are none here.
-            match hall.has_known(standing, &token_id) {
-                true => Ok(Try::free()),
-                false => hall.turn(peer, token_id, held).await,
-            }
-        }
+        async move { hall.check(peer, standing, &shown, binding, held).await }
     };
     let (for_session, for_visitor, says_direct) = (&mut seats, &mut direct, &mut is_direct);
     let admit = move |guest: Guest| async move {
@@ -1014,9 +1042,7 @@ async fn enter<C: Carrier>(
         *for_session = Some(hall.seats(&guest, held, deadline).await?);
         Ok(())
     };
-    let (software, authenticator) = (&hall.software, &hall.authenticator);
-    let greeting =
-        handshake::server(carrier, config, software, &binding, authenticator, turn, admit);
+    let greeting = handshake::server(carrier, config, &hall.software, binding, check, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
     if let (Some(coming), Some(greeted)) = (coming, &greeted) {

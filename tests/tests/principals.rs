@@ -497,7 +497,32 @@ fn strangers_learn_nothing_about_who_is_known() {
         let unknown = ask(&bed, &User::new("web").token, Tunnel::http("app")).await.err().unwrap();
         let wrong = text(wrong);
         assert_eq!((text(disabled), text(unknown)), (wrong.clone(), wrong));
+        nobody_is_answered_sooner_for_a_token_that_is_known(carrier).await;
     });
+}
+
+/// While more guesses at tokens that nobody has are under way than may wait.
+async fn nobody_is_answered_sooner_for_a_token_that_is_known(carrier: Carrier) {
+    let users = ["one", "two", "three", "four"].map(User::new);
+    let configs = users.clone().map(|user| user.config);
+    let mut limits = LimitsConfig::default();
+    limits.max_failed_handshakes_per_address = 1;
+    let bed = TestBed::with(carrier, |server| server.principals(configs).limits(limits)).await;
+    let refused = || bed.server.turned_away().handshakes_refused;
+    // Each has not been guessed at before; a slow machine may come too late to one crowd or another.
+    for user in users {
+        let before = refused();
+        let crowd = (0..8).map(|_| answer(&bed, carrier, "00000000", [3; 64]));
+        let known = async {
+            eventually("more guesses than may wait", || refused() > before).await;
+            answer(&bed, carrier, user.verifier().token_id(), [3; 64]).await
+        };
+        let (_, told) = tokio::join!(futures_util::future::join_all(crowd), known);
+        if told.ends_with(b"try again in a moment") {
+            return;
+        }
+    }
+    unreachable!("it is told at once that the token is known, and wrong");
 }
 
 #[test]
