@@ -3,7 +3,8 @@
 //! The limit stands right before a proof is checked, so it holds however many connections are open at once. What is
 //! counted is a proof that is wrong: those who know a token are not counted, and only where others of the same source
 //! guess at the same token have to wait for a turn among them. What is said to be of a token that nobody has counts
-//! as a guess at one and the same, so a source has as many tries as before, whatever it invents.
+//! as a guess at one and the same, so a source has as many tries as before, whatever it invents. A wrong proof of a token
+//! that somebody has is told so when one of those would be, so nobody learns from an answer which tokens there are.
 //!
 //! The same table, another one of them, has those who never get to a proof. To shake hands and leave costs as much as
 //! thousands of frames, so a source that does nothing else has to wait for its turn, and those with it who have not
@@ -52,18 +53,38 @@ pub(crate) struct Try<'a> {
     longest_debt: Duration,
     /// Counted in advance, since it had to wait for its turn.
     is_counted: bool,
+    /// What would have become of it, and since when, if there were no such token.
+    otherwise: Option<Box<(Turn<'a>, Instant)>>,
+}
+
+/// When a guess is told that it was wrong.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Now,
+    /// After that time, for which it has a seat among those that wait.
+    Later(Duration, Seat),
+    /// It is only told that there are too many.
+    Never,
 }
 
 impl Try<'_> {
     /// One that nobody counts.
     pub(crate) fn free() -> Self {
-        Self { pace: None, longest_debt: Duration::ZERO, is_counted: false }
+        Self { pace: None, longest_debt: Duration::ZERO, is_counted: false, otherwise: None }
     }
 
     /// It was a guess.
-    pub(crate) fn wrong(self, now: Instant) {
+    pub(crate) fn wrong(self, now: Instant) -> Answer {
         if let (Some(pace), false) = (self.pace, self.is_counted) {
             pace.charge_within(1, self.longest_debt, now);
+        }
+        match self.otherwise.map(|otherwise| *otherwise) {
+            None => Answer::Now,
+            Some((Turn::Now(attempt), _)) => attempt.wrong(now),
+            Some((Turn::Later(wait, seat, _), since)) => {
+                Answer::Later(wait.saturating_sub(now.duration_since(since)), seat)
+            }
+            Some((Turn::Never, _)) => Answer::Never,
         }
     }
 
@@ -71,6 +92,9 @@ impl Try<'_> {
     pub(crate) fn right(self) {
         if let (Some(pace), true) = (self.pace, self.is_counted) {
             pace.give_back();
+        }
+        if let Some((Turn::Later(_, _, attempt), _)) = self.otherwise.map(|otherwise| *otherwise) {
+            attempt.right();
         }
     }
 }
@@ -108,13 +132,45 @@ impl Guesses {
     /// number of those who know a token get through at the same time; as many that do not as there are threads
     /// may be ahead of their rate, and are waited for afterwards.
     ///
-    /// `known` is the id of the token, if there is one of that id; at the door, what those say who count by themselves.
-    pub(crate) fn take(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
+    /// At the door, `apart` is what those say who count by themselves.
+    pub(crate) fn take(&self, from: IpAddr, apart: Option<&str>, now: Instant) -> Turn<'_> {
+        let turn = self.look(from, apart, now);
+        match &turn {
+            Turn::Now(_) => {}
+            Turn::Later(..) => one_more(&self.delayed),
+            Turn::Never => one_more(&self.refused),
+        }
+        turn
+    }
+
+    /// The same for a proof of the token of that id, if there is one.
+    pub(crate) fn take_for(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
+        let mut turn = self.take(from, known, now);
+        if let (Some(_), Turn::Now(attempt) | Turn::Later(_, _, attempt)) = (known, &mut turn) {
+            attempt.otherwise = Some(Box::new((self.look(from, None, now), now)));
+        }
+        turn
+    }
+
+    /// A proof was wrong. What its source has to wait for is counted, unless that was so before.
+    pub(crate) fn wrong(&self, attempt: Try<'_>, now: Instant) -> Answer {
+        let has_waited = attempt.is_counted;
+        let answer = attempt.wrong(now);
+        match &answer {
+            Answer::Later(..) if !has_waited => one_more(&self.delayed),
+            Answer::Now | Answer::Later(..) => {}
+            Answer::Never => one_more(&self.refused),
+        }
+        answer
+    }
+
+    fn look(&self, from: IpAddr, known: Option<&str>, now: Instant) -> Turn<'_> {
         let Some(pace) = self.pace(from, known) else {
             return Turn::Now(Try::free());
         };
+        let longest_debt = self.longest_debt;
         let attempt =
-            |is_counted| Try { pace: Some(pace), longest_debt: self.longest_debt, is_counted };
+            |is_counted| Try { pace: Some(pace), longest_debt, is_counted, otherwise: None };
         if pace.has_one(now) {
             return Turn::Now(attempt(false));
         }
@@ -125,8 +181,6 @@ impl Guesses {
             }
             seat.map(|seat| (wait, seat))
         });
-        let count = if place.is_some() { &self.delayed } else { &self.refused };
-        count.fetch_add(1, Ordering::Relaxed);
         match place {
             Some((wait, seat)) => Turn::Later(wait, seat, attempt(true)),
             None => Turn::Never,
@@ -144,6 +198,10 @@ impl Guesses {
         let hash = self.hasher.hash_one((Source::of(from), known));
         self.places.get(usize::try_from(hash % PLACES as u64).unwrap_or(0))
     }
+}
+
+fn one_more(count: &AtomicU64) {
+    count.fetch_add(1, Ordering::Relaxed);
 }
 
 /// Some 160 KiB. With a thousand sources that guess at the same time, an honest one has to wait among strangers
@@ -177,7 +235,7 @@ mod tests {
 
     fn guess(guesses: &Guesses, from: IpAddr, now: Instant) {
         match guesses.take(from, None, now) {
-            Turn::Now(attempt) => attempt.wrong(now),
+            Turn::Now(attempt) => drop(attempt.wrong(now)),
             turn => panic!("{turn:?}"),
         }
     }
@@ -251,6 +309,75 @@ mod tests {
     }
 
     #[test]
+    fn a_wrong_proof_is_told_so_when_one_of_a_token_that_nobody_has_would_be() {
+        let begin = Instant::now();
+        // What somebody learns who has guessed so often already, and guesses now.
+        let learns = |before: &[Option<&str>], known: Option<&str>| {
+            let (guesses, mut held) = (Guesses::at_tokens(2, begin), Vec::new());
+            let guess = |known, held: &mut Vec<Seat>| {
+                let (wait, attempt) = match guesses.take_for(GUESSER, known, begin) {
+                    Turn::Now(attempt) => (Duration::ZERO, attempt),
+                    Turn::Later(wait, seat, attempt) => {
+                        held.push(seat);
+                        (wait, attempt)
+                    }
+                    Turn::Never => return None,
+                };
+                // It is checked when it is its turn.
+                match guesses.wrong(attempt, begin + wait) {
+                    Answer::Now => Some(wait),
+                    Answer::Later(more, seat) => {
+                        held.push(seat);
+                        Some(wait + more)
+                    }
+                    Answer::Never => None,
+                }
+            };
+            for known in before {
+                guess(*known, &mut held);
+            }
+            guess(known, &mut held)
+        };
+        let (laptop, other) = (Some("laptop"), Some("other"));
+        for count in 0..6 {
+            let expected = learns(&vec![None; count], None);
+            for before in [None, laptop, other] {
+                for known in [None, laptop, other] {
+                    assert_eq!(
+                        learns(&vec![before; count], known),
+                        expected,
+                        "{count} {before:?} {known:?}"
+                    );
+                }
+            }
+        }
+        assert_eq!(learns(&[None; 1], laptop), Some(Duration::ZERO));
+        assert_eq!(learns(&[None; 3], laptop), Some(Duration::from_secs(1)));
+        assert_eq!(learns(&[None; 4], laptop), None);
+    }
+
+    #[test]
+    fn guesses_at_tokens_that_nobody_has_are_nothing_to_who_knows_one() {
+        let now = Instant::now();
+        let guesses = Guesses::at_tokens(1, now);
+        for _ in 0..4 {
+            if let Turn::Now(attempt) | Turn::Later(_, _, attempt) =
+                guesses.take_for(GUESSER, None, now)
+            {
+                attempt.wrong(now);
+            }
+        }
+        let counts = || [&guesses.delayed, &guesses.refused].map(|c| c.load(Ordering::Relaxed));
+        let before = counts();
+        for _ in 0..1_000 {
+            let turn = guesses.take_for(GUESSER, Some("laptop"), now);
+            let Turn::Now(attempt) = turn else { panic!("{turn:?}") };
+            attempt.right();
+        }
+        assert_eq!(counts(), before);
+    }
+
+    #[test]
     fn guesses_at_the_same_time_are_waited_for_afterwards() {
         let now = Instant::now();
         let guesses = Guesses::at_tokens(2, now);
@@ -291,7 +418,7 @@ mod tests {
         for number in 0..40_000_u32 {
             let from = IpAddr::V4(Ipv4Addr::from(number));
             match guesses.take(from, None, now) {
-                Turn::Now(attempt) => attempt.wrong(now),
+                Turn::Now(attempt) => drop(attempt.wrong(now)),
                 Turn::Later(_, seat, _) => seats.push(seat),
                 Turn::Never => refused = refused.or((seats.len() == MOST_WAITING).then_some(from)),
             }

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use ferrotunnel_common::{ClientId, SessionId};
-use ferrotunnel_protocol::frame::{Challenge, GoAway, GoAwayCode, Hello, Welcome};
+use ferrotunnel_protocol::frame::{
+    CLIENT_PROOF_LEN, Challenge, GoAway, GoAwayCode, Hello, Welcome,
+};
 use ferrotunnel_protocol::{
     Accept, Config, Event, HelloRequest, OutFrame, Session, State, Violation,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::auth::{self, Authenticator, Binding, ClientKey, Credential, NoRandom, Nonces};
+use crate::auth::{self, Binding, ClientKey, Credential, NoRandom, Nonces};
 use crate::carrier::Carrier;
 use crate::clock;
-use crate::guesses::Try;
 
 /// An established session, ready for its driver.
 pub(crate) struct Greeted {
@@ -52,6 +53,7 @@ pub(crate) enum HandshakeError {
 }
 
 /// Who the client turned out to be.
+#[derive(Clone)]
 pub(crate) struct Guest {
     pub(crate) client_id: ClientId,
     pub(crate) credential: Arc<Credential>,
@@ -59,19 +61,26 @@ pub(crate) struct Guest {
     pub(crate) direct_for: Option<SessionId>,
 }
 
-/// The server's end, which says that it is `software`. `turn` comes before the proof is checked, which it may refuse; `admit` may still refuse a client
-/// whose token is right.
-pub(crate) async fn server<'a, C: Carrier, F>(
+/// What a client shows to be let in.
+pub(crate) struct Shown {
+    pub(crate) token_id: String,
+    pub(crate) proof: [u8; CLIENT_PROOF_LEN],
+    pub(crate) nonces: Nonces,
+}
+
+/// The server's end, which says that it is `software`. `check` says who has made a proof, if anybody has, or why that is not
+/// told; `admit` may still refuse a client whose token is right.
+pub(crate) async fn server<C: Carrier, F, G>(
     carrier: &mut C,
     config: Config,
     software: &str,
     binding: &Binding,
-    authenticator: &Authenticator,
-    turn: impl FnOnce(String) -> F,
-    admit: impl FnOnce(&Guest) -> Result<(), Cow<'static, str>>,
+    check: impl FnOnce(Shown) -> F,
+    admit: impl FnOnce(Guest) -> G,
 ) -> Result<(Greeted, Guest), HandshakeError>
 where
-    F: Future<Output = Result<Try<'a>, &'static str>>,
+    F: Future<Output = Result<Option<Arc<Credential>>, &'static str>>,
+    G: Future<Output = Result<(), Cow<'static, str>>>,
 {
     let nonce = auth::random()?;
     let fresh_id = auth::random_session_id()?;
@@ -82,24 +91,23 @@ where
         _ => None,
     });
     let hello = hello.await?;
-    let attempt = match turn(hello.token_id.clone()).await {
-        Ok(attempt) => attempt,
+    let nonces = Nonces { server: nonce, client: hello.nonce };
+    let shown = Shown { token_id: hello.token_id.clone(), proof: hello.proof, nonces };
+    let credential = match check(shown).await {
+        Ok(Some(credential)) => credential,
+        Ok(None) => {
+            let reason = "the token is not one of this server's";
+            talk.refuse(GoAwayCode::WrongToken, reason).await;
+            return Err(HandshakeError::WrongToken);
+        }
         Err(reason) => {
             talk.refuse(GoAwayCode::Refused, reason).await;
             return Err(HandshakeError::Refused(Cow::Borrowed(reason)));
         }
     };
-    let nonces = Nonces { server: nonce, client: hello.nonce };
-    let known = authenticator.check(&hello.token_id, &hello.proof, binding, &nonces);
-    let Some(credential) = known else {
-        attempt.wrong(clock::now());
-        talk.refuse(GoAwayCode::WrongToken, "the token is not one of this server's").await;
-        return Err(HandshakeError::WrongToken);
-    };
-    attempt.right();
     let Hello { client_id, software: theirs, direct_for, .. } = *hello;
     let guest = Guest { client_id, credential, direct_for };
-    if let Err(reason) = admit(&guest) {
+    if let Err(reason) = admit(guest.clone()).await {
         talk.refuse(GoAwayCode::Refused, &reason).await;
         return Err(HandshakeError::Refused(reason));
     }

@@ -10,7 +10,7 @@ mod roster;
 use std::hash::{Hash, Hasher};
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use ferrotunnel_common::TunnelKind;
@@ -51,7 +51,8 @@ pub struct PrincipalConfig {
     /// password or a bearer token.
     pub access_required: bool,
     /// Sessions at once. Each connection of a client is one, and one that was lost counts until the server
-    /// has noticed, within 15 s. `None`: as many as the server has.
+    /// has noticed: within 15 s, or 2 s when its client comes back and waits for the place. `None`: as many as the server
+    /// has.
     pub max_sessions: Option<usize>,
     /// Tunnels at once over all its sessions. One that several connections of a client carry is one.
     /// `None`: as many as its sessions may have.
@@ -99,6 +100,8 @@ impl PrincipalConfig {
 pub struct Principal {
     name: String,
     policy: RwLock<Arc<Policy>>,
+    /// None of its tokens may be used: no client of it comes back. Changed as `tunnels` is.
+    gone: AtomicBool,
     sessions: Arc<AtomicUsize>,
     /// Changed by the registry only, which holds its lock meanwhile.
     tunnels: AtomicUsize,
@@ -116,6 +119,7 @@ impl Principal {
             name,
             throttle,
             policy: RwLock::new(Arc::new(policy)),
+            gone: AtomicBool::new(false),
             sessions: Arc::default(),
             tunnels: AtomicUsize::new(0),
             absences: Arc::default(),
@@ -161,6 +165,15 @@ impl Principal {
         if before.rates != rates {
             *self.throttle.write() = Throttle::new(rates, Instant::now());
         }
+    }
+
+    /// Whether none of its tokens may be used.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Ordering::Relaxed);
     }
 
     /// What all its sessions share, where it has such limits.

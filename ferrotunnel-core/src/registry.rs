@@ -33,7 +33,7 @@ pub(crate) use self::health::Health;
 pub use self::hosts::NoRoute;
 use self::hosts::{Hosts, by_path};
 pub use self::names::{parse_domain, parse_reserved_name};
-pub(crate) use self::owner::{Owner, OwnerLimits};
+pub(crate) use self::owner::{Owner, OwnerLimits, SIGN_OF_LIFE};
 use self::owner::{Place, Registration};
 pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
@@ -537,13 +537,21 @@ impl Registry {
     }
 
     /// From now on these policies hold. Tunnels that they do not permit leave at once, and their clients
-    /// are told why; visitors inside stay.
-    pub(crate) fn apply(&self, policies: Vec<(Arc<Principal>, Policy)>) {
+    /// are told why; visitors inside stay. No place is kept for clients of those who are gone: they do not come back, and
+    /// who has the name after them is somebody else.
+    pub(crate) fn apply(&self, policies: Vec<(Arc<Principal>, Policy)>, gone: &[Arc<Principal>]) {
         let domain = &self.0.config.domain;
         let mut maps = self.0.maps.write();
-        // Under the lock: what is registered meanwhile is judged by the one or the other.
+        // Under the lock: what is registered, or left, meanwhile is judged by the one or the other.
         for (principal, policy) in policies {
             principal.set_policy(policy);
+            principal.set_gone(false);
+        }
+        gone.iter().for_each(|principal| principal.set_gone(true));
+        let kept = maps.tunnels.values().filter(|it| it.is_away() && it.principal().is_gone());
+        for tunnel in kept.cloned().collect::<Vec<_>>() {
+            tracing::info!(tunnel = %tunnel.label(), kind = %tunnel.kind(), "not kept any longer: its client may not come back");
+            maps.evict(&tunnel);
         }
         let judged = maps.tunnels.values().filter_map(|tunnel| {
             let policy = tunnel.principal().policy();
@@ -742,6 +750,9 @@ impl Inner {
             return maps.vacate(uid, &place);
         }
         if let Some(tunnel) = maps.tunnels.get(&uid) {
+            if tunnel.principal().is_gone() {
+                return maps.vacate(uid, &place);
+            }
             // Its principal may want others meanwhile, but not keep ever more places in this way.
             discount(tunnel);
             if !tunnel.begin_absence() {

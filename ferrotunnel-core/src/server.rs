@@ -1,7 +1,9 @@
 //! The server's engine: the door for clients, their sessions, and the registry.
 
 mod control;
+mod left;
 mod reader;
+mod room;
 
 use std::borrow::Cow;
 use std::io;
@@ -23,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
-use crate::auth::{Authenticator, Binding};
+use crate::auth::{Authenticator, Binding, Credential};
 use crate::carrier::Carrier;
 use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
@@ -31,8 +33,8 @@ use crate::direct::{self, DirectCarriers};
 use crate::drained::Drained;
 use crate::driver::{Driver, End, Incoming};
 use crate::error::{self, BuildError, StartError};
-use crate::guesses::{self, Guesses, Try, Turn};
-use crate::handshake::{self, Greeted, Guest, HandshakeError};
+use crate::guesses::{self, Answer, Guesses, Try, Turn};
+use crate::handshake::{self, Greeted, Guest, HandshakeError, Shown};
 use crate::hooks::{self, Desk, NewSession, ServerHooks};
 use crate::principals::{Change, PrincipalConfig, Roster};
 use crate::refusals::Refusals;
@@ -52,6 +54,7 @@ use crate::unheard::Unheard;
 use crate::warning::Warning;
 
 pub use self::control::EngineControl;
+use self::left::Left;
 pub use self::reader::{EngineReader, PrincipalReading, Readings, SessionReading, TunnelReading};
 pub use crate::registry::{parse_domain, parse_reserved_name};
 
@@ -215,7 +218,9 @@ impl ServerEngine {
             runtimes: config.shards.runtimes(),
             shards: config.shards,
             admitted: Arc::default(),
+            returning: Arc::default(),
             sessions: Mutex::default(),
+            left: Left::default(),
             past: Mutex::default(),
             handshakes: Handshakes::default(),
             direct_visitors: Arc::default(),
@@ -469,7 +474,11 @@ struct Hall {
     runtimes: Runtimes,
     /// Sessions admitted and not ended, including those still in their handshake's last step.
     admitted: Arc<AtomicUsize>,
+    /// Clients that wait for a place that a session of theirs may have left.
+    returning: Arc<AtomicUsize>,
     sessions: Mutex<HashMap<u64, Inside>>,
+    /// Locked after the sessions.
+    left: Left,
     /// What sessions have counted that have ended. Locked after the sessions.
     past: Mutex<Sums>,
     handshakes: Handshakes,
@@ -498,17 +507,18 @@ impl Hall {
     fn apply(&self, change: Change) {
         // In this order: a session that comes in meanwhile is either refused or found below.
         self.authenticator.replace(change.known);
-        self.registry.apply(change.policies);
+        self.registry.apply(change.policies, &change.gone);
         for owner in self.owners() {
             self.end_if_revoked(&owner);
         }
+        self.left.cut_unless(|credential| self.authenticator.still_knows(credential));
     }
 
     /// Ends a session whose token is not accepted any more.
     fn end_if_revoked(&self, owner: &Owner) {
         if !self.authenticator.still_knows(&owner.credential) {
             let principal = owner.principal().name();
-            tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_id(), "token revoked, session ended");
+            tracing::info!(session = %owner.session_id, principal, token = owner.credential.token_shown(), "token revoked, session ended");
             self.registry.revoke(owner);
         }
     }
@@ -569,7 +579,7 @@ impl Hall {
     async fn hold_nonsense(&self, peer: SocketAddr) {
         let now = Instant::now().into_std();
         let time = match self.strangers.take(peer.ip(), Some(NONSENSE), now) {
-            Turn::Now(attempt) => return attempt.wrong(now),
+            Turn::Now(attempt) => return drop(attempt.wrong(now)),
             // The seat is for those who are listened to afterwards.
             Turn::Later(wait, ..) => wait,
             Turn::Never => HELD,
@@ -582,19 +592,53 @@ impl Hall {
     async fn turn(
         &self,
         peer: SocketAddr,
-        token_id: String,
-        place: &mut Option<OwnedSemaphorePermit>,
+        token_id: &str,
+        place: &Place,
     ) -> Result<Try<'_>, &'static str> {
         let known = Some(token_id).filter(|id| self.authenticator.knows(id));
-        match self.guesses.take(peer.ip(), known.as_deref(), Instant::now().into_std()) {
+        match self.guesses.take_for(peer.ip(), known, Instant::now().into_std()) {
             Turn::Now(attempt) => Ok(attempt),
             Turn::Later(wait, _seat, attempt) => {
-                drop(place.take());
+                drop(place.lock().take());
                 tokio::time::sleep(wait).await;
                 Ok(attempt)
             }
             Turn::Never => Err(guesses::TOO_MANY),
         }
+    }
+
+    /// Who has made that proof, once it may be checked, and without a place meanwhile. `None`: nobody has.
+    ///
+    /// # Errors
+    /// That is not told: too many guesses come from there.
+    async fn check(
+        &self,
+        peer: SocketAddr,
+        standing: Standing,
+        shown: &Shown,
+        binding: &Binding,
+        place: &Place,
+    ) -> Result<Option<Arc<Credential>>, &'static str> {
+        let Shown { token_id, proof, nonces } = shown;
+        // Who guesses at a token gets no passes by that, and those of another one are none here.
+        let attempt = match self.has_known(standing, token_id) {
+            true => Try::free(),
+            false => self.turn(peer, token_id, place).await?,
+        };
+        let proven = self.authenticator.check(token_id, proof, binding, nonces);
+        if proven.is_some() {
+            attempt.right();
+            return Ok(proven);
+        }
+        match self.guesses.wrong(attempt, Instant::now().into_std()) {
+            Answer::Now => {}
+            Answer::Later(wait, _seat) => {
+                drop(place.lock().take());
+                tokio::time::sleep(wait).await;
+            }
+            Answer::Never => return Err(guesses::TOO_MANY),
+        }
+        Ok(None)
     }
 
     /// Somebody has come who finds no place.
@@ -603,11 +647,16 @@ impl Hall {
         self.unheard.make_room();
     }
 
-    /// Whoever has those tickets is that.
-    fn knows(&self, passes: &[Pass], standing: Standing) {
+    /// Whoever has those tickets has proven a token of that id.
+    fn knows(&self, passes: &[Pass], token_id: &str) {
         if let Some(tls) = &self.tls {
-            tls.give(passes, standing);
+            tls.give(passes, Standing::Proven(tls.mark(token_id)));
         }
+    }
+
+    /// Whether it came as one who has proven a token of that id lately.
+    fn has_known(&self, standing: Standing, token_id: &str) -> bool {
+        self.tls.as_ref().is_some_and(|tls| standing.is_by(tls.mark(token_id)))
     }
 
     /// They are strangers' again.
@@ -680,9 +729,7 @@ impl Hall {
     /// The session of that name, if it is the guest's.
     fn owner_of(&self, session_id: SessionId, guest: &Guest) -> Option<Arc<Owner>> {
         let owner = Arc::clone(&self.sessions.lock().get(&session_id.0)?.owner);
-        let same = owner.client_id == guest.client_id
-            && owner.credential.token_id() == guest.credential.token_id();
-        same.then_some(owner)
+        guest.has(&owner).then_some(owner)
     }
 }
 
@@ -753,9 +800,9 @@ async fn greet(
     let accepting = tokio::time::timeout_at(entrance.deadline, accepting);
     let failed = match hall.unless_closing(accepting).await {
         Some(Ok(Ok(Secured { stream, binding, passes, .. }))) => {
-            if entrance.standing == Standing::Proven {
+            if let Standing::Proven(mark) = entrance.standing {
                 // It has nothing else to come back with, should the connection break before it has said who it is.
-                hall.knows(&passes, Standing::Vouched);
+                tls.give(&passes, Standing::Vouched(mark));
             }
             let entrance = Entrance { passes, ..entrance };
             return serve(hall, stream, binding, entrance, peer).await;
@@ -780,6 +827,9 @@ async fn hear_nonsense_out(hall: &Arc<Hall>, socket: TcpStream, input: BytesMut,
         None => hall.turned_to_go(peer),
     }
 }
+
+/// A handshake's place among those that are under way, until it is given up.
+type Place = Mutex<Option<OwnedSemaphorePermit>>;
 
 /// Whoever has not proven anything, and is listened to.
 struct Entrance<'a> {
@@ -956,7 +1006,7 @@ async fn enter<C: Carrier>(
     peer: SocketAddr,
 ) -> Option<Entered> {
     let (mut seats, mut direct, mut is_direct) = (None, None, false);
-    let (mut place, mut coming) = (Some(place), Some(coming));
+    let (place, mut coming) = (Mutex::new(Some(place)), Some(coming));
     let limits = hall.limits.read().clone();
     let config = Config {
         // What TLS has left of it.
@@ -970,45 +1020,29 @@ async fn enter<C: Carrier>(
         },
         ..Config::default()
     };
-    let (waiting, came) = (&mut place, &mut coming);
-    let turn = move |token_id| {
-        let place = waiting;
+    let (held, came, binding) = (&place, &mut coming, &binding);
+    let check = move |shown: Shown| {
         // It says who it is; what is wrong with that is counted there.
         if let Some(coming) = came.take() {
             coming.right();
         }
-        async move {
-            match standing {
-                Standing::Stranger => hall.turn(peer, token_id, place).await,
-                // Who guesses gets no passes.
-                _ => Ok(Try::free()),
-            }
-        }
+        async move { hall.check(peer, standing, &shown, binding, held).await }
     };
-    let meters = hall.registry.meters();
-    let admit = |guest: &Guest| {
+    let (for_session, for_visitor, says_direct) = (&mut seats, &mut direct, &mut is_direct);
+    let admit = move |guest: Guest| async move {
         // Whether there is room for it or not, and before it hears of that.
-        hall.knows(passes, Standing::Proven);
+        hall.knows(passes, guest.credential.token_id());
         if let Some(session_id) = guest.direct_for {
-            is_direct = true;
-            let owner = hall.owner_of(session_id, guest);
+            *says_direct = true;
+            let owner = hall.owner_of(session_id, &guest);
             let owner = owner.ok_or(Cow::Borrowed("there is no such session"))?;
-            direct = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
+            *for_visitor = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
             return Ok(());
         }
-        let one = Seat::take_within(&hall.admitted, limits.max_sessions);
-        let one = one.ok_or_else(|| {
-            meters.count(Limit::Sessions);
-            Cow::Borrowed("the server is full")
-        })?;
-        let other = guest.credential.principal.take_session();
-        let other = other.inspect_err(|_| meters.count(Limit::SessionsOfPrincipal))?;
-        seats = Some((one, other));
+        *for_session = Some(hall.seats(&guest, held, deadline).await?);
         Ok(())
     };
-    let (software, authenticator) = (&hall.software, &hall.authenticator);
-    let greeting =
-        handshake::server(carrier, config, software, &binding, authenticator, turn, admit);
+    let greeting = handshake::server(carrier, config, &hall.software, binding, check, admit);
     let greeted = hall.unless_closing(greeting).await;
     drop(place);
     if let (Some(coming), Some(greeted)) = (coming, &greeted) {
@@ -1064,7 +1098,7 @@ async fn enter<C: Carrier>(
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
     let seats = seats?;
-    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_id(), %peer, %software, "client connected");
+    tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_shown(), %peer, %software, "client connected");
     let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
         Session::new(Arc::clone(&shared)),
@@ -1106,6 +1140,7 @@ impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.owner.leave();
         let mut sessions = self.hall.sessions.lock();
+        self.hall.left.keep(&self.owner);
         sessions.remove(&self.owner.session_id.0);
         // Whoever reads finds it in the one or the other.
         self.hall.past.lock().add(&self.owner.session);

@@ -72,6 +72,13 @@ impl Session {
         self.shared.order(|inner| inner.machine.probe(now, within));
     }
 
+    /// Whether it goes on, and its peer has given every sign of life that was asked for.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.shared.lock(|inner| {
+            inner.machine.state() != protocol::State::Closed && !inner.machine.is_probed()
+        })
+    }
+
     /// Whether tunnels and streams may come and go.
     pub(crate) fn is_established(&self) -> bool {
         self.shared.lock(|inner| inner.machine.state() == protocol::State::Established)

@@ -29,12 +29,12 @@ pub use bed::{Carrier, TOKEN, TestBed, client_of, public_addr, ready, with_plugi
 pub use link::Link;
 pub use log::{Log, run_logged};
 pub use open_metrics::Scrape;
-pub use outlaw::{Heard, Outlaw, ask_for, credit, data, opened_and_reset, reset};
+pub use outlaw::{Heard, Outlaw, ask_for, credit, data, log_in, opened_and_reset, reset};
 pub use patience::{PATIENCE, eventually, over_both, run, run_for, soon, until_still};
 pub use secure::{SecureVisitor, hello_of_tls_1_1};
 pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
-pub use stranger::{Stranger, client_hello};
+pub use stranger::{Stranger, Tickets, client_hello};
 pub use visitor::{
     Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, open_http2,
     raw, says_and_hears, send, unread,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use aws_lc_rs::hkdf;
 use aws_lc_rs::signature::Ed25519KeyPair;
-use ferrotunnel_common::{ClientId, StreamId, TunnelKind};
+use ferrotunnel_common::{ClientId, StreamId, Token, TunnelKind};
 use ferrotunnel_protocol::frame::{
     CLIENT_PROOF_LEN, Frame, FrameType, GoAwayCode, HEADER_LEN, Header, Hello, Open, Register,
     Reset, ResetCode, WindowUpdate,
@@ -60,21 +60,8 @@ impl Outlaw {
     /// nothing until told to [listen](Self::listen).
     pub async fn deaf(server: SocketAddr, carrier: Carrier, initial_window: u32) -> Self {
         let mut stranger = Stranger::connect(server, carrier).await;
-        let challenge = next(&mut stranger).await;
-        assert_eq!(challenge.header.kind, FrameType::Challenge);
-        let nonce = [5; 32];
-        let hello = Frame::Hello(Hello {
-            version: 1,
-            client_id: ClientId([9; 16]),
-            token_id: String::new(),
-            nonce,
-            proof: proof(stranger.binding(), &challenge.payload[2..34], &nonce),
-            software: "outlaw".to_owned(),
-            initial_window,
-            direct_for: None,
-        });
-        stranger.say(&hello.encode()).await;
-        let welcome = next(&mut stranger).await;
+        let token = Token::new(TOKEN).unwrap();
+        let welcome = log_in(&mut stranger, &token, initial_window).await;
         assert_eq!(welcome.header.kind, FrameType::Welcome, "{welcome:?}");
         let (listen, speak) = stranger.split();
         Self { speak: Box::new(speak), ears: Ears::Closed(Box::new(listen)) }
@@ -271,6 +258,25 @@ impl Heard {
     }
 }
 
+/// Shows a token, which may be a wrong one, and hears what the server says to that.
+pub async fn log_in(stranger: &mut Stranger, token: &Token, initial_window: u32) -> Heard {
+    let challenge = next(stranger).await;
+    assert_eq!(challenge.header.kind, FrameType::Challenge);
+    let nonce = [5; 32];
+    let hello = Frame::Hello(Hello {
+        version: 1,
+        client_id: ClientId([9; 16]),
+        token_id: token.id().to_owned(),
+        nonce,
+        proof: proof(token, stranger.binding(), &challenge.payload[2..34], &nonce),
+        software: "outlaw".to_owned(),
+        initial_window,
+        direct_for: None,
+    });
+    stranger.say(&hello.encode()).await;
+    next(stranger).await
+}
+
 async fn next(stranger: &mut Stranger) -> Heard {
     let mut header = [0; HEADER_LEN];
     header.copy_from_slice(&soon("a frame", stranger.hear(HEADER_LEN)).await);
@@ -295,8 +301,14 @@ async fn read(listen: &mut (impl AsyncRead + Unpin)) -> Option<Heard> {
 const BLOCK: usize = 64 << 10;
 
 /// By section 3 of PROTOCOL.md.
-fn proof(binding: &[u8], server_nonce: &[u8], client_nonce: &[u8]) -> [u8; CLIENT_PROOF_LEN] {
-    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, b"ferrotunnel/1").extract(TOKEN.as_bytes());
+fn proof(
+    token: &Token,
+    binding: &[u8],
+    server_nonce: &[u8],
+    client_nonce: &[u8],
+) -> [u8; CLIENT_PROOF_LEN] {
+    let salt = [&b"ferrotunnel/1"[..], token.id().as_bytes()].concat();
+    let extracted = hkdf::Salt::new(hkdf::HKDF_SHA256, &salt).extract(token.secret());
     let mut seed = [0; 32];
     let expanded = extracted.expand(&[b"client key"], hkdf::HKDF_SHA256).unwrap();
     expanded.fill(&mut seed).unwrap();

@@ -20,6 +20,16 @@ pub struct Stranger {
     binding: Vec<u8>,
 }
 
+/// What a client of TLS keeps between its connections: the tickets that they brought.
+#[derive(Clone, Debug)]
+pub struct Tickets(Arc<ClientConfig>);
+
+impl Default for Tickets {
+    fn default() -> Self {
+        Self(trusting())
+    }
+}
+
 trait Io: AsyncRead + AsyncWrite + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Send> Io for T {}
@@ -33,13 +43,19 @@ impl std::fmt::Debug for Stranger {
 impl Stranger {
     /// Connects, and shakes hands as far as TLS goes.
     pub async fn connect(server: SocketAddr, carrier: Carrier) -> Self {
+        Self::connect_again(server, carrier, &Tickets::default()).await
+    }
+
+    /// The same as somebody who may have been there before.
+    pub async fn connect_again(server: SocketAddr, carrier: Carrier, tickets: &Tickets) -> Self {
         let socket = TcpStream::connect(server).await.unwrap();
         socket.set_nodelay(true).unwrap();
         match carrier {
             Carrier::Plaintext => Self { io: Box::pin(socket), binding: Vec::new() },
             Carrier::Tls => {
                 let name = ServerName::try_from("ferrotunnel").unwrap();
-                let tls = TlsConnector::from(trusting()).connect(name, socket).await.unwrap();
+                let tls =
+                    TlsConnector::from(Arc::clone(&tickets.0)).connect(name, socket).await.unwrap();
                 let (_, connection) = tls.get_ref();
                 let binding = vec![0; 32];
                 let label = b"EXPORTER-Channel-Binding";

@@ -15,7 +15,7 @@ use ferrotunnel::{
     Tunnel, TunnelKind, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run,
+    Carrier, LocalService, Site, TOKEN, TestBed, over_both, public_addr, ready, run, run_logged,
     says_and_hears, soon,
 };
 use futures_util::StreamExt as _;
@@ -323,6 +323,23 @@ fn a_session_that_is_closed_ends_with_its_visitors_and_its_client_comes_back() {
 }
 
 #[test]
+fn a_session_that_is_closed_takes_visitors_with_carriers_of_their_own_along() {
+    over_both(async |carrier| {
+        let bed = bed(carrier).await;
+        let (asker, echo) = (Asker::of(&bed), LocalService::echo().await);
+        let (client, public) = bed.direct(echo.addr()).await;
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        says_and_hears(&mut visitor).await;
+        assert_eq!(bed.server.direct().serving, 1);
+        let sessions = asker.get("/api/v1/sessions").await;
+        let id = sessions["sessions"][0]["id"].as_str().unwrap().to_owned();
+        asker.does(&format!("/api/v1/sessions/{id}/close")).await;
+        assert!(!matches!(soon("the end", visitor.read(&mut [0])).await, Ok(1..)));
+        drop(client);
+    });
+}
+
+#[test]
 fn a_paused_tunnel_turns_visitors_away_until_it_is_resumed() {
     over_both(async |carrier| {
         let bed = bed(carrier).await;
@@ -428,6 +445,33 @@ fn a_principal_that_is_revoked_is_out_and_stays_out() {
         assert!(error.to_string().contains("does not accept this token"), "{error}");
         assert_eq!(bed.get("others", "/").await.status, 200);
         assert_eq!(asker.act("/api/v1/principals/nobody/revoke").await.0, 404);
+    });
+}
+
+#[test]
+fn the_log_says_which_token_it_was_also_where_that_is_the_shared_one() {
+    run_logged(async |log| {
+        let (token, verifier) = issue_token().unwrap();
+        let web = PrincipalConfig::new("web").verifier(verifier);
+        let with_web = |server: ServerBuilder| server.admin_bind("127.0.0.1:0").principals([web]);
+        let bed = TestBed::with(Carrier::Plaintext, with_web).await;
+        let asker = Asker::of(&bed);
+        let start = async |token: &str, name: &str| {
+            let client = bed.client().token(token).tunnel(Tunnel::http(name).local_addr("1"));
+            let client = client.build().unwrap();
+            soon("a tunnel", client.start()).await.unwrap();
+            client
+        };
+        let _clients = (start(TOKEN, "one").await, start(&token.reveal(), "two").await);
+        let lines = || {
+            let ids = ["shared", token.id(), ""];
+            ids.map(|id| log.count(&format!("token=\"{id}\"")))
+        };
+        assert_eq!(lines(), [1, 1, 0]);
+        for name in ["default", "web"] {
+            asker.does(&format!("/api/v1/principals/{name}/revoke")).await;
+        }
+        assert_eq!(lines(), [2, 2, 0]);
     });
 }
 

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use ferrotunnel::{Client, ServerMetrics, Streams, Tunnel};
+use ferrotunnel::{Client, PrincipalConfig, ServerMetrics, Streams, Tunnel, issue_token};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, eventually, over_both, public_addr,
     says_and_hears, soon,
@@ -113,6 +113,45 @@ fn a_place_that_is_kept_is_taken_over_as_any_other() {
         let (_newer, same) = client(&bed, public.port(), echo.addr()).await;
         assert_eq!(same, public);
         says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+    });
+}
+
+#[test]
+fn no_place_is_kept_for_clients_whose_token_was_revoked() {
+    over_both(async |carrier| {
+        for disable in [false, true] {
+            let (token, verifier) = issue_token().unwrap();
+            let mut web = PrincipalConfig::new("web").verifier(verifier);
+            let bed = TestBed::with(carrier, |server| {
+                server.visitor_grace(PATIENCE * 2).principals([web.clone()])
+            });
+            let (bed, echo, site) = (bed.await, LocalService::echo().await, Site::start().await);
+            let start = async |token: String| {
+                let tcp = Tunnel::tcp().local_addr(echo.addr().to_string());
+                let http = Tunnel::http("app").local_addr(site.addr().to_string());
+                let client = bed.client().token(token).tunnel(tcp).tunnel(http).build().unwrap();
+                let public = public_addr(&client.start().await.unwrap().public_url);
+                (client, public)
+            };
+            let (client, public) = start(token.reveal()).await;
+            drop(client);
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+            // One waits for a client that cannot come back.
+            let mut early = TcpStream::connect(public).await.unwrap();
+            web.disabled = disable;
+            bed.server.set_principals(disable.then(|| web.clone())).unwrap();
+            soon("the end", early.read_u8()).await.unwrap_err();
+            eventually("the port to close", || std::net::TcpStream::connect(public).is_err()).await;
+            assert_eq!(bed.server.tunnels(), 0);
+            assert_eq!(bed.get("app", "/hello").await.status, 404);
+            // Somebody else may have the name now, who has a place for it.
+            let (others, verifier) = issue_token().unwrap();
+            let shop = PrincipalConfig::new("shop").verifier(verifier);
+            bed.server.set_principals([shop]).unwrap();
+            let (_client, _) = start(others.reveal()).await;
+            eventually("the name", || bed.server.tunnels() == 2).await;
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        }
     });
 }
 

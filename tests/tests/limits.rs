@@ -7,11 +7,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel::{
-    ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
+    ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Token, Tunnel,
+    issue_token,
 };
+use ferrotunnel_protocol::frame::FrameType;
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, raw, read_head,
-    says_and_hears, soon,
+    Carrier, LocalService, Site, Stranger, TestBed, Tickets, client_hello, eventually, log_in,
+    over_both, raw, read_head, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -439,6 +441,41 @@ fn guesses_at_the_shared_token_hold_up_nobody_with_a_named_one() {
         client.start().await.unwrap();
         assert_eq!(bed.get("app", "/hello").await.body, "hello");
         assert_eq!((counts().handshakes_delayed, counts().handshakes_refused), before);
+    });
+}
+
+/// Who has a token of its own has tickets by that, which let it in past the others of its address; they are none for guesses at
+/// another token.
+#[test]
+fn tickets_of_one_token_are_no_free_guesses_at_another() {
+    run(async {
+        let (own, verifier) = issue_token().unwrap();
+        let principal = PrincipalConfig::new("laptop").verifier(verifier);
+        let mut limits = LimitsConfig::default();
+        limits.max_failed_handshakes_per_address = 1;
+        let bed =
+            TestBed::with(Carrier::Tls, |server| server.principals([principal]).limits(limits));
+        let bed = bed.await;
+        let addr = bed.server.tunnel_addr();
+        let guess = Token::new("a-guess").unwrap();
+        let counted = || {
+            let counts = bed.server.turned_away();
+            counts.handshakes_delayed + counts.handshakes_refused
+        };
+        for _ in 0..100 {
+            let tickets = Tickets::default();
+            let mut honest = Stranger::connect_again(addr, Carrier::Tls, &tickets).await;
+            let welcome = log_in(&mut honest, &own, 64 << 10).await;
+            assert_eq!(welcome.header.kind, FrameType::Welcome, "it never waits for anything");
+            let mut guesser = Stranger::connect_again(addr, Carrier::Tls, &tickets).await;
+            let farewell = log_in(&mut guesser, &guess, 64 << 10).await;
+            assert_eq!(farewell.header.kind, FrameType::GoAway);
+            // Two of them came within a second.
+            if counted() > 0 {
+                return;
+            }
+        }
+        unreachable!("a hundred guesses, and none of them had to wait");
     });
 }
 

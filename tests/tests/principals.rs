@@ -12,7 +12,7 @@ use ferrotunnel_common::{ClientId, SessionId, base32};
 use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::{HEADER_LEN, Header, Hello};
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
+    Carrier, Link, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
     public_addr, run, says_and_hears, soon,
 };
 use tokio::io::AsyncReadExt;
@@ -270,6 +270,42 @@ fn revocation_ends_the_sessions_of_that_principal_only() {
     });
 }
 
+/// A visitor with a carrier of its own goes on when the session is lost, and is nobody's then.
+#[test]
+fn revocation_cuts_visitors_off_whose_session_has_ended_already() {
+    over_both(async |carrier| {
+        let (web, shop) = (User::new("web"), User::new("shop"));
+        let bed = bed_of(carrier, &[&web, &shop]).await;
+        let echo = LocalService::echo().await;
+        let (mut links, mut clients, mut visitors) = (Vec::new(), Vec::new(), Vec::new());
+        for user in [&web, &shop] {
+            let link = Link::to(bed.server.tunnel_addr()).await;
+            let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+            let client = bed.client_over(&link).token(&*user.token);
+            let client = client.tunnel(tunnel.streams(Streams::Direct)).build().unwrap();
+            let info = soon("a tunnel", client.start()).await.unwrap();
+            let serving = bed.server.direct().serving;
+            eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+            visitors.push(visit(public_addr(&info.public_url)).await);
+            assert_eq!(bed.server.direct().serving, serving + 1);
+            // The session's connection came first, and no other one comes through from now on.
+            link.blackhole();
+            link.cut_only(0);
+            eventually("the session to end", || bed.server.sessions() == 0).await;
+            links.push(link);
+            clients.push(client);
+        }
+        assert_eq!(bed.server.direct().serving, 2);
+        bed.server.set_principals([shop.config.clone()]).unwrap();
+        let end = soon("the visitor's end", visitors[0].read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), IoError::ConnectionReset);
+        eventually("the other one alone", || bed.server.direct().serving == 1).await;
+        bed.server.set_principals([]).unwrap();
+        let end = soon("the other's end", visitors[1].read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), IoError::ConnectionReset);
+    });
+}
+
 /// Whatever their handshakes have come to when the token is revoked.
 #[test]
 fn no_session_slips_through_a_revocation() {
@@ -461,7 +497,32 @@ fn strangers_learn_nothing_about_who_is_known() {
         let unknown = ask(&bed, &User::new("web").token, Tunnel::http("app")).await.err().unwrap();
         let wrong = text(wrong);
         assert_eq!((text(disabled), text(unknown)), (wrong.clone(), wrong));
+        nobody_is_answered_sooner_for_a_token_that_is_known(carrier).await;
     });
+}
+
+/// While more guesses at tokens that nobody has are under way than may wait.
+async fn nobody_is_answered_sooner_for_a_token_that_is_known(carrier: Carrier) {
+    let users = ["one", "two", "three", "four"].map(User::new);
+    let configs = users.clone().map(|user| user.config);
+    let mut limits = LimitsConfig::default();
+    limits.max_failed_handshakes_per_address = 1;
+    let bed = TestBed::with(carrier, |server| server.principals(configs).limits(limits)).await;
+    let refused = || bed.server.turned_away().handshakes_refused;
+    // Each has not been guessed at before; a slow machine may come too late to one crowd or another.
+    for user in users {
+        let before = refused();
+        let crowd = (0..8).map(|_| answer(&bed, carrier, "00000000", [3; 64]));
+        let known = async {
+            eventually("more guesses than may wait", || refused() > before).await;
+            answer(&bed, carrier, user.verifier().token_id(), [3; 64]).await
+        };
+        let (_, told) = tokio::join!(futures_util::future::join_all(crowd), known);
+        if told.ends_with(b"try again in a moment") {
+            return;
+        }
+    }
+    unreachable!("it is told at once that the token is known, and wrong");
 }
 
 #[test]

@@ -4,7 +4,10 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use ferrotunnel::{Client, ClientEvent, ErrorKind as Kind, Streams, Tunnel};
+use ferrotunnel::{
+    Client, ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Streams,
+    Tunnel, issue_token,
+};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, eventually, over_both,
     public_addr, ready, run, says_and_hears, soon,
@@ -163,6 +166,66 @@ fn a_name_is_taken_over_from_a_client_that_fell_silent() {
         assert_eq!(bed.get("app", "/hello").await.body, "hello");
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         drop(silent);
+    });
+}
+
+/// It knows that it has lost its way, as after a change of network, and the server cannot. The session of before has the last
+/// place, and nobody is refused for that.
+#[test]
+fn a_client_whose_silent_session_has_the_last_place_is_let_in() {
+    over_both(async |carrier| {
+        let comes_back = async |of_principal: bool| {
+            let (token, verifier) = issue_token().unwrap();
+            let mut web = PrincipalConfig::new("web").verifier(verifier);
+            let mut limits = LimitsConfig::default();
+            match of_principal {
+                true => web.max_sessions = Some(1),
+                false => limits.max_sessions = 1,
+            }
+            let server = TestBed::with(carrier, |server| server.principals([web]).limits(limits));
+            let bed = server.await;
+            let link = Link::to(bed.server.tunnel_addr()).await;
+            let site = Site::start().await;
+            let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
+            let client = bed.client_over(&link).token(token.reveal()).tunnel(tunnel);
+            let client = client.build().unwrap();
+            let before = soon("a tunnel", client.start()).await.unwrap();
+            let mut events = client.events();
+            link.blackhole();
+            let session = client.reader().unwrap().read().unwrap().carriers[0].session.unwrap();
+            client.control().unwrap().close(session).unwrap();
+            disconnected(&mut events).await;
+            link.resume();
+            let after = ready(&mut events).await;
+            assert_ne!(before.session_id, after.session_id);
+            assert_eq!(bed.get("app", "/hello").await.body, "hello");
+            let turned_away = bed.server.turned_away();
+            assert_eq!((turned_away.sessions, turned_away.sessions_of_principals), (0, 0));
+        };
+        tokio::join!(comes_back(false), comes_back(true));
+    });
+}
+
+#[test]
+fn a_client_that_asks_for_more_connections_than_it_may_have_keeps_the_one_that_it_has() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_sessions = 1;
+        let bed = TestBed::with(carrier, |server| server.limits(limits)).await;
+        let site = Site::start().await;
+        let tunnel = Tunnel::http("app").local_addr(site.addr().to_string());
+        let client = bed.client().connections(Connections::Exactly(2)).tunnel(tunnel);
+        let client = client.build().unwrap();
+        soon("a tunnel", client.start()).await.unwrap();
+        let sessions = || {
+            let carriers = client.reader().unwrap().read().unwrap().carriers;
+            carriers.iter().filter_map(|carrier| carrier.session).collect::<Vec<_>>()
+        };
+        let before = sessions();
+        eventually("two refusals", || bed.server.turned_away().sessions >= 2).await;
+        assert_eq!(before.len(), 1);
+        assert_eq!(sessions(), before);
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
     });
 }
 

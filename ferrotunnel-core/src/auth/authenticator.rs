@@ -19,6 +19,14 @@ impl Credential {
     pub(crate) fn token_id(&self) -> &str {
         self.verifier.token_id()
     }
+
+    /// Which token it is, for people who read logs: the shared one has no id.
+    pub(crate) fn token_shown(&self) -> &str {
+        match self.token_id() {
+            "" => "shared",
+            id => id,
+        }
+    }
 }
 
 /// All tokens that may be used, by id. Those of principals that are disabled are not among them.

@@ -28,6 +28,8 @@ pub(crate) struct Change {
     pub(crate) known: Known,
     /// For principals that have been there before.
     pub(crate) policies: Vec<(Arc<Principal>, Policy)>,
+    /// Those of before none of whose tokens may be used any more.
+    pub(crate) gone: Vec<Arc<Principal>>,
 }
 
 impl Roster {
@@ -99,9 +101,16 @@ impl Roster {
             }
         }
         known.retain(|id, _| !self.revoked.contains(id));
+        let gone = {
+            let with_token: HashSet<&str> =
+                known.values().map(|one| one.principal.name()).collect();
+            let shared = self.shared.iter().map(|shared| &shared.principal);
+            let before = self.principals.values().chain(shared);
+            before.filter(|one| !with_token.contains(one.name())).cloned().collect()
+        };
         self.principals = principals;
         self.configs = configs.to_vec();
-        Ok(Change { known, policies })
+        Ok(Change { known, policies, gone })
     }
 
     /// The tokens that a principal has now are not accepted any more, not even when the settings are read again; another
@@ -226,6 +235,13 @@ mod tests {
         let change = roster.replace(&[web.clone(), shop]).unwrap();
         let ids: Vec<&str> = change.known.keys().map(String::as_str).collect();
         assert_eq!((ids, change.policies.len()), (vec![web.verifiers[0].token_id()], 2));
+        let names = |change: Change| -> Vec<_> {
+            change.gone.iter().map(|one| one.name().to_owned()).collect()
+        };
+        assert_eq!(names(change), ["shop"]);
+        assert_eq!(names(roster.revoke("web").unwrap().unwrap()).len(), 2);
+        assert_eq!(names(roster.replace(&[]).unwrap()).len(), 2);
+        assert_eq!(names(roster.replace(&[]).unwrap()).len(), 0);
     }
 
     #[test]

@@ -176,6 +176,12 @@ impl Owner {
         self.session.close(GoAwayCode::Refused, reason);
     }
 
+    /// The session ends at once, with its visitors. Its client may come back for its tunnels.
+    pub(crate) fn close(&self, reason: &str) {
+        self.direct.cut();
+        self.session.close(GoAwayCode::ShuttingDown, reason);
+    }
+
     /// The registration of `by` has what the tunnel had. A session that lost its last one to another
     /// client is over. One that lost it to its own may be alive, where two addresses of this server look
     /// like two to the client: it stays, if it gives a sign of life.
@@ -198,7 +204,7 @@ impl Owner {
 }
 
 /// Time for a session that its client may have left without a word.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What became of a tunnel, in the words for its client.
 pub(super) const TAKEN_OVER: &str = "a newer client registered it";

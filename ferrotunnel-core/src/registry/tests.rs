@@ -376,7 +376,7 @@ impl Named {
     fn change(&mut self, registry: &Registry, change: impl FnOnce(&mut PrincipalConfig)) {
         change(&mut self.config);
         let changed = self.roster.replace(std::slice::from_ref(&self.config)).unwrap();
-        registry.apply(changed.policies);
+        registry.apply(changed.policies, &changed.gone);
     }
 }
 

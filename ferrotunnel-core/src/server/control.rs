@@ -2,8 +2,6 @@
 
 use std::sync::{Arc, Weak};
 
-use ferrotunnel_protocol::frame::GoAwayCode;
-
 use super::{Hall, ServerEngine};
 use crate::error::BuildError;
 
@@ -28,7 +26,7 @@ impl EngineControl {
             return false;
         };
         tracing::info!(session = %owner.session_id, "closed by the operator");
-        owner.session.close(GoAwayCode::ShuttingDown, "the server's operator closed the session");
+        owner.close("the server's operator closed the session");
         true
     }
 

@@ -17,7 +17,7 @@ use super::config;
 use super::handshake::{self, Secured};
 use super::identity::{IdentityFiles, SETTINGS, TlsIdentity};
 use super::issuers::Clients;
-use super::passes::{Issuer, Pass, Passes, Standing, Words};
+use super::passes::{Issuer, Pass, Passes, Standing, TokenMark, Words};
 use super::pem::PemFile;
 use super::tickets::Tickets;
 use super::turns::HandshakeTurns;
@@ -93,6 +93,11 @@ impl TlsAcceptor {
     /// Whoever comes with one of those tickets is that, and so is listened to at once.
     pub(crate) fn give(&self, passes: &[Pass], standing: Standing) {
         self.passes.give(passes, standing);
+    }
+
+    /// What a token of that id is for passes.
+    pub(crate) fn mark(&self, token_id: &str) -> TokenMark {
+        self.passes.mark(token_id)
     }
 
     /// It is a stranger again.

@@ -2,8 +2,9 @@
 //!
 //! A stranger costs a handshake before it proves anything, so strangers of one address wait for each other. Whoever has
 //! proven the token comes past them the next time: its ticket is a pass, which the ticket of a mere handshake is not.
-//! It is looked for in the first message, before anything is computed, and is good for one connection. Should that break
-//! before the proof, its tickets are passes too, once: the client has no others.
+//! It is looked for in the first message, before anything is computed, and is good for one connection, and for guesses at no
+//! other token than the one that was proven. Should that connection break before the proof, its tickets are passes too,
+//! once: the client has no others.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -19,17 +20,26 @@ use super::tickets::Tickets;
 #[derive(Debug)]
 pub(super) struct Passes {
     hasher: RandomState,
-    /// What is left of a ticket's hash, and above that what its client has done; 0 is nobody's.
-    places: Mutex<Vec<u64>>,
+    /// What is left of a ticket's hash, and above that what its client has done, which is nothing where that is 0; and with
+    /// which token.
+    places: Mutex<Vec<(u64, u64)>>,
 }
 
 /// What stands for a ticket. Nobody outside can tell which ones are alike.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pass(u64);
 
+/// What stands for a token, by its id. Nobody outside can tell which ones are alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenMark(u64);
+
 impl Passes {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { hasher: RandomState::new(), places: Mutex::new(vec![0; PLACES]) })
+        Arc::new(Self { hasher: RandomState::new(), places: Mutex::new(vec![(0, 0); PLACES]) })
+    }
+
+    pub(super) fn mark(&self, token_id: &str) -> TokenMark {
+        TokenMark(self.hasher.hash_one(token_id))
     }
 
     fn of(&self, ticket: &[u8]) -> Pass {
@@ -38,10 +48,15 @@ impl Passes {
 
     /// From now on whoever shows one of them is that.
     pub(super) fn give(&self, passes: &[Pass], standing: Standing) {
+        let (did, mark) = match standing {
+            Standing::Stranger => return self.revoke(passes),
+            Standing::Vouched(mark) => (VOUCHED, mark),
+            Standing::Proven(mark) => (PROVEN, mark),
+        };
         let mut places = self.places.lock();
         for pass in passes {
             if let Some(place) = places.get_mut(pass.place()) {
-                *place = pass.0 | (standing as u64) << STANDING;
+                *place = (pass.0 | did << STANDING, mark.0);
             }
         }
     }
@@ -56,13 +71,16 @@ impl Passes {
     fn take(&self, pass: Pass) -> Standing {
         let mut places = self.places.lock();
         let Some(place) = places.get_mut(pass.place()) else { return Standing::Stranger };
-        for standing in [Standing::Proven, Standing::Vouched] {
-            if *place == pass.0 | (standing as u64) << STANDING {
-                *place = 0;
-                return standing;
-            }
-        }
-        Standing::Stranger
+        let (held, mark) = (place.0, TokenMark(place.1));
+        let standing = if held == pass.0 | PROVEN << STANDING {
+            Standing::Proven(mark)
+        } else if held == pass.0 | VOUCHED << STANDING {
+            Standing::Vouched(mark)
+        } else {
+            return Standing::Stranger;
+        };
+        *place = (0, 0);
+        standing
     }
 
     /// What a peer begins with, which is shown up to the end of its first record.
@@ -92,10 +110,20 @@ pub(crate) enum Words {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Stranger,
-    /// It came as one who has proven the token the last time but one.
-    Vouched,
-    /// It has proven the token the last time that it was here.
-    Proven,
+    /// It came as one who has proven that token the last time but one.
+    Vouched(TokenMark),
+    /// It has proven that token the last time that it was here.
+    Proven(TokenMark),
+}
+
+impl Standing {
+    /// Whether it is that token that it has proven.
+    pub(crate) fn is_by(self, mark: TokenMark) -> bool {
+        match self {
+            Self::Stranger => false,
+            Self::Vouched(proven) | Self::Proven(proven) => proven == mark,
+        }
+    }
 }
 
 /// Makes the tickets of one connection, and knows which those are.
@@ -185,11 +213,15 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// 128 KiB, which are touched as clients come. A client has a few tickets at a time, so thousands of clients have places.
+/// 256 KiB, which are touched as clients come. A client has a few tickets at a time, so thousands of clients have places.
 const PLACES: usize = 16 << 10;
 
 /// The bit of a place from which on it says what its client has done.
 const STANDING: u32 = 62;
+
+const VOUCHED: u64 = 1;
+
+const PROVEN: u64 = 2;
 
 const HANDSHAKE: u8 = 22;
 
@@ -232,13 +264,15 @@ mod tests {
         let record = first_record(&client);
         let stranger = Words::Hello(Standing::Stranger);
         assert_eq!(passes.judge(&record), stranger, "a handshake alone is none");
-        for standing in [Standing::Proven, Standing::Vouched] {
+        let mark = passes.mark("laptop");
+        for standing in [Standing::Proven(mark), Standing::Vouched(mark)] {
             passes.give(&issued, standing);
             assert_eq!(passes.judge(&first_record(&configs().0)), stranger, "no ticket");
             assert_eq!(passes.judge(&record), Words::Hello(standing));
             assert_eq!(passes.judge(&record), stranger, "once");
+            assert!(standing.is_by(mark) && !standing.is_by(passes.mark("")), "no other token");
         }
-        passes.give(&issued, Standing::Proven);
+        passes.give(&issued, Standing::Proven(mark));
         passes.revoke(&issued);
         assert_eq!(passes.judge(&record), stranger, "taken back");
     }
@@ -249,7 +283,7 @@ mod tests {
         let (client, issued) = guest(&passes).await;
         let record = first_record(&client);
         for len in 0..record.len() {
-            passes.give(&issued, Standing::Proven);
+            passes.give(&issued, Standing::Proven(passes.mark("")));
             let words = passes.judge(&record[..len]);
             assert!(len > HEADER_LEN + 3 || words == Words::Nonsense, "{len} bytes");
         }

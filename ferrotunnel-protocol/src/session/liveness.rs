@@ -62,6 +62,10 @@ impl Liveness {
         }
     }
 
+    pub(super) fn is_probed(&self) -> bool {
+        self.probe.is_some()
+    }
+
     pub(super) fn sent(&mut self, now: Instant) {
         self.last_sent = now;
     }

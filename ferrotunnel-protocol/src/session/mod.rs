@@ -290,6 +290,11 @@ impl Session {
         self.liveness.least()
     }
 
+    /// Whether a sign of life that was asked for by [`probe`](Self::probe) has not come yet.
+    pub fn is_probed(&self) -> bool {
+        self.liveness.is_probed()
+    }
+
     /// Smoothed round trip between the two ends, from Pings.
     pub fn round_trip(&self) -> Option<Duration> {
         self.liveness.smoothed()

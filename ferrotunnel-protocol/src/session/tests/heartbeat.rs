@@ -185,7 +185,10 @@ fn a_peer_that_is_asked_for_a_sign_of_life_gives_one() {
     pair.client.session.probe(now, PROBE);
     // Once is enough.
     pair.client.session.probe(now, PROBE);
-    pair.pass(Duration::from_millis(400));
+    pair.pass(Duration::from_millis(399));
+    assert!(pair.client.session.is_probed());
+    pair.pass(Duration::from_millis(1));
+    assert!(!pair.client.session.is_probed());
     assert_eq!(pair.client.sent(FrameType::Ping) - pings, 1);
     // What was answered has no deadline any more, though nothing else is said.
     pair.server.link.stalled = true;
