@@ -44,6 +44,7 @@ mod shared;
 mod simulation;
 mod socket;
 mod source;
+mod spares;
 pub mod splice;
 mod stream;
 mod tap;
@@ -94,6 +95,7 @@ pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
 pub use source::Source;
+pub use spares::Spare;
 pub use stream::Stream;
 pub use tap::{Tap, TapMaker, TappedStream};
 pub use tls::{

@@ -22,6 +22,7 @@ pub(crate) use self::roster::{Change, Roster};
 use crate::auth::Verifier;
 use crate::seat::Seat;
 use crate::server::PrincipalReading;
+use crate::spares::Spares;
 use crate::throttle::Throttle;
 
 /// What a server's operator says of one user. What is left open is allowed.
@@ -105,6 +106,8 @@ pub struct Principal {
     /// Tunnels whose clients are away for a moment.
     absences: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
+    /// Those of them that nobody uses.
+    spares: Spares,
     /// What all its sessions share. Streams keep the one that they began with.
     throttle: RwLock<Option<Arc<Throttle>>>,
 }
@@ -120,6 +123,7 @@ impl Principal {
             tunnels: AtomicUsize::new(0),
             absences: Arc::default(),
             streams: Arc::default(),
+            spares: Spares::default(),
         }
     }
 
@@ -186,6 +190,11 @@ impl Principal {
         let most = self.policy().max_streams;
         let seat = Seat::take_within(&self.streams, most.unwrap_or(usize::MAX));
         seat.ok_or_else(|| self.full("streams", most))
+    }
+
+    /// Its streams that nobody uses.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// Whether it may have one more tunnel, once it has given up `freed` of those that it has.

@@ -4,11 +4,11 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, Waker},
 };
 
-use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, TapMaker, TappedStream, Tunnel};
+use ferrotunnel_core::{OpenError, SessionId, Spare, Stream, StreamError, TapMaker, TappedStream, Tunnel};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
@@ -33,6 +33,11 @@ impl Connector {
         taps: Option<Arc<dyn TapMaker>>,
     ) -> Self {
         Self { tunnel, session, taps }
+    }
+
+    /// Who keeps such streams for later, as long as nobody else needs their places.
+    pub(crate) fn kept_by(&self, keeper: Weak<dyn Spare>) {
+        self.tunnel.kept_by(self.session, keeper);
     }
 
     /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, Stream, tasks::Tasks};
+use ferrotunnel_core::{OpenError, Spare, Stream, tasks::Tasks};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -166,6 +166,8 @@ impl Pool {
             tasks,
         });
         pool.tasks.spawn(tend(Arc::downgrade(&pool), stirred, idle.max(LEAST_PAUSE)));
+        let keeper: Weak<Self> = Arc::downgrade(&pool);
+        pool.connector.kept_by(keeper);
         pool
     }
 
@@ -327,6 +329,27 @@ impl Pool {
         ended_plain.into_iter().for_each(plain::Connection::finish);
         old_kept.into_iter().for_each(Kept::finish);
         old_plain.into_iter().for_each(plain::Connection::finish);
+    }
+}
+
+/// Of each kind those that have rested the longest.
+impl Spare for Pool {
+    fn give_away(&self) -> Option<Stream> {
+        loop {
+            let mut resting = self.resting.lock();
+            let Resting { kept, plain } = &mut *resting;
+            if !plain.is_empty() {
+                let plain = plain.remove(0);
+                drop(resting);
+                return Some(plain.into_stream());
+            }
+            let oldest = if kept.is_empty() { None } else { Some(kept.remove(0)) };
+            drop(resting);
+            // One that has something to say after its exchange goes in any case.
+            if let Some(stream) = oldest?.into_stream() {
+                return Some(stream);
+            }
+        }
     }
 }
 

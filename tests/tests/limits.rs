@@ -3,11 +3,12 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel::{
-    ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
+    ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, raw, read_head,
@@ -516,6 +517,101 @@ fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
         let (held, ()) = tokio::join!(held, over);
         assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
         assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+    });
+}
+
+/// A local service that keeps its connections, takes wishes for another protocol, and echoes then; and how many
+/// connections it has had.
+async fn obliging() -> (LocalService, Arc<AtomicU32>) {
+    let accepted = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&accepted);
+    let service = LocalService::each(move |mut socket| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            loop {
+                let head = read_head(&mut socket).await;
+                if head.is_empty() {
+                    return;
+                }
+                if head.contains("upgrade: echo\r\n") {
+                    break;
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                if socket.write_all(answer).await.is_err() {
+                    return;
+                }
+            }
+            let switching =
+                b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+            let _ = socket.write_all(switching).await;
+            let mut buffer = [0; 1_024];
+            while let Ok(count @ 1..) = socket.read(&mut buffer).await {
+                let _ = socket.write_all(&buffer[..count]).await;
+            }
+        }
+    });
+    (service.await, accepted)
+}
+
+#[test]
+fn a_connection_that_is_kept_over_another_carrier_takes_no_visitor_s_place() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let (service, accepted) = obliging().await;
+        let tunnel = Tunnel::http("app").local_addr(service.addr().to_string());
+        let client = bed.client().connections(Connections::Exactly(2)).tunnel(tunnel);
+        let client = client.build().unwrap();
+        client.start().await.unwrap();
+        // Who changes to the other carrier needs a new connection; over one carrier it would be the same all the time.
+        soon("requests over both carriers", async {
+            while accepted.load(Ordering::Relaxed) < 6 {
+                let answer = bed.get("app", "/").await;
+                assert_eq!((answer.status.as_u16(), &*answer.body), (200, "ok"));
+            }
+        })
+        .await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_makes_room_for_one_that_is_to_become_something_else() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let (service, _) = obliging().await;
+        let _client = bed.http("app", service.addr()).await;
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        let mut inside = TcpStream::connect(bed.http_addr()).await.unwrap();
+        let wish = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+            bed.host("app")
+        );
+        inside.write_all(wish.as_bytes()).await.unwrap();
+        let head = soon("a head", read_head(&mut inside)).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        says_and_hears(&mut inside).await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 0);
+        // Who is inside keeps the place.
+        assert_eq!(bed.get("app", "/").await.ferrotunnel_error(), Some("over-limit"));
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+        says_and_hears(&mut inside).await;
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_makes_room_for_another_tunnel_of_its_session() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 1).await;
+        let (service, _) = obliging().await;
+        let local = service.addr().to_string();
+        let tunnel = |name: &str| Tunnel::http(name).local_addr(&local);
+        let client = bed.client().tunnel(tunnel("one")).tunnel(tunnel("two")).build().unwrap();
+        client.start().await.unwrap();
+        for name in ["one", "two", "two", "one", "two"] {
+            let answer = bed.get(name, "/").await;
+            assert_eq!((answer.status.as_u16(), &*answer.body), (200, "ok"), "{name}");
+        }
+        assert_eq!(bed.server.turned_away().streams_of_sessions, 0);
     });
 }
 

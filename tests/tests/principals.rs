@@ -608,6 +608,32 @@ fn http_visitors_over_the_limit_of_a_principal_get_a_503() {
 }
 
 #[test]
+fn connections_that_are_kept_take_no_place_of_their_principal_s_visitors() {
+    over_both(async |carrier| {
+        let web = User::with("web", |web| web.max_streams = Some(1));
+        let bed = bed_of(carrier, &[&web]).await;
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
+        let mut clients = Vec::new();
+        for name in ["one", "two"] {
+            let tunnel = Tunnel::http(name).local_addr(site.addr().to_string());
+            let client = client(&bed, &web.token).tunnel(tunnel).build().unwrap();
+            client.start().await.unwrap();
+            clients.push(client);
+        }
+        let (_third, public) = tcp(&bed, &web.token, echo.addr(), Streams::Multiplexed).await;
+        for name in ["one", "two", "two", "one"] {
+            assert_eq!(bed.get(name, "/hello").await.body, "hello", "{name}");
+        }
+        let mut inside = visit(public).await;
+        assert_eq!(bed.server.turned_away().streams_of_principals, 0);
+        // Who is inside keeps the place.
+        assert_eq!(bed.get("one", "/hello").await.ferrotunnel_error(), Some("over-limit"));
+        assert_eq!(bed.server.turned_away().streams_of_principals, 1);
+        says_and_hears(&mut inside).await;
+    });
+}
+
+#[test]
 fn what_cannot_be_used_is_said_by_the_builders() {
     let error = Server::builder().build().unwrap_err();
     let text = error.to_string();

@@ -18,6 +18,7 @@ use crate::principals::{Denied, Principal};
 use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Home;
+use crate::spares::Spares;
 use crate::throttle::{Rates, Throttle, Throttles};
 
 /// What one session may use.
@@ -40,6 +41,8 @@ pub(crate) struct Owner {
     pub(super) home: Option<Home>,
     /// Carriers for single visitors of its tunnels.
     pub(crate) direct: Arc<direct::Pool>,
+    /// Streams of it that nobody uses.
+    pub(super) spares: Spares,
     /// Set under the lock of the registry's maps: it registers nothing any more.
     pub(super) is_barred: AtomicBool,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
@@ -75,6 +78,7 @@ impl Owner {
             throttle: Throttle::new(limits.rates, Instant::now()),
             home: Home::here(),
             direct,
+            spares: Spares::default(),
             is_barred: AtomicBool::new(false),
             tunnels: Mutex::default(),
         })
