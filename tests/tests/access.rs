@@ -155,7 +155,12 @@ fn a_principal_may_have_to_keep_strangers_out() {
             let client = bed.client().token(token.reveal()).tunnel(tunnel.local_addr("1"));
             client.build().unwrap()
         };
-        for open in [Tunnel::http("app"), Tunnel::tcp(), Tunnel::tcp().deny("192.0.2.1")] {
+        for open in [
+            Tunnel::http("app"),
+            Tunnel::tcp(),
+            Tunnel::tcp().deny("192.0.2.1"),
+            Tunnel::tcp().allow("0.0.0.0/0").allow("::/0"),
+        ] {
             let error = asking(open).start().await.unwrap_err();
             assert_eq!(error.kind(), Kind::Refused);
             assert!(error.to_string().contains("open to everybody"), "{error}");
@@ -431,11 +436,6 @@ fn a_proxy_may_have_more_connections_than_a_visitor() {
     });
 }
 
-/// A bed whose server gets headers of the PROXY protocol from there.
-async fn announced_bed(carrier: Carrier, limits: LimitsConfig) -> TestBed {
-    let bed = TestBed::with(carrier, |server| {
-        server.trusted_proxies(["127.0.1.1"]).accept_proxy().limits(limits)
-    });
 #[test]
 fn a_proxy_may_have_more_connections_to_a_port_than_a_visitor() {
     over_both(async |carrier| {
@@ -463,6 +463,11 @@ fn a_proxy_may_have_more_connections_to_a_port_than_a_visitor() {
     });
 }
 
+/// A bed whose server gets headers of the PROXY protocol from there.
+async fn announced_bed(carrier: Carrier, limits: LimitsConfig) -> TestBed {
+    let bed = TestBed::with(carrier, |server| {
+        server.trusted_proxies(["127.0.1.1"]).accept_proxy().limits(limits)
+    });
     bed.await
 }
 
