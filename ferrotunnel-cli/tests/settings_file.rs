@@ -417,6 +417,23 @@ fn a_key_for_an_acme_account_that_others_may_read_is_warned_about() {
     assert!(!stderr.contains("warning"), "{stderr}");
 }
 
+#[test]
+fn who_turns_encryption_off_over_a_file_that_verifies_is_told_what_that_drops() {
+    let files = Files::new();
+    let file = files.server("tls-client-ca = 'ca.pem'");
+    let server = server(&file, &[], &[("FERROTUNNEL_PLAINTEXT", "1")]);
+    let warning = server.process.talk_with("warning: ");
+    assert!(warning.contains("--tls-client-ca"), "{warning}");
+    let verifies = format!(
+        "[client]\nserver = '{}'\ntoken = '{TOKEN}'\ntls-ca = 'ca.pem'\ntls-verify = true",
+        server.tunnel
+    );
+    let file = files.write("client.toml", &verifies);
+    let (client, _) = url_of(&["http", "1", "--config", &file], &[("FERROTUNNEL_PLAINTEXT", "1")]);
+    let warning = client.talk_with("warning: ");
+    assert!(warning.contains("--tls-ca and --tls-verify"), "{warning}");
+}
+
 /// A port of a file is taken as it is said, not looked for elsewhere.
 #[test]
 fn a_public_port_of_the_file_is_asked_for() {
