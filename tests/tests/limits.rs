@@ -11,7 +11,7 @@ use ferrotunnel::{
     ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, raw, read_head,
+    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, public_addr, raw, read_head,
     says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -493,6 +493,38 @@ fn visitors_over_the_limit_of_a_tunnel_leave_those_of_others_alone() {
             let mut visitor = TcpStream::connect(public).await.unwrap();
             says_and_hears(&mut visitor).await;
         }
+    });
+}
+
+#[test]
+fn a_tunnel_that_is_registered_anew_has_the_visitors_that_it_had() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let client = bed.client().build().unwrap();
+        let mut first = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&first.info().public_url);
+        let mut inside = TcpStream::connect(public).await.unwrap();
+        inside.write_all(b"x").await.unwrap();
+        let (mut served, _) = soon("a visitor", first.accept()).await.unwrap();
+        drop(first);
+        eventually("the tunnel to leave", || bed.server.tunnels() == 0).await;
+        let mut second = client.listen(Tunnel::tcp().remote_port(public.port())).await.unwrap();
+        let turned_away = match TcpStream::connect(public).await {
+            Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+            Err(error) => error.kind(),
+        };
+        assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+        // Who is inside notices nothing, and leaves the place to the next one.
+        assert_eq!(soon("a byte", served.read_u8()).await.unwrap(), b'x');
+        served.write_all(b"y").await.unwrap();
+        assert_eq!(soon("a byte", inside.read_u8()).await.unwrap(), b'y');
+        drop((inside, served));
+        eventually("a free place", || bed.server.streams() == 0).await;
+        let mut next = TcpStream::connect(public).await.unwrap();
+        next.write_all(b"x").await.unwrap();
+        let (mut served, _) = soon("a visitor", second.accept()).await.unwrap();
+        assert_eq!(soon("a byte", served.read_u8()).await.unwrap(), b'x');
     });
 }
 

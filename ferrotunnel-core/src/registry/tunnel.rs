@@ -110,6 +110,7 @@ pub(super) struct Direct {
 /// The visitors that a tunnel may have at once.
 #[derive(Debug)]
 pub(super) struct Places {
+    /// The same for all that have been registered in its place by its principal.
     taken: Arc<AtomicUsize>,
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
@@ -124,13 +125,13 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(
-        most: Arc<AtomicUsize>,
+        (taken, most): (Arc<AtomicUsize>, Arc<AtomicUsize>),
         meters: Meters,
         counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
         list: Arc<OnceLock<Arc<OpenStreams>>>,
     ) -> Self {
-        Self { taken: Arc::default(), most, meters, counts, hooks, list }
+        Self { taken, most, meters, counts, hooks, list }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -883,7 +884,7 @@ impl Tunnel {
 }
 
 /// What a tunnel is called by whoever looks at it from outside.
-fn id(kind: TunnelKind, label: &str) -> String {
+pub(super) fn id(kind: TunnelKind, label: &str) -> String {
     format!("{kind}:{label}")
 }
 
