@@ -40,6 +40,11 @@ impl Connector {
         self.tunnel.kept_by(self.session, keeper);
     }
 
+    /// Whether a stream that was opened before may serve others still, by whether it keeps to a rate.
+    pub(crate) fn reuses(&self, is_paced: bool) -> bool {
+        self.tunnel.reuses(is_paced)
+    }
+
     /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
     /// each request.
     pub(crate) fn open(

@@ -49,6 +49,8 @@ struct Shared {
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
     broke: Broke,
+    /// Its stream keeps to a rate.
+    is_paced: bool,
 }
 
 impl Multiplexed {
@@ -103,12 +105,13 @@ impl Multiplexed {
         let stream =
             self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
         let broke = Broke::default();
+        let is_paced = stream.is_paced();
         let io = TunnelIo::new(stream, broke.clone());
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));
         let (in_flight, begun) = (Arc::default(), Arc::default());
-        let shared = Shared { sender, in_flight, begun, limit: limit.clone(), broke };
+        let shared = Shared { sender, in_flight, begun, limit: limit.clone(), broke, is_paced };
         let in_flight = shared.one_more();
 
         self.connections.lock().push(shared.clone());
@@ -152,7 +155,8 @@ impl Multiplexed {
         let mut open = self.connections.lock();
         // The first that has room is taken, so those at the end fall idle after a burst; one of
         // them is let go each time.
-        let chosen = open.iter().position(Shared::has_room)?;
+        let may_be = |one: &Shared| one.has_room() && self.connector.reuses(one.is_paced);
+        let chosen = open.iter().position(may_be)?;
         let in_flight = open[chosen].one_more();
         let shared = open[chosen].clone();
         if open.last().is_some_and(|last| !last.is_busy()) {

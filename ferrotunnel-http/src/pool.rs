@@ -74,6 +74,8 @@ struct Kept {
     /// Wakes the watch, always: so nothing has to be registered anew when a connection changes hands.
     waker: Waker,
     broke: Broke,
+    /// Its stream keeps to a rate.
+    is_paced: bool,
     rests_since: Instant,
     pool: Weak<Pool>,
     tasks: Tasks,
@@ -243,7 +245,7 @@ impl Pool {
     fn take_kept(&self) -> Option<Box<Kept>> {
         loop {
             let mut kept = self.resting.lock().kept.pop()?;
-            if kept.rests_since.elapsed() > self.idle {
+            if kept.rests_since.elapsed() > self.idle || !self.connector.reuses(kept.is_paced) {
                 kept.finish();
             } else if kept.is_fit() {
                 kept.watch.hush();
@@ -255,7 +257,9 @@ impl Pool {
     fn take_plain(&self) -> Option<Box<plain::Connection>> {
         loop {
             let mut plain = self.resting.lock().plain.pop()?;
-            if plain.rests_since.elapsed() <= self.idle && plain.is_fit() {
+            let may_stay =
+                plain.rests_since.elapsed() <= self.idle && self.connector.reuses(plain.is_paced());
+            if may_stay && plain.is_fit() {
                 return Some(plain);
             }
             plain.finish();
@@ -285,6 +289,7 @@ impl Pool {
         then: Then,
     ) -> Result<Box<Kept>, OpenError> {
         let broke = Broke::default();
+        let is_paced = stream.is_paced();
         let mut io = TunnelIo::new(stream, broke.clone());
         if was_kept {
             io.begins();
@@ -307,6 +312,7 @@ impl Pool {
             waker: watch.clone().into(),
             watch,
             broke,
+            is_paced,
             rests_since: Instant::now(),
             pool: Arc::downgrade(self),
             tasks: self.tasks.clone(),

@@ -3,6 +3,8 @@
 
 use std::io::ErrorKind as IoError;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferrotunnel::{
     Client, ClientBuilder, ClientEvent, ErrorKind, LimitsConfig, PrincipalConfig, Retry, Server,
@@ -13,9 +15,9 @@ use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::{HEADER_LEN, Header, Hello};
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
-    public_addr, run, says_and_hears, soon,
+    public_addr, read_head, run, says_and_hears, soon,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::Receiver;
 
@@ -630,6 +632,35 @@ fn connections_that_are_kept_take_no_place_of_their_principal_s_visitors() {
         assert_eq!(bed.get("one", "/hello").await.ferrotunnel_error(), Some("over-limit"));
         assert_eq!(bed.server.turned_away().streams_of_principals, 1);
         says_and_hears(&mut inside).await;
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_from_before_there_was_a_rate_is_not_used_for_others() {
+    over_both(async |carrier| {
+        let web = User::new("web");
+        let bed = bed_of(carrier, &[&web]).await;
+        let accepted = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&accepted);
+        let service = LocalService::each(move |mut socket| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                while !read_head(&mut socket).await.is_empty() {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    let _ = socket.write_all(answer).await;
+                }
+            }
+        });
+        let service = service.await;
+        let tunnel = Tunnel::http("app").local_addr(service.addr().to_string());
+        let client = client(&bed, &web.token).tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        let mut limited = web.config.clone();
+        limited.max_bytes_per_second = Some(1 << 30);
+        bed.server.set_principals([limited]).unwrap();
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        assert_eq!(accepted.load(Ordering::Relaxed), 2);
     });
 }
 

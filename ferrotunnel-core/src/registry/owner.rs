@@ -132,7 +132,8 @@ impl Owner {
 
     /// What holds its streams back: its own limits and those of its principal.
     pub(super) fn throttles(&self) -> Throttles {
-        Throttles::of([self.throttle.clone(), self.principal().throttle()])
+        let of_principal = Arc::clone(self.principal().throttle());
+        Throttles::of([self.throttle.clone(), Some(of_principal)])
     }
 
     /// How busy the carrier is: open streams, those with a carrier to themselves among them, then bytes that

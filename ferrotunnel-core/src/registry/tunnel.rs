@@ -505,6 +505,12 @@ impl Tunnel {
         .map(|opened| opened.stream)
     }
 
+    /// Whether a stream that was opened before may serve others still. One that [keeps to no rate](Stream::is_paced) is not
+    /// to where its principal has got one meanwhile.
+    pub fn reuses(&self, is_paced: bool) -> bool {
+        is_paced || !self.principal.throttle().has_bytes()
+    }
+
     /// Over the carrier whose turn it is.
     fn open_anywhere(
         &self,
