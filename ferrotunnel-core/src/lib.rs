@@ -84,7 +84,8 @@ pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
 pub use registry::{
-    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
+    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, SharedPlace,
+    Sharing, Tunnel, TunnelUid,
 };
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
 pub use server::{

@@ -41,7 +41,7 @@ pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
 use self::port::Port;
 use self::tunnel::{Member, Places, Stand};
-pub use self::tunnel::{Servant, Tunnel, TunnelUid};
+pub use self::tunnel::{Servant, SharedPlace, Sharing, Tunnel, TunnelUid};
 use crate::access::AccessConfig;
 use crate::capped::Capped;
 use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};

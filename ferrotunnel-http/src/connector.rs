@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use ferrotunnel_core::{OpenError, SessionId, Spare, Stream, StreamError, TapMaker, TappedStream, Tunnel};
+use ferrotunnel_core::{
+    OpenError, SessionId, SharedPlace, Sharing, Spare, Stream, StreamError, TapMaker, TappedStream,
+    Tunnel,
+};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
@@ -45,14 +48,21 @@ impl Connector {
         self.tunnel.reuses(is_paced)
     }
 
+    /// The places of a visitor on a stream that is shared.
+    pub(crate) fn enter(&self, visitor: SocketAddr) -> Result<SharedPlace, OpenError> {
+        self.tunnel.enter(self.session, visitor)
+    }
+
     /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
     /// each request.
     pub(crate) fn open(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        sharing: Sharing,
     ) -> Result<Stream, OpenError> {
-        let stream = opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))?;
+        let stream =
+            opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace, sharing))?;
         let Some(taps) = &self.taps else { return Ok(stream) };
         let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, Some(visitor));
         Ok(match taps.tap(seen) {

@@ -2,6 +2,9 @@
 //!
 //! hyper-util's pooled client cannot serve here: it takes the pool's key from the very authority
 //! that the local service sees as `:authority`, and that one must be the visitor's.
+//!
+//! Each exchange has the places of a visitor with a connection of its own: which protocol the local service speaks is
+//! its client's to say, and the limits are not.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -13,9 +16,12 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::tasks::Tasks;
+use ferrotunnel_core::{Sharing, tasks::Tasks};
 use http::{Request, Response};
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -80,9 +86,13 @@ impl Multiplexed {
         visitor: &Visitor,
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
+        let places = self.connector.enter(visitor.address)?;
         let (mut shared, mut in_flight) = self.lease(visitor).await?;
+        let counted = |response: Response<Incoming>, in_flight: InFlight| {
+            response.map(|body| Body::counted(body, in_flight.placed(places)))
+        };
         let mut failed = match shared.sender.try_send_request(request).await {
-            Ok(response) => return Ok(response.map(|body| Body::counted(body, in_flight))),
+            Ok(response) => return Ok(counted(response, in_flight)),
             Err(failed) => failed,
         };
         // The local service went away (GOAWAY) before this request began; it may begin elsewhere.
@@ -91,7 +101,7 @@ impl Multiplexed {
         };
         (shared, in_flight) = self.lease(visitor).await?;
         match shared.sender.send_request(request).await {
-            Ok(response) => Ok(response.map(|body| Body::counted(body, in_flight))),
+            Ok(response) => Ok(counted(response, in_flight)),
             Err(error) => Err(shared.refusal(&error)),
         }
     }
@@ -102,8 +112,7 @@ impl Multiplexed {
         if let Some(leased) = self.lease_open() {
             return Ok(leased);
         }
-        let stream =
-            self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let stream = self.connector.open(visitor.address, visitor.ingress, Sharing::Shared)?;
         let broke = Broke::default();
         let is_paced = stream.is_paced();
         let io = TunnelIo::new(stream, broke.clone());

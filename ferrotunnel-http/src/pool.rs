@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, Spare, Stream, tasks::Tasks};
+use ferrotunnel_core::{OpenError, Sharing, Spare, Stream, tasks::Tasks};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -185,7 +185,7 @@ impl Pool {
         let mut kept = match kept {
             Some(kept) => kept,
             None => {
-                let stream = self.connector.open(visitor.address, visitor.ingress)?;
+                let stream = self.open(visitor)?;
                 self.moved(stream, false, then)?
             }
         };
@@ -227,8 +227,12 @@ impl Pool {
                 plain.finish();
             }
         }
-        let stream = self.connector.open(visitor.address, visitor.ingress)?;
+        let stream = self.open(visitor)?;
         Ok((Box::new(self.plainly(stream, then)), false))
+    }
+
+    fn open(&self, visitor: &Visitor) -> Result<Stream, OpenError> {
+        self.connector.open(visitor.address, visitor.ingress, Sharing::Alone)
     }
 
     fn plainly(self: &Arc<Self>, stream: Stream, then: Then) -> plain::Connection {

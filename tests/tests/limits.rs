@@ -8,11 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel::{
-    ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Tunnel, issue_token,
+    Client, ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry,
+    Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, public_addr, raw, read_head,
-    says_and_hears, soon,
+    Carrier, LocalService, Site, TestBed, client_hello, eventually, over_both, public_addr, raw,
+    read_head, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -549,6 +550,64 @@ fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
         let (held, ()) = tokio::join!(held, over);
         assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
         assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+    });
+}
+
+/// A client with a tunnel to a local service that speaks HTTP/2, over which requests share a connection.
+async fn http2(bed: &TestBed, name: &str, site: &Site) -> Client {
+    let tunnel = Tunnel::http(name).http2().local_addr(site.addr().to_string());
+    let client = bed.client().tunnel(tunnel).build().unwrap();
+    client.start().await.unwrap();
+    client
+}
+
+/// Two who wait for a local service over HTTP/2 are all that may be inside.
+async fn two_over_http2_are_enough(bed: &TestBed) {
+    let site = Site::start().await;
+    let _client = http2(bed, "busy", &site).await;
+    assert_eq!(bed.get("busy", "/hello").await.body, "hello");
+    let held = async { tokio::join!(bed.get("busy", "/held"), bed.get("busy", "/held")) };
+    let over = async {
+        site.held(2).await;
+        for _ in 0..3 {
+            let answer = bed.get("busy", "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+        }
+        site.release();
+    };
+    let (held, ()) = tokio::join!(held, over);
+    assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
+    assert_eq!(bed.get("busy", "/hello").await.body, "hello");
+}
+
+#[test]
+fn visitors_who_share_a_connection_to_a_local_service_count_one_by_one() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        two_over_http2_are_enough(&bed).await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 3);
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 2).await;
+        two_over_http2_are_enough(&bed).await;
+        assert_eq!(bed.server.turned_away().streams_of_sessions, 3);
+    });
+}
+
+#[test]
+fn visitors_who_share_a_connection_come_no_faster_than_the_limit() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_second = Some(1)).await;
+        let site = Site::start().await;
+        let _client = http2(&bed, "app", &site).await;
+        // One of them is turned away, unless a second lies between them each time.
+        let all = (0..30).map(|_| bed.get("app", "/hello"));
+        let refused = futures_util::future::join_all(all).await;
+        let refused = refused.iter().filter(|it| it.ferrotunnel_error() == Some("over-limit"));
+        let refused = refused.count() as u64;
+        assert!(refused > 0);
+        assert_eq!(bed.server.turned_away().streams_too_fast, refused);
     });
 }
 

@@ -577,35 +577,54 @@ fn streams_of_a_principal_are_limited_together() {
     });
 }
 
+/// Which protocol a local service speaks is its client's to say, and the limit is not.
+async fn visitors_over_the_limit_get_a_503(asks: fn(Tunnel) -> Tunnel) {
+    let web = User::with("web", |web| web.max_streams = Some(3));
+    let bed = bed_of(Carrier::Tls, &[&web]).await;
+    let site = Site::start().await;
+    let tunnel = |name: &str| asks(Tunnel::http(name).local_addr(site.addr().to_string()));
+    let mut clients = Vec::new();
+    for name in ["one", "two"] {
+        let client = client(&bed, &web.token).tunnel(tunnel(name)).build().unwrap();
+        client.start().await.unwrap();
+        clients.push(client);
+    }
+    let _other = bed.http("other", site.addr()).await;
+    let held = async {
+        let of_one = async { tokio::join!(bed.get("one", "/held"), bed.get("one", "/held")) };
+        tokio::join!(of_one, bed.get("two", "/held"))
+    };
+    let over = async {
+        site.held(3).await;
+        for name in ["one", "two"] {
+            let answer = bed.get(name, "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+        }
+        assert_eq!(bed.get("other", "/hello").await.body, "hello");
+        site.release();
+    };
+    let (held, ()) = tokio::join!(held, over);
+    let ((first, second), third) = held;
+    for answer in [first, second, third] {
+        assert_eq!(answer.body, "released");
+    }
+    assert_eq!(bed.server.turned_away().streams_of_principals, 2);
+}
+
 #[test]
 fn http_visitors_over_the_limit_of_a_principal_get_a_503() {
     run(async {
-        let web = User::with("web", |web| web.max_streams = Some(2));
-        let bed = bed_of(Carrier::Tls, &[&web]).await;
-        let site = Site::start().await;
-        let tunnel = |name: &str| Tunnel::http(name).local_addr(site.addr().to_string());
-        let mut clients = Vec::new();
-        for name in ["one", "two"] {
-            let client = client(&bed, &web.token).tunnel(tunnel(name)).build().unwrap();
-            client.start().await.unwrap();
-            clients.push(client);
-        }
-        let _other = bed.http("other", site.addr()).await;
-        let held = async { tokio::join!(bed.get("one", "/held"), bed.get("two", "/held")) };
-        let over = async {
-            site.held(2).await;
-            for name in ["one", "two"] {
-                let answer = bed.get(name, "/hello").await;
-                assert_eq!(
-                    (answer.status.as_u16(), answer.ferrotunnel_error()),
-                    (503, Some("over-limit"))
-                );
-            }
-            assert_eq!(bed.get("other", "/hello").await.body, "hello");
-            site.release();
-        };
-        let (held, ()) = tokio::join!(held, over);
-        assert_eq!((&*held.0.body, &*held.1.body), ("released", "released"));
+        visitors_over_the_limit_get_a_503(|tunnel| tunnel).await;
+    });
+}
+
+#[test]
+fn http_visitors_over_the_limit_of_a_principal_get_a_503_where_they_share_connections() {
+    run(async {
+        visitors_over_the_limit_get_a_503(Tunnel::http2).await;
     });
 }
 

@@ -1,6 +1,6 @@
 //! The session that owns tunnels, and the guards that keep them registered.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,10 @@ pub(crate) struct Owner {
     throttle: Option<Arc<Throttle>>,
     /// Where its driver runs.
     pub(super) home: Option<Home>,
+    /// Streams of it that several visitors share.
+    shared: Arc<AtomicUsize>,
+    /// Visitors on those.
+    exchanges: Arc<AtomicUsize>,
     /// Carriers for single visitors of its tunnels.
     pub(crate) direct: Arc<direct::Pool>,
     /// Streams of it that nobody uses.
@@ -77,6 +81,8 @@ impl Owner {
             max_streams: limits.max_streams,
             throttle: Throttle::new(limits.rates, Instant::now()),
             home: Home::here(),
+            shared: Arc::default(),
+            exchanges: Arc::default(),
             direct,
             spares: Spares::default(),
             is_barred: AtomicBool::new(false),
@@ -116,13 +122,39 @@ impl Owner {
 
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
-        self.session.stats().streams + self.direct.open() < self.max_streams as usize
+        self.alone() + self.exchanges() + self.direct.open() < self.max_streams as usize
+    }
+
+    /// Whether it serves visitors who have no stream to themselves, of whom the session itself knows nothing.
+    pub(super) fn has_others(&self) -> bool {
+        self.exchanges() + self.direct.open() > 0
+    }
+
+    /// Visitors with a stream each.
+    fn alone(&self) -> usize {
+        self.session.stats().streams.saturating_sub(self.shared.load(Ordering::Relaxed))
+    }
+
+    fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::Relaxed)
     }
 
     /// A place for one more visitor with a carrier of its own.
     pub(super) fn take_visitor(&self) -> Option<Seat> {
-        self.direct
-            .take_visitor((self.max_streams as usize).saturating_sub(self.session.stats().streams))
+        let others = self.alone() + self.exchanges();
+        self.direct.take_visitor((self.max_streams as usize).saturating_sub(others))
+    }
+
+    /// A place for one more visitor on a stream that several share.
+    pub(super) fn take_exchange(&self) -> Option<Seat> {
+        let others = self.alone() + self.direct.open();
+        let most = (self.max_streams as usize).saturating_sub(others);
+        Seat::take_within(&self.exchanges, most)
+    }
+
+    /// For a stream that several visitors are to share: it is none of theirs.
+    pub(super) fn share(&self) -> Seat {
+        Seat::take(&self.shared)
     }
 
     /// Whether its client can be there with another carrier in no time.
@@ -136,11 +168,11 @@ impl Owner {
         Throttles::of([self.throttle.clone(), Some(of_principal)])
     }
 
-    /// How busy the carrier is: open streams, those with a carrier to themselves among them, then bytes that
+    /// How busy the carrier is: visitors, those with a carrier to themselves among them, then bytes that
     /// wait for it.
     pub(super) fn load(&self) -> (usize, usize) {
-        let stats = self.session.stats();
-        (stats.streams + self.direct.open(), stats.queued_bytes)
+        let visitors = self.alone() + self.exchanges() + self.direct.open();
+        (visitors, self.session.stats().queued_bytes)
     }
 
     pub(crate) fn unregister(&self, number: u32) {

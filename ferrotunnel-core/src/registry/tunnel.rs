@@ -33,7 +33,7 @@ use crate::server::TunnelReading;
 use crate::spares::{Spare, Spares};
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
-use crate::throttle::Way;
+use crate::throttle::{Throttles, Way};
 use crate::turned_away::{Limit, Meters};
 
 /// Unique per registration in this process.
@@ -344,16 +344,22 @@ impl Tunnel {
         ingress: SocketAddr,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
-        let visit = Visit { visitor, ingress, trace: None };
-        self.place_and_open(visitor, || self.open_anywhere(visit, &may))
+        let visit = Visit { visitor, ingress, trace: None, sharing: Sharing::Alone };
+        self.place_and_open(visit, || self.open_anywhere(visit, &may))
     }
 
     fn place_and_open(
         &self,
-        visitor: SocketAddr,
+        Visit { visitor, sharing, .. }: Visit,
         open: impl Fn() -> Result<Opened, Unopened>,
     ) -> Result<Opened, OpenError> {
-        let (place, opened) = self.within_limits(visitor, || Ok((self.place()?, open()?)))?;
+        let (place, opened) = self.within_limits(visitor, || {
+            let place = match sharing {
+                Sharing::Alone => self.place()?,
+                Sharing::Shared => Seat::uncounted(),
+            };
+            Ok((place, open()?))
+        })?;
         let Opened { stream, home, by, is_shared } = opened;
         let stream = stream.seated(self.seen(place, visitor));
         let counted = self.tally(by.session, visitor).begin();
@@ -487,9 +493,10 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
         trace: Option<TraceContext>,
+        sharing: Sharing,
     ) -> Result<Stream, OpenError> {
-        let visit = Visit { visitor, ingress, trace };
-        self.place_and_open(visitor, || {
+        let visit = Visit { visitor, ingress, trace, sharing };
+        self.place_and_open(visit, || {
             let presence = self.presence.lock();
             let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
             match chosen.map(|one| one.open(self.kind, visit, &self.places.meters)) {
@@ -503,6 +510,22 @@ impl Tunnel {
             }
         })
         .map(|opened| opened.stream)
+    }
+
+    /// The places of one visitor on a stream that several share, over that session: they are those of a stream of its own.
+    ///
+    /// # Errors
+    /// There are none, or nobody is there.
+    pub fn enter(&self, session: SessionId, visitor: SocketAddr) -> Result<SharedPlace, OpenError> {
+        let seat = self.within_limits(visitor, || {
+            let place = self.place()?;
+            let carriers = &self.presence.lock().carriers;
+            let member = carriers.iter().find(|one| one.owner.session_id == session);
+            let member = member.or_else(|| carriers.first());
+            let member = member.ok_or(Unopened::Error(OpenError::SessionClosed))?;
+            Ok(member.enter()?.with(place))
+        });
+        seat.map(SharedPlace)
     }
 
     /// Whether a stream that was opened before may serve others still. One that [keeps to no rate](Stream::is_paced) is not
@@ -901,7 +924,21 @@ struct Visit {
     ingress: SocketAddr,
     /// In the course of what.
     trace: Option<TraceContext>,
+    sharing: Sharing,
 }
+
+/// Whose a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One visitor's, whose places it has.
+    Alone,
+    /// Nobody's: each visitor on it [has places](Tunnel::enter) of its own.
+    Shared,
+}
+
+/// The places of one visitor on a stream that several share; free again when dropped.
+#[derive(Debug)]
+pub struct SharedPlace(#[expect(dead_code, reason = "its drop is what it is for")] Seat);
 
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
 const MOST_WAITING: usize = 1_024;
@@ -918,21 +955,18 @@ impl Member {
     fn open(
         &self,
         kind: TunnelKind,
-        Visit { visitor, ingress, trace }: Visit,
+        Visit { visitor, ingress, trace, sharing }: Visit,
         meters: &Meters,
     ) -> Result<Opened, Unopened> {
-        // The session counts its own, and knows nothing of those with a carrier to themselves.
-        if self.owner.direct.open() > 0 && !self.owner.has_room() {
-            return Err(self.session_is_full());
-        }
-        let seat = self.owner.principal().take_stream().map_err(|reason| {
-            Unopened::full(Limit::StreamsOfPrincipal, Some(&self.owner), reason)
-        })?;
         let throttles = self.owner.throttles();
-        if !throttles.take_stream(Instant::now()) {
-            let reason = "as many as may come in a second have come (max_streams_per_second)";
-            return Err(Unopened::full(Limit::StreamsTooFast, None, reason));
-        }
+        let seat = match sharing {
+            Sharing::Shared => self.owner.share(),
+            // The session counts its own, and knows nothing of others.
+            Sharing::Alone if self.owner.has_others() && !self.owner.has_room() => {
+                return Err(self.session_is_full());
+            }
+            Sharing::Alone => self.take_stream(&throttles)?,
+        };
         let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
@@ -941,7 +975,9 @@ impl Member {
             trace,
         });
         let stream = stream.map_err(|error| {
-            throttles.give_stream_back();
+            if sharing == Sharing::Alone {
+                throttles.give_stream_back();
+            }
             match error {
                 OpenError::LimitReached => self.session_is_full(),
                 error => Unopened::Error(error),
@@ -952,6 +988,24 @@ impl Member {
         let stream = stream.paced(pacing);
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
         Ok(Opened { stream, home, by: self.served_by(), is_shared: false })
+    }
+
+    /// The places of one visitor on a stream that several share.
+    fn enter(&self) -> Result<Seat, Unopened> {
+        let exchange = self.owner.take_exchange().ok_or_else(|| self.session_is_full())?;
+        Ok(exchange.with(self.take_stream(&self.owner.throttles())?))
+    }
+
+    /// What one stream takes of the principal and of the rates.
+    fn take_stream(&self, throttles: &Throttles) -> Result<Seat, Unopened> {
+        let seat = self.owner.principal().take_stream().map_err(|reason| {
+            Unopened::full(Limit::StreamsOfPrincipal, Some(&self.owner), reason)
+        })?;
+        if !throttles.take_stream(Instant::now()) {
+            let reason = "as many as may come in a second have come (max_streams_per_second)";
+            return Err(Unopened::full(Limit::StreamsTooFast, None, reason));
+        }
+        Ok(seat)
     }
 
     fn session_is_full(&self) -> Unopened {
