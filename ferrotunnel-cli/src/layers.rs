@@ -41,6 +41,67 @@ impl<T: Layer> Layers<T> {
     }
 }
 
+impl<T: Encrypted + Clone> Layers<T> {
+    /// The settings about certificates of lower layers that `plaintext` of an upper one rules out. What was to be
+    /// verified there is not any more, which nobody should find out by accident.
+    pub(crate) fn ruled_out(&self) -> Vec<&'static str> {
+        let Given { typed, environment } = &self.given;
+        let above_file = typed.clone().over(environment.clone());
+        let of_environment = typed.is_plaintext().then(|| environment.certificates());
+        let of_file = above_file.is_plaintext().then(|| self.file.certificates());
+        let mut all = Vec::new();
+        for flag in of_environment.into_iter().chain(of_file).flatten() {
+            if !all.contains(&flag) {
+                all.push(flag);
+            }
+        }
+        all
+    }
+}
+
+/// A layer in which encryption can be turned off.
+pub(crate) trait Encrypted: Layer {
+    fn is_plaintext(&self) -> bool;
+
+    /// What it says of certificates: of no use without encryption.
+    fn certificates(&self) -> Vec<&'static str>;
+}
+
+impl Encrypted for ServerArgs {
+    fn is_plaintext(&self) -> bool {
+        self.plaintext == Some(true)
+    }
+
+    fn certificates(&self) -> Vec<&'static str> {
+        said(&[
+            ("--tls-cert", self.tls_cert.is_some()),
+            ("--tls-key", self.tls_key.is_some()),
+            ("--tls-client-ca", self.tls_client_ca.is_some()),
+            ("--tls-client-crl", self.tls_client_crl.is_some()),
+        ])
+    }
+}
+
+impl Encrypted for ConnectArgs {
+    fn is_plaintext(&self) -> bool {
+        self.plaintext == Some(true)
+    }
+
+    fn certificates(&self) -> Vec<&'static str> {
+        said(&[
+            ("--tls-ca", self.tls.tls_ca.is_some()),
+            ("--tls-verify", self.tls.tls_verify == Some(true)),
+            ("--tls-server-name", self.tls.tls_server_name.is_some()),
+            ("--tls-cert", self.tls.tls_cert.is_some()),
+            ("--tls-key", self.tls.tls_key.is_some()),
+        ])
+    }
+}
+
+fn said(flags: &[(&'static str, bool)]) -> Vec<&'static str> {
+    flags.iter().filter(|(_, is_said)| *is_said).map(|(flag, _)| *flag).collect()
+}
+
 /// What whoever started the program says: two layers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Given<T> {

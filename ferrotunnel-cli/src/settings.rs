@@ -18,7 +18,8 @@ use ferrotunnel::{
 
 use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, ServerArgs, TokenArg};
 use crate::failure::Failure;
-use crate::layers::Layers;
+use crate::layers::{Encrypted, Layers};
+use crate::output;
 use crate::runtime::{client_threads, server_threads, spare_server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
@@ -72,6 +73,7 @@ impl ServerSettings {
         layers: Layers<ServerArgs>,
         principals: Vec<PrincipalConfig>,
     ) -> Result<Self, Failure> {
+        warn_of_ruled_out(&layers);
         let args = layers.resolve();
         let token = token(args.token)?;
         if token.is_none() && principals.is_empty() {
@@ -256,6 +258,18 @@ pub(crate) fn error_pages(dir: Option<&Path>) -> Result<ErrorPages, Failure> {
     pages.map_err(|error| Failure::failed(format!("--error-pages: {error}")))
 }
 
+/// Who turns encryption off further up may not know what the settings file asks for.
+fn warn_of_ruled_out<T: Encrypted + Clone>(layers: &Layers<T>) {
+    let ruled_out = layers.ruled_out();
+    if !ruled_out.is_empty() {
+        output::warning(format_args!(
+            "--plaintext (FERROTUNNEL_PLAINTEXT) rules out {}, which the environment or the settings file asks for: no \
+             certificate is shown or verified, and nothing is encrypted",
+            ruled_out.join(" and ")
+        ));
+    }
+}
+
 /// Whether a server could run by what one layer says alone, as far as the library can tell without opening anything.
 /// What another layer may still bring is not missed.
 pub(crate) fn accept_server(layer: ServerArgs) -> Result<(), Failure> {
@@ -311,6 +325,7 @@ impl ClientSettings {
         layers: Layers<ConnectArgs>,
         tunnels: Vec<TunnelSettings>,
     ) -> Result<Self, Failure> {
+        warn_of_ruled_out(&layers);
         let args = layers.resolve();
         let exits = args.exit_on_first_failure.unwrap_or(false);
         Ok(Self {

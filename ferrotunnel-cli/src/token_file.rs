@@ -20,11 +20,7 @@ pub(crate) fn read(flag: &str, path: &Path) -> Result<String, Failure> {
         ))
     };
     let file = File::open(path).map_err(unreadable)?;
-    if let Some(mode) = file.metadata().ok().and_then(|metadata| open_to_others(&metadata)) {
-        output::warning(format_args!(
-            "{flag}: others may read {shown} (mode {mode:04o}); run: chmod 600 {shown}"
-        ));
-    }
+    warn_if_open(flag, path, file.metadata().ok());
     let mut text = Vec::new();
     file.take(MOST_BYTES).read_to_end(&mut text).map_err(unreadable)?;
     let text = String::from_utf8(text).map_err(|_| {
@@ -35,6 +31,16 @@ pub(crate) fn read(flag: &str, path: &Path) -> Result<String, Failure> {
     }
     Token::new(&*text).map_err(|error| failed(format!("{shown}: {error}")))?;
     Ok(text.trim().to_owned())
+}
+
+/// Says what to do when others may read a secret.
+pub(crate) fn warn_if_open(flag: &str, path: &Path, metadata: Option<Metadata>) {
+    if let Some(mode) = metadata.and_then(|metadata| open_to_others(&metadata)) {
+        let shown = path.display();
+        output::warning(format_args!(
+            "{flag}: others may read {shown} (mode {mode:04o}); run: chmod 600 {shown}"
+        ));
+    }
 }
 
 /// The permissions of a file that others may do something with. Pipes and the like have a reader of their own.

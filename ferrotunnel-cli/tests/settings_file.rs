@@ -397,6 +397,42 @@ fn a_token_that_others_may_read_is_warned_about_wherever_it_is_used() {
     assert!(stderr.contains("mode 644") && !stderr.contains(TOKEN), "{stderr}");
 }
 
+#[test]
+fn a_key_for_an_acme_account_that_others_may_read_is_warned_about() {
+    let files = Files::new();
+    let key = files.write("eab.key", "c2VjcmV0");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let acme = "[server.https]\nhttps-bind = '127.0.0.1:0'\nacme-dir = 'acme'\nacme-server = 'https://127.0.0.1:1/'\n\
+         acme-eab-key-id = 'k'\nacme-eab-key-file = 'eab.key'";
+    let file = files.server(acme);
+    let warning = server(&file, &[], &[]).process.talk_with("warning: ");
+    assert!(warning.contains(&format!("chmod 600 {key}")), "{warning}");
+    assert!(warning.contains("acme-eab-key-file") && warning.contains("0640"), "{warning}");
+    let (code, _, stderr) = ended(&["check", &file]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.contains(&format!("chmod 600 {key}")), "{stderr}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let (_, _, stderr) = ended(&["check", &file]);
+    assert!(!stderr.contains("warning"), "{stderr}");
+}
+
+#[test]
+fn who_turns_encryption_off_over_a_file_that_verifies_is_told_what_that_drops() {
+    let files = Files::new();
+    let file = files.server("tls-client-ca = 'ca.pem'");
+    let server = server(&file, &[], &[("FERROTUNNEL_PLAINTEXT", "1")]);
+    let warning = server.process.talk_with("warning: ");
+    assert!(warning.contains("--tls-client-ca"), "{warning}");
+    let verifies = format!(
+        "[client]\nserver = '{}'\ntoken = '{TOKEN}'\ntls-ca = 'ca.pem'\ntls-verify = true",
+        server.tunnel
+    );
+    let file = files.write("client.toml", &verifies);
+    let (client, _) = url_of(&["http", "1", "--config", &file], &[("FERROTUNNEL_PLAINTEXT", "1")]);
+    let warning = client.talk_with("warning: ");
+    assert!(warning.contains("--tls-ca and --tls-verify"), "{warning}");
+}
+
 /// A port of a file is taken as it is said, not looked for elsewhere.
 #[test]
 fn a_public_port_of_the_file_is_asked_for() {

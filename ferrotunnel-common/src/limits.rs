@@ -12,7 +12,8 @@ pub struct LimitsConfig {
     /// Tunnels that one session may register.
     pub max_tunnels_per_session: u32,
     /// Streams that each side of a session may have opened at once. Visitors over the limit are
-    /// turned away; those inside are not touched.
+    /// turned away; those inside are not touched. Requests that share a connection to a local service over HTTP/2 count
+    /// like a stream each.
     pub max_streams_per_session: u32,
     /// Streams, which is to say visitors' connections, that one session may open a second; as many may come at once.
     /// Visitors over the limit are turned away as by `max_streams_per_session`. `None`, the default: no limit.
@@ -45,8 +46,8 @@ pub struct LimitsConfig {
     pub max_visitors: usize,
     /// Visitors' connections, which is to say streams, open at once through one tunnel, so that a busy one
     /// leaves something of its session to others. A connection to a local service that is kept for the next
-    /// request is one. Visitors over the limit are turned away as by `max_streams_per_session`. `None`, the default:
-    /// no limit.
+    /// request is one until somebody else needs its place; where the local service speaks HTTP/2, each request under way
+    /// is one. Visitors over the limit are turned away as by `max_streams_per_session`. `None`, the default: no limit.
     pub max_visitors_per_tunnel: Option<u32>,
     /// Visitors connected at once from one source, over all tunnels: an IPv4 address, or a /64 of IPv6. Over TCP more
     /// are closed at once, over HTTP they get a 429. Behind a proxy all of them come from its address, and many

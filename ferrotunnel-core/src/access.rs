@@ -80,9 +80,12 @@ impl Access {
         self.gate.as_ref()
     }
 
-    /// Whether it keeps out whoever is not known, by address or by what they show.
+    /// Whether it keeps out whoever is not known, by address or by what they show. A list that lets in everybody there
+    /// is, of IPv4 or of IPv6, keeps out nobody.
     pub(crate) fn is_closed(&self) -> bool {
-        !self.addresses.allow.is_empty() || self.gate.as_ref().is_some_and(|gate| gate.asks_who)
+        let allow = &self.addresses.allow;
+        let is_list = !allow.is_empty() && !allow.iter().any(Cidr::is_everybody);
+        is_list || self.gate.as_ref().is_some_and(|gate| gate.asks_who)
     }
 }
 

@@ -44,6 +44,7 @@ mod shared;
 mod simulation;
 mod socket;
 mod source;
+mod spares;
 pub mod splice;
 mod stream;
 mod tap;
@@ -83,7 +84,8 @@ pub use principals::{Principal, PrincipalConfig, check_principals};
 pub use proxies::{TrustedProxies, receive_announced};
 pub use proxy_protocol::ProxyProtocol;
 pub use registry::{
-    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, Tunnel, TunnelUid,
+    NoRoute, Passing, PassingDoor, PathPrefix, PathPrefixError, Routes, Servant, SharedPlace,
+    Sharing, Tunnel, TunnelUid,
 };
 pub use rules::{HeadersMaker, HttpMakers, IngressRules};
 pub use server::{
@@ -94,6 +96,7 @@ pub use session::Session;
 pub use shards::Shards;
 pub use socket::Listen;
 pub use source::Source;
+pub use spares::Spare;
 pub use stream::Stream;
 pub use tap::{Tap, TapMaker, TappedStream};
 pub use tls::{

@@ -28,6 +28,11 @@ impl Pace {
         self.per_second.store(per_second.max(1), Ordering::Relaxed);
     }
 
+    /// What has passed beyond the rate is waited for no longer.
+    pub(crate) fn forgive(&self, now: Instant) {
+        self.used_until.fetch_min(self.at(now).saturating_add(SECOND), Ordering::Relaxed);
+    }
+
     /// Takes one, if it comes within `most`: how long to wait for it. `None`: nothing was taken.
     pub(crate) fn take_within(&self, most: Duration, now: Instant) -> Option<Duration> {
         let (now, cost) = (self.at(now), self.cost(1));
@@ -136,6 +141,20 @@ mod tests {
         assert_eq!(at_once(&pace, begin + Duration::from_secs(2)), 10);
         pace.set_rate(2);
         assert_eq!(at_once(&pace, begin + Duration::from_secs(4)), 2);
+    }
+
+    #[test]
+    fn what_is_forgiven_is_not_waited_for_and_stays_used() {
+        let begin = Instant::now();
+        let pace = Pace::new(10, begin);
+        pace.charge(1_000, begin);
+        pace.forgive(begin);
+        assert_eq!(pace.wait(begin), Duration::ZERO);
+        assert_eq!(at_once(&pace, begin), 0);
+        assert_eq!(at_once(&pace, begin + Duration::from_millis(200)), 2);
+        let idle = Pace::new(10, begin);
+        idle.forgive(begin + Duration::from_secs(9));
+        assert_eq!(at_once(&idle, begin + Duration::from_secs(9)), 10, "rest is not taken away");
     }
 
     #[test]

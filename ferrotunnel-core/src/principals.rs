@@ -22,6 +22,7 @@ pub(crate) use self::roster::{Change, Roster};
 use crate::auth::Verifier;
 use crate::seat::Seat;
 use crate::server::PrincipalReading;
+use crate::spares::Spares;
 use crate::throttle::Throttle;
 
 /// What a server's operator says of one user. What is left open is allowed.
@@ -108,13 +109,15 @@ pub struct Principal {
     /// Tunnels whose clients are away for a moment.
     absences: Arc<AtomicUsize>,
     streams: Arc<AtomicUsize>,
-    /// What all its sessions share. Streams keep the one that they began with.
-    throttle: RwLock<Option<Arc<Throttle>>>,
+    /// Those of them that nobody uses.
+    spares: Spares,
+    /// What all its sessions share, whatever its rates are at the moment.
+    throttle: Arc<Throttle>,
 }
 
 impl Principal {
     fn new(name: String, policy: Policy) -> Self {
-        let throttle = RwLock::new(Throttle::new(policy.rates, Instant::now()));
+        let throttle = Arc::new(Throttle::lasting(policy.rates, Instant::now()));
         Self {
             name,
             throttle,
@@ -124,6 +127,7 @@ impl Principal {
             tunnels: AtomicUsize::new(0),
             absences: Arc::default(),
             streams: Arc::default(),
+            spares: Spares::default(),
         }
     }
 
@@ -163,7 +167,7 @@ impl Principal {
         let rates = policy.rates;
         let before = std::mem::replace(&mut *self.policy.write(), Arc::new(policy));
         if before.rates != rates {
-            *self.throttle.write() = Throttle::new(rates, Instant::now());
+            self.throttle.set(rates, Instant::now());
         }
     }
 
@@ -176,9 +180,9 @@ impl Principal {
         self.gone.store(gone, Ordering::Relaxed);
     }
 
-    /// What all its sessions share, where it has such limits.
-    pub(crate) fn throttle(&self) -> Option<Arc<Throttle>> {
-        self.throttle.read().clone()
+    /// What all its sessions share.
+    pub(crate) fn throttle(&self) -> &Arc<Throttle> {
+        &self.throttle
     }
 
     /// A place for one more session.
@@ -199,6 +203,11 @@ impl Principal {
         let most = self.policy().max_streams;
         let seat = Seat::take_within(&self.streams, most.unwrap_or(usize::MAX));
         seat.ok_or_else(|| self.full("streams", most))
+    }
+
+    /// Its streams that nobody uses.
+    pub(crate) fn spares(&self) -> &Spares {
+        &self.spares
     }
 
     /// Whether it may have one more tunnel, once it has given up `freed` of those that it has.
@@ -249,3 +258,37 @@ impl Hash for Principal {
 
 /// The principal of the shared token.
 const SHARED: &str = "default";
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::throttle::{Rates, Throttles, Way};
+    use crate::turned_away::Meters;
+
+    fn of_rate(bytes: u64) -> Policy {
+        let mut policy = Policy::anything();
+        policy.rates = Rates { streams: None, bytes: Some(bytes) };
+        policy
+    }
+
+    /// Both together are not to be faster than the rate.
+    #[tokio::test(start_paused = true)]
+    async fn who_was_there_before_a_rate_was_replaced_shares_it_with_who_comes() {
+        let principal = Principal::new("web".to_owned(), of_rate(1_000));
+        let pacing = || {
+            let throttles = Throttles::of([None, Some(Arc::clone(principal.throttle()))]);
+            throttles.pacing(Way::Out, &Meters::default()).unwrap()
+        };
+        let before = pacing();
+        principal.set_policy(of_rate(1_000_000));
+        let mut after = pacing();
+        let mut is_held = || after.poll_ready(&mut Context::from_waker(Waker::noop())).is_pending();
+        assert!(!is_held());
+        before.charge(3_000_000);
+        assert!(is_held());
+        tokio::time::advance(std::time::Duration::from_secs(3)).await;
+        assert!(!is_held());
+    }
+}

@@ -7,6 +7,7 @@
 
 mod health;
 mod hosts;
+mod inside;
 pub(crate) mod names;
 mod owner;
 mod passing;
@@ -32,6 +33,7 @@ use tokio::runtime::Handle;
 pub(crate) use self::health::Health;
 pub use self::hosts::NoRoute;
 use self::hosts::{Hosts, by_path};
+use self::inside::Inside;
 pub use self::names::{parse_domain, parse_reserved_name};
 pub(crate) use self::owner::{Owner, OwnerLimits, SIGN_OF_LIFE};
 use self::owner::{Place, Registration};
@@ -39,7 +41,7 @@ pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
 use self::port::Port;
 use self::tunnel::{Member, Places, Stand};
-pub use self::tunnel::{Servant, Tunnel, TunnelUid};
+pub use self::tunnel::{Servant, SharedPlace, Sharing, Tunnel, TunnelUid};
 use crate::access::AccessConfig;
 use crate::capped::Capped;
 use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
@@ -160,6 +162,8 @@ struct Inner {
     maps: RwLock<Maps>,
     visitors: Tasks,
     meters: Meters,
+    /// Who is inside of tunnels.
+    inside: Inside,
     /// What passes through tunnels, by kind and label.
     counts: Capped<TunnelCounts>,
     /// Where each of their streams is listed, if somebody wants that.
@@ -209,6 +213,7 @@ impl Registry {
             maps: RwLock::default(),
             visitors,
             meters: Meters::default(),
+            inside: Inside::default(),
             counts: Capped::new(MOST_TUNNELS_COUNTED),
             list: Arc::default(),
             paused: Mutex::default(),
@@ -528,9 +533,11 @@ impl Registry {
         let most = Arc::clone(&self.0.ceilings.visitors);
         let key = TunnelCounts::key(wanted.kind, &stand.label(&wanted.name));
         let counts = self.0.counts.of(&key);
+        let id = tunnel::id(wanted.kind, &stand.label(&wanted.name));
+        let taken = self.0.inside.of(member.owner.principal().name(), &id);
         let hooks = self.0.config.hooks.clone();
         let list = Arc::clone(&self.0.list);
-        let places = Places::new(most, self.0.meters.clone(), counts, hooks, list);
+        let places = Places::new((taken, most), self.0.meters.clone(), counts, hooks, list);
         let tunnel = Tunnel::new(uid, member, wanted, stand, places, rules);
         tunnel.set_paused(self.0.paused.lock().contains(&pause_key(&tunnel)));
         Arc::new(tunnel)

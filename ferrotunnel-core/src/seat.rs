@@ -28,9 +28,14 @@ impl Seat {
         Self { count: Arc::clone(count), other: None, kept: None }
     }
 
-    /// One that is counted by nobody and keeps something until it is given back.
+    /// One that is counted by nobody.
+    pub(crate) fn uncounted() -> Self {
+        Self { count: Arc::new(AtomicUsize::new(1)), other: None, kept: None }
+    }
+
+    /// The same, and keeps something until it is given back.
     pub(crate) fn with_only(kept: Box<dyn Send + Sync>) -> Self {
-        Self { count: Arc::new(AtomicUsize::new(1)), other: None, kept: Some(Kept(kept)) }
+        Self::uncounted().keeping(kept)
     }
 
     /// The same, and keeps something until it is given back.

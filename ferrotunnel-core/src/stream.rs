@@ -93,6 +93,11 @@ impl Stream {
         self
     }
 
+    /// Whether there may be a rate that its bytes keep to: one that is set later holds for it only then.
+    pub fn is_paced(&self) -> bool {
+        self.pacing.iter().any(Option::is_some)
+    }
+
     /// The same, and its bytes are counted, at that end of the session.
     pub(crate) fn counted(mut self, counted: Counted, side: Side) -> Self {
         self.counted = Some((counted, side));

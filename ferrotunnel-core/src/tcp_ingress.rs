@@ -37,7 +37,8 @@ impl Bound {
         self.addr.port()
     }
 
-    /// Hands every visitor to `admit` for whose source `crowd` has a place.
+    /// Hands every visitor to `admit` for whose source `crowd` has a place. A trusted proxy needs none: over its
+    /// connections come many visitors. Those that it announces are counted by their own addresses.
     pub(crate) fn serve(
         self,
         admit: impl Fn(Visitor) + Clone + Send + Sync + 'static,
@@ -56,12 +57,16 @@ impl Bound {
                 None => Poll::Pending,
             }
         };
+        let trusted = proxies.clone();
         let enter = move |socket, addr: SocketAddr, ingress| {
-            let Some(place) = crowd.enter(addr.ip()) else {
+            let crowd = (!trusted.has(addr.ip())).then_some(&crowd);
+            let place = crowd.map(|crowd| crowd.enter(addr.ip()));
+            if matches!(place, Some(None)) {
                 tracing::debug!(visitor = %addr, %ingress, "visitor turned away: its address has all that it may have");
                 return socket::abort_on_close(&socket);
-            };
-            admit(Visitor { socket, addr, ingress, place: Some(place), words: Bytes::new() });
+            }
+            let place = place.flatten();
+            admit(Visitor { socket, addr, ingress, place, words: Bytes::new() });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
             let ingress = arrived_at(&socket, ingress);

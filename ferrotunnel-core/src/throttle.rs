@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,9 +26,11 @@ pub(crate) struct Rates {
 /// The rates of one session or principal, and how much of them is used up.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    streams: Option<Pace>,
+    streams: Pace,
+    has_streams: AtomicBool,
     /// From visitors, and to them.
-    bytes: Option<[Pace; 2]>,
+    bytes: [Pace; 2],
+    has_bytes: AtomicBool,
 }
 
 /// Where bytes go.
@@ -41,21 +44,53 @@ pub(crate) enum Way {
 
 /// The throttles that a stream is under.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Throttles(Vec<Arc<Throttle>>);
+pub(crate) struct Throttles([Option<Arc<Throttle>>; 2]);
 
 impl Throttle {
-    /// `None` where nothing is limited.
+    /// `None` where nothing is limited, nor will be.
     pub(crate) fn new(rates: Rates, now: Instant) -> Option<Arc<Self>> {
-        let throttle = Self {
-            streams: rates.streams.map(|most| Pace::new(most.into(), now)),
-            bytes: rates.bytes.map(|most| [Pace::new(most, now), Pace::new(most, now)]),
-        };
-        (rates != Rates::default()).then(|| Arc::new(throttle))
+        (rates != Rates::default()).then(|| Arc::new(Self::lasting(rates, now)))
+    }
+
+    /// One whose rates may be [set](Self::set): also where nothing is limited yet.
+    pub(crate) fn lasting(Rates { streams, bytes }: Rates, now: Instant) -> Self {
+        let pace = |most: u64| Pace::new(most, now);
+        let of_bytes = bytes.unwrap_or_default();
+        Self {
+            streams: pace(streams.unwrap_or_default().into()),
+            has_streams: AtomicBool::new(streams.is_some()),
+            bytes: [pace(of_bytes), pace(of_bytes)],
+            has_bytes: AtomicBool::new(bytes.is_some()),
+        }
+    }
+
+    /// The rates from now on, for what is under way too. What has gone beyond those of before is not waited for any more.
+    pub(crate) fn set(&self, Rates { streams, bytes }: Rates, now: Instant) {
+        if let Some(most) = streams {
+            self.streams.set_rate(most.into());
+        }
+        self.has_streams.store(streams.is_some(), Ordering::Relaxed);
+        for pace in &self.bytes {
+            if let Some(most) = bytes {
+                pace.set_rate(most);
+            }
+            pace.forgive(now);
+        }
+        self.has_bytes.store(bytes.is_some(), Ordering::Relaxed);
+    }
+
+    /// Whether bytes are limited.
+    pub(crate) fn has_bytes(&self) -> bool {
+        self.has_bytes.load(Ordering::Relaxed)
+    }
+
+    fn streams(&self) -> Option<&Pace> {
+        self.has_streams.load(Ordering::Relaxed).then_some(&self.streams)
     }
 
     fn pace(&self, way: Way) -> Option<&Pace> {
-        let [inward, outward] = self.bytes.as_ref()?;
-        Some(match way {
+        let [inward, outward] = &self.bytes;
+        self.has_bytes().then_some(match way {
             Way::In => inward,
             Way::Out => outward,
         })
@@ -64,12 +99,16 @@ impl Throttle {
 
 impl Throttles {
     pub(crate) fn of(throttles: [Option<Arc<Throttle>>; 2]) -> Self {
-        Self(throttles.into_iter().flatten().collect())
+        Self(throttles)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Throttle> {
+        self.0.iter().flatten().map(Arc::as_ref)
     }
 
     /// Takes one stream of all of them, or of none.
     pub(crate) fn take_stream(&self, now: Instant) -> bool {
-        let paces = || self.0.iter().filter_map(|one| one.streams.as_ref());
+        let paces = || self.all().filter_map(Throttle::streams);
         for (at, pace) in paces().enumerate() {
             if pace.take_within(Duration::ZERO, now).is_none() {
                 paces().take(at).for_each(Pace::give_back);
@@ -81,13 +120,13 @@ impl Throttles {
 
     /// Gives a stream back that was taken and did not come to pass.
     pub(crate) fn give_stream_back(&self) {
-        self.0.iter().filter_map(|one| one.streams.as_ref()).for_each(Pace::give_back);
+        self.all().filter_map(Throttle::streams).for_each(Pace::give_back);
     }
 
     /// What a direction of a stream has to wait for; `None` where bytes have no limit. Every wait counts once in
     /// `meters`.
     pub(crate) fn pacing(&self, way: Way, meters: &Meters) -> Option<Box<Pacing>> {
-        let has_limit = self.0.iter().any(|one| one.bytes.is_some());
+        let has_limit = self.all().any(Throttle::has_bytes);
         let meters = meters.clone();
         has_limit.then(|| Box::new(Pacing { of: self.clone(), way, timer: None, meters }))
     }
@@ -116,6 +155,8 @@ impl Pacing {
             if self.timer.is_none() {
                 self.meters.count(Limit::Pauses);
             }
+            // The rate may be another one meanwhile.
+            let wait = wait.min(LOOK_AGAIN);
             let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
             timer.as_mut().reset(now + wait);
             if timer.as_mut().poll(cx).is_pending() {
@@ -131,13 +172,16 @@ impl Pacing {
     }
 
     fn paces(&self) -> impl Iterator<Item = &Pace> {
-        self.of.0.iter().filter_map(|one| one.pace(self.way))
+        self.of.all().filter_map(|one| one.pace(self.way))
     }
 }
 
 /// Bytes that a throttled direction moves before it looks again whether it may: what it takes ahead of its rate.
 /// The kernel's pipe between two sockets takes four times as much.
 pub(crate) const AT_ONCE: usize = 64 << 10;
+
+/// How long a direction is held back at most without a look at its rates: one look a second for each costs nothing.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +241,52 @@ mod tests {
         );
         assert!((60_000_000..=61_000_000).contains(&(one + other)), "{one} and {other}");
         assert!(one <= 40_800_000 && other > 10_000_000, "{one} and {other}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_under_way_goes_by_the_rates_that_are_set() {
+        let now = || tokio::time::Instant::now().into_std();
+        let bytes = |bytes| Rates { streams: None, bytes };
+        let slow = Arc::new(Throttle::lasting(bytes(Some(1_000)), now()));
+        let throttles = Throttles::of([None, Some(slow.clone())]);
+        let meters = Meters::default();
+        let mut before = throttles.pacing(Way::Out, &meters).unwrap();
+        // It owes what takes more than an hour.
+        before.charge(4_000_000);
+        let held = std::future::poll_fn(|cx| before.poll_ready(cx));
+        assert!(tokio::time::timeout(Duration::from_secs(60), held).await.is_err());
+        slow.set(bytes(Some(1_000_000)), now());
+        let mut after = throttles.pacing(Way::Out, &meters).unwrap();
+        let time = Duration::from_secs(100);
+        let (one, other) = tokio::join!(
+            moved_within(&mut before, time, 2_000),
+            moved_within(&mut after, time, 2_000)
+        );
+        assert!((98_000_000..=101_000_000).contains(&(one + other)), "{one} and {other}");
+        assert!(one > 10_000_000 && other > 10_000_000, "{one} and {other}");
+
+        before.charge(4_000_000_000);
+        slow.set(bytes(None), now());
+        for _ in 0..1_000 {
+            std::future::poll_fn(|cx| before.poll_ready(cx)).await;
+            before.charge(1_000_000);
+        }
+        assert!(throttles.pacing(Way::Out, &meters).is_none());
+    }
+
+    #[test]
+    fn streams_go_by_the_rate_that_is_set() {
+        let now = tokio::time::Instant::now().into_std();
+        let throttle = Arc::new(Throttle::lasting(Rates::default(), now));
+        let throttles = Throttles::of([None, Some(throttle.clone())]);
+        let taken = |at| (0..1_000).filter(|_| throttles.take_stream(at)).count();
+        assert_eq!(taken(now), 1_000);
+        throttle.set(Rates { streams: Some(2), bytes: None }, now);
+        assert_eq!(taken(now), 2);
+        throttle.set(Rates { streams: Some(4), bytes: None }, now);
+        assert_eq!(taken(now + Duration::from_secs(2)), 4);
+        throttle.set(Rates::default(), now);
+        assert_eq!(taken(now), 1_000);
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::{
     io::{self, IoSlice},
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     task::{Context, Poll, Waker},
 };
 
-use ferrotunnel_core::{OpenError, SessionId, Stream, StreamError, TapMaker, TappedStream, Tunnel};
+use ferrotunnel_core::{
+    OpenError, SessionId, SharedPlace, Sharing, Spare, Stream, StreamError, TapMaker, TappedStream,
+    Tunnel,
+};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
 
@@ -35,14 +38,31 @@ impl Connector {
         Self { tunnel, session, taps }
     }
 
+    /// Who keeps such streams for later, as long as nobody else needs their places.
+    pub(crate) fn kept_by(&self, keeper: Weak<dyn Spare>) {
+        self.tunnel.kept_by(self.session, keeper);
+    }
+
+    /// Whether a stream that was opened before may serve others still, by whether it keeps to a rate.
+    pub(crate) fn reuses(&self, is_paced: bool) -> bool {
+        self.tunnel.reuses(is_paced)
+    }
+
+    /// The places of a visitor on a stream that is shared.
+    pub(crate) fn enter(&self, visitor: SocketAddr) -> Result<SharedPlace, OpenError> {
+        self.tunnel.enter(self.session, visitor)
+    }
+
     /// A stream on behalf of a visitor. A pooled connection outlives that visitor; `X-Forwarded-For` says who is behind
     /// each request.
     pub(crate) fn open(
         &self,
         visitor: SocketAddr,
         ingress: SocketAddr,
+        sharing: Sharing,
     ) -> Result<Stream, OpenError> {
-        let stream = opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace))?;
+        let stream =
+            opening(|trace| self.tunnel.open_at(self.session, visitor, ingress, trace, sharing))?;
         let Some(taps) = &self.taps else { return Ok(stream) };
         let seen = TappedStream::new(self.tunnel.label(), self.tunnel.uid().0, Some(visitor));
         Ok(match taps.tap(seen) {

@@ -2,6 +2,9 @@
 //!
 //! hyper-util's pooled client cannot serve here: it takes the pool's key from the very authority
 //! that the local service sees as `:authority`, and that one must be the visitor's.
+//!
+//! Each exchange has the places of a visitor with a connection of its own: which protocol the local service speaks is
+//! its client's to say, and the limits are not.
 
 use std::{
     future::{Future as _, poll_fn},
@@ -13,9 +16,12 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::tasks::Tasks;
+use ferrotunnel_core::{Sharing, tasks::Tasks};
 use http::{Request, Response};
-use hyper::client::conn::http2::{self, SendRequest};
+use hyper::{
+    body::Incoming,
+    client::conn::http2::{self, SendRequest},
+};
 use hyper_util::rt::TokioTimer;
 use parking_lot::Mutex;
 use tokio::time::sleep;
@@ -49,6 +55,8 @@ struct Shared {
     /// Exchanges that the local service allows at once, as far as it has said.
     limit: Arc<AtomicUsize>,
     broke: Broke,
+    /// Its stream keeps to a rate.
+    is_paced: bool,
 }
 
 impl Multiplexed {
@@ -78,9 +86,13 @@ impl Multiplexed {
         visitor: &Visitor,
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
+        let places = self.connector.enter(visitor.address)?;
         let (mut shared, mut in_flight) = self.lease(visitor).await?;
+        let counted = |response: Response<Incoming>, in_flight: InFlight| {
+            response.map(|body| Body::counted(body, in_flight.placed(places)))
+        };
         let mut failed = match shared.sender.try_send_request(request).await {
-            Ok(response) => return Ok(response.map(|body| Body::counted(body, in_flight))),
+            Ok(response) => return Ok(counted(response, in_flight)),
             Err(failed) => failed,
         };
         // The local service went away (GOAWAY) before this request began; it may begin elsewhere.
@@ -89,7 +101,7 @@ impl Multiplexed {
         };
         (shared, in_flight) = self.lease(visitor).await?;
         match shared.sender.send_request(request).await {
-            Ok(response) => Ok(response.map(|body| Body::counted(body, in_flight))),
+            Ok(response) => Ok(counted(response, in_flight)),
             Err(error) => Err(shared.refusal(&error)),
         }
     }
@@ -100,15 +112,15 @@ impl Multiplexed {
         if let Some(leased) = self.lease_open() {
             return Ok(leased);
         }
-        let stream =
-            self.connector.open(visitor.address, visitor.ingress).map_err(Refusal::from)?;
+        let stream = self.connector.open(visitor.address, visitor.ingress, Sharing::Shared)?;
         let broke = Broke::default();
+        let is_paced = stream.is_paced();
         let io = TunnelIo::new(stream, broke.clone());
         let (sender, connection) =
             self.builder.handshake(io).await.map_err(|error| Refusal::of(&error))?;
         let limit = Arc::new(AtomicUsize::new(MAX_IN_FLIGHT));
         let (in_flight, begun) = (Arc::default(), Arc::default());
-        let shared = Shared { sender, in_flight, begun, limit: limit.clone(), broke };
+        let shared = Shared { sender, in_flight, begun, limit: limit.clone(), broke, is_paced };
         let in_flight = shared.one_more();
 
         self.connections.lock().push(shared.clone());
@@ -152,7 +164,8 @@ impl Multiplexed {
         let mut open = self.connections.lock();
         // The first that has room is taken, so those at the end fall idle after a burst; one of
         // them is let go each time.
-        let chosen = open.iter().position(Shared::has_room)?;
+        let may_be = |one: &Shared| one.has_room() && self.connector.reuses(one.is_paced);
+        let chosen = open.iter().position(may_be)?;
         let in_flight = open[chosen].one_more();
         let shared = open[chosen].clone();
         if open.last().is_some_and(|last| !last.is_busy()) {

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{OpenError, Stream, tasks::Tasks};
+use ferrotunnel_core::{OpenError, Sharing, Spare, Stream, tasks::Tasks};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -74,6 +74,8 @@ struct Kept {
     /// Wakes the watch, always: so nothing has to be registered anew when a connection changes hands.
     waker: Waker,
     broke: Broke,
+    /// Its stream keeps to a rate.
+    is_paced: bool,
     rests_since: Instant,
     pool: Weak<Pool>,
     tasks: Tasks,
@@ -166,6 +168,8 @@ impl Pool {
             tasks,
         });
         pool.tasks.spawn(tend(Arc::downgrade(&pool), stirred, idle.max(LEAST_PAUSE)));
+        let keeper: Weak<Self> = Arc::downgrade(&pool);
+        pool.connector.kept_by(keeper);
         pool
     }
 
@@ -181,7 +185,7 @@ impl Pool {
         let mut kept = match kept {
             Some(kept) => kept,
             None => {
-                let stream = self.connector.open(visitor.address, visitor.ingress)?;
+                let stream = self.open(visitor)?;
                 self.moved(stream, false, then)?
             }
         };
@@ -223,8 +227,12 @@ impl Pool {
                 plain.finish();
             }
         }
-        let stream = self.connector.open(visitor.address, visitor.ingress)?;
+        let stream = self.open(visitor)?;
         Ok((Box::new(self.plainly(stream, then)), false))
+    }
+
+    fn open(&self, visitor: &Visitor) -> Result<Stream, OpenError> {
+        self.connector.open(visitor.address, visitor.ingress, Sharing::Alone)
     }
 
     fn plainly(self: &Arc<Self>, stream: Stream, then: Then) -> plain::Connection {
@@ -241,7 +249,7 @@ impl Pool {
     fn take_kept(&self) -> Option<Box<Kept>> {
         loop {
             let mut kept = self.resting.lock().kept.pop()?;
-            if kept.rests_since.elapsed() > self.idle {
+            if kept.rests_since.elapsed() > self.idle || !self.connector.reuses(kept.is_paced) {
                 kept.finish();
             } else if kept.is_fit() {
                 kept.watch.hush();
@@ -253,7 +261,9 @@ impl Pool {
     fn take_plain(&self) -> Option<Box<plain::Connection>> {
         loop {
             let mut plain = self.resting.lock().plain.pop()?;
-            if plain.rests_since.elapsed() <= self.idle && plain.is_fit() {
+            let may_stay =
+                plain.rests_since.elapsed() <= self.idle && self.connector.reuses(plain.is_paced());
+            if may_stay && plain.is_fit() {
                 return Some(plain);
             }
             plain.finish();
@@ -283,6 +293,7 @@ impl Pool {
         then: Then,
     ) -> Result<Box<Kept>, OpenError> {
         let broke = Broke::default();
+        let is_paced = stream.is_paced();
         let mut io = TunnelIo::new(stream, broke.clone());
         if was_kept {
             io.begins();
@@ -305,6 +316,7 @@ impl Pool {
             waker: watch.clone().into(),
             watch,
             broke,
+            is_paced,
             rests_since: Instant::now(),
             pool: Arc::downgrade(self),
             tasks: self.tasks.clone(),
@@ -327,6 +339,27 @@ impl Pool {
         ended_plain.into_iter().for_each(plain::Connection::finish);
         old_kept.into_iter().for_each(Kept::finish);
         old_plain.into_iter().for_each(plain::Connection::finish);
+    }
+}
+
+/// Of each kind those that have rested the longest.
+impl Spare for Pool {
+    fn give_away(&self) -> Option<Stream> {
+        loop {
+            let mut resting = self.resting.lock();
+            let Resting { kept, plain } = &mut *resting;
+            if !plain.is_empty() {
+                let plain = plain.remove(0);
+                drop(resting);
+                return Some(plain.into_stream());
+            }
+            let oldest = if kept.is_empty() { None } else { Some(kept.remove(0)) };
+            drop(resting);
+            // One that has something to say after its exchange goes in any case.
+            if let Some(stream) = oldest?.into_stream() {
+                return Some(stream);
+            }
+        }
     }
 }
 

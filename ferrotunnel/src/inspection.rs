@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use ferrotunnel_core::client::{Pipe, Reacher};
-use ferrotunnel_core::{Routes, Tunnel, TunnelUid};
+use ferrotunnel_core::{Routes, Sharing, Tunnel, TunnelUid};
 use ferrotunnel_http::routed_host;
 use ferrotunnel_inspector::{Reach, Reached};
 
@@ -42,7 +42,7 @@ impl Reach for OverServer {
 
 fn open(tunnel: &Arc<Tunnel>) -> Option<io::Result<Box<dyn Pipe>>> {
     let servant = tunnel.choose()?;
-    let stream = tunnel.open_at(servant.session(), NOBODY, NOBODY, None);
+    let stream = tunnel.open_at(servant.session(), NOBODY, NOBODY, None, Sharing::Alone);
     Some(match stream {
         Ok(stream) => Ok(Box::new(stream)),
         Err(error) => Err(io::Error::other(error)),

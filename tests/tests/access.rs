@@ -12,7 +12,7 @@ use ferrotunnel::{
 };
 use ferrotunnel_tests::{
     Answer, Carrier, LocalService, Site, TestBed, collect, eventually, over_both, public_addr,
-    read_head, run, soon,
+    read_head, run, says_and_hears, soon,
 };
 use futures_util::{SinkExt, StreamExt};
 use http_body_util::Empty;
@@ -155,7 +155,12 @@ fn a_principal_may_have_to_keep_strangers_out() {
             let client = bed.client().token(token.reveal()).tunnel(tunnel.local_addr("1"));
             client.build().unwrap()
         };
-        for open in [Tunnel::http("app"), Tunnel::tcp(), Tunnel::tcp().deny("192.0.2.1")] {
+        for open in [
+            Tunnel::http("app"),
+            Tunnel::tcp(),
+            Tunnel::tcp().deny("192.0.2.1"),
+            Tunnel::tcp().allow("0.0.0.0/0").allow("::/0"),
+        ] {
             let error = asking(open).start().await.unwrap_err();
             assert_eq!(error.kind(), Kind::Refused);
             assert!(error.to_string().contains("open to everybody"), "{error}");
@@ -428,6 +433,33 @@ fn a_proxy_may_have_more_connections_than_a_visitor() {
         };
         let proxy = || held("127.0.1.1");
         assert_eq!(tokio::join!(proxy(), proxy(), held("127.0.0.1"), rest), (200, 200, 200, ()));
+    });
+}
+
+#[test]
+fn a_proxy_may_have_more_connections_to_a_port_than_a_visitor() {
+    over_both(async |carrier| {
+        let mut limits = LimitsConfig::default();
+        limits.max_visitors_per_address = Some(1);
+        let bed =
+            TestBed::with(carrier, |server| server.trusted_proxies(["127.0.1.1"]).limits(limits));
+        let bed = bed.await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = bed.tcp(echo.addr()).await;
+        let mut inside = Vec::new();
+        for from in ["127.0.1.1", "127.0.1.1", "127.0.0.1", "127.0.1.1"] {
+            let mut visitor = connect_from(from, public).await.unwrap();
+            says_and_hears(&mut visitor).await;
+            inside.push(visitor);
+        }
+        let turned_away = match connect_from("127.0.0.1", public).await {
+            Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+            Err(error) => error.kind(),
+        };
+        assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        for visitor in &mut inside {
+            says_and_hears(visitor).await;
+        }
     });
 }
 

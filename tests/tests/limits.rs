@@ -3,17 +3,18 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use ferrotunnel::{
-    ClientEvent, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry, Token, Tunnel,
-    issue_token,
+    Client, ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Retry,
+    Token, Tunnel, issue_token,
 };
 use ferrotunnel_protocol::frame::FrameType;
 use ferrotunnel_tests::{
     Carrier, LocalService, Site, Stranger, TestBed, Tickets, client_hello, eventually, log_in,
-    over_both, raw, read_head, run, says_and_hears, soon,
+    over_both, public_addr, raw, read_head, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -533,6 +534,38 @@ fn visitors_over_the_limit_of_a_tunnel_leave_those_of_others_alone() {
 }
 
 #[test]
+fn a_tunnel_that_is_registered_anew_has_the_visitors_that_it_had() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let client = bed.client().build().unwrap();
+        let mut first = client.listen(Tunnel::tcp()).await.unwrap();
+        let public = public_addr(&first.info().public_url);
+        let mut inside = TcpStream::connect(public).await.unwrap();
+        inside.write_all(b"x").await.unwrap();
+        let (mut served, _) = soon("a visitor", first.accept()).await.unwrap();
+        drop(first);
+        eventually("the tunnel to leave", || bed.server.tunnels() == 0).await;
+        let mut second = client.listen(Tunnel::tcp().remote_port(public.port())).await.unwrap();
+        let turned_away = match TcpStream::connect(public).await {
+            Ok(mut visitor) => soon("the door", visitor.read_u8()).await.unwrap_err().kind(),
+            Err(error) => error.kind(),
+        };
+        assert_eq!(turned_away, ErrorKind::ConnectionReset);
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+        // Who is inside notices nothing, and leaves the place to the next one.
+        assert_eq!(soon("a byte", served.read_u8()).await.unwrap(), b'x');
+        served.write_all(b"y").await.unwrap();
+        assert_eq!(soon("a byte", inside.read_u8()).await.unwrap(), b'y');
+        drop((inside, served));
+        eventually("a free place", || bed.server.streams() == 0).await;
+        let mut next = TcpStream::connect(public).await.unwrap();
+        next.write_all(b"x").await.unwrap();
+        let (mut served, _) = soon("a visitor", second.accept()).await.unwrap();
+        assert_eq!(soon("a byte", served.read_u8()).await.unwrap(), b'x');
+    });
+}
+
+#[test]
 fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
     over_both(async |carrier| {
         let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
@@ -553,6 +586,159 @@ fn http_visitors_over_the_limit_of_a_tunnel_get_a_503() {
         let (held, ()) = tokio::join!(held, over);
         assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
         assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+    });
+}
+
+/// A client with a tunnel to a local service that speaks HTTP/2, over which requests share a connection.
+async fn http2(bed: &TestBed, name: &str, site: &Site) -> Client {
+    let tunnel = Tunnel::http(name).http2().local_addr(site.addr().to_string());
+    let client = bed.client().tunnel(tunnel).build().unwrap();
+    client.start().await.unwrap();
+    client
+}
+
+/// Two who wait for a local service over HTTP/2 are all that may be inside.
+async fn two_over_http2_are_enough(bed: &TestBed) {
+    let site = Site::start().await;
+    let _client = http2(bed, "busy", &site).await;
+    assert_eq!(bed.get("busy", "/hello").await.body, "hello");
+    let held = async { tokio::join!(bed.get("busy", "/held"), bed.get("busy", "/held")) };
+    let over = async {
+        site.held(2).await;
+        for _ in 0..3 {
+            let answer = bed.get("busy", "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+        }
+        site.release();
+    };
+    let (held, ()) = tokio::join!(held, over);
+    assert!(held.0.body == "released" && held.1.body == "released", "{held:?}");
+    assert_eq!(bed.get("busy", "/hello").await.body, "hello");
+}
+
+#[test]
+fn visitors_who_share_a_connection_to_a_local_service_count_one_by_one() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(2)).await;
+        two_over_http2_are_enough(&bed).await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 3);
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 2).await;
+        two_over_http2_are_enough(&bed).await;
+        assert_eq!(bed.server.turned_away().streams_of_sessions, 3);
+    });
+}
+
+#[test]
+fn visitors_who_share_a_connection_come_no_faster_than_the_limit() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_second = Some(1)).await;
+        let site = Site::start().await;
+        let _client = http2(&bed, "app", &site).await;
+        // One of them is turned away, unless a second lies between them each time.
+        let all = (0..30).map(|_| bed.get("app", "/hello"));
+        let refused = futures_util::future::join_all(all).await;
+        let refused = refused.iter().filter(|it| it.ferrotunnel_error() == Some("over-limit"));
+        let refused = refused.count() as u64;
+        assert!(refused > 0);
+        assert_eq!(bed.server.turned_away().streams_too_fast, refused);
+    });
+}
+
+/// A local service that keeps its connections, takes wishes for another protocol, and echoes then; and how many
+/// connections it has had.
+async fn obliging() -> (LocalService, Arc<AtomicU32>) {
+    let accepted = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&accepted);
+    let service = LocalService::each(move |mut socket| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            loop {
+                let head = read_head(&mut socket).await;
+                if head.is_empty() {
+                    return;
+                }
+                if head.contains("upgrade: echo\r\n") {
+                    break;
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                if socket.write_all(answer).await.is_err() {
+                    return;
+                }
+            }
+            let switching =
+                b"HTTP/1.1 101 Switching\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n";
+            let _ = socket.write_all(switching).await;
+            let mut buffer = [0; 1_024];
+            while let Ok(count @ 1..) = socket.read(&mut buffer).await {
+                let _ = socket.write_all(&buffer[..count]).await;
+            }
+        }
+    });
+    (service.await, accepted)
+}
+
+#[test]
+fn a_connection_that_is_kept_over_another_carrier_takes_no_visitor_s_place() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let (service, accepted) = obliging().await;
+        let tunnel = Tunnel::http("app").local_addr(service.addr().to_string());
+        let client = bed.client().connections(Connections::Exactly(2)).tunnel(tunnel);
+        let client = client.build().unwrap();
+        client.start().await.unwrap();
+        // Who changes to the other carrier needs a new connection; over one carrier it would be the same all the time.
+        soon("requests over both carriers", async {
+            while accepted.load(Ordering::Relaxed) < 6 {
+                let answer = bed.get("app", "/").await;
+                assert_eq!((answer.status.as_u16(), &*answer.body), (200, "ok"));
+            }
+        })
+        .await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 0);
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_makes_room_for_one_that_is_to_become_something_else() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_visitors_per_tunnel = Some(1)).await;
+        let (service, _) = obliging().await;
+        let _client = bed.http("app", service.addr()).await;
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        let mut inside = TcpStream::connect(bed.http_addr()).await.unwrap();
+        let wish = format!(
+            "GET / HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n",
+            bed.host("app")
+        );
+        inside.write_all(wish.as_bytes()).await.unwrap();
+        let head = soon("a head", read_head(&mut inside)).await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        says_and_hears(&mut inside).await;
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 0);
+        // Who is inside keeps the place.
+        assert_eq!(bed.get("app", "/").await.ferrotunnel_error(), Some("over-limit"));
+        assert_eq!(bed.server.turned_away().visitors_of_tunnels, 1);
+        says_and_hears(&mut inside).await;
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_makes_room_for_another_tunnel_of_its_session() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| limits.max_streams_per_session = 1).await;
+        let (service, _) = obliging().await;
+        let local = service.addr().to_string();
+        let tunnel = |name: &str| Tunnel::http(name).local_addr(&local);
+        let client = bed.client().tunnel(tunnel("one")).tunnel(tunnel("two")).build().unwrap();
+        client.start().await.unwrap();
+        for name in ["one", "two", "two", "one", "two"] {
+            let answer = bed.get(name, "/").await;
+            assert_eq!((answer.status.as_u16(), &*answer.body), (200, "ok"), "{name}");
+        }
+        assert_eq!(bed.server.turned_away().streams_of_sessions, 0);
     });
 }
 

@@ -3,6 +3,8 @@
 
 use std::io::ErrorKind as IoError;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use ferrotunnel::{
     Client, ClientBuilder, ClientEvent, ErrorKind, LimitsConfig, PrincipalConfig, Retry, Server,
@@ -13,9 +15,9 @@ use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::{HEADER_LEN, Header, Hello};
 use ferrotunnel_tests::{
     Carrier, Link, LocalService, Site, Stranger, TOKEN, TestBed, client_of, eventually, over_both,
-    public_addr, run, says_and_hears, soon,
+    public_addr, read_head, run, says_and_hears, soon,
 };
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast::Receiver;
 
@@ -636,35 +638,109 @@ fn streams_of_a_principal_are_limited_together() {
     });
 }
 
+/// Which protocol a local service speaks is its client's to say, and the limit is not.
+async fn visitors_over_the_limit_get_a_503(asks: fn(Tunnel) -> Tunnel) {
+    let web = User::with("web", |web| web.max_streams = Some(3));
+    let bed = bed_of(Carrier::Tls, &[&web]).await;
+    let site = Site::start().await;
+    let tunnel = |name: &str| asks(Tunnel::http(name).local_addr(site.addr().to_string()));
+    let mut clients = Vec::new();
+    for name in ["one", "two"] {
+        let client = client(&bed, &web.token).tunnel(tunnel(name)).build().unwrap();
+        client.start().await.unwrap();
+        clients.push(client);
+    }
+    let _other = bed.http("other", site.addr()).await;
+    let held = async {
+        let of_one = async { tokio::join!(bed.get("one", "/held"), bed.get("one", "/held")) };
+        tokio::join!(of_one, bed.get("two", "/held"))
+    };
+    let over = async {
+        site.held(3).await;
+        for name in ["one", "two"] {
+            let answer = bed.get(name, "/hello").await;
+            assert_eq!(
+                (answer.status.as_u16(), answer.ferrotunnel_error()),
+                (503, Some("over-limit"))
+            );
+        }
+        assert_eq!(bed.get("other", "/hello").await.body, "hello");
+        site.release();
+    };
+    let (held, ()) = tokio::join!(held, over);
+    let ((first, second), third) = held;
+    for answer in [first, second, third] {
+        assert_eq!(answer.body, "released");
+    }
+    assert_eq!(bed.server.turned_away().streams_of_principals, 2);
+}
+
 #[test]
 fn http_visitors_over_the_limit_of_a_principal_get_a_503() {
     run(async {
-        let web = User::with("web", |web| web.max_streams = Some(2));
-        let bed = bed_of(Carrier::Tls, &[&web]).await;
-        let site = Site::start().await;
-        let tunnel = |name: &str| Tunnel::http(name).local_addr(site.addr().to_string());
+        visitors_over_the_limit_get_a_503(|tunnel| tunnel).await;
+    });
+}
+
+#[test]
+fn http_visitors_over_the_limit_of_a_principal_get_a_503_where_they_share_connections() {
+    run(async {
+        visitors_over_the_limit_get_a_503(Tunnel::http2).await;
+    });
+}
+
+#[test]
+fn connections_that_are_kept_take_no_place_of_their_principal_s_visitors() {
+    over_both(async |carrier| {
+        let web = User::with("web", |web| web.max_streams = Some(1));
+        let bed = bed_of(carrier, &[&web]).await;
+        let (site, echo) = (Site::start().await, LocalService::echo().await);
         let mut clients = Vec::new();
         for name in ["one", "two"] {
-            let client = client(&bed, &web.token).tunnel(tunnel(name)).build().unwrap();
+            let tunnel = Tunnel::http(name).local_addr(site.addr().to_string());
+            let client = client(&bed, &web.token).tunnel(tunnel).build().unwrap();
             client.start().await.unwrap();
             clients.push(client);
         }
-        let _other = bed.http("other", site.addr()).await;
-        let held = async { tokio::join!(bed.get("one", "/held"), bed.get("two", "/held")) };
-        let over = async {
-            site.held(2).await;
-            for name in ["one", "two"] {
-                let answer = bed.get(name, "/hello").await;
-                assert_eq!(
-                    (answer.status.as_u16(), answer.ferrotunnel_error()),
-                    (503, Some("over-limit"))
-                );
+        let (_third, public) = tcp(&bed, &web.token, echo.addr(), Streams::Multiplexed).await;
+        for name in ["one", "two", "two", "one"] {
+            assert_eq!(bed.get(name, "/hello").await.body, "hello", "{name}");
+        }
+        let mut inside = visit(public).await;
+        assert_eq!(bed.server.turned_away().streams_of_principals, 0);
+        // Who is inside keeps the place.
+        assert_eq!(bed.get("one", "/hello").await.ferrotunnel_error(), Some("over-limit"));
+        assert_eq!(bed.server.turned_away().streams_of_principals, 1);
+        says_and_hears(&mut inside).await;
+    });
+}
+
+#[test]
+fn a_connection_that_is_kept_from_before_there_was_a_rate_is_not_used_for_others() {
+    over_both(async |carrier| {
+        let web = User::new("web");
+        let bed = bed_of(carrier, &[&web]).await;
+        let accepted = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&accepted);
+        let service = LocalService::each(move |mut socket| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            async move {
+                while !read_head(&mut socket).await.is_empty() {
+                    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                    let _ = socket.write_all(answer).await;
+                }
             }
-            assert_eq!(bed.get("other", "/hello").await.body, "hello");
-            site.release();
-        };
-        let (held, ()) = tokio::join!(held, over);
-        assert_eq!((&*held.0.body, &*held.1.body), ("released", "released"));
+        });
+        let service = service.await;
+        let tunnel = Tunnel::http("app").local_addr(service.addr().to_string());
+        let client = client(&bed, &web.token).tunnel(tunnel).build().unwrap();
+        client.start().await.unwrap();
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        let mut limited = web.config.clone();
+        limited.max_bytes_per_second = Some(1 << 30);
+        bed.server.set_principals([limited]).unwrap();
+        assert_eq!(bed.get("app", "/").await.body, "ok");
+        assert_eq!(accepted.load(Ordering::Relaxed), 2);
     });
 }
 

@@ -87,7 +87,11 @@ fn unreadable(file: &NamedFile) -> Option<Problem> {
     let why = if file.key == "token-file" {
         token_file::read(file.key, &file.path).err()?
     } else {
-        check_readable(file.key, &file.path).err()?
+        let why = check_readable(file.key, &file.path).err();
+        if why.is_none() && file.key == "acme-eab-key-file" {
+            token_file::warn_if_open(file.key, &file.path, file.path.metadata().ok());
+        }
+        why?
     };
     Some(Problem { line: file.line, column: file.column, message: why.to_string() })
 }

@@ -185,6 +185,32 @@ fn what_rules_something_out_does_so_in_the_layers_below() {
 }
 
 #[test]
+fn what_plaintext_further_up_rules_out_is_named() {
+    let file = || Some(PathBuf::from("f"));
+    let verified = ConnectArgs {
+        tls: ClientTlsArgs { tls_ca: file(), tls_verify: Some(true), ..ClientTlsArgs::default() },
+        ..ConnectArgs::default()
+    };
+    let plain = ConnectArgs { plaintext: Some(true), ..ConnectArgs::default() };
+    let of = |typed: &ConnectArgs, environment: &ConnectArgs, file: &ConnectArgs| {
+        let given = Given { typed: typed.clone(), environment: environment.clone() };
+        given.over_file(file.clone()).ruled_out()
+    };
+    let nothing = ConnectArgs::default();
+    assert_eq!(of(&nothing, &plain, &verified), ["--tls-ca", "--tls-verify"]);
+    assert_eq!(of(&plain, &nothing, &verified), ["--tls-ca", "--tls-verify"]);
+    assert_eq!(of(&plain, &verified, &verified), ["--tls-ca", "--tls-verify"]);
+    assert!(of(&plain, &nothing, &nothing).is_empty());
+    assert!(of(&nothing, &verified, &plain).is_empty(), "it is the plaintext that is ruled out");
+    assert!(of(&verified, &plain, &verified).is_empty(), "what is typed asks for certificates");
+
+    let asked = ServerArgs { tls_client_ca: file(), ..ServerArgs::default() };
+    let plain = ServerArgs { plaintext: Some(true), ..ServerArgs::default() };
+    let given = Given { environment: plain, ..Given::default() };
+    assert_eq!(given.over_file(asked).ruled_out(), ["--tls-client-ca"]);
+}
+
+#[test]
 fn a_client_s_certificates_and_plaintext_rule_each_other_out_in_the_layers_below() {
     let plain = || ConnectArgs { plaintext: Some(true), ..ConnectArgs::default() };
     let set: [fn(&mut ClientTlsArgs); 5] = [

@@ -8,6 +8,7 @@ use ferrotunnel::{AcmeConfig, ExternalAccount, ServerBuilder};
 use super::certificates::{Identity, check_readable};
 use crate::args::HttpsArgs;
 use crate::failure::Failure;
+use crate::token_file::warn_if_open;
 
 /// HTTPS as a server shall have it.
 #[derive(Debug)]
@@ -54,7 +55,10 @@ impl HttpsSettings {
     pub(super) fn check_files(&self) -> Result<(), Failure> {
         self.identity.as_ref().map_or(Ok(()), Identity::check_files)?;
         let external = self.acme.as_ref().and_then(|acme| acme.external.as_ref());
-        external.map_or(Ok(()), |it| check_readable("--acme-eab-key-file", &it.key_file))?;
+        if let Some(ExternalAccount { key_file, .. }) = external {
+            check_readable(EAB_KEY_FILE, key_file)?;
+            warn_if_open(EAB_KEY_FILE, key_file, key_file.metadata().ok());
+        }
         let ca = self.acme.as_ref().and_then(|acme| acme.server_ca.as_deref());
         ca.map_or(Ok(()), |ca| check_readable("--acme-server-ca", ca))
     }
@@ -80,6 +84,9 @@ impl HttpsSettings {
         }
     }
 }
+
+/// The only secret among the files of ACME that is not written by this program.
+const EAB_KEY_FILE: &str = "--acme-eab-key-file";
 
 fn acme(args: &HttpsArgs) -> Result<Option<AcmeConfig>, Failure> {
     let Some(dir) = &args.acme_dir else {

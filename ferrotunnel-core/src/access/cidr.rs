@@ -36,6 +36,11 @@ pub enum CidrError {
 }
 
 impl Cidr {
+    /// Whether it has all addresses of its kind.
+    pub(crate) fn is_everybody(&self) -> bool {
+        self.prefix == 0
+    }
+
     /// Whether the address is one of them.
     pub fn has(&self, address: IpAddr) -> bool {
         match (self.first, address.to_canonical()) {

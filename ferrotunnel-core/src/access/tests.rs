@@ -41,6 +41,9 @@ fn only_what_keeps_strangers_out_is_closed() {
     let is_closed = |options: &[(&str, &str)]| access(options).unwrap().unwrap().is_closed();
     assert!(is_closed(&[("access-allow", "::1")]));
     assert!(!is_closed(&[("access-deny", "::1")]));
+    for everybody in ["0.0.0.0/0", "::/0", "0.0.0.0/0 ::/0", "192.0.2.7 ::ffff:0:0/96"] {
+        assert!(!is_closed(&[("access-allow", everybody)]), "{everybody}");
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The session that owns tunnels, and the guards that keep them registered.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use crate::principals::{Denied, Principal};
 use crate::seat::Seat;
 use crate::session::Session;
 use crate::shards::Home;
+use crate::spares::Spares;
 use crate::throttle::{Rates, Throttle, Throttles};
 
 /// What one session may use.
@@ -38,8 +39,14 @@ pub(crate) struct Owner {
     throttle: Option<Arc<Throttle>>,
     /// Where its driver runs.
     pub(super) home: Option<Home>,
+    /// Streams of it that several visitors share.
+    shared: Arc<AtomicUsize>,
+    /// Visitors on those.
+    exchanges: Arc<AtomicUsize>,
     /// Carriers for single visitors of its tunnels.
     pub(crate) direct: Arc<direct::Pool>,
+    /// Streams of it that nobody uses.
+    pub(super) spares: Spares,
     /// Set under the lock of the registry's maps: it registers nothing any more.
     pub(super) is_barred: AtomicBool,
     /// Its registrations by the client's own number. Locked after the registry's maps, if both are.
@@ -74,7 +81,10 @@ impl Owner {
             max_streams: limits.max_streams,
             throttle: Throttle::new(limits.rates, Instant::now()),
             home: Home::here(),
+            shared: Arc::default(),
+            exchanges: Arc::default(),
             direct,
+            spares: Spares::default(),
             is_barred: AtomicBool::new(false),
             tunnels: Mutex::default(),
         })
@@ -112,13 +122,39 @@ impl Owner {
 
     /// Whether it may serve one more visitor.
     pub(super) fn has_room(&self) -> bool {
-        self.session.stats().streams + self.direct.open() < self.max_streams as usize
+        self.alone() + self.exchanges() + self.direct.open() < self.max_streams as usize
+    }
+
+    /// Whether it serves visitors who have no stream to themselves, of whom the session itself knows nothing.
+    pub(super) fn has_others(&self) -> bool {
+        self.exchanges() + self.direct.open() > 0
+    }
+
+    /// Visitors with a stream each.
+    fn alone(&self) -> usize {
+        self.session.stats().streams.saturating_sub(self.shared.load(Ordering::Relaxed))
+    }
+
+    fn exchanges(&self) -> usize {
+        self.exchanges.load(Ordering::Relaxed)
     }
 
     /// A place for one more visitor with a carrier of its own.
     pub(super) fn take_visitor(&self) -> Option<Seat> {
-        self.direct
-            .take_visitor((self.max_streams as usize).saturating_sub(self.session.stats().streams))
+        let others = self.alone() + self.exchanges();
+        self.direct.take_visitor((self.max_streams as usize).saturating_sub(others))
+    }
+
+    /// A place for one more visitor on a stream that several share.
+    pub(super) fn take_exchange(&self) -> Option<Seat> {
+        let others = self.alone() + self.direct.open();
+        let most = (self.max_streams as usize).saturating_sub(others);
+        Seat::take_within(&self.exchanges, most)
+    }
+
+    /// For a stream that several visitors are to share: it is none of theirs.
+    pub(super) fn share(&self) -> Seat {
+        Seat::take(&self.shared)
     }
 
     /// Whether its client can be there with another carrier in no time.
@@ -128,14 +164,15 @@ impl Owner {
 
     /// What holds its streams back: its own limits and those of its principal.
     pub(super) fn throttles(&self) -> Throttles {
-        Throttles::of([self.throttle.clone(), self.principal().throttle()])
+        let of_principal = Arc::clone(self.principal().throttle());
+        Throttles::of([self.throttle.clone(), Some(of_principal)])
     }
 
-    /// How busy the carrier is: open streams, those with a carrier to themselves among them, then bytes that
+    /// How busy the carrier is: visitors, those with a carrier to themselves among them, then bytes that
     /// wait for it.
     pub(super) fn load(&self) -> (usize, usize) {
-        let stats = self.session.stats();
-        (stats.streams + self.direct.open(), stats.queued_bytes)
+        let visitors = self.alone() + self.exchanges() + self.direct.open();
+        (visitors, self.session.stats().queued_bytes)
     }
 
     pub(crate) fn unregister(&self, number: u32) {

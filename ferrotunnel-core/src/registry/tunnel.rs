@@ -1,10 +1,11 @@
 //! A registered tunnel.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
@@ -29,9 +30,10 @@ use crate::principals::{Denied, Policy, Principal};
 use crate::rules::{IngressRules, Rules};
 use crate::seat::Seat;
 use crate::server::TunnelReading;
+use crate::spares::{Spare, Spares};
 use crate::stream::Stream;
 use crate::tcp_ingress::Visitor;
-use crate::throttle::Way;
+use crate::throttle::{Throttles, Way};
 use crate::turned_away::{Limit, Meters};
 
 /// Unique per registration in this process.
@@ -69,6 +71,8 @@ pub struct Tunnel {
     turn: Turn,
     principal: Arc<Principal>,
     places: Places,
+    /// Streams of it that nobody uses.
+    spares: Spares,
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
@@ -106,6 +110,7 @@ pub(super) struct Direct {
 /// The visitors that a tunnel may have at once.
 #[derive(Debug)]
 pub(super) struct Places {
+    /// The same for all that have been registered in its place by its principal.
     taken: Arc<AtomicUsize>,
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
@@ -120,13 +125,13 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(
-        most: Arc<AtomicUsize>,
+        (taken, most): (Arc<AtomicUsize>, Arc<AtomicUsize>),
         meters: Meters,
         counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
         list: Arc<OnceLock<Arc<OpenStreams>>>,
     ) -> Self {
-        Self { taken: Arc::default(), most, meters, counts, hooks, list }
+        Self { taken, most, meters, counts, hooks, list }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -222,6 +227,7 @@ impl Tunnel {
             options: options::lasting(wanted.options),
             principal: Arc::clone(first.owner.principal()),
             places,
+            spares: Spares::default(),
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
             kept: OnceLock::new(),
@@ -338,25 +344,89 @@ impl Tunnel {
         ingress: SocketAddr,
         may: impl Fn(ServedBy) -> bool,
     ) -> Result<Opened, OpenError> {
-        let visit = Visit { visitor, ingress, trace: None };
-        self.place_and_open(visitor, || self.open_anywhere(visit, may))
+        let visit = Visit { visitor, ingress, trace: None, sharing: Sharing::Alone };
+        self.place_and_open(visit, || self.open_anywhere(visit, &may))
     }
 
     fn place_and_open(
         &self,
-        visitor: SocketAddr,
-        open: impl FnOnce() -> Result<Opened, OpenError>,
+        Visit { visitor, sharing, .. }: Visit,
+        open: impl Fn() -> Result<Opened, Unopened>,
     ) -> Result<Opened, OpenError> {
-        let Some(place) = self.places.take() else {
-            self.places.meters.count(Limit::VisitorsOfTunnel);
-            tracing::debug!(tunnel = %self.label, %visitor, "visitor turned away: the tunnel has all that it may have (max_visitors_per_tunnel)");
-            return Err(OpenError::LimitReached);
-        };
-        let Opened { stream, home, by, is_shared } = open()?;
+        let (place, opened) = self.within_limits(visitor, || {
+            let place = match sharing {
+                Sharing::Alone => self.place()?,
+                Sharing::Shared => Seat::uncounted(),
+            };
+            Ok((place, open()?))
+        })?;
+        let Opened { stream, home, by, is_shared } = opened;
         let stream = stream.seated(self.seen(place, visitor));
         let counted = self.tally(by.session, visitor).begin();
         let stream = stream.counted(counted, Side::Server);
         Ok(Opened { stream, home, by, is_shared })
+    }
+
+    /// A place among the visitors that it may have.
+    fn place(&self) -> Result<Seat, Unopened> {
+        self.places.take().ok_or_else(|| {
+            let reason = "the tunnel has all that it may have (max_visitors_per_tunnel)";
+            Unopened::full(Limit::VisitorsOfTunnel, None, reason)
+        })
+    }
+
+    /// Tries for as long as a limit is met that streams count against which nobody uses, and one of them is let go for
+    /// it. A visitor who is turned away all the same is counted.
+    fn within_limits<T>(
+        &self,
+        visitor: SocketAddr,
+        attempt: impl Fn() -> Result<T, Unopened>,
+    ) -> Result<T, OpenError> {
+        let mut tries = 0;
+        loop {
+            let full = match attempt() {
+                Ok(done) => return Ok(done),
+                Err(Unopened::Error(error)) => return Err(error),
+                Err(Unopened::Full(full)) => full,
+            };
+            tries += 1;
+            if tries == MOST_TRIES || !self.makes_room(&full) {
+                self.places.meters.count(full.met);
+                tracing::debug!(tunnel = %self.label, %visitor, reason = %full.reason, "visitor turned away");
+                return Err(OpenError::LimitReached);
+            }
+        }
+    }
+
+    /// Lets a stream go that nobody uses. Returns whether there was one that counts against that limit.
+    fn makes_room(&self, full: &Full) -> bool {
+        let Some(mut stream) = self.spare(full) else { return false };
+        // One that is to make room in its session must not be there until its last word has left.
+        if full.met != Limit::StreamsOfSession {
+            stream.finish();
+        }
+        true
+    }
+
+    fn spare(&self, full: &Full) -> Option<Stream> {
+        let owner = full.owner.as_deref();
+        match full.met {
+            Limit::VisitorsOfTunnel => self.spares.take(),
+            Limit::StreamsOfPrincipal => owner?.principal().spares().take(),
+            // It may be behind with writing instead, which more to say does not help.
+            Limit::StreamsOfSession => owner.filter(|it| !it.has_room())?.spares.take(),
+            _ => None,
+        }
+    }
+
+    /// Who keeps streams of this tunnel over that session for later. They are let go where somebody else finds no place.
+    pub fn kept_by(&self, session: SessionId, keeper: Weak<dyn Spare>) {
+        self.spares.add(Weak::clone(&keeper));
+        let mut owners = self.members().into_iter().map(|one| one.owner);
+        if let Some(owner) = owners.find(|one| one.session_id == session) {
+            owner.principal().spares().add(Weak::clone(&keeper));
+            owner.spares.add(keeper);
+        }
     }
 
     /// Where a stream is counted that is about to begin.
@@ -423,41 +493,64 @@ impl Tunnel {
         visitor: SocketAddr,
         ingress: SocketAddr,
         trace: Option<TraceContext>,
+        sharing: Sharing,
     ) -> Result<Stream, OpenError> {
-        let visit = Visit { visitor, ingress, trace };
-        self.place_and_open(visitor, || {
+        let visit = Visit { visitor, ingress, trace, sharing };
+        self.place_and_open(visit, || {
             let presence = self.presence.lock();
             let chosen = presence.carriers.iter().find(|one| one.owner.session_id == session);
             match chosen.map(|one| one.open(self.kind, visit, &self.places.meters)) {
                 Some(Ok(opened)) => Ok(opened),
                 // The only one has said why.
-                Some(Err(error)) if presence.carriers.len() == 1 => Err(error),
+                Some(Err(why)) if presence.carriers.len() == 1 => Err(why),
                 _ => {
                     drop(presence);
-                    self.open_anywhere(visit, |_| true)
+                    self.open_anywhere(visit, &|_| true)
                 }
             }
         })
         .map(|opened| opened.stream)
     }
 
+    /// The places of one visitor on a stream that several share, over that session: they are those of a stream of its own.
+    ///
+    /// # Errors
+    /// There are none, or nobody is there.
+    pub fn enter(&self, session: SessionId, visitor: SocketAddr) -> Result<SharedPlace, OpenError> {
+        let seat = self.within_limits(visitor, || {
+            let place = self.place()?;
+            let carriers = &self.presence.lock().carriers;
+            let member = carriers.iter().find(|one| one.owner.session_id == session);
+            let member = member.or_else(|| carriers.first());
+            let member = member.ok_or(Unopened::Error(OpenError::SessionClosed))?;
+            Ok(member.enter()?.with(place))
+        });
+        seat.map(SharedPlace)
+    }
+
+    /// Whether a stream that was opened before may serve others still. One that [keeps to no rate](Stream::is_paced) is not
+    /// to where its principal has got one meanwhile.
+    pub fn reuses(&self, is_paced: bool) -> bool {
+        is_paced || !self.principal.throttle().has_bytes()
+    }
+
     /// Over the carrier whose turn it is.
     fn open_anywhere(
         &self,
         visit: Visit,
-        may: impl Fn(ServedBy) -> bool,
-    ) -> Result<Opened, OpenError> {
+        may: &impl Fn(ServedBy) -> bool,
+    ) -> Result<Opened, Unopened> {
         let carriers = &self.presence.lock().carriers;
         if let [only] = carriers.as_slice()
             && may(only.served_by())
         {
             return only.open(self.kind, visit, &self.places.meters);
         }
-        let mut refused = OpenError::SessionClosed;
+        let mut refused = Unopened::Error(OpenError::SessionClosed);
         for one in self.ranked(carriers).filter(|one| may(one.served_by())) {
             match one.open(self.kind, visit, &self.places.meters) {
                 Ok(opened) => return Ok(Opened { is_shared: true, ..opened }),
-                Err(error) => refused = error,
+                Err(why) => refused = why,
             }
         }
         Err(refused)
@@ -820,7 +913,7 @@ impl Tunnel {
 }
 
 /// What a tunnel is called by whoever looks at it from outside.
-fn id(kind: TunnelKind, label: &str) -> String {
+pub(super) fn id(kind: TunnelKind, label: &str) -> String {
     format!("{kind}:{label}")
 }
 
@@ -831,7 +924,21 @@ struct Visit {
     ingress: SocketAddr,
     /// In the course of what.
     trace: Option<TraceContext>,
+    sharing: Sharing,
 }
+
+/// Whose a stream is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sharing {
+    /// One visitor's, whose places it has.
+    Alone,
+    /// Nobody's: each visitor on it [has places](Tunnel::enter) of its own.
+    Shared,
+}
+
+/// The places of one visitor on a stream that several share; free again when dropped.
+#[derive(Debug)]
+pub struct SharedPlace(#[expect(dead_code, reason = "its drop is what it is for")] Seat);
 
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
 const MOST_WAITING: usize = 1_024;
@@ -848,25 +955,18 @@ impl Member {
     fn open(
         &self,
         kind: TunnelKind,
-        Visit { visitor, ingress, trace }: Visit,
+        Visit { visitor, ingress, trace, sharing }: Visit,
         meters: &Meters,
-    ) -> Result<Opened, OpenError> {
-        // The session counts its own, and knows nothing of those with a carrier to themselves.
-        if self.owner.direct.open() > 0 && !self.owner.has_room() {
-            meters.count(Limit::StreamsOfSession);
-            return Err(OpenError::LimitReached);
-        }
-        let seat = self.owner.principal().take_stream().map_err(|reason| {
-            meters.count(Limit::StreamsOfPrincipal);
-            tracing::debug!(session = %self.owner.session_id, %visitor, %reason, "visitor turned away");
-            OpenError::LimitReached
-        })?;
+    ) -> Result<Opened, Unopened> {
         let throttles = self.owner.throttles();
-        if !throttles.take_stream(Instant::now()) {
-            meters.count(Limit::StreamsTooFast);
-            tracing::debug!(session = %self.owner.session_id, %visitor, "visitor turned away: as many as may come in a second have come (max_streams_per_second)");
-            return Err(OpenError::LimitReached);
-        }
+        let seat = match sharing {
+            Sharing::Shared => self.owner.share(),
+            // The session counts its own, and knows nothing of others.
+            Sharing::Alone if self.owner.has_others() && !self.owner.has_room() => {
+                return Err(self.session_is_full());
+            }
+            Sharing::Alone => self.take_stream(&throttles)?,
+        };
         let stream = self.owner.session.open(OpenRequest {
             tunnel: self.number,
             kind,
@@ -874,9 +974,13 @@ impl Member {
             ingress: Some(ingress),
             trace,
         });
-        let stream = stream.inspect_err(|error| {
-            if *error == OpenError::LimitReached {
-                meters.count(Limit::StreamsOfSession);
+        let stream = stream.map_err(|error| {
+            if sharing == Sharing::Alone {
+                throttles.give_stream_back();
+            }
+            match error {
+                OpenError::LimitReached => self.session_is_full(),
+                error => Unopened::Error(error),
             }
         })?;
         let stream = stream.seated(seat).telling(&self.health);
@@ -885,4 +989,52 @@ impl Member {
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
         Ok(Opened { stream, home, by: self.served_by(), is_shared: false })
     }
+
+    /// The places of one visitor on a stream that several share.
+    fn enter(&self) -> Result<Seat, Unopened> {
+        let exchange = self.owner.take_exchange().ok_or_else(|| self.session_is_full())?;
+        Ok(exchange.with(self.take_stream(&self.owner.throttles())?))
+    }
+
+    /// What one stream takes of the principal and of the rates.
+    fn take_stream(&self, throttles: &Throttles) -> Result<Seat, Unopened> {
+        let seat = self.owner.principal().take_stream().map_err(|reason| {
+            Unopened::full(Limit::StreamsOfPrincipal, Some(&self.owner), reason)
+        })?;
+        if !throttles.take_stream(Instant::now()) {
+            let reason = "as many as may come in a second have come (max_streams_per_second)";
+            return Err(Unopened::full(Limit::StreamsTooFast, None, reason));
+        }
+        Ok(seat)
+    }
+
+    fn session_is_full(&self) -> Unopened {
+        let reason = "the session has all the streams that it may have (max_streams)";
+        Unopened::full(Limit::StreamsOfSession, Some(&self.owner), reason)
+    }
 }
+
+/// Why there is no stream.
+#[derive(Debug)]
+enum Unopened {
+    Full(Box<Full>),
+    Error(OpenError),
+}
+
+/// A limit was met.
+#[derive(Debug)]
+struct Full {
+    met: Limit,
+    /// Whose it is, if it is one of a session or its principal.
+    owner: Option<Arc<Owner>>,
+    reason: Cow<'static, str>,
+}
+
+impl Unopened {
+    fn full(met: Limit, owner: Option<&Arc<Owner>>, reason: impl Into<Cow<'static, str>>) -> Self {
+        Self::Full(Box::new(Full { met, owner: owner.cloned(), reason: reason.into() }))
+    }
+}
+
+/// One for each limit that may be met on the way, and one more for what others have taken meanwhile.
+const MOST_TRIES: usize = 5;

@@ -89,6 +89,11 @@ impl Connection {
         self.stream
     }
 
+    /// Whether its stream keeps to a rate.
+    pub(crate) fn is_paced(&self) -> bool {
+        self.stream.is_paced()
+    }
+
     /// What the request is in bytes.
     pub(crate) fn write(&mut self, request: &request::Parts) -> Bytes {
         let head = head::write(request, &mut self.writing);

@@ -1,0 +1,70 @@
+//! How many visitors the tunnels have, whoever has registered them and how often.
+
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Weak};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+
+/// The counts of those tunnels that are registered, or that somebody is still inside of: a client that registers its
+/// tunnel anew finds the visitors that it has.
+#[derive(Debug, Default)]
+pub(super) struct Inside(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// By principal and id.
+    all: HashMap<(String, String), Weak<AtomicUsize>>,
+    /// With so many it is time to look for those that nobody needs any more. Twice as many as there were the last time,
+    /// so that looking costs each that comes the same.
+    look_at: usize,
+}
+
+impl Inside {
+    /// The visitors of that tunnel of that principal, in whose places the count lives on.
+    pub(super) fn of(&self, principal: &str, id: &str) -> Arc<AtomicUsize> {
+        let mut counts = self.0.lock();
+        let key = (principal.to_owned(), id.to_owned());
+        if let Some(count) = counts.all.get(&key).and_then(Weak::upgrade) {
+            return count;
+        }
+        if counts.all.len() >= counts.look_at {
+            counts.all.retain(|_, count| count.strong_count() > 0);
+            counts.look_at = LEAST_TO_LOOK.max(2 * counts.all.len());
+        }
+        let count = Arc::default();
+        counts.all.insert(key, Arc::downgrade(&count));
+        count
+    }
+}
+
+/// With fewer it is not worth the time.
+const LEAST_TO_LOOK: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::seat::Seat;
+
+    #[test]
+    fn a_count_lives_as_long_as_somebody_is_inside_and_is_each_principal_s_own() {
+        let inside = Inside::default();
+        let seat = Seat::take_within(&inside.of("one", "http:app"), 1).unwrap();
+        assert!(Seat::take_within(&inside.of("one", "http:app"), 1).is_none());
+        assert!(Seat::take_within(&inside.of("other", "http:app"), 1).is_some());
+        assert!(Seat::take_within(&inside.of("one", "tcp:1"), 1).is_some());
+        drop(seat);
+        assert!(Seat::take_within(&inside.of("one", "http:app"), 1).is_some());
+    }
+
+    #[test]
+    fn names_that_come_and_go_leave_nothing_behind() {
+        let inside = Inside::default();
+        let stays = inside.of("one", "http:stays");
+        for name in 0..10_000 {
+            inside.of("one", &format!("http:{name}"));
+        }
+        assert!(inside.0.lock().all.len() <= LEAST_TO_LOOK);
+        assert!(Arc::ptr_eq(&stays, &inside.of("one", "http:stays")));
+    }
+}

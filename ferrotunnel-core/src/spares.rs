@@ -1,0 +1,91 @@
+//! Streams that are open and carry nothing: they are let go where somebody else finds no place.
+//!
+//! An ingress keeps connections to a local service for requests to come. Each has the places of a visitor who is not
+//! there; who comes over another session or to another tunnel cannot use it, and is not to be turned away for it.
+
+use std::sync::Weak;
+
+use parking_lot::Mutex;
+
+use crate::stream::Stream;
+
+/// Who keeps streams that nobody uses at the moment.
+pub trait Spare: Send + Sync + 'static {
+    /// Gives one of them away, if there is any. It is asked by whoever is about to open a stream, and must not wait.
+    fn give_away(&self) -> Option<Stream>;
+}
+
+/// All who keep such streams of one tunnel, session or principal.
+#[derive(Default)]
+pub(crate) struct Spares(Mutex<Keepers>);
+
+#[derive(Default)]
+struct Keepers {
+    all: Vec<Weak<dyn Spare>>,
+    /// With so many it is time to look for those that have gone. Twice as many as there were the last time, so that
+    /// looking costs each that comes the same.
+    look_at: usize,
+}
+
+impl std::fmt::Debug for Spares {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spares").field("keepers", &self.0.lock().all.len()).finish()
+    }
+}
+
+impl Spares {
+    /// One more who keeps some, for as long as it lives.
+    pub(crate) fn add(&self, keeper: Weak<dyn Spare>) {
+        let mut keepers = self.0.lock();
+        if keepers.all.len() >= keepers.look_at {
+            keepers.all.retain(|one| one.strong_count() > 0);
+            keepers.look_at = LEAST_TO_LOOK.max(2 * keepers.all.len());
+        }
+        keepers.all.push(keeper);
+    }
+
+    /// One of those streams. `None`: nobody has any.
+    pub(crate) fn take(&self) -> Option<Stream> {
+        let mut at = 0;
+        loop {
+            // Whoever is asked is asked behind the lock.
+            let keeper = self.0.lock().all.get(at)?.upgrade();
+            if let Some(stream) = keeper.and_then(|keeper| keeper.give_away()) {
+                return Some(stream);
+            }
+            at += 1;
+        }
+    }
+}
+
+/// With fewer it is not worth the time.
+const LEAST_TO_LOOK: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    struct Empty;
+
+    impl Spare for Empty {
+        fn give_away(&self) -> Option<Stream> {
+            None
+        }
+    }
+
+    #[test]
+    fn those_that_have_gone_leave_nothing_behind() {
+        let spares = Spares::default();
+        let stays: Arc<dyn Spare> = Arc::new(Empty);
+        spares.add(Arc::downgrade(&stays));
+        for _ in 0..10_000 {
+            let goes: Arc<dyn Spare> = Arc::new(Empty);
+            spares.add(Arc::downgrade(&goes));
+        }
+        assert!(spares.0.lock().all.len() <= LEAST_TO_LOOK);
+        assert!(spares.0.lock().all.iter().any(|one| one.strong_count() > 0));
+        assert!(spares.take().is_none());
+    }
+}
