@@ -12,6 +12,7 @@ use ferrotunnel_protocol::frame::{
 };
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -22,7 +23,7 @@ use crate::handshake::{self, Greeted};
 use crate::principals::Roster;
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
 use crate::tap::Tap;
 use crate::throttle::{Rates, Throttle, Throttles, Way};
@@ -484,9 +485,9 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         let mut near = server.session.open(OPEN).unwrap();
         near.write_chunk(Bytes::from_static(b"question")).await.unwrap();
         let far = soon(client.opened()).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (local, accepted) = tokio::join!(
-            tokio::net::TcpStream::connect(listener.local_addr().unwrap()),
+            TcpStream::connect(listener.local_addr().unwrap()),
             listener.accept(),
         );
         let (mut service, _) = accepted.unwrap();
@@ -507,6 +508,120 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         soon(talk).await;
         assert!(soon(spliced).await.unwrap().is_err());
     }
+}
+
+/// A visitor and a local service with a tunnel between them: what each says goes through two splices and a stream.
+struct Spliced {
+    visitor: TcpStream,
+    service: TcpStream,
+    /// At the server, and at the client.
+    splices: [JoinHandle<Result<Outcome, SpliceError>>; 2],
+    _sessions: (Running, Running),
+}
+
+impl Spliced {
+    async fn start() -> Self {
+        let (server, mut client) = pair(1 << 16).await;
+        let near = server.session.open(OPEN).unwrap();
+        let far = soon(client.opened()).await;
+        let (visitor, ingress) = sockets().await;
+        let (local, service) = sockets().await;
+        let splices = [
+            tokio::spawn(splice(SocketEnd::new(ingress), near, None)),
+            tokio::spawn(splice(far, SocketEnd::new(local), None)),
+        ];
+        Self { visitor, service, splices, _sessions: (server, client) }
+    }
+
+    /// Neither of them leaves anything behind, though it may take a while.
+    async fn end(self) {
+        for (splice, side) in self.splices.into_iter().zip(["server", "client"]) {
+            let ended = tokio::time::timeout(Duration::from_secs(120), splice).await;
+            let ended = ended.unwrap_or_else(|_| panic!("the {side}'s splice is kept"));
+            assert!(ended.unwrap().is_err(), "{side}");
+        }
+    }
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dialled, accepted) =
+        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (dialled.unwrap(), accepted.unwrap().0)
+}
+
+/// Says as much as there is room for, which nobody reads.
+async fn fill(socket: &TcpStream) {
+    while tokio::time::timeout(Duration::from_secs(1), socket.writable()).await.is_ok() {
+        let _ = socket.try_write(&[7; 1 << 16]);
+    }
+}
+
+fn break_off(socket: TcpStream) {
+    crate::socket::abort_on_close(&socket);
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_both_break_off_while_neither_reads_leave_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    tokio::join!(fill(&spliced.visitor), fill(&spliced.service));
+    let nobody = sockets().await;
+    break_off(std::mem::replace(&mut spliced.visitor, nobody.0));
+    break_off(std::mem::replace(&mut spliced.service, nobody.1));
+    spliced.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_breaks_off_while_a_mute_service_does_not_read_leaves_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    fill(&spliced.visitor).await;
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    spliced.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_breaks_off_while_a_service_only_talks_leaves_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    tokio::join!(fill(&spliced.visitor), fill(&spliced.service));
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    let (nobody, _) = sockets().await;
+    let service = std::mem::replace(&mut spliced.service, nobody);
+    let talking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _ = service.try_write(&[7; 1 << 16]);
+        }
+    });
+    spliced.end().await;
+    talking.abort();
+}
+
+/// What a visitor said before it broke off is still read, in full, by a service that takes its time.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_reads_late_hears_all_that_was_said_before_the_break() {
+    let mut spliced = Spliced::start().await;
+    let mut said = 0;
+    while tokio::time::timeout(Duration::from_secs(1), spliced.visitor.writable()).await.is_ok() {
+        said += spliced.visitor.try_write(&[7; 1 << 16]).unwrap_or(0);
+    }
+    // All of it has left the visitor's own machine, as far as that can be: what a reset takes back is there.
+    let mut heard = vec![0; 1 << 20];
+    let held = spliced.service.read_exact(&mut heard).await.unwrap();
+    assert!(held < said);
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    let mut more = 0;
+    let end = loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match spliced.service.read(&mut heard).await {
+            Ok(count @ 1..) => more += count,
+            end => break end,
+        }
+    };
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    // A window of the stream, and the buffers of three sockets.
+    assert!(more > 256 << 10, "{more} of {said} bytes");
+    spliced.end().await;
 }
 
 #[tokio::test(start_paused = true)]
