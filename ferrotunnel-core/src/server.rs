@@ -25,6 +25,7 @@ use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding};
 use crate::carrier::Carrier;
+use crate::clock;
 use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
@@ -1115,7 +1116,7 @@ impl Drop for Presence<'_> {
 fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
     match incoming {
         Incoming::Register(number, wanted) => {
-            let answer = registry.register(owner, number, *wanted);
+            let answer = registry.register(owner, number, *wanted, clock::now());
             owner.session.registered(number, answer);
         }
         Incoming::Unregister(number) => owner.unregister(number),
