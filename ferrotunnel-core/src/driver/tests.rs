@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ use tokio::task::JoinHandle;
 
 use super::{Driver, End, Incoming};
 use crate::auth::{Authenticator, Binding, ClientKey};
+use crate::carrier::Carrier;
+use crate::clock;
 use crate::guesses::{Guesses, Turn};
 use crate::handshake::{self, Greeted};
 use crate::principals::Roster;
@@ -27,6 +30,7 @@ use crate::splice::{Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
 use crate::tap::Tap;
 use crate::throttle::{Rates, Throttle, Throttles, Way};
+use crate::tls::tests::carriers_over;
 use crate::turned_away::Meters;
 
 struct Running {
@@ -36,7 +40,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(carrier: DuplexStream, greeted: Greeted) -> Self {
+    fn start(carrier: impl Carrier, greeted: Greeted) -> Self {
         let shared = Arc::new(Shared::new(greeted.machine));
         let session = Session::new(Arc::clone(&shared));
         let (sender, incoming) = mpsc::channel(128);
@@ -61,7 +65,11 @@ async fn pair(buffer: usize) -> (Running, Running) {
 
 /// The same before their drivers run.
 async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Greeted)) {
-    let (mut near, mut far) = tokio::io::duplex(buffer);
+    let (near, far) = tokio::io::duplex(buffer);
+    greeted_over(near, far).await
+}
+
+async fn greeted_over<C: Carrier>(mut near: C, mut far: C) -> ((C, Greeted), (C, Greeted)) {
     let token = Token::new("secret").unwrap();
     let known = Roster::new(Some(&token)).unwrap().replace(&[]).unwrap().known;
     let (authenticator, key) =
@@ -643,4 +651,52 @@ async fn a_session_that_closes_before_its_first_turn_ends_though_its_peer_does_n
     let end = tokio::time::timeout(Duration::from_secs(60), driving).await;
     assert!(matches!(end.expect("the deadline woke nobody"), End::Closed));
     drop(far);
+}
+
+/// Over a link so slow that a record takes longer than a sign of life may.
+#[tokio::test(start_paused = true)]
+async fn half_a_record_is_a_sign_of_life() {
+    let ((dialled, near_relay), (far_relay, accepted)) = (sockets().await, sockets().await);
+    // Otherwise a piece waits for the acknowledgement of the one before it, which takes real time.
+    far_relay.set_nodelay(true).unwrap();
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let relaying = tokio::spawn({
+        let is_slow = Arc::clone(&is_slow);
+        async move {
+            let (mut from_client, mut to_client) = near_relay.into_split();
+            let (mut from_server, mut to_server) = far_relay.into_split();
+            let forth = async {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                    for piece in buffer[..count].chunks(1 << 10) {
+                        if is_slow.load(Ordering::Relaxed) {
+                            tokio::time::sleep(Duration::from_millis(200)).await;
+                        }
+                        to_server.write_all(piece).await.unwrap();
+                    }
+                }
+            };
+            let back = async {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                    to_client.write_all(&buffer[..count]).await.unwrap();
+                }
+            };
+            tokio::join!(forth, back);
+        }
+    });
+    let (far, near) = carriers_over(dialled, accepted).await;
+    let ((near, server), (far, client)) = greeted_over(near, far).await;
+    let (server, mut client) = (Running::start(near, server), Running::start(far, client));
+    let mut stream = server.session.open(OPEN).unwrap();
+    let mut answering = soon(client.opened()).await;
+    is_slow.store(true, Ordering::Relaxed);
+    answering.write_chunk(Bytes::from(vec![7; 16_000])).await.unwrap();
+    // The answer to it is behind all that.
+    server.session.probe(clock::now(), Duration::from_secs(2));
+    let began = tokio::time::Instant::now();
+    let mut heard = vec![0; 16_000];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    relaying.abort();
 }

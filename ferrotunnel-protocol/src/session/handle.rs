@@ -51,6 +51,11 @@ impl Session {
         handled.map_err(|violation| self.fail(violation))
     }
 
+    /// Bytes came that a layer below keeps until there are more of them.
+    pub fn handle_sign_of_life(&mut self, now: Instant) {
+        self.liveness.heard(now);
+    }
+
     fn decode_some(
         &mut self,
         now: Instant,
