@@ -926,6 +926,9 @@ async fn serve<C: Carrier>(
                 hall.strangers.count(peer.ip(), Instant::now().into_std());
                 hall.forgets(&passes);
             }
+            if is_silence(&end) {
+                owner.direct.doubt();
+            }
             drop(presence);
             drop(seats);
             tell_end(session_id, end);
@@ -1082,6 +1085,18 @@ async fn enter<C: Carrier>(
         Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
     );
     Some(Entered::Session { owner, shared, input, seats, software })
+}
+
+/// Whether the client may have vanished, as far as the end of its session tells.
+fn is_silence(end: &End) -> bool {
+    use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    match end {
+        End::Closed => false,
+        End::Violation(violation) => *violation == Violation::PeerSilent,
+        End::Carrier(error) => {
+            matches!(error.kind(), HostUnreachable | NetworkUnreachable | TimedOut)
+        }
+    }
 }
 
 fn tell_end(session_id: SessionId, end: End) {

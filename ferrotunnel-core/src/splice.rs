@@ -75,16 +75,18 @@ pub async fn splice<A: End, B: End>(
 ///
 /// # Errors
 /// One end broke. Both are aborted then.
-pub(crate) async fn splice_paced<A: End, B: End>(
+pub(crate) fn splice_paced<A: End, B: End>(
     a: A,
     b: B,
     pacing: [Option<Box<Pacing>>; 2],
     counted: Option<Counted>,
-) -> Result<Outcome, SpliceError> {
-    Splice::new(a, b, None, pacing, counted).await
+) -> Splice<A, B> {
+    Splice::new(a, b, None, pacing, counted)
 }
 
-struct Splice<A: End, B: End> {
+/// A splice under way.
+#[must_use]
+pub(crate) struct Splice<A: End, B: End> {
     a: A,
     b: B,
     a_to_b: Direction,
@@ -114,6 +116,11 @@ impl<A: End, B: End> Splice<A, B> {
             counted,
             finished: false,
         }
+    }
+
+    /// The second end.
+    pub(crate) fn b(&self) -> &B {
+        &self.b
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {

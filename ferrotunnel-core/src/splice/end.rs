@@ -60,6 +60,11 @@ pub trait End: Unpin + Send {
         None
     }
 
+    /// The socket that is beneath, whatever stands between it and the bytes.
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.tcp()
+    }
+
     /// Why it broke, if it has, though what it said before has not been read yet. Costs a system call or a lock. A socket's
     /// next read does not tell any more.
     fn take_break(&self) -> Option<io::Error> {

@@ -66,6 +66,10 @@ impl<E: End> End for Prefixed<E> {
         self.end.release(bytes - of_prefix);
     }
 
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.end.beneath()
+    }
+
     fn take_break(&self) -> Option<io::Error> {
         self.end.take_break()
     }

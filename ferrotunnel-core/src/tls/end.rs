@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 use super::stream::TlsStream;
 use crate::buffer::{self, CHUNKS_AT_ONCE, ReadSize};
@@ -55,7 +56,11 @@ impl End for TlsEnd {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.stream.socket()
+    }
+
     fn take_break(&self) -> Option<io::Error> {
-        self.stream.socket()?.take_error().unwrap_or_else(Some)
+        self.beneath()?.take_error().unwrap_or_else(Some)
     }
 }
