@@ -743,6 +743,11 @@ impl Tunnel {
         self.presence.lock().carriers.iter().any(|one| one.owner.session.is_established())
     }
 
+    /// Whether a session has it that takes no visitors any more.
+    pub(super) fn is_losing_one(&self) -> bool {
+        self.presence.lock().carriers.iter().any(|one| !one.owner.session.is_established())
+    }
+
     /// Whether its client has left, and may come back.
     pub(super) fn is_away(&self) -> bool {
         self.presence.lock().carriers.is_empty()
