@@ -260,7 +260,7 @@ impl Session {
         self.config.budget.reserve(stream.recv.window.bytes());
         if stream.recv.window.is_grant_due() && open.kind != TunnelKind::Udp {
             stream.recv.grant_listed = true;
-            self.grants.push_back(id);
+            self.list_for_grant(id);
         }
         self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Opened(id, Box::new(open)));
