@@ -25,6 +25,12 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
         input: &mut Input,
     ) -> Poll<io::Result<usize>>;
 
+    /// Whether bytes have come since the last call, or since the last that were read, that are not whole yet: a sign of
+    /// life all the same.
+    fn has_heard(&mut self) -> bool {
+        false
+    }
+
     /// The socket that the bytes travel over.
     fn socket(&self) -> Option<&TcpStream>;
 

@@ -29,7 +29,7 @@ use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{Prefixed, SocketEnd, splice_paced};
+use crate::splice::{End, Prefixed, SocketEnd, splice_paced};
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
 
@@ -102,8 +102,20 @@ pub(crate) struct Pool {
     open: Arc<AtomicUsize>,
     /// The same over all sessions, those that have ended included.
     all_open: Arc<AtomicUsize>,
-    /// Whether visitors are cut off.
-    cut: watch::Sender<bool>,
+    /// What becomes of visitors inside.
+    fate: watch::Sender<Fate>,
+}
+
+/// What becomes of the visitors of a session, in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    /// They stay, whether the session goes on or not.
+    #[default]
+    Stay,
+    /// The session was lost without a word, and the client with it, perhaps: they do not stay for long where it is silent.
+    Doubted,
+    /// They are cut off.
+    Cut,
 }
 
 #[derive(Debug, Default)]
@@ -331,7 +343,16 @@ impl Pool {
     /// The same, and visitors inside are cut off too.
     pub(crate) fn cut(&self) {
         self.close();
-        self.cut.send_replace(true);
+        self.fate.send_replace(Fate::Cut);
+    }
+
+    /// The client has fallen silent: a visitor inside learns of it within a while, should it be gone.
+    pub(crate) fn doubt(&self) {
+        self.fate.send_if_modified(|fate| {
+            let is_news = *fate < Fate::Doubted;
+            *fate = (*fate).max(Fate::Doubted);
+            is_news
+        });
     }
 
     /// Gives the visitor of a tunnel, by its kind and number, a carrier of its own, `ready` if it has waited for it, or
@@ -499,7 +520,7 @@ async fn hear<C: Carrier>(
 }
 
 async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
-    let mut cut = pool.cut.subscribe();
+    let mut fate = pool.fate.subscribe();
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
     }
@@ -524,7 +545,9 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             _ = socket.readable() => None,
             heard = carrier.read_buf(&mut first) => heard.err(),
             // Its principal may not be here any more; somebody else may have the tunnel.
-            _ = cut.wait_for(|cut| *cut) => Some(io::ErrorKind::ConnectionAborted.into()),
+            _ = fate.wait_for(|fate| *fate == Fate::Cut) => {
+                Some(io::ErrorKind::ConnectionAborted.into())
+            }
         };
         if let Some(error) = broke {
             trip.fall_back(socket);
@@ -539,12 +562,22 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
-    tokio::select! {
-        spliced = splice_paced(visitor, carrier, pacing, counted) => {
-            spliced.map(drop).map_err(io::Error::other)
+    let mut spliced = splice_paced(visitor, carrier, pacing, counted);
+    let mut known = Fate::Stay;
+    loop {
+        tokio::select! {
+            spliced = &mut spliced => return spliced.map(drop).map_err(io::Error::other),
+            now = fate.wait_for(|fate| *fate > known) => match now.map(|fate| *fate) {
+                Ok(Fate::Doubted) => {
+                    known = Fate::Doubted;
+                    if let Some(socket) = spliced.b().beneath() {
+                        socket::doubt(socket);
+                    }
+                }
+                // The pool lives as long as this. Both ends close without a goodbye: that is a break.
+                _ => return Ok(()),
+            },
         }
-        // The pool lives as long as this. Both ends close without a goodbye: that is a break.
-        _ = cut.wait_for(|cut| *cut) => Ok(()),
     }
 }
 

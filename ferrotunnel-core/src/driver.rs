@@ -198,6 +198,10 @@ impl<C: Carrier, F: FnMut(Incoming) + Unpin> Driver<C, F> {
         match self.carrier.poll_read_input(cx, &mut self.read_size, &mut self.input) {
             Poll::Pending => {
                 self.input.release();
+                if self.carrier.has_heard() {
+                    let now = clock::now();
+                    self.shared.lock(|inner| inner.machine.handle_sign_of_life(now));
+                }
                 Ok(false)
             }
             Poll::Ready(Ok(0)) => Err(End::Closed),

@@ -6,13 +6,14 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use ferrotunnel_common::{ClientId, SessionId, TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{GoAwayCode, Refusal, RefusalCode, Register, Registered};
 use tokio::sync::mpsc;
 
 use crate::client::Target;
+use crate::clock;
 use crate::driver::Incoming;
 use crate::options::Condition;
 use crate::registry::{Owner, Registry};
@@ -115,12 +116,15 @@ const DECIDE_WITHIN: Duration = Duration::from_secs(10);
 /// must not overtake it.
 pub(crate) struct Desk {
     owner: Arc<Owner>,
-    queue: mpsc::Sender<Incoming>,
+    queue: mpsc::Sender<Waiting>,
 }
+
+/// What a session asks for, and when it did.
+type Waiting = (Instant, Incoming);
 
 impl Desk {
     /// A desk, and what waits there for [`attend`].
-    pub(crate) fn new(owner: Arc<Owner>, max_tunnels: u32) -> (Self, mpsc::Receiver<Incoming>) {
+    pub(crate) fn new(owner: Arc<Owner>, max_tunnels: u32) -> (Self, mpsc::Receiver<Waiting>) {
         // Each tunnel may come and go while one is thought about.
         let room = (max_tunnels as usize).saturating_mul(2).saturating_add(MARGIN);
         let (queue, waiting) = mpsc::channel(room.min(MOST_WAITING));
@@ -129,7 +133,7 @@ impl Desk {
 
     /// Takes what the session asks for.
     pub(crate) fn take(&self, incoming: Incoming) {
-        if self.queue.try_send(incoming).is_err() {
+        if self.queue.try_send((clock::now(), incoming)).is_err() {
             // Nothing of it may be left out, or server and client would disagree about what there is.
             let reason = "too many registrations wait for an answer";
             self.owner.session.close(GoAwayCode::Refused, reason);
@@ -139,25 +143,25 @@ impl Desk {
 
 /// Handles what waits at a desk. Ends when the session does.
 pub(crate) async fn attend(
-    mut waiting: mpsc::Receiver<Incoming>,
+    mut waiting: mpsc::Receiver<Waiting>,
     hooks: &dyn ServerHooks,
     session: &NewSession,
     registry: &Registry,
     owner: &Arc<Owner>,
     otherwise: impl Fn(Incoming),
 ) {
-    while let Some(incoming) = waiting.recv().await {
+    while let Some((asked, incoming)) = waiting.recv().await {
         let Incoming::Register(number, wanted) = incoming else {
             otherwise(incoming);
             continue;
         };
         if owner.has(number) && Condition::of(&wanted).is_some() {
             // It has been decided on; what its client says of it changes nothing of that.
-            owner.session.registered(number, registry.register(owner, number, *wanted));
+            owner.session.registered(number, registry.register(owner, number, *wanted, asked));
             continue;
         }
         let answer = match decide(hooks.registration(session, &wanted)).await {
-            Ok(()) => registry.register(owner, number, (*wanted).clone()),
+            Ok(()) => registry.register(owner, number, (*wanted).clone(), asked),
             Err(reason) => Registered::Refused(Refusal { code: RefusalCode::NotAllowed, reason }),
         };
         owner.session.registered(number, answer.clone());

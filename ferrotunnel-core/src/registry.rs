@@ -21,7 +21,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferrotunnel_common::{LimitsConfig, SessionId, TunnelKind};
 use ferrotunnel_protocol::ReceiveBudget;
@@ -239,9 +239,15 @@ impl Registry {
         ceilings.crowd.set_most(limits.max_visitors_per_address);
     }
 
-    /// Registers a tunnel for `owner`; the answer is what the client is to be told.
-    pub(crate) fn register(&self, owner: &Arc<Owner>, number: u32, wanted: Register) -> Registered {
-        match self.try_register(owner, number, wanted) {
+    /// Registers a tunnel for `owner`, which has asked for it at that time; the answer is what the client is to be told.
+    pub(crate) fn register(
+        &self,
+        owner: &Arc<Owner>,
+        number: u32,
+        wanted: Register,
+        asked: Instant,
+    ) -> Registered {
+        match self.try_register(owner, number, wanted, asked) {
             Ok(address) => Registered::Ok { address },
             Err((code, reason)) => Registered::Refused(Refusal { code, reason }),
         }
@@ -265,6 +271,7 @@ impl Registry {
         owner: &Arc<Owner>,
         number: u32,
         wanted: Register,
+        asked: Instant,
     ) -> Result<String, Denied> {
         {
             let tunnels = owner.tunnels.lock();
@@ -299,7 +306,7 @@ impl Registry {
             let reason = "the option \"carrier\" is a number from 0 to 255".to_owned();
             return Err((RefusalCode::NotAllowed, reason));
         };
-        let member = Member::new(carrier, Arc::clone(owner), number);
+        let member = Member::new(carrier, Arc::clone(owner), number, asked);
         if let Some(said) = Condition::of(&wanted) {
             member.health.is_said(said);
         }
@@ -420,6 +427,7 @@ impl Registry {
             }
         }
         let is_joining = is_joining(&wanted);
+        refuse_overtaken(&replaced, &member, is_joining)?;
         let in_group = replaced.iter().any(|old| old.binds(&member, &wanted, &hosts));
         if !replaced.is_empty() && (is_joining || in_group) {
             // It may stand under a part of its hosts only, if others were taken over.
@@ -471,6 +479,7 @@ impl Registry {
             && (!preferred || old.is_of(&member.owner) || old.is_in_group(&member, &wanted))
         {
             refuse_strangers([&old], &member.owner)?;
+            refuse_overtaken([&old], &member, joining)?;
             wanted.name = wanted.port.to_string();
             let (place, address) = (Place::Port(wanted.port), format!(":{}", wanted.port));
             let in_group = old.binds(&member, &wanted, &[]);
@@ -707,6 +716,19 @@ fn unlike_group() -> Denied {
 /// Who only joins in takes nothing back.
 fn taken_over() -> Denied {
     (RefusalCode::Superseded, owner::TAKEN_OVER.to_owned())
+}
+
+/// A Register that was thought about for long takes nothing from a session over which the same client has asked since:
+/// it has left this one, perhaps without a word.
+fn refuse_overtaken<'a>(
+    holders: impl IntoIterator<Item = &'a Arc<Tunnel>>,
+    member: &Member,
+    is_joining: bool,
+) -> Result<(), Denied> {
+    match holders.into_iter().any(|old| old.has_overtaken(member, is_joining)) {
+        false => Ok(()),
+        true => Err((RefusalCode::Moved, owner::ELSEWHERE.to_owned())),
+    }
 }
 
 fn refuse_strangers<'a>(

@@ -27,6 +27,7 @@ use crate::accept::accept_into_places;
 use crate::access::AccessConfig;
 use crate::auth::{Authenticator, Binding, Credential};
 use crate::carrier::Carrier;
+use crate::clock;
 use crate::counters::{Handshake, Handshakes, Sums};
 use crate::crowd::Crowd;
 use crate::direct::{self, DirectCarriers};
@@ -975,6 +976,9 @@ async fn serve<C: Carrier>(
                 hall.strangers.count(peer.ip(), Instant::now().into_std());
                 hall.forgets(&passes);
             }
+            if is_silence(&end) {
+                owner.direct.doubt();
+            }
             drop(presence);
             drop(seats);
             tell_end(session_id, end);
@@ -1117,6 +1121,18 @@ async fn enter<C: Carrier>(
     Some(Entered::Session { owner, shared, input, seats, software })
 }
 
+/// Whether the client may have vanished, as far as the end of its session tells.
+fn is_silence(end: &End) -> bool {
+    use std::io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    match end {
+        End::Closed => false,
+        End::Violation(violation) => *violation == Violation::PeerSilent,
+        End::Carrier(error) => {
+            matches!(error.kind(), HostUnreachable | NetworkUnreachable | TimedOut)
+        }
+    }
+}
+
 fn tell_end(session_id: SessionId, end: End) {
     match end {
         End::Closed => tracing::info!(session = %session_id, "client disconnected"),
@@ -1150,7 +1166,7 @@ impl Drop for Presence<'_> {
 fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
     match incoming {
         Incoming::Register(number, wanted) => {
-            let answer = registry.register(owner, number, *wanted);
+            let answer = registry.register(owner, number, *wanted, clock::now());
             owner.session.registered(number, answer);
         }
         Incoming::Unregister(number) => owner.unregister(number),

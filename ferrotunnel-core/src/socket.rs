@@ -60,6 +60,15 @@ pub(crate) fn tune_direct(socket: &TcpStream) {
     let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
+/// Its peer may have vanished: what it does not take within a while ends the connection. It may as well only be slow to read,
+/// which looks the same.
+pub(crate) fn doubt(socket: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(DOUBTED_TIMEOUT));
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Closes with RST instead of FIN when it is dropped: what the peer has so far is not all.
 pub(crate) fn abort_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
@@ -159,6 +168,10 @@ const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 /// Unacknowledged data this old ends the carrier: the same as three heartbeats.
 #[cfg(target_os = "linux")]
 const USER_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The same for a connection whose peer is doubted. Without it the kernel tries for a quarter of an hour.
+#[cfg(target_os = "linux")]
+pub(crate) const DOUBTED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Silence after which the kernel asks a visitor's machine whether it is still there; a connection
 /// that is alive costs one empty packet in that time.

@@ -75,16 +75,18 @@ pub async fn splice<A: End, B: End>(
 ///
 /// # Errors
 /// One end broke. Both are aborted then.
-pub(crate) async fn splice_paced<A: End, B: End>(
+pub(crate) fn splice_paced<A: End, B: End>(
     a: A,
     b: B,
     pacing: [Option<Box<Pacing>>; 2],
     counted: Option<Counted>,
-) -> Result<Outcome, SpliceError> {
-    Splice::new(a, b, None, pacing, counted).await
+) -> Splice<A, B> {
+    Splice::new(a, b, None, pacing, counted)
 }
 
-struct Splice<A: End, B: End> {
+/// A splice under way.
+#[must_use]
+pub(crate) struct Splice<A: End, B: End> {
     a: A,
     b: B,
     a_to_b: Direction,
@@ -114,6 +116,11 @@ impl<A: End, B: End> Splice<A, B> {
             counted,
             finished: false,
         }
+    }
+
+    /// The second end.
+    pub(crate) fn b(&self) -> &B {
+        &self.b
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
@@ -230,6 +237,8 @@ struct Direction {
     moved_at: Option<Instant>,
     /// Whether it is to be no faster than something.
     pacing: Option<Box<Pacing>>,
+    /// When its source is looked at next, should it wait for its sink then; none as long as it never has.
+    next_look: Option<Pin<Box<Sleep>>>,
     state: Flow,
 }
 
@@ -260,12 +269,14 @@ enum Flow {
 /// Which end of a direction broke.
 enum Fault {
     Source(io::Error),
+    /// While its sink took nothing; it may have said something before.
+    UnreadSource(io::Error),
     Sink(io::Error),
 }
 
 impl Fault {
     fn is_of_source(&self) -> bool {
-        matches!(self, Self::Source(_))
+        matches!(self, Self::Source(_) | Self::UnreadSource(_))
     }
 }
 
@@ -289,7 +300,10 @@ impl Direction {
                 }
             }
             while !self.is_empty() {
-                let count = ready!(self.poll_drain(cx, sink)).map_err(Fault::Sink)?;
+                let Poll::Ready(drained) = self.poll_drain(cx, sink) else {
+                    return self.poll_unread(cx, source);
+                };
+                let count = drained.map_err(Fault::Sink)?;
                 source.release(count);
                 self.moved += count as u64;
                 if let Some(pacing) = &self.pacing {
@@ -319,7 +333,10 @@ impl Direction {
             _ if is_held_back => Poll::Pending,
             Some((kernel, source)) => kernel.poll_fill(cx, source),
             None => {
-                let room = ready!(sink.poll_room(cx)).map_err(Fault::Sink)?.min(most);
+                let Poll::Ready(room) = sink.poll_room(cx) else {
+                    return self.poll_unread(cx, source);
+                };
+                let room = room.map_err(Fault::Sink)?.min(most);
                 source.poll_read(cx, room, &mut self.chunks)
             }
         };
@@ -345,6 +362,23 @@ impl Direction {
 }
 
 impl Direction {
+    /// The sink takes nothing, so the source is not read, and would not be heard to break. It is looked at now and then:
+    /// by a timer, which is moved only when it fires, since data that wait in a socket leave nothing that could wake for
+    /// its error alone.
+    fn poll_unread<S: End>(&mut self, cx: &mut Context<'_>, source: &S) -> Poll<Result<(), Fault>> {
+        if !S::BREAKS_UNHEARD {
+            return Poll::Pending;
+        }
+        let timer = self.next_look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_EVERY)));
+        while timer.as_mut().poll(cx).is_ready() {
+            timer.as_mut().reset(Instant::now() + LOOK_EVERY);
+            if let Some(error) = source.take_break() {
+                return Poll::Ready(Err(Fault::UnreadSource(error)));
+            }
+        }
+        Poll::Pending
+    }
+
     /// Nothing lies between the ends.
     fn is_empty(&self) -> bool {
         let is_kernel_empty = match &self.kernel {
@@ -421,6 +455,10 @@ impl Idle {
         false
     }
 }
+
+/// How often a source is looked at that is not read, since its sink takes nothing: that costs a stalled visitor two
+/// microseconds each time, and one who has left is noticed that much later.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes after which one direction is a bulk transfer.
 const BULK: u64 = 256 << 10;

@@ -254,6 +254,11 @@ impl Stream {
         read
     }
 
+    /// Why it is broken, if it is; what came before that may not have been read yet.
+    pub(crate) fn broke(&self) -> Option<StreamError> {
+        self.shared.lock(|inner| inner.machine.watch(self.id).err())
+    }
+
     /// While it is held back: whether that is over because it is broken. If not, the task hears of it.
     fn is_broken(&self, waker: &Waker) -> bool {
         self.shared.lock(|inner| {

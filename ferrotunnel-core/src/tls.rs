@@ -54,4 +54,4 @@ pub use turns::HandshakeTurns;
 pub use watch::{Files, FromFiles};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

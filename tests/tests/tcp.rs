@@ -3,10 +3,13 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use ferrotunnel::{ErrorKind as Kind, Tunnel};
+use ferrotunnel::{ErrorKind as Kind, Streams, Tunnel};
 use ferrotunnel_tests::{
-    LocalService, Site, TestBed, abort_on_close, over_both, public_addr, soon,
+    LocalService, Site, TestBed, abort_on_close, eventually, over_both, public_addr,
+    says_and_hears, soon, until_still,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -146,6 +149,37 @@ fn a_reset_visitor_resets_the_local_service() {
     });
 }
 
+/// It asks for more than it reads, as who pipelines requests does, until its service waits for it to read; then it leaves.
+#[test]
+fn a_visitor_who_breaks_off_while_nobody_reads_leaves_nothing_behind() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+        let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        let mut visitor = visit(public).await;
+        abort_on_close(&visitor);
+        let sent = Arc::new(AtomicU64::new(0));
+        let talking = {
+            let sent = Arc::clone(&sent);
+            tokio::spawn(async move {
+                let block = vec![1; 64 << 10];
+                loop {
+                    let count = visitor.write(&block).await.unwrap();
+                    sent.fetch_add(count as u64, Ordering::Relaxed);
+                }
+            })
+        };
+        let ask = async || says_and_hears(&mut visit(public).await).await;
+        until_still(|| sent.load(Ordering::Relaxed), ask).await;
+        talking.abort();
+        assert!(talking.await.unwrap_err().is_cancelled(), "it waits to be read");
+        eventually("its stream to end", || bed.server.streams() == 0).await;
+        client.shutdown().await.unwrap();
+    });
+}
+
 #[test]
 fn a_reset_local_service_resets_the_visitor() {
     over_both(async |carrier| {
@@ -216,7 +250,7 @@ fn a_thousand_visitors_come_and_go() {
             }
         });
         futures_util::future::join_all(visitors).await;
-        ferrotunnel_tests::eventually("all streams to end", || bed.server.streams() == 0).await;
+        eventually("all streams to end", || bed.server.streams() == 0).await;
     });
 }
 

@@ -123,8 +123,8 @@ enum Standing {
     Held,
     /// Refused, and to be asked for again after a pause.
     Refused(Backoff),
-    /// This client has it over a session that leads to the same server by another address. It is asked for
-    /// again when there is none any more.
+    /// This client has it, or asks for it, over a session that leads to the same server by another address. It is asked
+    /// for again when there is none any more.
     Moved,
 }
 
@@ -749,7 +749,8 @@ impl State {
         let name = label(wanted, at);
         let is_held = wanted.is_held_at(at);
         wanted.of.went_wrong(format!("{server} refused it: {}", refusal.reason));
-        if refusal.code == RefusalCode::Moved {
+        let is_moved = refusal.code == RefusalCode::Moved;
+        if is_moved && wanted.is_anywhere() {
             wanted.standing.insert(carrier, Standing::Moved);
             if !is_held {
                 self.tell(Event::TunnelLost { name, server, reason: refusal.reason });
@@ -758,8 +759,9 @@ impl State {
         }
         let was_ours = wanted.first.is_none()
             && (is_held || wanted.is_patient || self.retry == Retry::Forever);
-        if !is_superseded && (was_ours || wanted.is_elsewhere(at)) {
-            // Whatever is in the way may pass.
+        if !is_superseded && (is_moved || was_ours || wanted.is_elsewhere(at)) {
+            // Whatever is in the way may pass. What has moved to no session that is known here did so to one that was left,
+            // and that is dead or about to hear of it.
             let pause = backoff.next(false);
             wanted.standing.insert(carrier, Standing::Refused(backoff));
             if !is_held && wanted.told.get(&at) != Some(&refusal.reason) {

@@ -101,6 +101,45 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     assert_eq!(pool.open(), 0);
 }
 
+/// Its visitor would otherwise wait for as long as the kernel tries.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_carrier_of_a_visitor_whose_client_fell_silent_is_given_a_limit() {
+    let timeout = |socket: &TcpStream| socket2::SockRef::from(socket).tcp_user_timeout().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialling = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(dialling, listener.accept());
+    let (mut client, ours) = (client.unwrap(), accepted.unwrap().0.into_std().unwrap());
+    let watched = TcpStream::from_std(ours.try_clone().unwrap()).unwrap();
+    let ours = TcpStream::from_std(ours).unwrap();
+    socket::tune_carrier(&ours);
+    let pool = Arc::new(Pool::default());
+    let attending = tokio::spawn({
+        let (pool, seat) = (Arc::clone(&pool), pool.reserve().unwrap());
+        async move { attend(ours, first_answer(), &pool, seat, BEAT).await }
+    });
+    while pool.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (visitor, mut outside) = visitor().await;
+    serve(&pool, None, visitor);
+    let mut input = BytesMut::new();
+    wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
+    client.write_all(b"bye").await.unwrap();
+    outside.read_exact(&mut [0; 3]).await.unwrap();
+    pool.close();
+    assert_eq!(timeout(&watched), None, "it may be slow");
+    pool.doubt();
+    while timeout(&watched) != Some(socket::DOUBTED_TIMEOUT) {
+        tokio::task::yield_now().await;
+    }
+    // The visitor stays, and whoever has the last word may still cut it off.
+    client.write_all(b"bye").await.unwrap();
+    outside.read_exact(&mut [0; 3]).await.unwrap();
+    pool.cut();
+    attending.await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn a_carrier_that_died_is_not_handed_out() {
     let pool = Arc::new(Pool::default());

@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,19 +13,23 @@ use ferrotunnel_protocol::frame::{
 };
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::{Driver, End, Incoming};
 use crate::auth::{Authenticator, Binding, ClientKey};
+use crate::carrier::Carrier;
+use crate::clock;
 use crate::handshake::{self, Greeted};
 use crate::principals::Roster;
 use crate::session::Session;
 use crate::shared::Shared;
-use crate::splice::{SocketEnd, splice};
+use crate::splice::{Outcome, SocketEnd, SpliceError, splice};
 use crate::stream::Stream;
 use crate::tap::Tap;
 use crate::throttle::{Rates, Throttle, Throttles, Way};
+use crate::tls::tests::carriers_over;
 use crate::turned_away::Meters;
 
 struct Running {
@@ -34,7 +39,7 @@ struct Running {
 }
 
 impl Running {
-    fn start(carrier: DuplexStream, greeted: Greeted) -> Self {
+    fn start(carrier: impl Carrier, greeted: Greeted) -> Self {
         let shared = Arc::new(Shared::new(greeted.machine));
         let session = Session::new(Arc::clone(&shared));
         let (sender, incoming) = mpsc::channel(128);
@@ -59,7 +64,11 @@ async fn pair(buffer: usize) -> (Running, Running) {
 
 /// The same before their drivers run.
 async fn greeted(buffer: usize) -> ((DuplexStream, Greeted), (DuplexStream, Greeted)) {
-    let (mut near, mut far) = tokio::io::duplex(buffer);
+    let (near, far) = tokio::io::duplex(buffer);
+    greeted_over(near, far).await
+}
+
+async fn greeted_over<C: Carrier>(mut near: C, mut far: C) -> ((C, Greeted), (C, Greeted)) {
     let token = Token::new("secret").unwrap();
     let known = Roster::new(Some(&token)).unwrap().replace(&[]).unwrap().known;
     let (authenticator, key) =
@@ -499,11 +508,9 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         let mut near = server.session.open(OPEN).unwrap();
         near.write_chunk(Bytes::from_static(b"question")).await.unwrap();
         let far = soon(client.opened()).await;
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (local, accepted) = tokio::join!(
-            tokio::net::TcpStream::connect(listener.local_addr().unwrap()),
-            listener.accept(),
-        );
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (local, accepted) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept(),);
         let (mut service, _) = accepted.unwrap();
         let spliced = tokio::spawn(splice(far, SocketEnd::new(local.unwrap()), None));
         // It answers without having read all of the question, so its close sends RST.
@@ -522,6 +529,120 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         soon(talk).await;
         assert!(soon(spliced).await.unwrap().is_err());
     }
+}
+
+/// A visitor and a local service with a tunnel between them: what each says goes through two splices and a stream.
+struct Spliced {
+    visitor: TcpStream,
+    service: TcpStream,
+    /// At the server, and at the client.
+    splices: [JoinHandle<Result<Outcome, SpliceError>>; 2],
+    _sessions: (Running, Running),
+}
+
+impl Spliced {
+    async fn start() -> Self {
+        let (server, mut client) = pair(1 << 16).await;
+        let near = server.session.open(OPEN).unwrap();
+        let far = soon(client.opened()).await;
+        let (visitor, ingress) = sockets().await;
+        let (local, service) = sockets().await;
+        let splices = [
+            tokio::spawn(splice(SocketEnd::new(ingress), near, None)),
+            tokio::spawn(splice(far, SocketEnd::new(local), None)),
+        ];
+        Self { visitor, service, splices, _sessions: (server, client) }
+    }
+
+    /// Neither of them leaves anything behind, though it may take a while.
+    async fn end(self) {
+        for (splice, side) in self.splices.into_iter().zip(["server", "client"]) {
+            let ended = tokio::time::timeout(Duration::from_secs(120), splice).await;
+            let ended = ended.unwrap_or_else(|_| panic!("the {side}'s splice is kept"));
+            assert!(ended.unwrap().is_err(), "{side}");
+        }
+    }
+}
+
+async fn sockets() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (dialled, accepted) =
+        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (dialled.unwrap(), accepted.unwrap().0)
+}
+
+/// Says as much as there is room for, which nobody reads.
+async fn fill(socket: &TcpStream) {
+    while tokio::time::timeout(Duration::from_secs(1), socket.writable()).await.is_ok() {
+        let _ = socket.try_write(&[7; 1 << 16]);
+    }
+}
+
+fn break_off(socket: TcpStream) {
+    crate::socket::abort_on_close(&socket);
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_who_both_break_off_while_neither_reads_leave_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    tokio::join!(fill(&spliced.visitor), fill(&spliced.service));
+    let nobody = sockets().await;
+    break_off(std::mem::replace(&mut spliced.visitor, nobody.0));
+    break_off(std::mem::replace(&mut spliced.service, nobody.1));
+    spliced.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_breaks_off_while_a_mute_service_does_not_read_leaves_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    fill(&spliced.visitor).await;
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    spliced.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_breaks_off_while_a_service_only_talks_leaves_nothing_behind() {
+    let mut spliced = Spliced::start().await;
+    tokio::join!(fill(&spliced.visitor), fill(&spliced.service));
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    let (nobody, _) = sockets().await;
+    let service = std::mem::replace(&mut spliced.service, nobody);
+    let talking = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let _ = service.try_write(&[7; 1 << 16]);
+        }
+    });
+    spliced.end().await;
+    talking.abort();
+}
+
+/// What a visitor said before it broke off is still read, in full, by a service that takes its time.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_reads_late_hears_all_that_was_said_before_the_break() {
+    let mut spliced = Spliced::start().await;
+    let mut said = 0;
+    while tokio::time::timeout(Duration::from_secs(1), spliced.visitor.writable()).await.is_ok() {
+        said += spliced.visitor.try_write(&[7; 1 << 16]).unwrap_or(0);
+    }
+    // All of it has left the visitor's own machine, as far as that can be: what a reset takes back is there.
+    let mut heard = vec![0; 1 << 20];
+    let held = spliced.service.read_exact(&mut heard).await.unwrap();
+    assert!(held < said);
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    let mut more = 0;
+    let end = loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        match spliced.service.read(&mut heard).await {
+            Ok(count @ 1..) => more += count,
+            end => break end,
+        }
+    };
+    assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    // A window of the stream, and the buffers of three sockets.
+    assert!(more > 256 << 10, "{more} of {said} bytes");
+    spliced.end().await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -543,4 +664,52 @@ async fn a_session_that_closes_before_its_first_turn_ends_though_its_peer_does_n
     let end = tokio::time::timeout(Duration::from_secs(60), driving).await;
     assert!(matches!(end.expect("the deadline woke nobody"), End::Closed));
     drop(far);
+}
+
+/// Over a link so slow that a record takes longer than a sign of life may.
+#[tokio::test(start_paused = true)]
+async fn half_a_record_is_a_sign_of_life() {
+    let ((dialled, near_relay), (far_relay, accepted)) = (sockets().await, sockets().await);
+    // Otherwise a piece waits for the acknowledgement of the one before it, which takes real time.
+    far_relay.set_nodelay(true).unwrap();
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let relaying = tokio::spawn({
+        let is_slow = Arc::clone(&is_slow);
+        async move {
+            let (mut from_client, mut to_client) = near_relay.into_split();
+            let (mut from_server, mut to_server) = far_relay.into_split();
+            let forth = async {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_client.read(&mut buffer).await {
+                    for piece in buffer[..count].chunks(1 << 10) {
+                        if is_slow.load(Ordering::Relaxed) {
+                            tokio::time::sleep(Duration::from_millis(200)).await;
+                        }
+                        to_server.write_all(piece).await.unwrap();
+                    }
+                }
+            };
+            let back = async {
+                let mut buffer = vec![0; 1 << 16];
+                while let Ok(count @ 1..) = from_server.read(&mut buffer).await {
+                    to_client.write_all(&buffer[..count]).await.unwrap();
+                }
+            };
+            tokio::join!(forth, back);
+        }
+    });
+    let (far, near) = carriers_over(dialled, accepted).await;
+    let ((near, server), (far, client)) = greeted_over(near, far).await;
+    let (server, mut client) = (Running::start(near, server), Running::start(far, client));
+    let mut stream = server.session.open(OPEN).unwrap();
+    let mut answering = soon(client.opened()).await;
+    is_slow.store(true, Ordering::Relaxed);
+    answering.write_chunk(Bytes::from(vec![7; 16_000])).await.unwrap();
+    // The answer to it is behind all that.
+    server.session.probe(clock::now(), Duration::from_secs(2));
+    let began = tokio::time::Instant::now();
+    let mut heard = vec![0; 16_000];
+    stream.read_exact(&mut heard).await.unwrap();
+    assert!(began.elapsed() > Duration::from_secs(2), "{:?}", began.elapsed());
+    relaying.abort();
 }

@@ -224,7 +224,7 @@ impl Owner {
     /// like two to the client: it stays, if it gives a sign of life.
     pub(super) fn superseded(&self, number: u32, by: &Self) {
         if self.client_id == by.client_id {
-            let reason = "the same client has it over another connection".to_owned();
+            let reason = ELSEWHERE.to_owned();
             let refusal = Refusal { code: RefusalCode::Moved, reason };
             self.session.registered(number, Registered::Refused(refusal));
             self.session.probe(clock::now(), SIGN_OF_LIFE);
@@ -245,6 +245,7 @@ pub(crate) const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
 
 /// What became of a tunnel, in the words for its client.
 pub(super) const TAKEN_OVER: &str = "a newer client registered it";
+pub(super) const ELSEWHERE: &str = "the same client has it over another connection";
 
 /// Where a tunnel stands in the registry.
 #[derive(Clone, Debug)]

@@ -162,8 +162,13 @@ impl WayIn {
                     admit(&way_in, visitor);
                 });
             }
-            // It has left meanwhile, and another one has come.
-            None if error == OpenError::SessionClosed && tunnel.is_served() => admit(self, visitor),
+            // It has left meanwhile, and another one has come. While there is one that has not, the same would come of it.
+            None if error == OpenError::SessionClosed
+                && tunnel.is_served()
+                && !tunnel.is_losing_one() =>
+            {
+                admit(self, visitor);
+            }
             _ => visitor.turn_away(error),
         }
     }

@@ -12,6 +12,7 @@ use ferrotunnel_protocol::{Config, ReceiveBudget, Session as Machine, State};
 
 use super::*;
 use crate::auth::{Credential, issue_token};
+use crate::clock;
 use crate::principals::{Principal, PrincipalConfig};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -97,7 +98,7 @@ fn preferred(mut wanted: Register) -> Register {
 }
 
 fn register(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> String {
-    registry.try_register(&guest.owner, number, wanted).unwrap()
+    registry.try_register(&guest.owner, number, wanted, clock::now()).unwrap()
 }
 
 fn found(registry: &Registry, host: &str) -> Option<Arc<Tunnel>> {
@@ -164,7 +165,7 @@ async fn a_preferred_port_of_another_process_is_given_up() {
     let taken = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = taken.local_addr().unwrap().port();
     assert_ne!(register(&registry, &guest, 0, preferred(tcp(port))), format!(":{port}"));
-    let refused = registry.try_register(&guest.owner, 1, tcp(port)).unwrap_err();
+    let refused = registry.try_register(&guest.owner, 1, tcp(port), clock::now()).unwrap_err();
     assert_eq!(refused.0, RefusalCode::PortUnavailable);
 }
 
@@ -213,7 +214,8 @@ fn nothing_is_registered_once_it_is_closed() {
     let (registry, guest) = (registry(), Guest::new(1));
     register(&registry, &guest, 0, http("app", &[]));
     registry.close();
-    let refused = registry.try_register(&guest.owner, 1, http("late", &[])).unwrap_err();
+    let refused =
+        registry.try_register(&guest.owner, 1, http("late", &[]), clock::now()).unwrap_err();
     assert_eq!(refused, (RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
     assert!(found(&registry, "app.localhost").is_none() && guest.numbers() == [0]);
 }
@@ -226,7 +228,7 @@ fn over(carrier: u8, mut wanted: Register) -> Register {
 }
 
 fn refusal(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> RefusalCode {
-    registry.try_register(&guest.owner, number, wanted).unwrap_err().0
+    registry.try_register(&guest.owner, number, wanted, clock::now()).unwrap_err().0
 }
 
 fn carriers_at(registry: &Registry, host: &str) -> Vec<(u8, SessionId, u32)> {
@@ -282,6 +284,54 @@ fn a_carrier_that_comes_back_takes_its_own_place_only() {
     // What the old session gives up is no longer its own.
     second.owner.leave();
     assert_eq!(carriers_at(&registry, "app.localhost").len(), 2);
+}
+
+/// Somebody thought about the first for so long that its client has left it meanwhile.
+#[tokio::test]
+async fn what_was_asked_for_first_takes_nothing_from_what_the_same_client_asked_for_since() {
+    let (registry, old, new) = (registry(), Guest::new(1), Guest::new(2));
+    let first = clock::now();
+    let then = first + Duration::from_millis(1);
+    let ask = |guest: &Guest, wanted: &Register, asked| {
+        registry.try_register(&guest.owner, 0, wanted.clone(), asked).map_err(|denied| denied.0)
+    };
+    let grouped = |mut wanted: Register| {
+        wanted.options.push((options::GROUP.to_owned(), "g".to_owned()));
+        wanted
+    };
+    let port = tcp_port_of(&registry);
+    let wanted = [
+        http("app", &[]),
+        preferred(http("app", &[])),
+        grouped(http("grouped", &[])),
+        over(1, http("joined", &[])),
+        tcp(port),
+        grouped(tcp(port)),
+    ];
+    for wanted in wanted {
+        ask(&new, &wanted, then).unwrap();
+        assert_eq!(ask(&old, &wanted, first), Err(RefusalCode::Moved), "{wanted:?}");
+        assert!(old.numbers().is_empty() && new.numbers() == [0]);
+        // A client that means it asks once more.
+        ask(&old, &wanted, then).unwrap();
+        assert!(new.numbers().is_empty() && old.numbers() == [0]);
+        old.owner.unregister(0);
+    }
+    // Another carrier has a place of its own, and another client is another matter.
+    ask(&new, &http("app", &[]), then).unwrap();
+    ask(&old, &over(1, http("app", &[])), first).unwrap();
+    assert_eq!(carriers_at(&registry, "app.localhost").len(), 2);
+    let other = Guest::of(3, ClientId([3; 16]));
+    ask(&other, &http("app", &[]), first).unwrap();
+    assert_eq!(number_at(&registry, "app.localhost"), Some((SessionId(3), 0)));
+}
+
+/// One that nobody has.
+fn tcp_port_of(registry: &Registry) -> u16 {
+    let guest = Guest::new(9);
+    let address = register(registry, &guest, 0, tcp(0));
+    guest.owner.unregister(0);
+    address.trim_start_matches(':').parse().unwrap()
 }
 
 #[test]
@@ -381,7 +431,7 @@ impl Named {
 }
 
 fn refused(registry: &Registry, guest: &Guest, number: u32, wanted: Register) -> Denied {
-    registry.try_register(&guest.owner, number, wanted).unwrap_err()
+    registry.try_register(&guest.owner, number, wanted, clock::now()).unwrap_err()
 }
 
 #[test]

@@ -257,6 +257,7 @@ impl Attempt {
 
 impl End for Trial {
     const KEEPS_WORDS: bool = true;
+    const BREAKS_UNHEARD: bool = true;
 
     fn poll_read(
         &mut self,
@@ -332,6 +333,11 @@ impl End for Trial {
 
     fn release(&mut self, bytes: usize) {
         self.stream.release(bytes);
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        // Until then it is followed by the next.
+        self.attempt.is_none().then(|| self.stream.take_break()).flatten()
     }
 
     fn abort(&mut self) {

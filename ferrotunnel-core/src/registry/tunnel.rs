@@ -163,6 +163,8 @@ pub(super) struct Member {
     pub(super) owner: Arc<Owner>,
     /// The tunnel's number in that session.
     pub(super) number: u32,
+    /// When it asked for the tunnel.
+    asked: Instant,
     /// Whether its local service answers.
     pub(super) health: Arc<Health>,
     /// Requests that it has been chosen for and that are not over.
@@ -760,6 +762,18 @@ impl Tunnel {
             && (!self.is_away() || self.takes_in(member, wanted, hosts))
     }
 
+    /// Whether the client of `member` has asked for its place over another session since.
+    pub(super) fn has_overtaken(&self, member: &Member, is_joining: bool) -> bool {
+        let is_newer = |one: &Member| {
+            one.owner.client_id == member.owner.client_id
+                && one.owner.session_id != member.owner.session_id
+                && (!is_joining || one.carrier == member.carrier)
+                && one.asked > member.asked
+        };
+        self.principal == *member.owner.principal()
+            && self.presence.lock().carriers.iter().any(is_newer)
+    }
+
     /// Joins in. Returns who had its place before: that carrier, or with `afresh` all carriers of the
     /// client, which knows of none of them any more.
     pub(super) fn join(&self, member: Member, afresh: bool) -> Vec<Member> {
@@ -820,6 +834,11 @@ impl Tunnel {
     /// Whether a session that takes visitors has it.
     pub(super) fn is_served(&self) -> bool {
         self.presence.lock().carriers.iter().any(|one| one.owner.session.is_established())
+    }
+
+    /// Whether a session has it that takes no visitors any more.
+    pub(super) fn is_losing_one(&self) -> bool {
+        self.presence.lock().carriers.iter().any(|one| !one.owner.session.is_established())
     }
 
     /// Whether its client has left, and may come back.
@@ -944,8 +963,13 @@ pub struct SharedPlace(#[expect(dead_code, reason = "its drop is what it is for"
 const MOST_WAITING: usize = 1_024;
 
 impl Member {
-    pub(super) fn new(carrier: CarrierNumber, owner: Arc<Owner>, number: u32) -> Self {
-        Self { carrier, owner, number, health: Arc::default(), requests: Arc::default() }
+    pub(super) fn new(
+        carrier: CarrierNumber,
+        owner: Arc<Owner>,
+        number: u32,
+        asked: Instant,
+    ) -> Self {
+        Self { carrier, owner, number, asked, health: Arc::default(), requests: Arc::default() }
     }
 
     fn served_by(&self) -> ServedBy {

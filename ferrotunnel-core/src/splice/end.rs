@@ -21,6 +21,9 @@ pub trait End: Unpin + Send {
     /// error a write has taken reads like one that has ended.
     const KEEPS_WORDS: bool = false;
 
+    /// Whether it may break while it is not read, and nobody is told: only [`take_break`](Self::take_break) knows then.
+    const BREAKS_UNHEARD: bool = false;
+
     /// Appends what there is, at most `room` bytes where that can be kept. `false`: the end.
     fn poll_read(
         &mut self,
@@ -54,6 +57,17 @@ pub trait End: Unpin + Send {
 
     /// The socket itself, where nothing stands between it and the bytes.
     fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
+
+    /// The socket that is beneath, whatever stands between it and the bytes.
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.tcp()
+    }
+
+    /// Why it broke, if it has, though what it said before has not been read yet. Costs a system call or a lock. A socket's
+    /// next read does not tell any more.
+    fn take_break(&self) -> Option<io::Error> {
         None
     }
 

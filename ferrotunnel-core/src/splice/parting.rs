@@ -58,11 +58,13 @@ impl Parting {
         let (error, last) = match fault {
             Fault::Source(error) => (error, Flow::Stopped),
             // A reset that follows an orderly end is told as a broken pipe.
-            Fault::Sink(error) if X::KEEPS_WORDS || error.kind() == ErrorKind::BrokenPipe => {
+            Fault::Sink(error) | Fault::UnreadSource(error)
+                if X::KEEPS_WORDS || error.kind() == ErrorKind::BrokenPipe =>
+            {
                 (error, Flow::Copying)
             }
-            // The write took the error that the read would have met: its end proves nothing.
-            Fault::Sink(error) => (error, Flow::LastWords),
+            // The error that the read would have met is taken: its end proves nothing.
+            Fault::Sink(error) | Fault::UnreadSource(error) => (error, Flow::LastWords),
         };
         if words.state == Flow::Copying {
             words.state = last;
@@ -92,9 +94,10 @@ impl Parting {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(Fault::Sink(_))) => return Poll::Ready(Parted::Cut),
             Poll::Ready(Err(Fault::Source(_))) => words.state = Flow::Stopped,
-            // Its reader is slow, or stalls: it may do so here as it may anywhere else.
-            Poll::Pending if Y::KEEPS_WORDS => return Poll::Pending,
-            Poll::Pending => return self.poll_deadline(cx, WHOLE_GRACE),
+            // Its reader is slow, or stalls.
+            Poll::Pending | Poll::Ready(Err(Fault::UnreadSource(_))) => {
+                return self.poll_unheard(cx, other, false, WHOLE_GRACE);
+            }
         }
         if Y::KEEPS_WORDS {
             return Poll::Ready(Parted::Cut);
@@ -108,18 +111,34 @@ impl Parting {
             return Poll::Ready(Parted::Cut);
         }
         let grace = if whole { WHOLE_GRACE } else { CUT_GRACE };
+        self.poll_unheard(cx, other, whole, grace)
+    }
+
+    /// What the other end says nobody hears any more. It is taken all the same, until that time has passed: an end that
+    /// cannot get rid of its own words may read none. `whole`: it has all that there is for it.
+    fn poll_unheard<Y: End>(
+        &mut self,
+        cx: &mut Context<'_>,
+        other: &mut Y,
+        whole: bool,
+        grace: Duration,
+    ) -> Poll<Parted> {
         let mut unheard = Vec::new();
         for _ in 0..CHUNKS_PER_POLL {
             if self.other_ended {
                 break;
             }
             match other.poll_read(cx, Room::MAX, &mut unheard) {
-                Poll::Ready(Ok(true)) => unheard.clear(),
-                Poll::Ready(Ok(false)) if whole => return Poll::Ready(Parted::Orderly),
+                Poll::Ready(Ok(true)) => {
+                    other.release(unheard.drain(..).map(|chunk| chunk.len()).sum());
+                }
                 Poll::Ready(Ok(false)) => self.other_ended = true,
                 Poll::Ready(Err(_)) => return Poll::Ready(Parted::Cut),
                 Poll::Pending => return self.poll_deadline(cx, grace),
             }
+        }
+        if self.other_ended && whole {
+            return Poll::Ready(Parted::Orderly);
         }
         if !self.other_ended {
             crate::yielding::behind_new_events(cx);
@@ -149,6 +168,6 @@ fn spoke_lately(words: &Direction, error: &io::Error) -> bool {
 /// is how much later they learn of the break.
 const CUT_GRACE: Duration = Duration::from_secs(2);
 
-/// The same while the words are read, and for words that are whole: the peer gets them with their
-/// end, and closes when it likes. It costs an idle stream for that long.
+/// The same while the words are read, since the last of them that was, and for words that are whole: the peer gets them
+/// with their end, and closes when it likes. It costs an idle stream for that long.
 const WHOLE_GRACE: Duration = Duration::from_secs(30);

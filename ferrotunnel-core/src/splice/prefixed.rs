@@ -24,6 +24,7 @@ impl<E> Prefixed<E> {
 
 impl<E: End> End for Prefixed<E> {
     const KEEPS_WORDS: bool = E::KEEPS_WORDS;
+    const BREAKS_UNHEARD: bool = E::BREAKS_UNHEARD;
 
     fn poll_read(
         &mut self,
@@ -63,6 +64,14 @@ impl<E: End> End for Prefixed<E> {
         let of_prefix = bytes.min(self.unreleased);
         self.unreleased -= of_prefix;
         self.end.release(bytes - of_prefix);
+    }
+
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.end.beneath()
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        self.end.take_break()
     }
 
     fn complete(&mut self) {

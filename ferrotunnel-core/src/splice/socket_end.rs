@@ -29,6 +29,9 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
     /// Itself, where it is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
+    /// The error that its next read or write would meet, which does not any more.
+    fn take_error(&self) -> io::Result<Option<io::Error>>;
+
     /// The next close is an orderly one again.
     fn close_in_peace(&self);
 
@@ -43,6 +46,10 @@ impl Socket for TcpStream {
 
     fn tcp(&self) -> Option<&TcpStream> {
         Some(self)
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Self::take_error(self)
     }
 
     fn close_in_peace(&self) {
@@ -62,6 +69,10 @@ impl Socket for UnixStream {
 
     fn tcp(&self) -> Option<&TcpStream> {
         None
+    }
+
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        Self::take_error(self)
     }
 
     fn close_in_peace(&self) {}
@@ -84,6 +95,8 @@ impl<T: Socket> SocketEnd<T> {
 }
 
 impl<T: Socket> End for SocketEnd<T> {
+    const BREAKS_UNHEARD: bool = true;
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -108,6 +121,10 @@ impl<T: Socket> End for SocketEnd<T> {
 
     fn tcp(&self) -> Option<&TcpStream> {
         self.socket.tcp()
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        self.socket.take_error().unwrap_or_else(Some)
     }
 
     fn complete(&mut self) {

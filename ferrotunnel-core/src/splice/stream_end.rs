@@ -12,6 +12,7 @@ use crate::stream::{Stream, to_io, write_to_io};
 
 impl End for Stream {
     const KEEPS_WORDS: bool = true;
+    const BREAKS_UNHEARD: bool = true;
 
     fn poll_read(
         &mut self,
@@ -52,6 +53,10 @@ impl End for Stream {
 
     fn release(&mut self, bytes: usize) {
         Self::release(self, bytes);
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        self.broke().map(to_io)
     }
 
     fn abort(&mut self) {

@@ -6,9 +6,11 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::AsyncWrite;
+use tokio::net::TcpStream;
 
 use super::stream::TlsStream;
 use crate::buffer::{self, CHUNKS_AT_ONCE, ReadSize};
+use crate::carrier::Carrier;
 use crate::splice::{End, Room};
 
 /// A stream with its read size. Data is handed out where it was opened.
@@ -24,6 +26,8 @@ impl TlsEnd {
 }
 
 impl End for TlsEnd {
+    const BREAKS_UNHEARD: bool = true;
+
     fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -50,5 +54,13 @@ impl End for TlsEnd {
 
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.stream.socket()
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        self.beneath()?.take_error().unwrap_or_else(Some)
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct TlsStream {
     /// What a reader with little room has left of a record.
     plain: BytesMut,
     outbox: Outbox,
+    /// Bytes of a record came that is not whole yet.
+    has_heard: bool,
     /// Nothing of ours may follow what we have said.
     is_finished: bool,
 }
@@ -46,6 +48,7 @@ impl TlsStream {
             input: if input.is_empty() { BytesMut::new() } else { input },
             plain: BytesMut::new(),
             outbox: Outbox::new(output),
+            has_heard: false,
             is_finished: false,
         }
     }
@@ -90,6 +93,7 @@ impl TlsStream {
                 }
             }
             if taken > 0 {
+                self.has_heard = false;
                 return Poll::Ready(Ok(taken));
             }
             if self.records.is_ended() {
@@ -109,8 +113,9 @@ impl TlsStream {
             // The socket was less ready than it seemed.
             self.input = BytesMut::new();
         }
-        if ready!(read)? == 0 {
-            self.records.fail(Fault::Truncated);
+        match ready!(read)? {
+            0 => self.records.fail(Fault::Truncated),
+            _ => self.has_heard = true,
         }
         Poll::Ready(Ok(()))
     }
@@ -279,6 +284,10 @@ impl Carrier for TlsStream {
         input: &mut Input,
     ) -> Poll<io::Result<usize>> {
         self.poll_pieces(cx, size, usize::MAX, usize::MAX, |piece| input.push(piece))
+    }
+
+    fn has_heard(&mut self) -> bool {
+        std::mem::take(&mut self.has_heard)
     }
 
     fn socket(&self) -> Option<&TcpStream> {

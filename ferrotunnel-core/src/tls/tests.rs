@@ -52,6 +52,25 @@ pub(super) async fn connect(config: &ClientConfig, socket: TcpStream) -> std::io
 
 pub(super) async fn ours(client: &ClientConfig, server: &ServerConfig) -> (Secured, Secured) {
     let (dialled, accepted) = sockets().await;
+    ours_over(client, server, dialled, accepted).await
+}
+
+/// A client's end and a server's, over sockets between which there may be anything.
+pub(crate) async fn carriers_over(
+    dialled: TcpStream,
+    accepted: TcpStream,
+) -> (TlsStream, TlsStream) {
+    let (client, server) = configs();
+    let (client, server) = ours_over(&client, &server, dialled, accepted).await;
+    (client.stream, server.stream)
+}
+
+async fn ours_over(
+    client: &ClientConfig,
+    server: &ServerConfig,
+    dialled: TcpStream,
+    accepted: TcpStream,
+) -> (Secured, Secured) {
     let (client, server) = soon(async {
         tokio::join!(
             connect(client, dialled),

@@ -34,6 +34,10 @@ impl Socket for TlsVisitor {
         None
     }
 
+    fn take_error(&self) -> io::Result<Option<io::Error>> {
+        self.socket().take_error()
+    }
+
     fn close_in_peace(&self) {
         Socket::close_in_peace(self.socket());
     }

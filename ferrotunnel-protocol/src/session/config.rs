@@ -120,6 +120,9 @@ pub(super) const MAX_CONTROL_QUEUE: usize = 65_536;
 /// far behind serves no visitor, and visitors that come and go must not fill our memory meanwhile.
 pub(super) const MAX_CONTROL_BEFORE_OPEN: usize = 16_384;
 
+/// Streams listed for a grant beside twice those that there are, before those that have ended are struck off: 4 bytes each.
+pub(super) const GRANTS_LISTED: usize = 1_024;
+
 /// Stream entries that a peer may always make us hold, however few streams may be open.
 pub(super) const MIN_ENTRY_LIMIT: usize = 1_024;
 

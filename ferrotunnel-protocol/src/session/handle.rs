@@ -51,6 +51,11 @@ impl Session {
         handled.map_err(|violation| self.fail(violation))
     }
 
+    /// Bytes came that a layer below keeps until there are more of them.
+    pub fn handle_sign_of_life(&mut self, now: Instant) {
+        self.liveness.heard(now);
+    }
+
     fn decode_some(
         &mut self,
         now: Instant,
@@ -255,7 +260,7 @@ impl Session {
         self.config.budget.reserve(stream.recv.window.bytes());
         if stream.recv.window.is_grant_due() && open.kind != TunnelKind::Udp {
             stream.recv.grant_listed = true;
-            self.grants.push_back(id);
+            self.list_for_grant(id);
         }
         self.streams.insert(id, Box::new(stream));
         self.events.push_back(Event::Opened(id, Box::new(open)));

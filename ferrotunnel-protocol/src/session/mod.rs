@@ -73,7 +73,8 @@ pub enum State {
 /// - questions: [`side`](Self::side), [`state`](Self::state), [`round_trip`](Self::round_trip),
 ///   [`stats`](Self::stats), [`capacity`](Self::capacity), ..;
 /// - `handle_*`, what happened: [`handle_input`](Self::handle_input),
-///   [`handle_timeout`](Self::handle_timeout), [`handle_eof`](Self::handle_eof);
+///   [`handle_sign_of_life`](Self::handle_sign_of_life), [`handle_timeout`](Self::handle_timeout),
+///   [`handle_eof`](Self::handle_eof);
 /// - commands: [`hello`](Self::hello), [`accept`](Self::accept), [`confirm`](Self::confirm),
 ///   [`register`](Self::register), [`open`](Self::open), [`write`](Self::write),
 ///   [`read`](Self::read), [`finish`](Self::finish), [`reset`](Self::reset),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use ferrotunnel_common::{StreamId, TunnelKind};
 
 use super::config::{
-    DATAGRAM_QUEUE_BYTES, DATAGRAM_QUEUE_LEN, MAX_CONTROL_BEFORE_OPEN, MIN_WINDOW,
+    DATAGRAM_QUEUE_BYTES, DATAGRAM_QUEUE_LEN, GRANTS_LISTED, MAX_CONTROL_BEFORE_OPEN, MIN_WINDOW,
     SEND_QUEUE_BYTES, SEND_QUEUE_FLOOR_BYTES, SESSION_QUEUE_BYTES, TIGHT_WINDOW,
 };
 use super::event::{Event, OpenError, Read, StreamError, WriteError};
@@ -169,8 +169,18 @@ impl Session {
         let due = stream.recv.window.release(bytes as u32);
         if due && !stream.recv.finished && !stream.recv.grant_listed {
             stream.recv.grant_listed = true;
-            self.grants.push_back(id);
+            self.list_for_grant(id);
         }
+    }
+
+    /// A stream that ends leaves its id there until the carrier takes more, and streams may come and go for as long as it
+    /// takes nothing: then those are looked for, which is less work than to list them was.
+    pub(super) fn list_for_grant(&mut self, id: StreamId) {
+        if self.grants.len() >= self.streams.len() * 2 + GRANTS_LISTED {
+            let streams = &self.streams;
+            self.grants.retain(|id| streams.contains_key(id));
+        }
+        self.grants.push_back(id);
     }
 
     /// Ends this side's direction after what is queued. Of no effect the second time.

@@ -476,6 +476,29 @@ fn a_tunnel_that_moved_is_asked_for_again_when_nobody_has_it() {
 }
 
 #[test]
+fn a_tunnel_that_moved_to_a_session_that_was_left_is_asked_for_again() {
+    for mode in [ServerMode::Failover, ServerMode::All] {
+        let mut bed = Bed::with(mode);
+        let old = bed.enter(0, 1);
+        let tunnel = bed.add();
+        bed.answer(&old, tunnel, ok());
+        bed.leave(0);
+        let mut new = bed.enter(0, 2);
+        bed.answer(&new, tunnel, ok());
+        assert_eq!(new.heard(), ["+1"]);
+        bed.told();
+        // What the old one had asked for has come through only now.
+        let next = bed.answer(&new, tunnel, refused(RefusalCode::Moved));
+        assert!(matches!(next, Next::AskAgain(_)));
+        assert_eq!(bed.told(), ["lost"]);
+        bed.state.ask_again(to_first(0), tunnel);
+        assert_eq!(new.heard(), ["+1"]);
+        bed.answer(&new, tunnel, ok());
+        assert_eq!(bed.told(), ["ready"]);
+    }
+}
+
+#[test]
 fn a_server_makes_way_once_the_earlier_one_has_all_that_it_has() {
     let bed = Bed::new();
     let later = bed.enter_at(to_second(0), 1);

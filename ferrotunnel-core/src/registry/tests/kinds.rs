@@ -18,7 +18,7 @@ fn passing(registry: &Registry, host: &str) -> Option<String> {
 }
 
 fn refused(registry: &Registry, guest: &Guest, wanted: Register) -> Denied {
-    registry.try_register(&guest.owner, 100, wanted).unwrap_err()
+    registry.try_register(&guest.owner, 100, wanted, clock::now()).unwrap_err()
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn named(registry: &Registry, host: &str, path: &str) -> Result<String, NoRoute>
 
 fn denied(registry: &Registry, guest: &Guest, wanted: Register) -> Denied {
     let number = guest.owner.tunnels.lock().len() as u32 + 100;
-    registry.try_register(&guest.owner, number, wanted).unwrap_err()
+    registry.try_register(&guest.owner, number, wanted, clock::now()).unwrap_err()
 }
 
 /// A principal that may have what these rules say; `None`: the default.

@@ -215,6 +215,25 @@ async fn a_visitor_that_comes_between_the_end_of_a_session_and_its_leaving_is_ke
     until(|| streams_opened(&back) == 1).await;
 }
 
+/// Beside a session that takes visitors, but not for this tunnel.
+#[tokio::test]
+async fn a_visitor_is_turned_away_while_too_many_wait_for_a_session_that_is_over_to_leave() {
+    let registry = registry_that_waits(Duration::from_secs(600));
+    let (paused, over) = (guest(1), guest(2));
+    let mut wanted = http("app", &[]);
+    options::tell_paused(&mut wanted, true);
+    register(&registry, &paused, 0, wanted);
+    register(&registry, &over, 0, over_carrier(1, "app"));
+    end(&over);
+    let tunnel = found(&registry, "app.localhost").unwrap();
+    let waiting: Vec<_> = std::iter::from_fn(|| tunnel.another()).collect();
+    assert!(!waiting.is_empty());
+    let (visitor, mut outside) = visitor().await;
+    way_in(&registry, &ReceiveBudget::new(1 << 20)).admit(visitor);
+    let end = tokio::io::AsyncReadExt::read_u8(&mut outside).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_visitor_waits_a_moment_for_a_carrier_where_the_client_is_near() {
     let (one, two, three) = (visitor().await, visitor().await, visitor().await);

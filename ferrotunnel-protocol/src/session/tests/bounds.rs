@@ -8,6 +8,7 @@
 //! | bytes waiting for a carrier that does not move | 4 MiB for all, and 16 KiB each |
 //! | stream entries | twice `max_streams`, at least 1,024, beside our own |
 //! | control frames waiting | a Reset for every entry, and 65,536 |
+//! | streams listed for a grant | twice those that there are, and 1,024 |
 //! | unanswered Pings | 16 |
 //! | unanswered Registers | `max_tunnels` and 64 |
 //! | events | those of one `handle_input`, so what its input makes |
@@ -19,7 +20,7 @@ use ferrotunnel_common::{StreamId, TunnelKind};
 
 use super::pair::{Pair, Setup, data, open_frame, request};
 use crate::frame::{FIN, Frame, FrameType, Reset, ResetCode};
-use crate::session::config::{MAX_CONTROL_BEFORE_OPEN, MIN_ENTRY_LIMIT, MIN_WINDOW};
+use crate::session::config::{GRANTS_LISTED, MAX_CONTROL_BEFORE_OPEN, MIN_ENTRY_LIMIT, MIN_WINDOW};
 use crate::session::{Config, Event, OpenError, Side};
 
 fn small() -> Pair {
@@ -112,6 +113,31 @@ fn visitors_of_a_carrier_that_does_not_move_do_not_pile_up() {
     assert_eq!(pair.client.violation, None);
     assert!(pair.server.session.is_empty());
     pair.server.session.open(request(TunnelKind::Tcp)).unwrap();
+}
+
+/// Each is opened with less credit than it has a right to, so that it is due some at once, and is gone before that leaves.
+#[test]
+fn streams_that_come_and_go_while_the_carrier_does_not_move_leave_no_list_behind() {
+    let mut pair = small();
+    let now = pair.now;
+    let Frame::Open(_, mut open) = open_frame(1, TunnelKind::Tcp) else { unreachable!() };
+    open.send_window = 0;
+    let stays = StreamId(1);
+    pair.server.feed(&Frame::Open(stays, open.clone()).encode(), now);
+    for id in (3..100_000).step_by(2).map(StreamId) {
+        let reset = Reset { code: ResetCode::Cancelled, reason: String::new() };
+        pair.server.feed(&Frame::Open(id, open.clone()).encode(), now);
+        pair.server.feed(&Frame::Reset(id, reset).encode(), now);
+        pair.server.session.forget(id);
+    }
+    pair.check();
+    assert_eq!(pair.server.violation, None);
+    assert_eq!(pair.server.session.stats().streams, 1);
+    let listed = pair.server.session.grants.len();
+    assert!(listed <= GRANTS_LISTED + 4, "{listed}");
+    let granted = pair.server.take_headers(now);
+    let granted = granted.iter().filter(|it| it.kind == FrameType::WindowUpdate);
+    assert_eq!(granted.map(|it| it.stream).collect::<Vec<_>>(), [stays.0]);
 }
 
 #[test]
