@@ -508,11 +508,8 @@ async fn a_splice_hands_a_stream_last_words_and_then_the_break() {
         let mut near = server.session.open(OPEN).unwrap();
         near.write_chunk(Bytes::from_static(b"question")).await.unwrap();
         let far = soon(client.opened()).await;
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (local, accepted) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept(),);
-        let (mut service, _) = accepted.unwrap();
-        let spliced = tokio::spawn(splice(far, SocketEnd::new(local.unwrap()), None));
+        let (local, mut service) = sockets().await;
+        let spliced = tokio::spawn(splice(far, SocketEnd::new(local), None));
         // It answers without having read all of the question, so its close sends RST.
         assert_eq!(soon(service.read_u8()).await.unwrap(), b'q');
         service.write_all(&[7; 30_000]).await.unwrap();
