@@ -123,7 +123,7 @@ soak *ARGS:
 
 # The same for a minute, unoptimised and with fewer visitors.
 soak-smoke: programs
-    target/debug/ferrotunnel-soak --duration 40s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
+    target/debug/ferrotunnel-soak --duration 60s --warmup 8s --visitors 24 --long-streams 1 --kill-every 4s --server-kill-every 12s
 
 # Each kind of bad peer at a server of its own: what others wait with and without it, and the server's memory; ARGS like `--window 20s pings`.
 hostile *ARGS:

@@ -131,8 +131,9 @@ impl Watch {
     }
 }
 
-/// A change takes two looks to be taken over; one look costs a system call.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A change takes two looks to be taken over, and a token that is taken out of the file ends its sessions within a second;
+/// one look costs a system call.
+const LOOK_EVERY: Duration = Duration::from_millis(400);
 
 #[cfg(test)]
 mod tests {
