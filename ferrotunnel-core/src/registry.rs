@@ -543,10 +543,10 @@ impl Registry {
         let key = TunnelCounts::key(wanted.kind, &stand.label(&wanted.name));
         let counts = self.0.counts.of(&key);
         let id = tunnel::id(wanted.kind, &stand.label(&wanted.name));
-        let taken = self.0.inside.of(member.owner.principal().name(), &id);
+        let inside = self.0.inside.of(member.owner.principal().name(), &id);
         let hooks = self.0.config.hooks.clone();
         let list = Arc::clone(&self.0.list);
-        let places = Places::new((taken, most), self.0.meters.clone(), counts, hooks, list);
+        let places = Places::new(inside, most, self.0.meters.clone(), counts, hooks, list);
         let tunnel = Tunnel::new(uid, member, wanted, stand, places, rules);
         tunnel.set_paused(self.0.paused.lock().contains(&pause_key(&tunnel)));
         Arc::new(tunnel)

@@ -25,6 +25,8 @@ struct Keepers {
     /// With so many it is time to look for those that have gone. Twice as many as there were the last time, so that
     /// looking costs each that comes the same.
     look_at: usize,
+    /// Who is asked first the next time.
+    next: usize,
 }
 
 impl std::fmt::Debug for Spares {
@@ -44,22 +46,30 @@ impl Spares {
         keepers.all.push(keeper);
     }
 
-    /// One of those streams. `None`: nobody has any.
+    /// One of those streams. `None`: nobody has any, as far as it was asked for.
     pub(crate) fn take(&self) -> Option<Stream> {
-        let mut at = 0;
-        loop {
+        let count = self.0.lock().all.len();
+        for _ in 0..count.min(MOST_ASKED) {
             // Whoever is asked is asked behind the lock.
-            let keeper = self.0.lock().all.get(at)?.upgrade();
+            let keeper = {
+                let mut keepers = self.0.lock();
+                let at = keepers.next.checked_rem(keepers.all.len())?;
+                keepers.next = at + 1;
+                keepers.all[at].upgrade()
+            };
             if let Some(stream) = keeper.and_then(|keeper| keeper.give_away()) {
                 return Some(stream);
             }
-            at += 1;
         }
+        None
     }
 }
 
 /// With fewer it is not worth the time.
 const LEAST_TO_LOOK: usize = 8;
+
+/// Keepers that one visitor has asked, who may all have nothing; the next one asks others.
+const MOST_ASKED: usize = 64;
 
 #[cfg(test)]
 mod tests {

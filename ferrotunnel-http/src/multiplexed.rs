@@ -87,7 +87,13 @@ impl Multiplexed {
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
         let places = self.connector.enter(visitor.address)?;
-        let (mut shared, mut in_flight) = self.lease(visitor).await?;
+        let (mut shared, mut in_flight) = match self.lease(visitor).await {
+            Ok(leased) => leased,
+            Err(refusal) => {
+                places.give_back();
+                return Err(refusal);
+            }
+        };
         let counted = |response: Response<Incoming>, in_flight: InFlight| {
             response.map(|body| Body::counted(body, in_flight.placed(places)))
         };

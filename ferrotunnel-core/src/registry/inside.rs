@@ -6,35 +6,40 @@ use std::sync::{Arc, Weak};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 
+use crate::spares::Spares;
+
 /// The counts of those tunnels that are registered, or that somebody is still inside of: a client that registers its
-/// tunnel anew finds the visitors that it has.
+/// tunnel anew finds the visitors that it has, and the streams that nobody uses.
 #[derive(Debug, Default)]
 pub(super) struct Inside(Mutex<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
     /// By principal and id.
-    all: HashMap<(String, String), Weak<AtomicUsize>>,
+    all: HashMap<(String, String), (Weak<AtomicUsize>, Weak<Spares>)>,
     /// With so many it is time to look for those that nobody needs any more. Twice as many as there were the last time,
     /// so that looking costs each that comes the same.
     look_at: usize,
 }
 
 impl Inside {
-    /// The visitors of that tunnel of that principal, in whose places the count lives on.
-    pub(super) fn of(&self, principal: &str, id: &str) -> Arc<AtomicUsize> {
+    /// The visitors of that tunnel of that principal, in whose places the count lives on, and who keeps streams of it.
+    pub(super) fn of(&self, principal: &str, id: &str) -> (Arc<AtomicUsize>, Arc<Spares>) {
         let mut counts = self.0.lock();
         let key = (principal.to_owned(), id.to_owned());
-        if let Some(count) = counts.all.get(&key).and_then(Weak::upgrade) {
-            return count;
-        }
+        let (count, spares) = match counts.all.get(&key) {
+            Some((count, spares)) => (count.upgrade(), spares.upgrade()),
+            None => (None, None),
+        };
         if counts.all.len() >= counts.look_at {
-            counts.all.retain(|_, count| count.strong_count() > 0);
+            counts
+                .all
+                .retain(|_, (count, spares)| count.strong_count() > 0 || spares.strong_count() > 0);
             counts.look_at = LEAST_TO_LOOK.max(2 * counts.all.len());
         }
-        let count = Arc::default();
-        counts.all.insert(key, Arc::downgrade(&count));
-        count
+        let (count, spares) = (count.unwrap_or_default(), spares.unwrap_or_default());
+        counts.all.insert(key, (Arc::downgrade(&count), Arc::downgrade(&spares)));
+        (count, spares)
     }
 }
 
@@ -49,12 +54,12 @@ mod tests {
     #[test]
     fn a_count_lives_as_long_as_somebody_is_inside_and_is_each_principal_s_own() {
         let inside = Inside::default();
-        let seat = Seat::take_within(&inside.of("one", "http:app"), 1).unwrap();
-        assert!(Seat::take_within(&inside.of("one", "http:app"), 1).is_none());
-        assert!(Seat::take_within(&inside.of("other", "http:app"), 1).is_some());
-        assert!(Seat::take_within(&inside.of("one", "tcp:1"), 1).is_some());
+        let seat = Seat::take_within(&inside.of("one", "http:app").0, 1).unwrap();
+        assert!(Seat::take_within(&inside.of("one", "http:app").0, 1).is_none());
+        assert!(Seat::take_within(&inside.of("other", "http:app").0, 1).is_some());
+        assert!(Seat::take_within(&inside.of("one", "tcp:1").0, 1).is_some());
         drop(seat);
-        assert!(Seat::take_within(&inside.of("one", "http:app"), 1).is_some());
+        assert!(Seat::take_within(&inside.of("one", "http:app").0, 1).is_some());
     }
 
     #[test]
@@ -65,6 +70,7 @@ mod tests {
             inside.of("one", &format!("http:{name}"));
         }
         assert!(inside.0.lock().all.len() <= LEAST_TO_LOOK);
-        assert!(Arc::ptr_eq(&stays, &inside.of("one", "http:stays")));
+        assert!(Arc::ptr_eq(&stays.1, &inside.of("one", "http:stays").1));
+        assert!(Arc::ptr_eq(&stays.0, &inside.of("one", "http:stays").0));
     }
 }

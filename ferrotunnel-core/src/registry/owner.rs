@@ -125,6 +125,11 @@ impl Owner {
         self.alone() + self.exchanges() + self.direct.open() < self.max_streams as usize
     }
 
+    /// Whether it opens no stream more: those that several visitors share, and those that nobody uses, count here.
+    pub(super) fn is_full(&self) -> bool {
+        !self.has_room() || self.session.stats().streams >= self.max_streams as usize
+    }
+
     /// Whether it serves visitors who have no stream to themselves, of whom the session itself knows nothing.
     pub(super) fn has_others(&self) -> bool {
         self.exchanges() + self.direct.open() > 0

@@ -71,8 +71,6 @@ pub struct Tunnel {
     turn: Turn,
     principal: Arc<Principal>,
     places: Places,
-    /// Streams of it that nobody uses.
-    spares: Spares,
     presence: Mutex<Presence>,
     /// The client is back, or will not come any more. Whoever waits for that holds a share of it.
     changed: Arc<Notify>,
@@ -112,6 +110,8 @@ pub(super) struct Direct {
 pub(super) struct Places {
     /// The same for all that have been registered in its place by its principal.
     taken: Arc<AtomicUsize>,
+    /// Streams that nobody uses, of all of those.
+    spares: Arc<Spares>,
     /// The same for all tunnels.
     most: Arc<AtomicUsize>,
     meters: Meters,
@@ -125,13 +125,14 @@ pub(super) struct Places {
 
 impl Places {
     pub(super) fn new(
-        (taken, most): (Arc<AtomicUsize>, Arc<AtomicUsize>),
+        (taken, spares): (Arc<AtomicUsize>, Arc<Spares>),
+        most: Arc<AtomicUsize>,
         meters: Meters,
         counts: Arc<TunnelCounts>,
         hooks: Option<Arc<dyn ServerHooks>>,
         list: Arc<OnceLock<Arc<OpenStreams>>>,
     ) -> Self {
-        Self { taken, most, meters, counts, hooks, list }
+        Self { taken, spares, most, meters, counts, hooks, list }
     }
 
     fn take(&self) -> Option<Seat> {
@@ -229,7 +230,6 @@ impl Tunnel {
             options: options::lasting(wanted.options),
             principal: Arc::clone(first.owner.principal()),
             places,
-            spares: Spares::default(),
             presence: Mutex::new(Presence { carriers: vec![first], ..Presence::default() }),
             changed: Arc::default(),
             kept: OnceLock::new(),
@@ -413,17 +413,17 @@ impl Tunnel {
     fn spare(&self, full: &Full) -> Option<Stream> {
         let owner = full.owner.as_deref();
         match full.met {
-            Limit::VisitorsOfTunnel => self.spares.take(),
+            Limit::VisitorsOfTunnel => self.places.spares.take(),
             Limit::StreamsOfPrincipal => owner?.principal().spares().take(),
             // It may be behind with writing instead, which more to say does not help.
-            Limit::StreamsOfSession => owner.filter(|it| !it.has_room())?.spares.take(),
+            Limit::StreamsOfSession => owner.filter(|it| it.is_full())?.spares.take(),
             _ => None,
         }
     }
 
     /// Who keeps streams of this tunnel over that session for later. They are let go where somebody else finds no place.
     pub fn kept_by(&self, session: SessionId, keeper: Weak<dyn Spare>) {
-        self.spares.add(Weak::clone(&keeper));
+        self.places.spares.add(Weak::clone(&keeper));
         let mut owners = self.members().into_iter().map(|one| one.owner);
         if let Some(owner) = owners.find(|one| one.session_id == session) {
             owner.principal().spares().add(Weak::clone(&keeper));
@@ -470,7 +470,8 @@ impl Tunnel {
                 Balance::RoundRobin => 0,
             };
             let turn = (at + carriers.len() - first) % carriers.len();
-            (one.health.is_failing(now), requests, turn)
+            // Another one's visitors may have taken all that a session may have.
+            (one.health.is_failing(now), !one.owner.has_room(), requests, turn)
         };
         let open = carriers.iter().enumerate().filter(|(_, one)| !one.health.is_paused());
         let (_, chosen) = open.min_by_key(rank)?;
@@ -519,15 +520,15 @@ impl Tunnel {
     /// # Errors
     /// There are none, or nobody is there.
     pub fn enter(&self, session: SessionId, visitor: SocketAddr) -> Result<SharedPlace, OpenError> {
-        let seat = self.within_limits(visitor, || {
+        self.within_limits(visitor, || {
             let place = self.place()?;
             let carriers = &self.presence.lock().carriers;
             let member = carriers.iter().find(|one| one.owner.session_id == session);
             let member = member.or_else(|| carriers.first());
             let member = member.ok_or(Unopened::Error(OpenError::SessionClosed))?;
-            Ok(member.enter()?.with(place))
-        });
-        seat.map(SharedPlace)
+            let (seat, throttles) = member.enter()?;
+            Ok(SharedPlace { _seat: seat.with(place), throttles })
+        })
     }
 
     /// Whether a stream that was opened before may serve others still. One that [keeps to no rate](Stream::is_paced) is not
@@ -957,7 +958,17 @@ pub enum Sharing {
 
 /// The places of one visitor on a stream that several share; free again when dropped.
 #[derive(Debug)]
-pub struct SharedPlace(#[expect(dead_code, reason = "its drop is what it is for")] Seat);
+pub struct SharedPlace {
+    _seat: Seat,
+    throttles: Throttles,
+}
+
+impl SharedPlace {
+    /// There was no stream after all: it does not count among those of the second either.
+    pub fn give_back(self) {
+        self.throttles.give_stream_back();
+    }
+}
 
 /// Visitors of one tunnel that wait for its client, each with a socket and little else.
 const MOST_WAITING: usize = 1_024;
@@ -1015,9 +1026,11 @@ impl Member {
     }
 
     /// The places of one visitor on a stream that several share.
-    fn enter(&self) -> Result<Seat, Unopened> {
+    fn enter(&self) -> Result<(Seat, Throttles), Unopened> {
         let exchange = self.owner.take_exchange().ok_or_else(|| self.session_is_full())?;
-        Ok(exchange.with(self.take_stream(&self.owner.throttles())?))
+        let throttles = self.owner.throttles();
+        let seat = exchange.with(self.take_stream(&throttles)?);
+        Ok((seat, throttles))
     }
 
     /// What one stream takes of the principal and of the rates.

@@ -11,7 +11,15 @@ use crate::registry::Owner;
 /// The direct carriers of sessions that have ended, for as long as one of them lives: a token that is revoked takes its
 /// visitors along, whether their session is still there or not.
 #[derive(Default)]
-pub(super) struct Left(Mutex<Vec<(Arc<Credential>, Weak<Pool>)>>);
+pub(super) struct Left(Mutex<Pools>);
+
+#[derive(Default)]
+struct Pools {
+    all: Vec<(Arc<Credential>, Weak<Pool>)>,
+    /// With so many it is time to look for those that have gone. Twice as many as there were the last time, so that
+    /// looking costs each that comes the same.
+    look_at: usize,
+}
 
 impl Left {
     /// To be called before the session leaves the others, so that it is found here or there.
@@ -21,14 +29,16 @@ impl Left {
             return;
         }
         let mut left = self.0.lock();
-        // So there are never more than carriers, and those sessions that end at this moment.
-        left.retain(|(_, pool)| pool.strong_count() > 0);
-        left.push((Arc::clone(&owner.credential), Arc::downgrade(&owner.direct)));
+        if left.all.len() >= left.look_at {
+            left.all.retain(|(_, pool)| pool.strong_count() > 0);
+            left.look_at = LEAST_TO_LOOK.max(2 * left.all.len());
+        }
+        left.all.push((Arc::clone(&owner.credential), Arc::downgrade(&owner.direct)));
     }
 
     /// Cuts off the visitors of those who do not count any more.
     pub(super) fn cut_unless(&self, counts: impl Fn(&Credential) -> bool) {
-        self.0.lock().retain(|(credential, pool)| {
+        self.0.lock().all.retain(|(credential, pool)| {
             let Some(pool) = pool.upgrade() else { return false };
             let stays = counts(credential);
             if !stays {
@@ -38,3 +48,6 @@ impl Left {
         });
     }
 }
+
+/// With fewer it is not worth the time.
+const LEAST_TO_LOOK: usize = 64;

@@ -60,12 +60,16 @@ impl Hall {
         place: &Place,
         deadline: Instant,
     ) -> Option<Seats> {
-        let own: Vec<Arc<Owner>> =
-            self.owners().into_iter().filter(|owner| guest.has(owner)).collect();
+        // Before all sessions are looked at: there may be as many who come back.
+        let _seat = Seat::take_within(&self.returning, MOST_RETURNING)?;
+        let own: Vec<Arc<Owner>> = {
+            let sessions = self.sessions.lock();
+            let own = sessions.values().map(|inside| &inside.owner).filter(|it| guest.has(it));
+            own.cloned().collect()
+        };
         if own.is_empty() {
             return None;
         }
-        let _seat = Seat::take_within(&self.returning, MOST_RETURNING)?;
         drop(place.lock().take());
         for owner in &own {
             owner.session.probe(clock::now(), SIGN_OF_LIFE);
