@@ -111,7 +111,10 @@ fn a_client_says_what_it_has_and_ends_when_it_is_asked_to() {
         // Only servers have those.
         assert_eq!(ask(admin, "GET", "/api/v1/principals").0, 404);
         let (status, answer) = ask(admin, "POST", "/api/v1/reload");
-        assert!(status == 409 && answer.contains("reads its settings at the start only"), "{answer}");
+        assert!(
+            status == 409 && answer.contains("reads its settings at the start only"),
+            "{answer}"
+        );
         assert_eq!(ask(admin, "POST", "/api/v1/drain").0, 200);
         assert!(client.ended().success());
     });

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::auth;
 use crate::carrier::Carrier;
@@ -166,7 +166,8 @@ impl Allowance {
     }
 
     fn take(&mut self, now: Instant) {
-        self.after = Some(self.after(now) + QUEUE_PAUSE);
+        // A client that also has tunnels with direct streams dials as it likes, and owes nothing for that.
+        self.after = Some((self.after(now) + QUEUE_PAUSE).min(now + QUEUE_PAUSE));
     }
 
     fn rest_until(&mut self, then: Instant) {
@@ -544,8 +545,8 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
             biased;
             _ = socket.readable() => None,
             heard = carrier.read_buf(&mut first) => heard.err(),
-            // Its principal may not be here any more; somebody else may have the tunnel.
-            _ = fate.wait_for(|fate| *fate == Fate::Cut) => {
+            // Its principal may not be here any more, or its client; somebody else may have the tunnel.
+            _ = fate.wait_for(|fate| *fate != Fate::Stay) => {
                 Some(io::ErrorKind::ConnectionAborted.into())
             }
         };
@@ -563,7 +564,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
     let mut spliced = splice_paced(visitor, carrier, pacing, counted);
-    let mut known = Fate::Stay;
+    let (mut known, mut believed_at) = (Fate::Stay, None);
     loop {
         tokio::select! {
             spliced = &mut spliced => return spliced.map(drop).map_err(io::Error::other),
@@ -572,11 +573,18 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
                     known = Fate::Doubted;
                     if let Some(socket) = spliced.b().beneath() {
                         socket::doubt(socket);
+                        believed_at = Some(Instant::now() + DOUBT);
                     }
                 }
                 // The pool lives as long as this. Both ends close without a goodbye: that is a break.
                 _ => return Ok(()),
             },
+            () = sleep_until(believed_at.unwrap_or_else(Instant::now)), if believed_at.is_some() => {
+                believed_at = None;
+                if let Some(socket) = spliced.b().beneath() {
+                    socket::tune_direct(socket);
+                }
+            }
         }
     }
 }
@@ -684,6 +692,10 @@ const QUEUE_TIME: Duration = Duration::from_millis(200);
 /// How long it waits while no carrier comes at all. A client that has dialled as many as it may dials ten a second, and
 /// visitors who come one after the other are not to be held up by that.
 const QUEUE_STALL: Duration = Duration::from_millis(50);
+
+/// How long the client of a session that fell silent is doubted: by then data or the kernel's own questions have shown
+/// whether it is there.
+const DOUBT: Duration = Duration::from_secs(120);
 
 /// How long nobody waits after one who did so in vain.
 const DISAPPOINTMENT: Duration = Duration::from_secs(10);

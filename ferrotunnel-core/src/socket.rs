@@ -28,10 +28,18 @@ pub(crate) fn tune(socket: &TcpStream) {
 
 /// Whether whoever connected has taken that back, by RST, and said nothing before.
 pub(crate) fn is_gone(socket: &TcpStream) -> bool {
-    let is_reset = |error: &io::Error| error.kind() == io::ErrorKind::NotConnected;
     let mut first = [std::mem::MaybeUninit::uninit()];
-    socket.peer_addr().is_err_and(|error| is_reset(&error))
-        && !matches!(SockRef::from(socket).peek(&mut first), Ok(1..))
+    is_closed(socket) && !matches!(SockRef::from(socket).peek(&mut first), Ok(1..))
+}
+
+/// The error of a connection that has ended by one, which its next read or write does not tell any more. Of one that lives
+/// nothing is asked: the answer could be what only happens to it now and then, like a way that was gone for a moment.
+pub(crate) fn take_break(socket: &TcpStream) -> Option<io::Error> {
+    if is_closed(socket) { socket.take_error().unwrap_or_else(Some) } else { None }
+}
+
+fn is_closed(socket: &TcpStream) -> bool {
+    socket.peer_addr().is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
 }
 
 /// Options of a carrier, beside those of every socket.

@@ -167,6 +167,11 @@ impl<A: End, B: End> Splice<A, B> {
         fault: Fault,
         before: (u64, u64),
     ) -> Poll<Result<Outcome, SpliceError>> {
+        // Nobody reads that any more, and the end that it comes from may need the room to go on.
+        match side {
+            Side::A => self.b.release(self.b_to_a.discard()),
+            Side::B => self.a.release(self.a_to_b.discard()),
+        }
         let parting = match side {
             Side::A => Parting::new::<A>(side, fault, &mut self.a_to_b, &mut self.b_to_a, before.0),
             Side::B => Parting::new::<B>(side, fault, &mut self.b_to_a, &mut self.a_to_b, before.1),
@@ -389,9 +394,10 @@ impl Direction {
     }
 
     /// What lies between the ends is lost.
-    fn discard(&mut self) {
-        self.chunks.clear();
+    /// Drops what lies between the ends, and says how much of it has not been released.
+    fn discard(&mut self) -> usize {
         self.kernel = Kernel::Unable;
+        self.chunks.drain(..).map(|chunk| chunk.len()).sum()
     }
 
     fn poll_drain<D: End>(

@@ -51,7 +51,6 @@ impl Parting {
         lost: &mut Direction,
         said_before: u64,
     ) -> Self {
-        lost.discard();
         lost.state = Flow::Stopped;
         // Last words are short, and do not wait.
         words.pacing = None;
@@ -96,7 +95,9 @@ impl Parting {
             Poll::Ready(Err(Fault::Source(_))) => words.state = Flow::Stopped,
             // Its reader is slow, or stalls.
             Poll::Pending | Poll::Ready(Err(Fault::UnreadSource(_))) => {
-                return self.poll_unheard(cx, other, false, WHOLE_GRACE);
+                let is_whole = matches!(words.state, Flow::Copying | Flow::Finishing);
+                let grace = if Y::KEEPS_WORDS && is_whole { PAUSE_GRACE } else { WHOLE_GRACE };
+                return self.poll_unheard(cx, other, false, grace);
             }
         }
         if Y::KEEPS_WORDS {
@@ -171,3 +172,7 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 /// The same while the words are read, since the last of them that was, and for words that are whole: the peer gets them
 /// with their end, and closes when it likes. It costs an idle stream for that long.
 const WHOLE_GRACE: Duration = Duration::from_secs(30);
+
+/// The same for words that are whole and still on this side: whoever reads them may pause, as anywhere else, but not for
+/// ever.
+const PAUSE_GRACE: Duration = Duration::from_secs(600);

@@ -29,8 +29,8 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
     /// Itself, where it is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
-    /// The error that its next read or write would meet, which does not any more.
-    fn take_error(&self) -> io::Result<Option<io::Error>>;
+    /// The error that it has ended by, if it has. Its next read or write does not meet that any more.
+    fn take_break(&self) -> Option<io::Error>;
 
     /// The next close is an orderly one again.
     fn close_in_peace(&self);
@@ -48,8 +48,8 @@ impl Socket for TcpStream {
         Some(self)
     }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Self::take_error(self)
+    fn take_break(&self) -> Option<io::Error> {
+        socket::take_break(self)
     }
 
     fn close_in_peace(&self) {
@@ -71,8 +71,8 @@ impl Socket for UnixStream {
         None
     }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        Self::take_error(self)
+    fn take_break(&self) -> Option<io::Error> {
+        self.take_error().unwrap_or_else(Some)
     }
 
     fn close_in_peace(&self) {}
@@ -124,7 +124,7 @@ impl<T: Socket> End for SocketEnd<T> {
     }
 
     fn take_break(&self) -> Option<io::Error> {
-        self.socket.take_error().unwrap_or_else(Some)
+        self.socket.take_break()
     }
 
     fn complete(&mut self) {

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use super::stream::TlsStream;
 use crate::buffer::{self, CHUNKS_AT_ONCE, ReadSize};
 use crate::carrier::Carrier;
+use crate::socket;
 use crate::splice::{End, Room};
 
 /// A stream with its read size. Data is handed out where it was opened.
@@ -61,6 +62,6 @@ impl End for TlsEnd {
     }
 
     fn take_break(&self) -> Option<io::Error> {
-        self.beneath()?.take_error().unwrap_or_else(Some)
+        socket::take_break(self.beneath()?)
     }
 }

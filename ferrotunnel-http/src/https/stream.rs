@@ -34,8 +34,8 @@ impl Socket for TlsVisitor {
         None
     }
 
-    fn take_error(&self) -> io::Result<Option<io::Error>> {
-        self.socket().take_error()
+    fn take_break(&self) -> Option<io::Error> {
+        Socket::take_break(self.socket())
     }
 
     fn close_in_peace(&self) {
