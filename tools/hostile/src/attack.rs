@@ -88,6 +88,11 @@ impl Attack {
         }
     }
 
+    /// It is there to compare others with.
+    pub(crate) const fn leaves_server_alone(self) -> bool {
+        matches!(self, Self::Nothing | Self::Busy | Self::Doorman)
+    }
+
     /// For ever.
     pub(crate) async fn go_on(self, server: SocketAddr) -> ExitCode {
         println!("{UNDER_WAY}");
