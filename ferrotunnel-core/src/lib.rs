@@ -47,6 +47,7 @@ mod source;
 mod spares;
 pub mod splice;
 mod stream;
+mod sweep;
 mod tap;
 pub mod tasks;
 mod tcp_ingress;

@@ -8,6 +8,7 @@ use std::sync::Weak;
 use parking_lot::Mutex;
 
 use crate::stream::Stream;
+use crate::sweep::Sweep;
 
 /// Who keeps streams that nobody uses at the moment.
 pub trait Spare: Send + Sync + 'static {
@@ -22,9 +23,7 @@ pub(crate) struct Spares(Mutex<Keepers>);
 #[derive(Default)]
 struct Keepers {
     all: Vec<Weak<dyn Spare>>,
-    /// With so many it is time to look for those that have gone. Twice as many as there were the last time, so that
-    /// looking costs each that comes the same.
-    look_at: usize,
+    sweep: Sweep<LEAST_TO_LOOK>,
     /// Who is asked first the next time.
     next: usize,
 }
@@ -39,11 +38,12 @@ impl Spares {
     /// One more who keeps some, for as long as it lives.
     pub(crate) fn add(&self, keeper: Weak<dyn Spare>) {
         let mut keepers = self.0.lock();
-        if keepers.all.len() >= keepers.look_at {
-            keepers.all.retain(|one| one.strong_count() > 0);
-            keepers.look_at = LEAST_TO_LOOK.max(2 * keepers.all.len());
-        }
-        keepers.all.push(keeper);
+        let Keepers { all, sweep, .. } = &mut *keepers;
+        sweep.before_one_more(all.len(), || {
+            all.retain(|one| one.strong_count() > 0);
+            all.len()
+        });
+        all.push(keeper);
     }
 
     /// One of those streams. `None`: nobody has any, as far as it was asked for.

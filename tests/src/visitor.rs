@@ -2,6 +2,8 @@
 
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 
 use crate::patience::soon;
 use crate::service::read_head;
@@ -140,6 +143,20 @@ pub fn loopback(port: u16) -> SocketAddr {
 pub fn unread(socket: &TcpStream) -> u64 {
     let mut room = vec![MaybeUninit::uninit(); 1 << 20];
     SockRef::from(socket).peek(&mut room).map_or(0, |count| count as u64)
+}
+
+/// Uploads for ever, and counts the bytes that were taken.
+pub fn upload_without_end(mut visitor: TcpStream) -> (JoinHandle<()>, Arc<AtomicU64>) {
+    let sent = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&sent);
+    let uploading = tokio::spawn(async move {
+        let block = vec![1; 64 << 10];
+        loop {
+            let count = visitor.write(&block).await.unwrap();
+            counted.fetch_add(count as u64, Ordering::Relaxed);
+        }
+    });
+    (uploading, sent)
 }
 
 /// Closes with a reset when it is dropped.

@@ -1,13 +1,13 @@
 //! Nobody can stall anybody: a visitor or a local service that stops reading affects itself only.
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::{
     LocalService, Site, TestBed, begin, over_both, public_addr, send, soon, until_still,
+    upload_without_end,
 };
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
@@ -109,18 +109,8 @@ fn a_local_service_that_does_not_read_stalls_its_own_visitor_only() {
             .build()
             .unwrap();
         let public = public_addr(&client.start().await.unwrap().public_url);
-        let sent = Arc::new(AtomicU64::new(0));
-        let mut visitor = TcpStream::connect(public).await.unwrap();
-        let uploading = {
-            let sent = Arc::clone(&sent);
-            tokio::spawn(async move {
-                let block = vec![1; 64 << 10];
-                loop {
-                    let count = visitor.write(&block).await.unwrap();
-                    sent.fetch_add(count as u64, Ordering::Relaxed);
-                }
-            })
-        };
+        let visitor = TcpStream::connect(public).await.unwrap();
+        let (uploading, sent) = upload_without_end(visitor);
         let in_flight = until_stalled(&bed, || sent.load(Ordering::Relaxed)).await;
         assert!(
             in_flight < MOST_IN_FLIGHT,

@@ -3,13 +3,12 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use ferrotunnel::{ErrorKind as Kind, Streams, Tunnel};
 use ferrotunnel_tests::{
     LocalService, Site, TestBed, abort_on_close, eventually, over_both, public_addr,
-    says_and_hears, soon, until_still,
+    says_and_hears, soon, until_still, upload_without_end,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -158,19 +157,9 @@ fn a_visitor_who_breaks_off_while_nobody_reads_leaves_nothing_behind() {
         let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
         let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
         let public = public_addr(&client.start().await.unwrap().public_url);
-        let mut visitor = visit(public).await;
+        let visitor = visit(public).await;
         abort_on_close(&visitor);
-        let sent = Arc::new(AtomicU64::new(0));
-        let talking = {
-            let sent = Arc::clone(&sent);
-            tokio::spawn(async move {
-                let block = vec![1; 64 << 10];
-                loop {
-                    let count = visitor.write(&block).await.unwrap();
-                    sent.fetch_add(count as u64, Ordering::Relaxed);
-                }
-            })
-        };
+        let (talking, sent) = upload_without_end(visitor);
         let ask = async || says_and_hears(&mut visit(public).await).await;
         until_still(|| sent.load(Ordering::Relaxed), ask).await;
         talking.abort();

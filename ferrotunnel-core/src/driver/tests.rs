@@ -272,16 +272,19 @@ async fn an_owner_that_ends_a_session_at_a_question_of_its_peer_is_heard() {
     }
 }
 
-/// At one byte a second whoever has read a chunk waits for hours.
-#[tokio::test]
-async fn there_is_something_to_read_whatever_the_rate_allows() {
-    let (server, mut client) = pair(1 << 16).await;
-    let near = server.session.open(OPEN).unwrap();
+/// That stream, read at one byte a second: whoever has read a chunk waits for hours.
+fn slowly(stream: Stream) -> Stream {
     let now = std::time::Instant::now();
     let slow = Throttle::new(Rates { streams: None, bytes: Some(1) }, now);
     let pacing = Throttles::of([slow, None]).pacing(Way::Out, &Meters::default());
     assert!(pacing.is_some());
-    let mut near = near.paced([None, pacing]);
+    stream.paced([None, pacing])
+}
+
+#[tokio::test]
+async fn there_is_something_to_read_whatever_the_rate_allows() {
+    let (server, mut client) = pair(1 << 16).await;
+    let mut near = slowly(server.session.open(OPEN).unwrap());
     let mut far = soon(client.opened()).await;
     soon(far.write_chunk(Bytes::from(vec![b'x'; 10 << 10]))).await.unwrap();
     assert!(soon(near.read_chunk()).await.unwrap().is_some());
@@ -293,11 +296,7 @@ async fn there_is_something_to_read_whatever_the_rate_allows() {
 #[tokio::test]
 async fn what_has_only_been_looked_at_is_paid_for_too() {
     let (server, mut client) = pair(1 << 16).await;
-    let near = server.session.open(OPEN).unwrap();
-    let now = std::time::Instant::now();
-    let slow = Throttle::new(Rates { streams: None, bytes: Some(1) }, now);
-    let pacing = Throttles::of([slow, None]).pacing(Way::Out, &Meters::default());
-    let mut near = near.paced([None, pacing]);
+    let mut near = slowly(server.session.open(OPEN).unwrap());
     let mut far = soon(client.opened()).await;
     soon(far.write_chunk(Bytes::from(vec![b'x'; 1 << 10]))).await.unwrap();
     soon(std::future::poll_fn(|cx| near.poll_readable(cx))).await;

@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 
 use crate::spares::Spares;
+use crate::sweep::Sweep;
 
 /// The counts of those tunnels that are registered, or that somebody is still inside of: a client that registers its
 /// tunnel anew finds the visitors that it has, and the streams that nobody uses.
@@ -17,9 +18,7 @@ pub(super) struct Inside(Mutex<Counts>);
 struct Counts {
     /// By principal and id.
     all: HashMap<(String, String), (Weak<AtomicUsize>, Weak<Spares>)>,
-    /// With so many it is time to look for those that nobody needs any more. Twice as many as there were the last time,
-    /// so that looking costs each that comes the same.
-    look_at: usize,
+    sweep: Sweep<LEAST_TO_LOOK>,
 }
 
 impl Inside {
@@ -27,18 +26,17 @@ impl Inside {
     pub(super) fn of(&self, principal: &str, id: &str) -> (Arc<AtomicUsize>, Arc<Spares>) {
         let mut counts = self.0.lock();
         let key = (principal.to_owned(), id.to_owned());
-        let (count, spares) = match counts.all.get(&key) {
+        let Counts { all, sweep } = &mut *counts;
+        let (count, spares) = match all.get(&key) {
             Some((count, spares)) => (count.upgrade(), spares.upgrade()),
             None => (None, None),
         };
-        if counts.all.len() >= counts.look_at {
-            counts
-                .all
-                .retain(|_, (count, spares)| count.strong_count() > 0 || spares.strong_count() > 0);
-            counts.look_at = LEAST_TO_LOOK.max(2 * counts.all.len());
-        }
+        sweep.before_one_more(all.len(), || {
+            all.retain(|_, (count, spares)| count.strong_count() > 0 || spares.strong_count() > 0);
+            all.len()
+        });
         let (count, spares) = (count.unwrap_or_default(), spares.unwrap_or_default());
-        counts.all.insert(key, (Arc::downgrade(&count), Arc::downgrade(&spares)));
+        all.insert(key, (Arc::downgrade(&count), Arc::downgrade(&spares)));
         (count, spares)
     }
 }

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use crate::auth::Credential;
 use crate::direct::Pool;
 use crate::registry::Owner;
+use crate::sweep::Sweep;
 
 /// The direct carriers of sessions that have ended, for as long as one of them lives: a token that is revoked takes its
 /// visitors along, whether their session is still there or not.
@@ -16,9 +17,7 @@ pub(super) struct Left(Mutex<Pools>);
 #[derive(Default)]
 struct Pools {
     all: Vec<(Arc<Credential>, Weak<Pool>)>,
-    /// With so many it is time to look for those that have gone. Twice as many as there were the last time, so that
-    /// looking costs each that comes the same.
-    look_at: usize,
+    sweep: Sweep<LEAST_TO_LOOK>,
 }
 
 impl Left {
@@ -29,11 +28,12 @@ impl Left {
             return;
         }
         let mut left = self.0.lock();
-        if left.all.len() >= left.look_at {
-            left.all.retain(|(_, pool)| pool.strong_count() > 0);
-            left.look_at = LEAST_TO_LOOK.max(2 * left.all.len());
-        }
-        left.all.push((Arc::clone(&owner.credential), Arc::downgrade(&owner.direct)));
+        let Pools { all, sweep } = &mut *left;
+        sweep.before_one_more(all.len(), || {
+            all.retain(|(_, pool)| pool.strong_count() > 0);
+            all.len()
+        });
+        all.push((Arc::clone(&owner.credential), Arc::downgrade(&owner.direct)));
     }
 
     /// Cuts off the visitors of those who do not count any more.
