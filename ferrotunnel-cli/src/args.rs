@@ -268,7 +268,8 @@ pub(crate) struct ServerArgs {
     /// Pages for browsers when an answer is the server's own: 404.html and the like, and default.html
     #[arg(long, env = "FERROTUNNEL_ERROR_PAGES", value_name = "DIR")]
     pub(crate) error_pages: Option<PathBuf>,
-    /// Threads that carry traffic [default: half of the processors, and the others for many visitors of HTTP at once]
+    /// Threads that carry traffic [default: half of the processors, the others for many visitors of HTTP at once, and
+    /// further ones for bulk]
     #[arg(long, env = "FERROTUNNEL_THREADS", value_name = "N", value_parser = value::threads)]
     pub(crate) threads: Option<u16>,
     /// A socket for `ferrotunnel status` and `ferrotunnel reload`, in a directory that only this user may write in, which is

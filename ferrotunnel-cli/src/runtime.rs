@@ -72,6 +72,12 @@ pub(crate) fn client_threads(connections: Connections) -> usize {
     }
 }
 
+/// Further threads for visitors who always have more to move: they keep a processor busy each, and as much of another
+/// one is the kernel's. None where somebody said a number.
+pub(crate) fn bulk_threads(wanted: Option<usize>) -> usize {
+    if wanted.is_some() { 0 } else { half_of_processors().max(1) }
+}
+
 fn half_of_processors() -> usize {
     processors() / 2
 }

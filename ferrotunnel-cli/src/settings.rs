@@ -20,7 +20,7 @@ use crate::args::{ClientTlsArgs, ConnectArgs, HttpTimeoutArgs, LimitsArgs, Serve
 use crate::failure::Failure;
 use crate::layers::{Encrypted, Layers};
 use crate::output;
-use crate::runtime::{client_threads, server_threads, spare_server_threads};
+use crate::runtime::{bulk_threads, client_threads, server_threads, spare_server_threads};
 use crate::systemd::Sockets;
 use crate::token_file;
 use crate::traces::Traces;
@@ -64,6 +64,7 @@ pub(crate) struct ServerSettings {
     pub(crate) config_file: Option<PathBuf>,
     threads: usize,
     spare_threads: usize,
+    bulk_threads: usize,
     drain_timeout: Duration,
 }
 
@@ -117,6 +118,7 @@ impl ServerSettings {
             config_file: None,
             threads: server_threads(args.threads.map(usize::from)),
             spare_threads: spare_server_threads(args.threads.map(usize::from)),
+            bulk_threads: bulk_threads(args.threads.map(usize::from)),
             drain_timeout: args.drain.drain_timeout.unwrap_or(DEFAULT_DRAIN_TIMEOUT),
         })
     }
@@ -196,6 +198,7 @@ impl ServerSettings {
             .limits(self.limits)
             .threads(self.threads)
             .spare_threads(self.spare_threads)
+            .bulk_threads(self.bulk_threads)
             .drain_grace(self.drain_timeout);
         if let Some(token) = self.token {
             builder = builder.token(token.reveal());
@@ -403,6 +406,7 @@ impl ClientSettings {
             .retry(self.retry)
             .connections(self.connections)
             .threads(client_threads(self.connections))
+            .bulk_threads(bulk_threads(None))
             .drain_grace(self.drain_timeout);
         if let Some(timeout) = self.connect_timeout {
             builder = builder.connect_timeout(timeout);

@@ -35,7 +35,7 @@ pub(crate) trait Carrier: AsyncRead + AsyncWrite + Unpin + Send + 'static {
     fn socket(&self) -> Option<&TcpStream>;
 
     /// One end of a splice, for a carrier that serves a single visitor.
-    fn into_end(self) -> impl End;
+    fn into_end(self) -> impl End + 'static;
 }
 
 impl Carrier for TcpStream {
@@ -56,7 +56,7 @@ impl Carrier for TcpStream {
         Some(self)
     }
 
-    fn into_end(self) -> impl End {
+    fn into_end(self) -> impl End + 'static {
         SocketEnd::aborting(self)
     }
 }
@@ -80,7 +80,7 @@ impl Carrier for tokio::io::DuplexStream {
         None
     }
 
-    fn into_end(self) -> impl End {
+    fn into_end(self) -> impl End + 'static {
         crate::splice::Io::new(self)
     }
 }

@@ -271,7 +271,7 @@ impl ClientEngine {
         let roster = Roster::new(config.server_mode, config.servers.len(), carriers);
         let connector = connector(config, client_id)?;
         let state = State::new(connector, retry, roster, events).seen_by(hooks);
-        let state = state.on(shards.runtimes());
+        let state = state.on(&shards);
         let state = Arc::new(state);
         let main = tokio::spawn(life::run(Arc::clone(&state), connections, shards.clone()));
         Ok(Self { state, main, _shards: shards })

@@ -28,8 +28,9 @@ use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
+use crate::shards::Bulk;
 use crate::socket;
-use crate::splice::{End, Prefixed, SocketEnd, splice_paced};
+use crate::splice::{End, Prefixed, SocketEnd, Splice, splice_paced};
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
 
@@ -458,6 +459,7 @@ pub(crate) async fn attend<C: Carrier>(
     pool: &Pool,
     seat: Seat,
     heartbeat: Duration,
+    bulk: &Bulk,
 ) -> io::Result<()> {
     hear(&mut carrier, input, heartbeat).await?;
     pool.arrived();
@@ -478,7 +480,7 @@ pub(crate) async fn attend<C: Carrier>(
             visit = &mut line => match visit {
                 Ok(visit) => {
                     drop(seat);
-                    return serve(carrier, visit, pool).await;
+                    return serve(carrier, visit, pool, bulk).await;
                 }
                 // The session is over, or whoever was to have it has gone.
                 Err(_) => continue,
@@ -489,7 +491,7 @@ pub(crate) async fn attend<C: Carrier>(
         // Somebody may have come in the meantime.
         if let Ok(visit) = line.try_recv() {
             drop(seat);
-            return serve(carrier, visit, pool).await;
+            return serve(carrier, visit, pool, bulk).await;
         }
         if Instant::now() >= retire_at {
             return Ok(());
@@ -520,7 +522,12 @@ async fn hear<C: Carrier>(
     }
 }
 
-async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
+async fn serve<C: Carrier>(
+    mut carrier: C,
+    visit: Visit,
+    pool: &Pool,
+    bulk: &Bulk,
+) -> io::Result<()> {
     let mut fate = pool.fate.subscribe();
     if let Some(socket) = carrier.socket() {
         socket::tune_direct(socket);
@@ -563,26 +570,56 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
-    let mut spliced = splice_paced(visitor, carrier, pacing, counted);
-    let (mut known, mut believed_at) = (Fate::Stay, None);
-    loop {
-        tokio::select! {
-            spliced = &mut spliced => return spliced.map(drop).map_err(io::Error::other),
-            now = fate.wait_for(|fate| *fate > known) => match now.map(|fate| *fate) {
-                Ok(Fate::Doubted) => {
-                    known = Fate::Doubted;
-                    if let Some(socket) = spliced.b().beneath() {
-                        socket::doubt(socket);
-                        believed_at = Some(Instant::now() + DOUBT);
-                    }
+    let mut splice = splice_paced(visitor, carrier, pacing, counted);
+    splice.may_move_to(bulk);
+    let mut inside = Inside { splice, fate, known: Fate::Stay, believed_at: None };
+    match inside.stay().await {
+        Some(ended) => ended,
+        None => {
+            let mut inside = Box::new(inside);
+            let moved = bulk.run(async move {
+                inside.splice.settle();
+                inside.stay().await
+            });
+            moved.await.flatten().unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))
+        }
+    }
+}
+
+/// A visitor on its carrier.
+struct Inside<A: End, B: End> {
+    splice: Splice<A, B>,
+    fate: watch::Receiver<Fate>,
+    /// As far as it was heard of.
+    known: Fate,
+    /// While its client is doubted, until when.
+    believed_at: Option<Instant>,
+}
+
+impl<A: End, B: End> Inside<A, B> {
+    /// Until both ends have finished, or its fate is decided. `None`: it is to go on on another thread.
+    async fn stay(&mut self) -> Option<io::Result<()>> {
+        loop {
+            tokio::select! {
+                ended = self.splice.here() => {
+                    return ended.map(|ended| ended.map(drop).map_err(io::Error::other));
                 }
-                // The pool lives as long as this. Both ends close without a goodbye: that is a break.
-                _ => return Ok(()),
-            },
-            () = sleep_until(believed_at.unwrap_or_else(Instant::now)), if believed_at.is_some() => {
-                believed_at = None;
-                if let Some(socket) = spliced.b().beneath() {
-                    socket::tune_direct(socket);
+                now = self.fate.wait_for(|fate| *fate > self.known) => match now.map(|fate| *fate) {
+                    Ok(Fate::Doubted) => {
+                        self.known = Fate::Doubted;
+                        if let Some(socket) = self.splice.b().beneath() {
+                            socket::doubt(socket);
+                            self.believed_at = Some(Instant::now() + DOUBT);
+                        }
+                    }
+                    // The pool lives as long as this. Both ends close without a goodbye: that is a break.
+                    _ => return Some(Ok(())),
+                },
+                () = sleep_until(self.believed_at.unwrap_or_else(Instant::now)), if self.believed_at.is_some() => {
+                    self.believed_at = None;
+                    if let Some(socket) = self.splice.b().beneath() {
+                        socket::tune_direct(socket);
+                    }
                 }
             }
         }

@@ -94,7 +94,7 @@ pub use server::{
     TunnelReading,
 };
 pub use session::Session;
-pub use shards::Shards;
+pub use shards::{Shards, Threads};
 pub use socket::Listen;
 pub use source::Source;
 pub use spares::Spare;

@@ -914,7 +914,8 @@ async fn serve<C: Carrier>(
     match entered {
         None => {}
         Some(Entered::Direct { session_id, input, seat, pool }) => {
-            let attending = direct::attend(carrier, input, &pool, seat, hall.heartbeat);
+            let (heartbeat, bulk) = (hall.heartbeat, hall.shards.bulk());
+            let attending = direct::attend(carrier, input, &pool, seat, heartbeat, bulk);
             if let Err(error) = attending.await {
                 tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
             }

@@ -12,6 +12,10 @@
 //! processors beside it have nothing to do. From some size on it gets spare threads, which nobody else uses but those who
 //! turn out not to be of that crowd: a client that dials the port of visitors over HTTPS stays on the thread where its first
 //! words were read, and so does a visitor whose TLS is passed on.
+//!
+//! A connection that always has more to move would keep those beside it waiting: on its thread for each of its turns, and
+//! with the whole thread for as long as the system gives a processor to others. Splices of sockets go on on threads for bulk
+//! then ([`Bulk`]). What rests on a thread in between is let through at once when it wakes.
 
 use std::future::Future;
 use std::io;
@@ -24,6 +28,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::tasks::Tasks;
 
@@ -36,8 +41,22 @@ struct Inner {
     threads: Vec<Thread>,
     /// For crowds.
     spare: Vec<Thread>,
+    /// For what moves much.
+    bulk: Bulk,
+    bulk_threads: Vec<Thread>,
     next: AtomicUsize,
     next_of_crowd: AtomicUsize,
+}
+
+/// How many threads of its own something has, each with a runtime of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Threads {
+    /// That connections are spread over. Without any they are served where the caller's runtime likes.
+    pub shared: usize,
+    /// That crowds of visitors of HTTP have besides.
+    pub spare: usize,
+    /// That connections go on on which always have more to move.
+    pub bulk: usize,
 }
 
 #[derive(Debug)]
@@ -50,29 +69,39 @@ struct Thread {
 impl Shards {
     /// No threads of its own: everything is served where the caller's runtime likes.
     pub fn inherit() -> Self {
-        Self::of(Vec::new(), Vec::new())
+        Self::of(Vec::new(), Vec::new(), Vec::new())
     }
 
-    /// That many threads, each with a runtime of its own; with 0 as by [`inherit`](Self::inherit).
+    /// Starts threads.
     ///
     /// # Errors
     /// The system gives no more threads or descriptors.
-    pub fn threads(count: usize) -> io::Result<Self> {
-        Self::with_spare(count, 0)
+    pub fn start(threads: Threads) -> io::Result<Self> {
+        let Threads { shared, spare, bulk } = threads;
+        let start = |name: &str, range: Range<usize>| -> io::Result<_> {
+            range.map(|index| Thread::start(format!("{name}-{index}"))).collect()
+        };
+        Ok(Self::of(
+            start("ferrotunnel", 0..shared)?,
+            start("ferrotunnel", shared..shared + spare)?,
+            start("bulk", 0..bulk)?,
+        ))
     }
 
-    /// The same with that many threads beside them for crowds of visitors of HTTP.
-    ///
-    /// # Errors
-    /// The system gives no more threads or descriptors.
-    pub fn with_spare(count: usize, spare: usize) -> io::Result<Self> {
-        let start = |range: Range<usize>| range.map(Thread::start).collect::<io::Result<_>>();
-        Ok(Self::of(start(0..count)?, start(count..count + spare)?))
+    fn of(threads: Vec<Thread>, spare: Vec<Thread>, bulk: Vec<Thread>) -> Self {
+        Self(Arc::new(Inner {
+            threads,
+            spare,
+            bulk: Bulk::on(bulk.iter().map(|thread| thread.handle.clone()).collect()),
+            bulk_threads: bulk,
+            next: AtomicUsize::new(0),
+            next_of_crowd: AtomicUsize::new(0),
+        }))
     }
 
-    fn of(threads: Vec<Thread>, spare: Vec<Thread>) -> Self {
-        let (next, next_of_crowd) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Inner { threads, spare, next, next_of_crowd }))
+    /// Where those go on that always have more to move.
+    pub(crate) fn bulk(&self) -> &Bulk {
+        &self.0.bulk
     }
 
     /// Those of its threads, and the caller's.
@@ -80,7 +109,7 @@ impl Shards {
     /// # Panics
     /// Outside of a runtime.
     pub(crate) fn runtimes(&self) -> Runtimes {
-        let threads = self.0.threads.iter().chain(&self.0.spare);
+        let threads = self.0.threads.iter().chain(&self.0.spare).chain(&self.0.bulk_threads);
         let own = threads.map(|thread| thread.handle.clone());
         Runtimes(own.chain([Handle::current()]).collect())
     }
@@ -190,6 +219,38 @@ impl Shards {
     }
 }
 
+/// Threads for connections that always have more to move. They are not kept by it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Bulk(Option<Arc<BulkTurns>>);
+
+#[derive(Debug)]
+struct BulkTurns {
+    runtimes: Vec<Handle>,
+    next: AtomicUsize,
+}
+
+impl Bulk {
+    fn on(runtimes: Vec<Handle>) -> Self {
+        let turns = BulkTurns { next: AtomicUsize::new(0), runtimes };
+        Self((!turns.runtimes.is_empty()).then(|| Arc::new(turns)))
+    }
+
+    /// Whether there are any.
+    pub(crate) fn exists(&self) -> bool {
+        self.0.is_some()
+    }
+
+    /// Runs a task on the one whose turn it is, for as long as the caller waits for it. `None`: it was cut off.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        task: impl Future<Output = T> + Send + 'static,
+    ) -> Option<T> {
+        let BulkTurns { runtimes, next } = self.0.as_deref()?;
+        let turn = next.fetch_add(1, Ordering::Relaxed).checked_rem(runtimes.len())?;
+        AbortOnDropHandle::new(runtimes.get(turn)?.spawn(task)).await.ok()
+    }
+}
+
 /// The runtimes that something lives on. They are not kept by it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Runtimes(Vec<Handle>);
@@ -223,11 +284,11 @@ impl Home {
 }
 
 impl Thread {
-    fn start(index: usize) -> io::Result<Self> {
+    fn start(name: String) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
-        std::thread::Builder::new().name(format!("ferrotunnel-{index}")).spawn(move || {
+        std::thread::Builder::new().name(name).spawn(move || {
             // Ends when the sender is dropped.
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();
@@ -271,17 +332,17 @@ mod tests {
     async fn crowds_of_visitors_get_the_spare_threads_too_and_few_do_not() {
         let here = std::thread::current().name().map(str::to_owned);
         let spare = Some("ferrotunnel-0".to_owned());
-        let shards = Shards::with_spare(0, 1).unwrap();
+        let shards = Shards::start(Threads { spare: 1, ..Threads::default() }).unwrap();
         assert_eq!(spread(&shards, CROWD).await, BTreeMap::from([(here.clone(), CROWD)]));
         let crowd = BTreeMap::from([(here.clone(), CROWD + 10), (spare, 10)]);
         assert_eq!(spread(&shards, CROWD + 20).await, crowd);
-        let none_spare = Shards::threads(0).unwrap();
+        let none_spare = Shards::start(Threads::default()).unwrap();
         assert_eq!(spread(&none_spare, CROWD + 20).await, BTreeMap::from([(here, CROWD + 20)]));
     }
 
     #[tokio::test]
     async fn tasks_on_all_threads_are_counted_until_they_end() {
-        let shards = Shards::with_spare(2, 1).unwrap();
+        let shards = Shards::start(Threads { shared: 2, spare: 1, ..Threads::default() }).unwrap();
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let mut tasks = JoinSet::new();
         for _ in 0..2 * CROWD + 3 {
@@ -304,7 +365,7 @@ mod tests {
 
     #[tokio::test]
     async fn spare_threads_are_beside_those_that_everybody_has() {
-        let shards = Shards::with_spare(2, 1).unwrap();
+        let shards = Shards::start(Threads { shared: 2, spare: 1, ..Threads::default() }).unwrap();
         let name = |index: usize| Some(format!("ferrotunnel-{index}"));
         let few = BTreeMap::from([(name(0), CROWD), (name(1), CROWD)]);
         assert_eq!(spread(&shards, 2 * CROWD).await, few);

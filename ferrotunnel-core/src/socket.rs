@@ -2,12 +2,16 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+#[cfg(unix)]
+use std::os::fd::{AsFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWrite;
+#[cfg(unix)]
+use tokio::net::UnixStream;
 use tokio::net::{TcpListener, TcpStream};
 
 /// Options of a visitor's socket or of one to a local service. An answer written in two parts must
@@ -49,6 +53,41 @@ pub(crate) fn tune_carrier(socket: &TcpStream) {
         let socket = SockRef::from(socket);
         let _ = socket.set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES);
         let _ = socket.set_tcp_user_timeout(Some(USER_TIMEOUT));
+    }
+}
+
+/// Has the calling thread told of what happens to a socket, instead of the thread that made it. Costs a descriptor for a
+/// moment; where there is none, nothing changes.
+pub(crate) fn settle(socket: &mut TcpStream) {
+    #[cfg(unix)]
+    {
+        let twin = twin(socket).map(std::net::TcpStream::from).and_then(TcpStream::from_std);
+        replace(socket, twin);
+    }
+    #[cfg(not(unix))]
+    let _ = socket;
+}
+
+/// The same for a local one.
+#[cfg(unix)]
+pub(crate) fn settle_unix(socket: &mut UnixStream) {
+    let twin =
+        twin(socket).map(std::os::unix::net::UnixStream::from).and_then(UnixStream::from_std);
+    replace(socket, twin);
+}
+
+#[cfg(unix)]
+fn twin(socket: &impl AsFd) -> io::Result<OwnedFd> {
+    socket.as_fd().try_clone_to_owned()
+}
+
+#[cfg(unix)]
+fn replace<T>(socket: &mut T, twin: io::Result<T>) {
+    match twin {
+        Ok(twin) => *socket = twin,
+        Err(error) => {
+            tracing::debug!(%error, "a connection stays with the thread that it was made on")
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use ferrotunnel_core::client::{
     Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
     TunnelSpec, check_length,
 };
-use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks};
+use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks, Threads};
 use ferrotunnel_inspector::Inspector;
 use ferrotunnel_observability::{
     Admin, AdminWishes, ClientMetrics, Overview, Phase, WatchedClient,
@@ -77,6 +77,7 @@ struct Settings {
     handshake_timeout: Duration,
     connections: Connections,
     threads: usize,
+    bulk_threads: usize,
     plugins: Option<Chain>,
     admin: Option<AdminSettings>,
     inspector: Option<Inspector>,
@@ -117,6 +118,7 @@ pub struct ClientBuilder {
     handshake_timeout: Option<Duration>,
     connections: Connections,
     threads: usize,
+    bulk_threads: usize,
     plugins: Plugins,
     admin: AdminTold,
     config_file: Option<PathBuf>,
@@ -261,6 +263,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Further threads, on which visitors with a carrier of their own go on who always have more to move, so that those
+    /// beside them do not wait for it. 0 by default.
+    #[must_use]
+    pub fn bulk_threads(mut self, count: usize) -> Self {
+        self.bulk_threads = count;
+        self
+    }
+
     /// A plugin; may be called several times. A client moves bytes and parses no HTTP, so of a plugin's phases it
     /// has these: [`on_session`](Plugin::on_session) when a session has begun,
     /// [`on_registration_answered`](Plugin::on_registration_answered), and
@@ -392,6 +402,7 @@ impl ClientBuilder {
                 handshake_timeout,
                 connections: self.connections,
                 threads: self.threads,
+                bulk_threads: self.bulk_threads,
                 plugins: self.plugins.chain(meter),
                 admin,
                 inspector: self.inspector.clone(),
@@ -587,7 +598,11 @@ impl Client {
                 connect_timeout: settings.connect_timeout,
                 handshake_deadline: settings.handshake_timeout,
                 connections: settings.connections,
-                shards: Shards::threads(settings.threads)?,
+                shards: Shards::start(Threads {
+                    shared: settings.threads,
+                    bulk: settings.bulk_threads,
+                    ..Threads::default()
+                })?,
             },
             self.events.clone(),
         )?;

@@ -11,7 +11,8 @@ use ferrotunnel_common::{
 use ferrotunnel_core::server::{self, ServerConfig, ServerEngine, Transport};
 use ferrotunnel_core::{
     AccessConfig, Cidr, DirectCarriers, Drained, HttpMakers, IdentityFiles, Listen,
-    PrincipalConfig, ServerHooks, ServerTls, Shards, TrustedProxies, TurnedAway, check_principals,
+    PrincipalConfig, ServerHooks, ServerTls, Shards, Threads, TrustedProxies, TurnedAway,
+    check_principals,
 };
 use ferrotunnel_http::{
     AcmeConfig, ErrorPages, Expiry, HttpConfig, HttpIngress, Https, HttpsConfig, OldestTls,
@@ -64,6 +65,7 @@ struct Settings {
     http: HttpConfig,
     threads: usize,
     spare_threads: usize,
+    bulk_threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
     admin: Option<AdminSettings>,
@@ -144,6 +146,7 @@ pub struct ServerBuilder {
     proxy_protocol: bool,
     threads: usize,
     spare_threads: usize,
+    bulk_threads: usize,
     drain_grace: Duration,
     visitor_grace: Duration,
     plugins: Plugins,
@@ -177,6 +180,7 @@ impl Default for ServerBuilder {
             proxy_protocol: false,
             threads: 0,
             spare_threads: 0,
+            bulk_threads: 0,
             drain_grace: DRAIN_GRACE,
             visitor_grace: Self::DEFAULT_VISITOR_GRACE,
             plugins: Plugins::default(),
@@ -482,6 +486,14 @@ impl ServerBuilder {
         self
     }
 
+    /// Further threads, on which visitors with a carrier of their own go on who always have more to move, so that those
+    /// beside them do not wait for it. 0 by default.
+    #[must_use]
+    pub fn bulk_threads(mut self, count: usize) -> Self {
+        self.bulk_threads = count;
+        self
+    }
+
     /// A plugin, which has a say in each session, registration and request, and sees streams come and go; may
     /// be called several times. They are asked in the order in which they are given.
     #[must_use]
@@ -676,6 +688,7 @@ impl ServerBuilder {
             http,
             threads: self.threads,
             spare_threads: self.spare_threads,
+            bulk_threads: self.bulk_threads,
             drain_grace: self.drain_grace,
             visitor_grace: self.visitor_grace,
             admin,
@@ -753,7 +766,11 @@ impl Server {
     /// A port or certificate cannot be used.
     pub async fn spawn(&self) -> Result<RunningServer, Error> {
         let settings = self.settings.clone();
-        let shards = Shards::with_spare(settings.threads, settings.spare_threads)?;
+        let shards = Shards::start(Threads {
+            shared: settings.threads,
+            spare: settings.spare_threads,
+            bulk: settings.bulk_threads,
+        })?;
         // Before the others, so that it can say that they are not there yet.
         let metrics = settings.metrics.clone().unwrap_or_default();
         let overview =

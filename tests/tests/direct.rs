@@ -64,6 +64,47 @@ fn a_direct_stream_carries_bulk_both_ways_with_its_ends() {
     });
 }
 
+/// Ticks of processor time of each thread of this process with that name.
+#[cfg(target_os = "linux")]
+fn times_of_threads(name: &str) -> Vec<u64> {
+    let time_of = |thread: std::path::PathBuf| {
+        // One that has ended meanwhile is none.
+        let stat = std::fs::read_to_string(thread.join("stat")).ok()?;
+        let (head, rest) = stat.rsplit_once(')')?;
+        let is_it = head.rsplit_once('(')?.1 == name;
+        // proc_pid_stat(5): behind the name are the state and 10 more, then its time as a user and in the kernel.
+        let times = rest.split_whitespace().skip(11).take(2);
+        is_it.then(|| times.map(|ticks| ticks.parse::<u64>().unwrap()).sum::<u64>())
+    };
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.filter_map(|thread| time_of(thread.unwrap().path())).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn bulk_over_direct_streams_is_moved_by_threads_for_it_at_both_ends() {
+    over_both(async |carrier| {
+        let times = || times_of_threads("bulk-0");
+        eventually("those of before to end", || times().is_empty()).await;
+        let bed = TestBed::with(carrier, |server| server.bulk_threads(1)).await;
+        let service = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(service.addr().to_string()).streams(Streams::Direct);
+        let client = bed.client().bulk_threads(1).tunnel(tunnel).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        assert_eq!(times().len(), 2);
+        let sent = pattern(32 << 20);
+        for exchanges in 0.. {
+            if times().iter().all(|ticks| *ticks > 0) {
+                break;
+            }
+            assert!(exchanges < 50, "one of them has nothing to do: {:?}", times());
+            let heard = soon("an exchange", exchange(public, &sent)).await.unwrap();
+            assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        }
+        eventually("the visits to end", || bed.server.direct().serving == 0).await;
+    });
+}
+
 #[test]
 fn a_reset_passes_a_direct_stream_both_ways() {
     over_both(async |carrier| {

@@ -227,7 +227,7 @@ fn serve(state: &Arc<State>, session: SessionId, open: &Open, mut carrier: impl 
             let kept = state.opened(&spec, open);
             let tally = state.book.tally(&of, session, open);
             let visit = state.visit(open, of);
-            let forwarding = local::forward_direct(carrier, spec, visit, tally);
+            let forwarding = local::forward_direct(carrier, spec, visit, tally, state.bulk.clone());
             match kept {
                 None => drop(state.streams.spawn(forwarding)),
                 Some(kept) => drop(state.streams.spawn(async move {

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::counters::{Counted, Tally};
 use crate::dial;
 use crate::hooks::{Dialled, StreamHooks};
+use crate::shards::Bulk;
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice_paced};
 use crate::stream::Stream;
@@ -57,7 +58,7 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
         }
         Ok(local) => {
             // The stream counts by itself.
-            if let Err(error) = splice_with(stream, local, None).await {
+            if let Err(error) = splice_with(stream, local, None, &Bulk::default()).await {
                 tracing::debug!(stream = %id, %error, "connection broke");
             }
         }
@@ -72,10 +73,11 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
 /// The same for a visitor with a carrier of its own. A refusal aborts the carrier, and becomes `Reset(LocalUnreachable)` when
 /// the server brings the visitor again.
 pub(super) async fn forward_direct(
-    mut carrier: impl End,
+    mut carrier: impl End + 'static,
     spec: Arc<TunnelSpec>,
     visit: Visit,
     tally: Tally,
+    bulk: Bulk,
 ) {
     let counted = Some(tally.begin());
     match reach(&spec, &visit.visitor).await {
@@ -89,7 +91,7 @@ pub(super) async fn forward_direct(
             }
         }
         Ok(local) => {
-            if let Err(error) = splice_with(carrier, local, counted).await {
+            if let Err(error) = splice_with(carrier, local, counted, &bulk).await {
                 tracing::debug!(%error, "direct connection broke");
             }
         }
@@ -220,18 +222,21 @@ async fn dial_tcp(target: &Target) -> io::Result<TcpStream> {
 }
 
 async fn splice_with(
-    pipe: impl End,
+    pipe: impl End + 'static,
     local: Local,
     counted: Option<Counted>,
+    bulk: &Bulk,
 ) -> Result<Outcome, SpliceError> {
     let unpaced = [None, None];
     match local {
         Local::Tcp(local) => {
             socket::tune(&local);
-            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).await
+            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
         }
         #[cfg(unix)]
-        Local::Unix(local) => splice_paced(pipe, SocketEnd::new(local), unpaced, counted).await,
+        Local::Unix(local) => {
+            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
+        }
         Local::Https(..) => Ok(Outcome::default()),
     }
 }

@@ -28,7 +28,7 @@ use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health, tell_paused};
 use crate::session::Session;
-use crate::shards::Runtimes;
+use crate::shards::{Bulk, Runtimes, Shards};
 use crate::tap::{Tap, TapMaker, TappedStream};
 use crate::tasks::Tasks;
 
@@ -62,6 +62,8 @@ pub(super) struct State {
     pub(super) taps: OnceLock<Arc<dyn TapMaker>>,
     /// Those of the client's threads, and the one that it was started on.
     pub(super) runtimes: Runtimes,
+    /// Where connections go on that always have more to move.
+    pub(super) bulk: Bulk,
 }
 
 #[derive(Default)]
@@ -346,12 +348,13 @@ impl State {
             book: Arc::default(),
             taps: OnceLock::new(),
             runtimes: Runtimes::default(),
+            bulk: Bulk::default(),
         }
     }
 
-    /// The same on those runtimes.
-    pub(super) fn on(self, runtimes: Runtimes) -> Self {
-        Self { runtimes, ..self }
+    /// The same on those threads.
+    pub(super) fn on(self, shards: &Shards) -> Self {
+        Self { runtimes: shards.runtimes(), bulk: shards.bulk().clone(), ..self }
     }
 
     /// The same with somebody who sees its streams.

@@ -12,6 +12,7 @@ use super::*;
 use crate::capped::Counts;
 use crate::counters::TunnelCounts;
 use crate::open_streams::About;
+use crate::shards::{Shards, Threads};
 
 const BEAT: Duration = Duration::from_secs(5);
 
@@ -60,7 +61,7 @@ async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, 
     let lined_up = pool.waiting();
     let attending = tokio::spawn({
         let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
-        async move { attend(ours, first_answer(), &pool, seat, BEAT).await }
+        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await }
     });
     while pool.waiting() == lined_up {
         tokio::task::yield_now().await;
@@ -116,7 +117,7 @@ async fn the_carrier_of_a_visitor_whose_client_fell_silent_is_given_a_limit() {
     let pool = Arc::new(Pool::default());
     let attending = tokio::spawn({
         let (pool, seat) = (Arc::clone(&pool), pool.reserve().unwrap());
-        async move { attend(ours, first_answer(), &pool, seat, BEAT).await }
+        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await }
     });
     while pool.waiting() == 0 {
         tokio::task::yield_now().await;
@@ -138,6 +139,47 @@ async fn the_carrier_of_a_visitor_whose_client_fell_silent_is_given_a_limit() {
     outside.read_exact(&mut [0; 3]).await.unwrap();
     pool.cut();
     attending.await.unwrap().unwrap();
+}
+
+/// A carrier and a visitor that keep the thread busy go on on another one, and are reached there.
+#[cfg(unix)]
+#[tokio::test]
+async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_too() {
+    let shards = Shards::start(Threads { bulk: 1, ..Threads::default() }).unwrap();
+    let runtimes = shards.runtimes();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let dialling = TcpStream::connect(listener.local_addr().unwrap());
+    let (client, accepted) = tokio::join!(dialling, listener.accept());
+    let (mut client, ours) = (client.unwrap(), accepted.unwrap().0);
+    let pool = Arc::new(Pool::default());
+    let attending = tokio::spawn({
+        let (pool, seat) = (Arc::clone(&pool), pool.reserve().unwrap());
+        let bulk = shards.bulk().clone();
+        async move { attend(ours, first_answer(), &pool, seat, BEAT, &bulk).await }
+    });
+    while pool.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    let (visitor, mut outside) = visitor().await;
+    serve(&pool, None, visitor);
+    wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
+    assert_eq!(runtimes.alive_tasks(), 1);
+    let (piece, mut heard) = (vec![7; 8 << 20], vec![0; 8 << 20]);
+    for pieces in 0.. {
+        if runtimes.alive_tasks() == 2 {
+            break;
+        }
+        assert!(pieces < 512, "it has not moved");
+        let (wrote, read) = tokio::join!(client.write_all(&piece), outside.read_exact(&mut heard));
+        wrote.unwrap();
+        read.unwrap();
+    }
+    assert_eq!(pool.open(), 1);
+    pool.cut();
+    let end = outside.read_to_end(&mut Vec::new()).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    attending.await.unwrap().unwrap();
+    assert_eq!(pool.open(), 0);
 }
 
 #[tokio::test]
@@ -215,7 +257,8 @@ async fn whoever_talks_out_of_turn_is_left() {
 fn dialled(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
     let (ours, theirs) = duplex(1024);
     let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
-    let attending = async move { attend(ours, first_answer(), &pool, seat, BEAT).await };
+    let attending =
+        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await };
     (tokio::spawn(attending), theirs)
 }
 

@@ -322,7 +322,7 @@ impl Carrier for Wire {
         None
     }
 
-    fn into_end(self) -> impl End {
+    fn into_end(self) -> impl End + 'static {
         Io::new(self)
     }
 }

@@ -24,6 +24,9 @@ pub trait End: Unpin + Send {
     /// Whether it may break while it is not read, and nobody is told: only [`take_break`](Self::take_break) knows then.
     const BREAKS_UNHEARD: bool = false;
 
+    /// Whether [`settle`](Self::settle) takes it along to another thread.
+    const MOVES: bool = false;
+
     /// Appends what there is, at most `room` bytes where that can be kept. `false`: the end.
     fn poll_read(
         &mut self,
@@ -70,6 +73,12 @@ pub trait End: Unpin + Send {
     fn take_break(&self) -> Option<io::Error> {
         None
     }
+
+    /// From now on it is the calling thread that is told when something happens. Where that cannot be had it stays as it
+    /// was, which is slower.
+    ///
+    /// Whoever waits for it has to ask again.
+    fn settle(&mut self) {}
 
     /// Both directions have ended well: to drop it is no abort any more.
     fn complete(&mut self) {}

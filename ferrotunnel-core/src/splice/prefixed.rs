@@ -25,6 +25,7 @@ impl<E> Prefixed<E> {
 impl<E: End> End for Prefixed<E> {
     const KEEPS_WORDS: bool = E::KEEPS_WORDS;
     const BREAKS_UNHEARD: bool = E::BREAKS_UNHEARD;
+    const MOVES: bool = E::MOVES;
 
     fn poll_read(
         &mut self,
@@ -72,6 +73,10 @@ impl<E: End> End for Prefixed<E> {
 
     fn take_break(&self) -> Option<io::Error> {
         self.end.take_break()
+    }
+
+    fn settle(&mut self) {
+        self.end.settle();
     }
 
     fn complete(&mut self) {

@@ -32,6 +32,12 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
     /// The error that it has ended by, if it has. Its next read or write does not meet that any more.
     fn take_break(&self) -> Option<io::Error>;
 
+    /// See [`End::MOVES`].
+    const MOVES: bool = false;
+
+    /// See [`End::settle`].
+    fn settle(&mut self) {}
+
     /// The next close is an orderly one again.
     fn close_in_peace(&self);
 
@@ -40,6 +46,8 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
 }
 
 impl Socket for TcpStream {
+    const MOVES: bool = cfg!(unix);
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
@@ -50,6 +58,10 @@ impl Socket for TcpStream {
 
     fn take_break(&self) -> Option<io::Error> {
         socket::take_break(self)
+    }
+
+    fn settle(&mut self) {
+        socket::settle(self);
     }
 
     fn close_in_peace(&self) {
@@ -63,6 +75,8 @@ impl Socket for TcpStream {
 
 #[cfg(unix)]
 impl Socket for UnixStream {
+    const MOVES: bool = true;
+
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
     }
@@ -73,6 +87,10 @@ impl Socket for UnixStream {
 
     fn take_break(&self) -> Option<io::Error> {
         self.take_error().unwrap_or_else(Some)
+    }
+
+    fn settle(&mut self) {
+        socket::settle_unix(self);
     }
 
     fn close_in_peace(&self) {}
@@ -96,6 +114,7 @@ impl<T: Socket> SocketEnd<T> {
 
 impl<T: Socket> End for SocketEnd<T> {
     const BREAKS_UNHEARD: bool = true;
+    const MOVES: bool = T::MOVES;
 
     fn poll_read(
         &mut self,
@@ -125,6 +144,13 @@ impl<T: Socket> End for SocketEnd<T> {
 
     fn take_break(&self) -> Option<io::Error> {
         self.socket.take_break()
+    }
+
+    fn settle(&mut self) {
+        self.socket.settle();
+        // Whoever owns it is on another thread now and does not wait for its last moment, which may be that of the process.
+        self.socket.abort_on_close();
+        self.aborts_when_dropped = true;
     }
 
     fn complete(&mut self) {

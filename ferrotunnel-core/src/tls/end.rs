@@ -28,6 +28,7 @@ impl TlsEnd {
 
 impl End for TlsEnd {
     const BREAKS_UNHEARD: bool = true;
+    const MOVES: bool = cfg!(unix);
 
     fn poll_read(
         &mut self,
@@ -63,5 +64,9 @@ impl End for TlsEnd {
 
     fn take_break(&self) -> Option<io::Error> {
         socket::take_break(self.beneath()?)
+    }
+
+    fn settle(&mut self) {
+        self.stream.settle();
     }
 }

@@ -67,6 +67,11 @@ impl TlsStream {
         })
     }
 
+    /// See [`End::settle`].
+    pub(super) fn settle(&mut self) {
+        socket::settle(&mut self.socket);
+    }
+
     /// Hands out what there is, until it is `limit` bytes or `most` pieces. Ready with how many bytes
     /// it was, 0 at the end.
     pub(super) fn poll_pieces(
@@ -295,7 +300,7 @@ impl Carrier for TlsStream {
     }
 
     /// What ends without TLS's own goodbye was cut off, so dropping it is enough to abort it.
-    fn into_end(self) -> impl End {
+    fn into_end(self) -> impl End + 'static {
         TlsEnd::new(self)
     }
 }
