@@ -72,8 +72,8 @@ pub(crate) fn client_threads(connections: Connections) -> usize {
     }
 }
 
-/// Further threads for visitors who always have more to move: they keep a processor busy each, and as much of another
-/// one is the kernel's. None where somebody said a number.
+/// Further threads for visitors who move much: they keep a processor busy each, and as much of another one is the kernel's. They
+/// start when there is such a visitor. None where somebody said a number.
 pub(crate) fn bulk_threads(wanted: Option<usize>) -> usize {
     if wanted.is_some() { 0 } else { half_of_processors().max(1) }
 }

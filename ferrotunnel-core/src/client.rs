@@ -390,6 +390,7 @@ impl ClientEngine {
         }
         // Direct streams outlive the session.
         let left = self.state.streams.finish(grace.saturating_sub(clock::now() - began)).await;
+        self.state.bulk.finish().await;
         Drained { cut: cut.max(left) }
     }
 }

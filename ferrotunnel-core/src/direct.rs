@@ -23,12 +23,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use crate::auth;
+use crate::bulk::{Bulk, Copying, Place, copy_with};
 use crate::carrier::Carrier;
 use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
 use crate::options;
 use crate::seat::Seat;
-use crate::shards::Bulk;
 use crate::socket;
 use crate::splice::{End, Prefixed, SocketEnd, Splice, splice_paced};
 use crate::tcp_ingress::Visitor;
@@ -570,20 +570,10 @@ async fn serve<C: Carrier>(
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
-    let mut splice = splice_paced(visitor, carrier, pacing, counted);
-    splice.may_move_to(bulk);
-    let mut inside = Inside { splice, fate, known: Fate::Stay, believed_at: None };
-    match inside.stay().await {
-        Some(ended) => ended,
-        None => {
-            let mut inside = Box::new(inside);
-            let moved = bulk.run(async move {
-                inside.splice.settle();
-                inside.stay().await
-            });
-            moved.await.flatten().unwrap_or_else(|| Err(io::ErrorKind::ConnectionAborted.into()))
-        }
-    }
+    let splice = splice_paced(visitor, carrier, pacing, counted).beside(bulk);
+    let inside = Inside { splice, fate, known: Fate::Stay, believed_at: None };
+    let cut_off = || Err(io::ErrorKind::ConnectionAborted.into());
+    copy_with(inside, bulk.clone()).await.unwrap_or_else(cut_off)
 }
 
 /// A visitor on its carrier.
@@ -596,12 +586,14 @@ struct Inside<A: End, B: End> {
     believed_at: Option<Instant>,
 }
 
-impl<A: End, B: End> Inside<A, B> {
-    /// Until both ends have finished, or its fate is decided. `None`: it is to go on on another thread.
-    async fn stay(&mut self) -> Option<io::Result<()>> {
+impl<A: End + 'static, B: End + 'static> Copying for Inside<A, B> {
+    type End = io::Result<()>;
+
+    /// Until its fate is decided, too.
+    async fn copy(&mut self) -> Option<io::Result<()>> {
         loop {
             tokio::select! {
-                ended = self.splice.here() => {
+                ended = self.splice.copy() => {
                     return ended.map(|ended| ended.map(drop).map_err(io::Error::other));
                 }
                 now = self.fate.wait_for(|fate| *fate > self.known) => match now.map(|fate| *fate) {
@@ -623,6 +615,10 @@ impl<A: End, B: End> Inside<A, B> {
                 }
             }
         }
+    }
+
+    fn settle(&mut self, place: Place) {
+        self.splice.settle(place);
     }
 }
 

@@ -9,6 +9,7 @@ mod access;
 mod auth;
 mod balance;
 mod buffer;
+mod bulk;
 mod capped;
 mod carrier;
 pub mod client;

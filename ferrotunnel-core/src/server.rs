@@ -393,6 +393,8 @@ impl ServerEngine {
             _ = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
             () = cutting => {}
         }
+        // Those of them that were cut off on another thread.
+        self.hall.shards.bulk().finish().await;
         // A visitor may be slower than the client was.
         let slow = self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
         Drained { cut: cut.max(slow) }

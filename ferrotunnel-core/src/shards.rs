@@ -13,9 +13,7 @@
 //! turn out not to be of that crowd: a client that dials the port of visitors over HTTPS stays on the thread where its first
 //! words were read, and so does a visitor whose TLS is passed on.
 //!
-//! A connection that always has more to move would keep those beside it waiting: on its thread for each of its turns, and
-//! with the whole thread for as long as the system gives a processor to others. Splices of sockets go on on threads for bulk
-//! then ([`Bulk`]). What rests on a thread in between is let through at once when it wakes.
+//! What moves much has threads of its own: [`Bulk`].
 
 use std::future::Future;
 use std::io;
@@ -28,8 +26,8 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio_util::task::AbortOnDropHandle;
 
+use crate::bulk::Bulk;
 use crate::tasks::Tasks;
 
 /// Where new connections are served, in turn. A cheap handle; the threads end with the last clone.
@@ -38,12 +36,10 @@ pub struct Shards(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    threads: Vec<Thread>,
+    shared: Vec<Thread>,
     /// For crowds.
     spare: Vec<Thread>,
-    /// For what moves much.
     bulk: Bulk,
-    bulk_threads: Vec<Thread>,
     next: AtomicUsize,
     next_of_crowd: AtomicUsize,
 }
@@ -55,12 +51,12 @@ pub struct Threads {
     pub shared: usize,
     /// That crowds of visitors of HTTP have besides.
     pub spare: usize,
-    /// That connections go on on which always have more to move.
+    /// That connections go on on while they move much, as many at most; they start with the first of those.
     pub bulk: usize,
 }
 
 #[derive(Debug)]
-struct Thread {
+pub(crate) struct Thread {
     handle: Handle,
     /// Dropping it ends the thread.
     _running: oneshot::Sender<()>,
@@ -69,37 +65,27 @@ struct Thread {
 impl Shards {
     /// No threads of its own: everything is served where the caller's runtime likes.
     pub fn inherit() -> Self {
-        Self::of(Vec::new(), Vec::new(), Vec::new())
+        Self::of(Vec::new(), Vec::new(), Bulk::default())
     }
 
-    /// Starts threads.
+    /// Starts threads; those for bulk come when they are needed.
     ///
     /// # Errors
     /// The system gives no more threads or descriptors.
     pub fn start(threads: Threads) -> io::Result<Self> {
         let Threads { shared, spare, bulk } = threads;
-        let start = |name: &str, range: Range<usize>| -> io::Result<_> {
-            range.map(|index| Thread::start(format!("{name}-{index}"))).collect()
+        let start = |range: Range<usize>| -> io::Result<_> {
+            range.map(|index| Thread::start(format!("ferrotunnel-{index}"))).collect()
         };
-        Ok(Self::of(
-            start("ferrotunnel", 0..shared)?,
-            start("ferrotunnel", shared..shared + spare)?,
-            start("bulk", 0..bulk)?,
-        ))
+        Ok(Self::of(start(0..shared)?, start(shared..shared + spare)?, Bulk::threads(bulk)))
     }
 
-    fn of(threads: Vec<Thread>, spare: Vec<Thread>, bulk: Vec<Thread>) -> Self {
-        Self(Arc::new(Inner {
-            threads,
-            spare,
-            bulk: Bulk::on(bulk.iter().map(|thread| thread.handle.clone()).collect()),
-            bulk_threads: bulk,
-            next: AtomicUsize::new(0),
-            next_of_crowd: AtomicUsize::new(0),
-        }))
+    fn of(shared: Vec<Thread>, spare: Vec<Thread>, bulk: Bulk) -> Self {
+        let (next, next_of_crowd) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Inner { shared, spare, bulk, next, next_of_crowd }))
     }
 
-    /// Where those go on that always have more to move.
+    /// For those that move much.
     pub(crate) fn bulk(&self) -> &Bulk {
         &self.0.bulk
     }
@@ -109,9 +95,9 @@ impl Shards {
     /// # Panics
     /// Outside of a runtime.
     pub(crate) fn runtimes(&self) -> Runtimes {
-        let threads = self.0.threads.iter().chain(&self.0.spare).chain(&self.0.bulk_threads);
+        let threads = self.0.shared.iter().chain(&self.0.spare);
         let own = threads.map(|thread| thread.handle.clone());
-        Runtimes(own.chain([Handle::current()]).collect())
+        Runtimes { others: own.chain([Handle::current()]).collect(), bulk: self.0.bulk.clone() }
     }
 
     /// Adds a task to `tasks` that serves `socket` on the thread whose turn it is.
@@ -137,7 +123,7 @@ impl Shards {
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
-        let Inner { threads, spare, next_of_crowd, .. } = &*self.0;
+        let Inner { shared: threads, spare, next_of_crowd, .. } = &*self.0;
         // Without threads of our own everybody is on the caller's.
         let places = threads.len().max(1);
         if spare.is_empty() || tasks.len() < CROWD * places {
@@ -215,50 +201,23 @@ impl Shards {
     }
 
     fn thread(&self, turn: usize) -> Option<&Thread> {
-        turn.checked_rem(self.0.threads.len()).and_then(|at| self.0.threads.get(at))
+        turn.checked_rem(self.0.shared.len()).and_then(|at| self.0.shared.get(at))
     }
 }
 
-/// Threads for connections that always have more to move. They are not kept by it.
+/// The runtimes that something lives on.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Bulk(Option<Arc<BulkTurns>>);
-
-#[derive(Debug)]
-struct BulkTurns {
-    runtimes: Vec<Handle>,
-    next: AtomicUsize,
+pub(crate) struct Runtimes {
+    /// They are not kept by it.
+    others: Vec<Handle>,
+    bulk: Bulk,
 }
-
-impl Bulk {
-    fn on(runtimes: Vec<Handle>) -> Self {
-        let turns = BulkTurns { next: AtomicUsize::new(0), runtimes };
-        Self((!turns.runtimes.is_empty()).then(|| Arc::new(turns)))
-    }
-
-    /// Whether there are any.
-    pub(crate) fn exists(&self) -> bool {
-        self.0.is_some()
-    }
-
-    /// Runs a task on the one whose turn it is, for as long as the caller waits for it. `None`: it was cut off.
-    pub(crate) async fn run<T: Send + 'static>(
-        &self,
-        task: impl Future<Output = T> + Send + 'static,
-    ) -> Option<T> {
-        let BulkTurns { runtimes, next } = self.0.as_deref()?;
-        let turn = next.fetch_add(1, Ordering::Relaxed).checked_rem(runtimes.len())?;
-        AbortOnDropHandle::new(runtimes.get(turn)?.spawn(task)).await.ok()
-    }
-}
-
-/// The runtimes that something lives on. They are not kept by it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Runtimes(Vec<Handle>);
 
 impl Runtimes {
     /// Tasks that have not ended, whosever they are.
     pub(crate) fn alive_tasks(&self) -> usize {
-        self.0.iter().map(|runtime| runtime.metrics().num_alive_tasks()).sum()
+        let all = self.others.iter().chain(self.bulk.runtimes());
+        all.map(|runtime| runtime.metrics().num_alive_tasks()).sum()
     }
 }
 
@@ -284,7 +243,7 @@ impl Home {
 }
 
 impl Thread {
-    fn start(name: String) -> io::Result<Self> {
+    pub(crate) fn start(name: String) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
@@ -294,6 +253,10 @@ impl Thread {
             runtime.shutdown_background();
         })?;
         Ok(Self { handle, _running: running })
+    }
+
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.handle
     }
 }
 

@@ -86,7 +86,7 @@ fn replace<T>(socket: &mut T, twin: io::Result<T>) {
     match twin {
         Ok(twin) => *socket = twin,
         Err(error) => {
-            tracing::debug!(%error, "a connection stays with the thread that it was made on")
+            tracing::debug!(%error, "a connection stays with the thread that it was made on");
         }
     }
 }

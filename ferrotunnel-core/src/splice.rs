@@ -30,8 +30,8 @@ use parting::{Parted, Parting, Side};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use crate::bulk::{Bulk, Copying, Load, Place, copy_with};
 use crate::counters::Counted;
-use crate::shards::Bulk;
 use crate::throttle::{AT_ONCE, Pacing, Way};
 
 /// Bytes that a finished splice moved.
@@ -97,8 +97,8 @@ pub(crate) struct Splice<A: End, B: End> {
     parting: Option<Box<Parting>>,
     counted: Option<Counted>,
     finished: bool,
-    /// It goes on on the thread where it is, however busy it keeps that.
-    is_settled: bool,
+    place: Place,
+    load: Load,
 }
 
 impl<A: End, B: End> Splice<A, B> {
@@ -118,40 +118,22 @@ impl<A: End, B: End> Splice<A, B> {
             parting: None,
             counted,
             finished: false,
-            is_settled: true,
+            place: Place::Fixed,
+            load: Load::default(),
         }
     }
 
-    /// Lets [`here`](Self::here) send it there.
-    pub(crate) fn may_move_to(&mut self, bulk: &Bulk) {
-        // To hold something back takes a timer of this thread; and it is not what keeps a thread busy.
-        let is_paced = self.a_to_b.pacing.is_some() || self.b_to_a.pacing.is_some();
-        self.is_settled = !A::MOVES || !B::MOVES || is_paced || !bulk.exists();
-    }
-
-    /// Copies until both ends have finished, or until it turns out to keep the thread busy: `None`. It is then to go on on
-    /// another thread, where it is to [`settle`](Self::settle) first.
-    pub(crate) fn here(&mut self) -> impl Future<Output = Option<Result<Outcome, SpliceError>>> {
-        std::future::poll_fn(|cx| match Pin::new(&mut *self).poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if self.is_to_move() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
-    }
-
-    fn is_to_move(&self) -> bool {
-        let busy_turns = self.a_to_b.busy_turns.max(self.b_to_a.busy_turns);
-        !self.is_settled && busy_turns >= BUSY_TURNS && self.parting.is_none()
-    }
-
-    /// It goes on on the calling thread.
-    pub(crate) fn settle(&mut self) {
-        self.is_settled = true;
-        self.a.settle();
-        self.b.settle();
-        for direction in [&mut self.a_to_b, &mut self.b_to_a] {
-            direction.next_look = None;
+    /// Where it may go on while it moves much.
+    pub(crate) fn beside(mut self, bulk: &Bulk) -> Self {
+        if A::MOVES && B::MOVES {
+            self.place = bulk.begin();
         }
+        self
+    }
+
+    fn is_misplaced(&mut self) -> bool {
+        let moved = self.a_to_b.moved + self.b_to_a.moved;
+        self.parting.is_none() && self.load.is_misplaced(self.place, moved, Instant::now)
     }
 
     /// The second end.
@@ -195,22 +177,48 @@ impl<A: End, B: End> Splice<A, B> {
 }
 
 impl<A: End + 'static, B: End + 'static> Splice<A, B> {
-    /// Copies until both ends have finished; on a thread for bulk, once it keeps this one busy.
+    /// Copies until both ends have finished; on a thread for bulk, while it keeps this one busy.
     ///
     /// # Errors
     /// As of [`splice`].
-    pub(crate) async fn run(mut self, bulk: &Bulk) -> Result<Outcome, SpliceError> {
-        self.may_move_to(bulk);
-        if let Some(result) = self.here().await {
-            return result;
+    pub(crate) fn run(
+        self,
+        bulk: &Bulk,
+    ) -> impl Future<Output = Result<Outcome, SpliceError>> + Send + use<A, B> {
+        let copying = copy_with(self.beside(bulk), bulk.clone());
+        async move {
+            let cut_off = || Err(SpliceError::A(io::ErrorKind::ConnectionAborted.into()));
+            copying.await.unwrap_or_else(cut_off)
         }
-        let mut moved = Box::new(self);
-        let finished = bulk.run(async move {
-            moved.settle();
-            moved.here().await
-        });
-        let cut_off = || Err(SpliceError::A(io::ErrorKind::ConnectionAborted.into()));
-        finished.await.flatten().unwrap_or_else(cut_off)
+    }
+}
+
+impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
+    type End = Result<Outcome, SpliceError>;
+
+    fn copy(&mut self) -> impl Future<Output = Option<Self::End>> + Send {
+        std::future::poll_fn(|cx| match Pin::new(&mut *self).poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if self.is_misplaced() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+    }
+
+    fn settle(&mut self, place: Place) {
+        self.place = place;
+        self.load.begin(self.a_to_b.moved + self.b_to_a.moved);
+        self.a.settle();
+        self.b.settle();
+        // Timers are of the runtime that they were made on.
+        for direction in [&mut self.a_to_b, &mut self.b_to_a] {
+            direction.next_look = None;
+            if let Some(pacing) = &mut direction.pacing {
+                pacing.settle();
+            }
+        }
+        if let Some(idle) = &mut self.idle {
+            idle.timer = Box::pin(tokio::time::sleep_until(idle.last_moved + idle.limit));
+        }
     }
 }
 
@@ -298,8 +306,6 @@ struct Direction {
     moved_at: Option<Instant>,
     /// Whether it is to be no faster than something.
     pacing: Option<Box<Pacing>>,
-    /// How often it had not come to an end when others were to have their turn.
-    busy_turns: u32,
     /// When its source is looked at next, should it wait for its sink then; none as long as it never has.
     next_look: Option<Pin<Box<Sleep>>>,
     state: Flow,
@@ -377,7 +383,6 @@ impl Direction {
                 self.moved_at = Some(Instant::now());
             }
         }
-        self.busy_turns = self.busy_turns.saturating_add(1);
         crate::yielding::behind_new_events(cx);
         Poll::Pending
     }
@@ -531,10 +536,6 @@ const BULK: u64 = 256 << 10;
 /// Rounds of one direction before the other one, and other tasks of this thread, get their turn: a
 /// quarter of a millisecond of bulk.
 const CHUNKS_PER_POLL: usize = 2;
-
-/// Turns after which a splice that always has more to do is better off on a thread that is there for such work: some
-/// megabytes at the speed of memory. What a network slows down waits at the end of each turn, and does not come so far.
-const BUSY_TURNS: u32 = 16;
 
 #[cfg(test)]
 mod tests;

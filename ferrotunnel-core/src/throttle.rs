@@ -165,6 +165,11 @@ impl Pacing {
         }
     }
 
+    /// Whoever waits goes on doing so on the calling thread.
+    pub(crate) fn settle(&mut self) {
+        self.timer = None;
+    }
+
     /// Those bytes have moved.
     pub(crate) fn charge(&self, bytes: usize) {
         let now = tokio::time::Instant::now().into_std();

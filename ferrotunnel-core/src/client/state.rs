@@ -23,12 +23,13 @@ use super::reader::{ClientTunnelReading, ControlError, LocalHealth, TunnelState}
 use super::roster::{CarrierId, Roster, ServerIndex, ServerMode};
 use super::vigil::Cause;
 use super::{Event, Registration, Retry, TunnelSpec};
+use crate::bulk::Bulk;
 use crate::direct::{FAR, Streams};
 use crate::error::ConnectError;
 use crate::hooks::{OpenedStream, StreamHooks};
 use crate::options::{self, CarrierNumber, join, path_behind, prefer, tell_health, tell_paused};
 use crate::session::Session;
-use crate::shards::{Bulk, Runtimes, Shards};
+use crate::shards::{Runtimes, Shards};
 use crate::tap::{Tap, TapMaker, TappedStream};
 use crate::tasks::Tasks;
 

@@ -23,6 +23,9 @@ pub struct SocketEnd<T> {
 
 /// What sockets have beyond `AsyncRead` and `AsyncWrite`.
 pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
+    /// See [`End::MOVES`].
+    const MOVES: bool = false;
+
     /// Ready when a read finds something; costs no system call.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
@@ -31,9 +34,6 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
 
     /// The error that it has ended by, if it has. Its next read or write does not meet that any more.
     fn take_break(&self) -> Option<io::Error>;
-
-    /// See [`End::MOVES`].
-    const MOVES: bool = false;
 
     /// See [`End::settle`].
     fn settle(&mut self) {}
@@ -148,9 +148,6 @@ impl<T: Socket> End for SocketEnd<T> {
 
     fn settle(&mut self) {
         self.socket.settle();
-        // Whoever owns it is on another thread now and does not wait for its last moment, which may be that of the process.
-        self.socket.abort_on_close();
-        self.aborts_when_dropped = true;
     }
 
     fn complete(&mut self) {

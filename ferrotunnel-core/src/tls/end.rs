@@ -12,7 +12,7 @@ use super::stream::TlsStream;
 use crate::buffer::{self, CHUNKS_AT_ONCE, ReadSize};
 use crate::carrier::Carrier;
 use crate::socket;
-use crate::splice::{End, Room};
+use crate::splice::{End, Room, Socket};
 
 /// A stream with its read size. Data is handed out where it was opened.
 pub(super) struct TlsEnd {
@@ -28,7 +28,7 @@ impl TlsEnd {
 
 impl End for TlsEnd {
     const BREAKS_UNHEARD: bool = true;
-    const MOVES: bool = cfg!(unix);
+    const MOVES: bool = <TcpStream as Socket>::MOVES;
 
     fn poll_read(
         &mut self,
