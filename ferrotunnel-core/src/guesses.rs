@@ -240,6 +240,19 @@ mod tests {
         }
     }
 
+    /// A table in which those tokens of the guesser's have places of their own.
+    fn at_tokens_apart(per_second: u32, now: Instant, tokens: &[Option<&str>]) -> Guesses {
+        loop {
+            let guesses = Guesses::at_tokens(per_second, now);
+            let place =
+                |known: &Option<&str>| guesses.pace(GUESSER, *known).map(std::ptr::from_ref);
+            let places: std::collections::HashSet<_> = tokens.iter().map(place).collect();
+            if places.len() == tokens.len() {
+                return guesses;
+            }
+        }
+    }
+
     #[test]
     fn a_guesser_waits_for_its_turns_and_is_refused_beyond_a_second_of_them() {
         let now = Instant::now();
@@ -291,7 +304,7 @@ mod tests {
     #[test]
     fn guesses_at_one_token_hold_up_nobody_who_has_another() {
         let now = Instant::now();
-        let guesses = Guesses::at_tokens(1, now);
+        let guesses = at_tokens_apart(1, now, &[None, Some(""), Some("laptop")]);
         let take = |known| guesses.take(GUESSER, known, now);
         for _ in 0..10 {
             if let Turn::Now(attempt) | Turn::Later(_, _, attempt) = take(Some("")) {
@@ -312,8 +325,10 @@ mod tests {
     fn a_wrong_proof_is_told_so_when_one_of_a_token_that_nobody_has_would_be() {
         let begin = Instant::now();
         // What somebody learns who has guessed so often already, and guesses now.
+        let (laptop, other) = (Some("laptop"), Some("other"));
         let learns = |before: &[Option<&str>], known: Option<&str>| {
-            let (guesses, mut held) = (Guesses::at_tokens(2, begin), Vec::new());
+            let guesses = at_tokens_apart(2, begin, &[None, laptop, other]);
+            let mut held = Vec::new();
             let guess = |known, held: &mut Vec<Seat>| {
                 let (wait, attempt) = match guesses.take_for(GUESSER, known, begin) {
                     Turn::Now(attempt) => (Duration::ZERO, attempt),
@@ -338,7 +353,6 @@ mod tests {
             }
             guess(known, &mut held)
         };
-        let (laptop, other) = (Some("laptop"), Some("other"));
         for count in 0..6 {
             let expected = learns(&vec![None; count], None);
             for before in [None, laptop, other] {

@@ -1159,7 +1159,7 @@ impl Drop for Presence<'_> {
     fn drop(&mut self) {
         self.owner.leave();
         let mut sessions = self.hall.sessions.lock();
-        self.hall.left.keep(&self.owner);
+        self.hall.left.keep(&self.owner.credential, &self.owner.direct);
         sessions.remove(&self.owner.session_id.0);
         // Whoever reads finds it in the one or the other.
         self.hall.past.lock().add(&self.owner.session);

@@ -43,7 +43,9 @@ pub(crate) fn take_break(socket: &TcpStream) -> Option<io::Error> {
 }
 
 fn is_closed(socket: &TcpStream) -> bool {
-    socket.peer_addr().is_err_and(|error| error.kind() == io::ErrorKind::NotConnected)
+    // The latter is what macOS calls it once both directions are over.
+    let is_closed = [io::ErrorKind::NotConnected, io::ErrorKind::InvalidInput];
+    socket.peer_addr().is_err_and(|error| is_closed.contains(&error.kind()))
 }
 
 /// Options of a carrier, beside those of every socket.
@@ -259,6 +261,31 @@ mod tests {
     async fn who_has_reset_is_gone_and_who_has_said_something_before_is_heard() {
         assert!(is_gone(&reset_after(b"").await));
         assert!(!is_gone(&reset_after(b"last words").await));
+    }
+
+    #[tokio::test]
+    async fn what_a_connection_has_ended_by_is_told_once() {
+        let ended = reset_after(b"last words").await;
+        assert_eq!(take_break(&ended).unwrap().kind(), io::ErrorKind::ConnectionReset);
+        assert!(take_break(&ended).is_none());
+    }
+
+    /// A way that is gone for a moment cannot be had in a test; what nobody takes at the other end of UDP is told in the
+    /// same manner, and ends nothing either.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn what_only_happens_to_a_connection_is_left_to_it() {
+        let local = SocketAddr::from((std::net::Ipv4Addr::LOCALHOST, 0));
+        let socket = std::net::UdpSocket::bind(local).unwrap();
+        let nobody = std::net::UdpSocket::bind(local).unwrap().local_addr().unwrap();
+        socket.connect(nobody).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.send(b"x").unwrap();
+        let socket = TcpStream::from_std(Socket::from(socket).into()).unwrap();
+        socket.ready(tokio::io::Interest::ERROR).await.unwrap();
+        assert!(take_break(&socket).is_none());
+        let told = socket.take_error().unwrap().unwrap();
+        assert_eq!(told.kind(), io::ErrorKind::ConnectionRefused);
     }
 
     /// Who had a port picked comes back to the very same one, though the kernel remembers visitors of it.

@@ -74,6 +74,7 @@ const MOST_ASKED: usize = 64;
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
@@ -97,5 +98,31 @@ mod tests {
         assert!(spares.0.lock().all.len() <= LEAST_TO_LOOK);
         assert!(spares.0.lock().all.iter().any(|one| one.strong_count() > 0));
         assert!(spares.take().is_none());
+    }
+
+    /// Has nothing, and counts who asks for it.
+    #[derive(Default)]
+    struct Asked(AtomicUsize);
+
+    impl Spare for Asked {
+        fn give_away(&self) -> Option<Stream> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            None
+        }
+    }
+
+    #[test]
+    fn who_asks_asks_so_many_and_the_next_one_asks_others() {
+        let spares = Spares::default();
+        let keepers: Vec<Arc<Asked>> = (0..2 * MOST_ASKED).map(|_| Arc::default()).collect();
+        for keeper in &keepers {
+            let keeper: Arc<dyn Spare> = keeper.clone();
+            spares.add(Arc::downgrade(&keeper));
+        }
+        let asked = || keepers.iter().map(|it| it.0.load(Ordering::Relaxed)).sum::<usize>();
+        assert!(spares.take().is_none());
+        assert_eq!(asked(), MOST_ASKED);
+        assert!(spares.take().is_none());
+        assert!(keepers.iter().all(|it| it.0.load(Ordering::Relaxed) == 1));
     }
 }

@@ -457,7 +457,6 @@ impl Direction {
         self.chunks.is_empty() && is_kernel_empty
     }
 
-    /// What lies between the ends is lost.
     /// Drops what lies between the ends, and says how much of it has not been released.
     fn discard(&mut self) -> usize {
         self.kernel = Kernel::Unable;

@@ -16,3 +16,20 @@ impl<const LEAST: usize> Sweep<LEAST> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_is_looked_through_ever_more_seldom() {
+        let (mut sweep, mut looked_at) = (Sweep::<8>::default(), 0);
+        for there in 0..10_000 {
+            sweep.before_one_more(there, || {
+                looked_at += there;
+                there
+            });
+        }
+        assert!(looked_at <= 2 * 10_000, "{looked_at}");
+    }
+}

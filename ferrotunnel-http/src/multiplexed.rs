@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use ferrotunnel_core::{Sharing, tasks::Tasks};
+use ferrotunnel_core::{SharedPlace, Sharing, tasks::Tasks};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -87,28 +87,37 @@ impl Multiplexed {
         request: Request<Body>,
     ) -> Result<Response<Body>, Refusal> {
         let places = self.connector.enter(visitor.address)?;
-        let (mut shared, mut in_flight) = match self.lease(visitor).await {
-            Ok(leased) => leased,
-            Err(refusal) => {
-                places.give_back();
-                return Err(refusal);
-            }
-        };
+        let (mut shared, mut in_flight, mut places) = self.lease_for(visitor, places).await?;
         let counted = |response: Response<Incoming>, in_flight: InFlight| {
-            response.map(|body| Body::counted(body, in_flight.placed(places)))
+            response.map(|body| Body::counted(body, in_flight))
         };
         let mut failed = match shared.sender.try_send_request(request).await {
-            Ok(response) => return Ok(counted(response, in_flight)),
+            Ok(response) => return Ok(counted(response, in_flight.placed(places))),
             Err(failed) => failed,
         };
         // The local service went away (GOAWAY) before this request began; it may begin elsewhere.
         let Some(request) = failed.take_message() else {
             return Err(shared.refusal(&failed.into_error()));
         };
-        (shared, in_flight) = self.lease(visitor).await?;
+        (shared, in_flight, places) = self.lease_for(visitor, places).await?;
         match shared.sender.send_request(request).await {
-            Ok(response) => Ok(counted(response, in_flight)),
+            Ok(response) => Ok(counted(response, in_flight.placed(places))),
             Err(error) => Err(shared.refusal(&error)),
+        }
+    }
+
+    /// A connection for a visitor with those places, which it gives back where there is none.
+    async fn lease_for(
+        &self,
+        visitor: &Visitor,
+        places: SharedPlace,
+    ) -> Result<(Shared, InFlight, SharedPlace), Refusal> {
+        match self.lease(visitor).await {
+            Ok((shared, in_flight)) => Ok((shared, in_flight, places)),
+            Err(refusal) => {
+                places.give_back();
+                Err(refusal)
+            }
         }
     }
 

@@ -647,6 +647,29 @@ fn visitors_who_share_a_connection_come_no_faster_than_the_limit() {
     });
 }
 
+/// The session has no stream left for a connection of theirs, though it may have visitors.
+#[test]
+fn visitors_for_whom_there_is_no_connection_to_share_are_none_of_the_second() {
+    over_both(async |carrier| {
+        let bed = bed_with(carrier, |limits| {
+            limits.max_streams_per_session = 1;
+            limits.max_streams_per_second = Some(2);
+        })
+        .await;
+        let site = Site::start().await;
+        let tunnel = |name: &str| Tunnel::http(name).http2().local_addr(site.addr().to_string());
+        let client = bed.client().tunnel(tunnel("one")).tunnel(tunnel("two")).build().unwrap();
+        client.start().await.unwrap();
+        assert_eq!(bed.get("one", "/hello").await.body, "hello");
+        for _ in 0..10 {
+            let answer = bed.get("two", "/hello").await;
+            assert_eq!(answer.ferrotunnel_error(), Some("over-limit"));
+        }
+        let turned_away = bed.server.turned_away();
+        assert_eq!((turned_away.streams_of_sessions, turned_away.streams_too_fast), (10, 0));
+    });
+}
+
 /// A local service that keeps its connections, takes wishes for another protocol, and echoes then; and how many
 /// connections it has had.
 async fn obliging() -> (LocalService, Arc<AtomicU32>) {

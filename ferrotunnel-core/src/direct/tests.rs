@@ -105,7 +105,7 @@ async fn a_visitor_gets_the_carrier_that_waits() {
 /// Its visitor would otherwise wait for as long as the kernel tries.
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_carrier_of_a_visitor_whose_client_fell_silent_is_given_a_limit() {
+async fn the_carrier_of_a_visitor_whose_client_fell_silent_has_a_limit_for_a_while() {
     let timeout = |socket: &TcpStream| socket2::SockRef::from(socket).tcp_user_timeout().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let dialling = TcpStream::connect(listener.local_addr().unwrap());
@@ -134,7 +134,17 @@ async fn the_carrier_of_a_visitor_whose_client_fell_silent_is_given_a_limit() {
     while timeout(&watched) != Some(socket::DOUBTED_TIMEOUT) {
         tokio::task::yield_now().await;
     }
-    // The visitor stays, and whoever has the last word may still cut it off.
+    // The visitor stays.
+    client.write_all(b"bye").await.unwrap();
+    outside.read_exact(&mut [0; 3]).await.unwrap();
+    tokio::time::pause();
+    tokio::time::advance(DOUBT).await;
+    tokio::time::resume();
+    // Whoever was there in that time is, and may be slow again.
+    while timeout(&watched).is_some() {
+        tokio::task::yield_now().await;
+    }
+    // Whoever has the last word may still cut it off.
     client.write_all(b"bye").await.unwrap();
     outside.read_exact(&mut [0; 3]).await.unwrap();
     pool.cut();
@@ -180,6 +190,29 @@ async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_t
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     attending.await.unwrap().unwrap();
     assert_eq!(pool.open(), 0);
+}
+
+/// Somebody else may have the tunnel, who answers.
+#[tokio::test]
+async fn a_visitor_who_has_said_nothing_stays_with_no_client_that_fell_silent_or_is_cut_off() {
+    for ends in [Pool::doubt, Pool::cut] {
+        let pool = Arc::new(Pool::default());
+        let (attending, mut client) = waiting(&pool).await;
+        let (silent, outside) = visitor().await;
+        let silent = Visitor { words: Bytes::new(), ..silent };
+        let (give, mut given) = mpsc::channel(1);
+        let otherwise = move |visitor: Visitor, met| give.try_send((visitor, met)).unwrap();
+        pool.serve(None, (TunnelKind::Tls, 7), seat(&pool), unlimited(), silent, otherwise);
+        wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
+        pool.close();
+        ends(&pool);
+        let (back, met) = given.recv().await.unwrap();
+        assert_eq!(met, Met::LostCarrier);
+        assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
+        let end = attending.await.unwrap();
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(pool.open(), 0);
+    }
 }
 
 #[tokio::test]
@@ -354,6 +387,17 @@ async fn nobody_waits_for_a_dial_that_the_client_does_not_make() {
     tokio::time::advance(QUEUE_PAUSE * 3).await;
     let together = std::iter::from_fn(|| pool.queue(Streams::Auto)).count();
     assert_eq!(together, 3);
+}
+
+/// A client with tunnels of both kinds has more dials than it needs for the visitors of this one.
+#[tokio::test(start_paused = true)]
+async fn carriers_that_come_beyond_the_rate_are_not_owed() {
+    let pool = Arc::new(Pool::default());
+    (0..QUEUE_BURST * 10).for_each(|_| pool.arrived());
+    assert!(pool.queue(Streams::Auto).is_none());
+    tokio::time::advance(QUEUE_PAUSE).await;
+    assert!(pool.queue(Streams::Auto).is_some());
+    assert!(pool.queue(Streams::Auto).is_none());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! Who keeps what when names are claimed again.
 
 mod kinds;
+mod places;
 mod routes;
 mod waits;
 

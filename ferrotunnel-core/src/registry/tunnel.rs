@@ -470,11 +470,18 @@ impl Tunnel {
                 Balance::RoundRobin => 0,
             };
             let turn = (at + carriers.len() - first) % carriers.len();
-            // Another one's visitors may have taken all that a session may have.
-            (one.health.is_failing(now), !one.owner.has_room(), requests, turn)
+            (one.health.is_failing(now), (requests, turn))
         };
         let open = carriers.iter().enumerate().filter(|(_, one)| !one.health.is_paused());
-        let (_, chosen) = open.min_by_key(rank)?;
+        let (_, mut chosen) = open.clone().min_by_key(rank)?;
+        // Another tunnel's visitors may have taken all that a session may have. To look takes the lock that its driver
+        // works under, so the others are asked only then.
+        if !chosen.owner.has_room() {
+            (_, chosen) = open.min_by_key(|it| {
+                let (is_failing, rest) = rank(it);
+                (is_failing, !it.1.owner.has_room(), rest)
+            })?;
+        }
         let request = Seat::take(&chosen.requests);
         Some(Servant { session: chosen.owner.session_id, _request: Some(request) })
     }

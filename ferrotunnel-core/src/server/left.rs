@@ -6,7 +6,6 @@ use parking_lot::Mutex;
 
 use crate::auth::Credential;
 use crate::direct::Pool;
-use crate::registry::Owner;
 use crate::sweep::Sweep;
 
 /// The direct carriers of sessions that have ended, for as long as one of them lives: a token that is revoked takes its
@@ -22,9 +21,9 @@ struct Pools {
 
 impl Left {
     /// To be called before the session leaves the others, so that it is found here or there.
-    pub(super) fn keep(&self, owner: &Owner) {
+    pub(super) fn keep(&self, credential: &Arc<Credential>, pool: &Arc<Pool>) {
         // Each carrier holds a share; most sessions have none.
-        if Arc::strong_count(&owner.direct) == 1 {
+        if Arc::strong_count(pool) == 1 {
             return;
         }
         let mut left = self.0.lock();
@@ -33,7 +32,7 @@ impl Left {
             all.retain(|(_, pool)| pool.strong_count() > 0);
             all.len()
         });
-        all.push((Arc::clone(&owner.credential), Arc::downgrade(&owner.direct)));
+        all.push((Arc::clone(credential), Arc::downgrade(pool)));
     }
 
     /// Cuts off the visitors of those who do not count any more.
@@ -51,3 +50,31 @@ impl Left {
 
 /// With fewer it is not worth the time.
 const LEAST_TO_LOOK: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::issue_token;
+    use crate::principals::Principal;
+
+    #[test]
+    fn sessions_whose_visitors_have_gone_leave_nothing_behind() {
+        let (_, verifier) = issue_token().unwrap();
+        let credential =
+            Arc::new(Credential { verifier, principal: Arc::new(Principal::shared()) });
+        let left = Left::default();
+        // A carrier of a session that has ended serves somebody, and has a share of the pool for as long.
+        let leave = || {
+            let pool = Arc::new(Pool::default());
+            let carrier = Arc::clone(&pool);
+            left.keep(&credential, &pool);
+            carrier
+        };
+        let stays = leave();
+        (0..10_000).for_each(|_| drop(leave()));
+        assert!(left.0.lock().all.len() <= LEAST_TO_LOOK);
+        assert!(stays.reserve().is_ok());
+        left.cut_unless(|_| false);
+        assert!(stays.reserve().is_err() && left.0.lock().all.is_empty());
+    }
+}

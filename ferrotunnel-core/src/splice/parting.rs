@@ -171,8 +171,8 @@ const CUT_GRACE: Duration = Duration::from_secs(2);
 
 /// The same while the words are read, since the last of them that was, and for words that are whole: the peer gets them
 /// with their end, and closes when it likes. It costs an idle stream for that long.
-const WHOLE_GRACE: Duration = Duration::from_secs(30);
+pub(super) const WHOLE_GRACE: Duration = Duration::from_secs(30);
 
 /// The same for words that are whole and still on this side: whoever reads them may pause, as anywhere else, but not for
 /// ever.
-const PAUSE_GRACE: Duration = Duration::from_secs(600);
+pub(super) const PAUSE_GRACE: Duration = Duration::from_secs(600);

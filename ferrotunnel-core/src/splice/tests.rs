@@ -1,17 +1,18 @@
-//! Splices over real sockets.
+//! Splices over real sockets, and of ends that break when they are to.
 
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::parting::{PAUSE_GRACE, WHOLE_GRACE};
 use super::socket_end::SocketEnd;
-use super::{End, Outcome, Room, SpliceError, splice, splice_paced};
+use super::{End, Outcome, Room, Splice, SpliceError, splice, splice_paced};
 use crate::bulk::Bulk;
 use crate::throttle::{Pacing, Rates, Throttle, Throttles, Way};
 use crate::turned_away::Meters;
@@ -158,6 +159,117 @@ async fn a_bulk_transfer_that_breaks_is_no_clean_end() {
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     assert!(sent.starts_with(&heard));
     assert!(matches!(running.await.unwrap(), Err(SpliceError::B(_))));
+}
+
+/// Takes so many bytes, and then breaks; says nothing.
+struct Breaks {
+    takes: usize,
+    by: io::ErrorKind,
+}
+
+impl End for Breaks {
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Room,
+        _: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        Poll::Pending
+    }
+
+    fn poll_write(
+        &mut self,
+        _: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let takes = std::mem::take(&mut self.takes);
+        if takes == 0 {
+            return Poll::Ready(Err(self.by.into()));
+        }
+        chunks[0].advance(takes);
+        Poll::Ready(Ok(takes))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(self.by.into()))
+    }
+}
+
+/// Says something while it has credit, as a stream does, and has no room.
+struct Credited {
+    credit: usize,
+    unsaid: usize,
+}
+
+impl End for Credited {
+    const KEEPS_WORDS: bool = true;
+
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        if self.unsaid == 0 {
+            return Poll::Ready(Ok(false));
+        }
+        let says = self.credit.min(self.unsaid);
+        if says == 0 {
+            return Poll::Pending;
+        }
+        self.credit -= says;
+        self.unsaid -= says;
+        chunks.push(vec![0; says].into());
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_room(&mut self, _: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        Poll::Pending
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, _: &mut Vec<Bytes>) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.credit += bytes;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_for_a_broken_end_does_not_keep_the_other_from_finishing() {
+    for broken_first in [true, false] {
+        let broken = Breaks { takes: 30, by: io::ErrorKind::ConnectionReset };
+        let other = Credited { credit: 100, unsaid: 1_000 };
+        let left = if broken_first {
+            let mut splice = Splice::new(broken, other, None, [None, None], None);
+            (&mut splice).await.unwrap_err();
+            (splice.b.unsaid, splice.b.credit)
+        } else {
+            let mut splice = Splice::new(other, broken, None, [None, None], None);
+            (&mut splice).await.unwrap_err();
+            (splice.a.unsaid, splice.a.credit)
+        };
+        // Nothing is released twice, either.
+        assert_eq!(left, (0, 100));
+    }
+}
+
+/// Where what was said is whole, and only somebody else's pause is in its way.
+#[tokio::test(start_paused = true)]
+async fn words_that_are_whole_wait_longer_for_whoever_pauses_than_those_that_are_not() {
+    for (by, grace) in
+        [(io::ErrorKind::BrokenPipe, PAUSE_GRACE), (io::ErrorKind::ConnectionReset, WHOLE_GRACE)]
+    {
+        let began = tokio::time::Instant::now();
+        let broken = Breaks { takes: 0, by };
+        splice(broken, Credited { credit: 1, unsaid: 1 }, None).await.unwrap_err();
+        assert_eq!(began.elapsed().as_secs(), grace.as_secs(), "{by}");
+    }
 }
 
 /// An end that tells on which thread it was read last.
