@@ -76,6 +76,24 @@ fn on_a_short_link_a_window_covers_what_the_tasks_take() {
     assert!(received > 200_000_000, "{received} bytes in 0.2 s");
 }
 
+/// What lies in a window is what everybody else on the carrier waits behind.
+#[test]
+fn on_a_short_link_a_window_that_is_wide_grows_only_for_who_is_faster_still() {
+    let grown_at = |micros| {
+        let one_way = Duration::from_micros(30);
+        let mut pair = Pair::with(Setup { one_way, watched: false, ..Setup::default() });
+        let id = pair.open(Side::Server);
+        for _ in 0..200 {
+            pair.server.write_most(id, 1 << 20);
+            pair.pass(Duration::from_micros(micros));
+            pair.client.read_all(id).unwrap();
+        }
+        window(&pair.client, id)
+    };
+    assert_eq!(grown_at(60), 1 << 20);
+    assert_eq!(grown_at(30), 2 << 20);
+}
+
 #[test]
 fn on_a_short_link_a_slow_reader_does_not_grow_its_window() {
     let mut pair = Pair::with(Setup { watched: false, ..Setup::default() });
