@@ -571,13 +571,12 @@ async fn serve<C: Carrier>(
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
     let splice = splice_paced(visitor, carrier, pacing, counted).beside(bulk);
-    let inside = Inside { splice, fate, known: Fate::Stay, believed_at: None };
-    let cut_off = || Err(io::ErrorKind::ConnectionAborted.into());
-    copy_with(inside, bulk.clone()).await.unwrap_or_else(cut_off)
+    let attended = Attended { splice, fate, known: Fate::Stay, believed_at: None };
+    copy_with(attended, bulk.clone()).await
 }
 
 /// A visitor on its carrier.
-struct Inside<A: End, B: End> {
+struct Attended<A: End, B: End> {
     splice: Splice<A, B>,
     fate: watch::Receiver<Fate>,
     /// As far as it was heard of.
@@ -586,8 +585,8 @@ struct Inside<A: End, B: End> {
     believed_at: Option<Instant>,
 }
 
-impl<A: End + 'static, B: End + 'static> Copying for Inside<A, B> {
-    type End = io::Result<()>;
+impl<A: End + 'static, B: End + 'static> Copying for Attended<A, B> {
+    type Outcome = io::Result<()>;
 
     /// Until its fate is decided, too.
     async fn copy(&mut self) -> Option<io::Result<()>> {
@@ -619,6 +618,10 @@ impl<A: End + 'static, B: End + 'static> Copying for Inside<A, B> {
 
     fn settle(&mut self, place: Place) {
         self.splice.settle(place);
+    }
+
+    fn cut_off() -> io::Result<()> {
+        Err(io::ErrorKind::ConnectionAborted.into())
     }
 }
 

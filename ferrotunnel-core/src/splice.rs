@@ -125,8 +125,8 @@ impl<A: End, B: End> Splice<A, B> {
 
     /// Where it may go on while it moves much.
     pub(crate) fn beside(mut self, bulk: &Bulk) -> Self {
-        if A::MOVES && B::MOVES {
-            self.place = bulk.begin();
+        if A::MOVES && B::MOVES && self.idle.is_none() {
+            self.place = bulk.first_place();
         }
         self
     }
@@ -185,18 +185,14 @@ impl<A: End + 'static, B: End + 'static> Splice<A, B> {
         self,
         bulk: &Bulk,
     ) -> impl Future<Output = Result<Outcome, SpliceError>> + Send + use<A, B> {
-        let copying = copy_with(self.beside(bulk), bulk.clone());
-        async move {
-            let cut_off = || Err(SpliceError::A(io::ErrorKind::ConnectionAborted.into()));
-            copying.await.unwrap_or_else(cut_off)
-        }
+        copy_with(self.beside(bulk), bulk.clone())
     }
 }
 
 impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
-    type End = Result<Outcome, SpliceError>;
+    type Outcome = Result<Outcome, SpliceError>;
 
-    fn copy(&mut self) -> impl Future<Output = Option<Self::End>> + Send {
+    fn copy(&mut self) -> impl Future<Output = Option<Self::Outcome>> + Send {
         std::future::poll_fn(|cx| match Pin::new(&mut *self).poll(cx) {
             Poll::Ready(result) => Poll::Ready(Some(result)),
             Poll::Pending if self.is_misplaced() => Poll::Ready(None),
@@ -206,19 +202,23 @@ impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
 
     fn settle(&mut self, place: Place) {
         self.place = place;
-        self.load.begin(self.a_to_b.moved + self.b_to_a.moved);
+        if place == Place::Fixed {
+            return;
+        }
+        self.load.restart(self.a_to_b.moved + self.b_to_a.moved);
         self.a.settle();
         self.b.settle();
-        // Timers are of the runtime that they were made on.
+        // Timers are of the runtime that they were made on. One that has an idle timeout never moves.
         for direction in [&mut self.a_to_b, &mut self.b_to_a] {
             direction.next_look = None;
             if let Some(pacing) = &mut direction.pacing {
                 pacing.settle();
             }
         }
-        if let Some(idle) = &mut self.idle {
-            idle.timer = Box::pin(tokio::time::sleep_until(idle.last_moved + idle.limit));
-        }
+    }
+
+    fn cut_off() -> Self::Outcome {
+        Err(SpliceError::A(io::Error::new(io::ErrorKind::ConnectionAborted, "cut off")))
     }
 }
 
@@ -536,5 +536,7 @@ const BULK: u64 = 256 << 10;
 /// quarter of a millisecond of bulk.
 const CHUNKS_PER_POLL: usize = 2;
 
+#[cfg(test)]
+mod away_tests;
 #[cfg(test)]
 mod tests;

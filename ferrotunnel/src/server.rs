@@ -486,8 +486,8 @@ impl ServerBuilder {
         self
     }
 
-    /// Further threads, on which visitors with a carrier of their own go on while they move more than some 500 Mbit/s, so that
-    /// those beside them do not wait for it. They start with the first of those. 0 by default.
+    /// Further threads, on which visitors with a carrier of their own go on from some 170 Mbit/s on, both ways together,
+    /// until they fall below 70, so that those beside them do not wait for it. They start with the first of those. 0 by default.
     #[must_use]
     pub fn bulk_threads(mut self, count: usize) -> Self {
         self.bulk_threads = count;

@@ -63,7 +63,7 @@ pub(super) struct State {
     pub(super) taps: OnceLock<Arc<dyn TapMaker>>,
     /// Those of the client's threads, and the one that it was started on.
     pub(super) runtimes: Runtimes,
-    /// Where connections go on that always have more to move.
+    /// Where connections go on while they move much. Its threads live as long as this.
     pub(super) bulk: Bulk,
 }
 

@@ -12,6 +12,7 @@ use super::*;
 use crate::capped::Counts;
 use crate::counters::TunnelCounts;
 use crate::open_streams::About;
+#[cfg(unix)]
 use crate::shards::{Shards, Threads};
 
 const BEAT: Duration = Duration::from_secs(5);
@@ -174,7 +175,9 @@ async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_t
     serve(&pool, None, visitor);
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert_eq!(runtimes.alive_tasks(), 1);
-    let (piece, mut heard) = (vec![7; 8 << 20], vec![0; 8 << 20]);
+    let piece: Vec<u8> =
+        (0..8_u32 << 20).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let mut heard = vec![0; piece.len()];
     for pieces in 0.. {
         if runtimes.alive_tasks() == 2 {
             break;
@@ -183,6 +186,7 @@ async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_t
         let (wrote, read) = tokio::join!(client.write_all(&piece), outside.read_exact(&mut heard));
         wrote.unwrap();
         read.unwrap();
+        assert!(heard == piece);
     }
     assert_eq!(pool.open(), 1);
     pool.cut();
