@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::shards::Thread;
-use crate::tasks::Tasks;
+use crate::tasks::{AbortOnDrop, Tasks};
 
 /// Those threads. They start when the first is needed. A cheap handle; they end with the last clone.
 #[derive(Clone, Debug, Default)]
@@ -117,7 +116,7 @@ pub(crate) fn copy_with<C: Copying>(
                     // If nobody waits for it, this is its end.
                     let _ = give_back.send((copying, outcome));
                 };
-                let task = CutOff(away.spawn_on(going_on, runtime));
+                let task = AbortOnDrop::new(away.spawn_on(going_on, runtime));
                 let Ok((given_back, outcome)) = back.await else { return C::cut_off() };
                 drop(task);
                 if let Some(outcome) = outcome {
@@ -132,15 +131,6 @@ pub(crate) fn copy_with<C: Copying>(
                 return outcome;
             }
         }
-    }
-}
-
-/// Ends a task with whoever waits for it. The set that it is in knows when it really has.
-struct CutOff(AbortHandle);
-
-impl Drop for CutOff {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

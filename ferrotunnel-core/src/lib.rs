@@ -27,6 +27,8 @@ pub mod fuzzing;
 mod guesses;
 mod handshake;
 mod hooks;
+#[cfg(test)]
+mod loopback;
 mod open_streams;
 mod options;
 mod pace;

@@ -72,16 +72,19 @@ const LEAST_TO_LOOK: usize = 8;
 const MOST_ASKED: usize = 64;
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
 
-    struct Empty;
+    /// Has nothing, and counts who asks for it.
+    #[derive(Default)]
+    pub(crate) struct Asked(pub(crate) AtomicUsize);
 
-    impl Spare for Empty {
+    impl Spare for Asked {
         fn give_away(&self) -> Option<Stream> {
+            self.0.fetch_add(1, Ordering::Relaxed);
             None
         }
     }
@@ -89,26 +92,15 @@ mod tests {
     #[test]
     fn those_that_have_gone_leave_nothing_behind() {
         let spares = Spares::default();
-        let stays: Arc<dyn Spare> = Arc::new(Empty);
+        let stays: Arc<dyn Spare> = Arc::new(Asked::default());
         spares.add(Arc::downgrade(&stays));
         for _ in 0..10_000 {
-            let goes: Arc<dyn Spare> = Arc::new(Empty);
+            let goes: Arc<dyn Spare> = Arc::new(Asked::default());
             spares.add(Arc::downgrade(&goes));
         }
         assert!(spares.0.lock().all.len() <= LEAST_TO_LOOK);
         assert!(spares.0.lock().all.iter().any(|one| one.strong_count() > 0));
         assert!(spares.take().is_none());
-    }
-
-    /// Has nothing, and counts who asks for it.
-    #[derive(Default)]
-    struct Asked(AtomicUsize);
-
-    impl Spare for Asked {
-        fn give_away(&self) -> Option<Stream> {
-            self.0.fetch_add(1, Ordering::Relaxed);
-            None
-        }
     }
 
     #[test]

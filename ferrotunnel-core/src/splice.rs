@@ -132,8 +132,13 @@ impl<A: End, B: End> Splice<A, B> {
     }
 
     fn is_misplaced(&mut self) -> bool {
-        let moved = self.a_to_b.moved + self.b_to_a.moved;
+        let moved = self.moved();
         self.parting.is_none() && self.load.is_misplaced(self.place, moved, Instant::now)
+    }
+
+    /// Both ways together.
+    fn moved(&self) -> u64 {
+        self.a_to_b.moved + self.b_to_a.moved
     }
 
     /// The second end.
@@ -205,7 +210,7 @@ impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
         if place == Place::Fixed {
             return;
         }
-        self.load.restart(self.a_to_b.moved + self.b_to_a.moved);
+        self.load.restart(self.moved());
         self.a.settle();
         self.b.settle();
         // Timers are of the runtime that they were made on. One that has an idle timeout never moves.

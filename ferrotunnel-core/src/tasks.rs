@@ -80,3 +80,20 @@ impl Tasks {
         left
     }
 }
+
+/// Ends a task with its owner. The set that it is in knows when it really has.
+#[derive(Debug)]
+pub struct AbortOnDrop(AbortHandle);
+
+impl AbortOnDrop {
+    /// From now on.
+    pub fn new(task: AbortHandle) -> Self {
+        Self(task)
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

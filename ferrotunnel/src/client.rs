@@ -11,6 +11,7 @@ use ferrotunnel_core::client::{
     Connections, Event, MOST_SERVERS, Registration, Retry, ServerMode, Target, TunnelHandle,
     TunnelSpec, check_length,
 };
+use ferrotunnel_core::tasks::AbortOnDrop;
 use ferrotunnel_core::{DialTracer, Drained, IdentityFiles, Shards, StreamHooks, Threads};
 use ferrotunnel_inspector::Inspector;
 use ferrotunnel_observability::{
@@ -18,7 +19,6 @@ use ferrotunnel_observability::{
 };
 use ferrotunnel_plugin::{Chain, Plugin};
 use tokio::sync::{Mutex, broadcast};
-use tokio::task::AbortHandle;
 
 use crate::admin::{AdminSettings, AdminTold};
 use crate::certificates::TlsSettings;
@@ -89,17 +89,8 @@ struct Running {
     engine: Arc<ClientEngine>,
     /// Tunnels live as long as their handles.
     tunnels: Vec<(Arc<Tunnel>, TunnelHandle)>,
-    _telling: Option<Telling>,
-}
-
-/// The task that tells plugins what happens.
-#[derive(Debug)]
-struct Telling(AbortHandle);
-
-impl Drop for Telling {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+    /// The task that tells plugins what happens.
+    _telling: Option<AbortOnDrop>,
 }
 
 /// Sets up a [`Client`].
@@ -585,7 +576,7 @@ impl Client {
             .then(|| Arc::new(ClientHooks { plugins, tracer }) as Arc<dyn StreamHooks>);
         // Before anything can happen.
         let telling = settings.plugins.map(|chain| tell(chain, self.events.subscribe()));
-        let telling = telling.map(|telling| Telling(tokio::spawn(telling).abort_handle()));
+        let telling = telling.map(|telling| AbortOnDrop::new(tokio::spawn(telling).abort_handle()));
         let engine = ClientEngine::start_seen_by(
             hooks,
             ClientConfig {

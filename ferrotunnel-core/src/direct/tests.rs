@@ -5,12 +5,14 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use ferrotunnel_protocol::frame::WindowUpdate;
 use tokio::io::{DuplexStream, duplex};
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::capped::Counts;
 use crate::counters::TunnelCounts;
+#[cfg(unix)]
+use crate::loopback::pattern;
+use crate::loopback::sockets;
 use crate::open_streams::About;
 #[cfg(unix)]
 use crate::shards::{Shards, Threads};
@@ -43,31 +45,38 @@ fn somewhere() -> SocketAddr {
 
 /// A visitor from somewhere, and the socket outside.
 async fn visitor() -> (Visitor, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialling = TcpStream::connect(listener.local_addr().unwrap());
-    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
+    let (dialled, socket) = sockets().await;
     let visitor = Visitor {
-        socket: accepted.unwrap().0,
+        socket,
         addr: somewhere(),
         ingress: somewhere(),
         place: None,
         words: Bytes::from_static(b"oh, "),
     };
-    (visitor, dialled.unwrap())
+    (visitor, dialled)
 }
 
 /// A server's end that waits, and the client's end.
 async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
     let (ours, theirs) = duplex(1024);
-    let lined_up = pool.waiting();
+    (lined_up(pool, ours, Bulk::default()).await, theirs)
+}
+
+/// A server's end of that carrier that waits.
+async fn lined_up(
+    pool: &Arc<Pool>,
+    carrier: impl Carrier,
+    bulk: Bulk,
+) -> tokio::task::JoinHandle<io::Result<()>> {
+    let before = pool.waiting();
     let attending = tokio::spawn({
         let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
-        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await }
+        async move { attend(carrier, first_answer(), &pool, seat, BEAT, &bulk).await }
     });
-    while pool.waiting() == lined_up {
+    while pool.waiting() == before {
         tokio::task::yield_now().await;
     }
-    (attending, theirs)
+    attending
 }
 
 fn unlimited() -> ([Option<Box<Pacing>>; 2], Tally) {
@@ -108,21 +117,13 @@ async fn a_visitor_gets_the_carrier_that_waits() {
 #[tokio::test]
 async fn the_carrier_of_a_visitor_whose_client_fell_silent_has_a_limit_for_a_while() {
     let timeout = |socket: &TcpStream| socket2::SockRef::from(socket).tcp_user_timeout().unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialling = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(dialling, listener.accept());
-    let (mut client, ours) = (client.unwrap(), accepted.unwrap().0.into_std().unwrap());
+    let (mut client, ours) = sockets().await;
+    let ours = ours.into_std().unwrap();
     let watched = TcpStream::from_std(ours.try_clone().unwrap()).unwrap();
     let ours = TcpStream::from_std(ours).unwrap();
     socket::tune_carrier(&ours);
     let pool = Arc::new(Pool::default());
-    let attending = tokio::spawn({
-        let (pool, seat) = (Arc::clone(&pool), pool.reserve().unwrap());
-        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await }
-    });
-    while pool.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let attending = lined_up(&pool, ours, Bulk::default()).await;
     let (visitor, mut outside) = visitor().await;
     serve(&pool, None, visitor);
     let mut input = BytesMut::new();
@@ -158,25 +159,14 @@ async fn the_carrier_of_a_visitor_whose_client_fell_silent_has_a_limit_for_a_whi
 async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_too() {
     let shards = Shards::start(Threads { bulk: 1, ..Threads::default() }).unwrap();
     let runtimes = shards.runtimes();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let dialling = TcpStream::connect(listener.local_addr().unwrap());
-    let (client, accepted) = tokio::join!(dialling, listener.accept());
-    let (mut client, ours) = (client.unwrap(), accepted.unwrap().0);
+    let (mut client, ours) = sockets().await;
     let pool = Arc::new(Pool::default());
-    let attending = tokio::spawn({
-        let (pool, seat) = (Arc::clone(&pool), pool.reserve().unwrap());
-        let bulk = shards.bulk().clone();
-        async move { attend(ours, first_answer(), &pool, seat, BEAT, &bulk).await }
-    });
-    while pool.waiting() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let attending = lined_up(&pool, ours, shards.bulk().clone()).await;
     let (visitor, mut outside) = visitor().await;
     serve(&pool, None, visitor);
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
     assert_eq!(runtimes.alive_tasks(), 1);
-    let piece: Vec<u8> =
-        (0..8_u32 << 20).map(|at| (at.wrapping_mul(0x9e37_79b9) >> 24) as u8).collect();
+    let piece = pattern(8 << 20);
     let mut heard = vec![0; piece.len()];
     for pieces in 0.. {
         if runtimes.alive_tasks() == 2 {

@@ -13,7 +13,7 @@ use ferrotunnel_protocol::frame::{
 };
 use ferrotunnel_protocol::{Config, OpenRequest, StreamError, Violation};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -22,6 +22,7 @@ use crate::auth::{Authenticator, Binding, ClientKey};
 use crate::carrier::Carrier;
 use crate::clock;
 use crate::handshake::{self, Greeted};
+use crate::loopback::sockets;
 use crate::principals::Roster;
 use crate::session::Session;
 use crate::shared::Shared;
@@ -558,13 +559,6 @@ impl Spliced {
             assert!(ended.unwrap().is_err(), "{side}");
         }
     }
-}
-
-async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (dialled, accepted) =
-        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (dialled.unwrap(), accepted.unwrap().0)
 }
 
 /// Says as much as there is room for, which nobody reads.

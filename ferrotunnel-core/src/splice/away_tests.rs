@@ -12,9 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::socket_end::SocketEnd;
-use super::tests::{pair, pattern};
 use super::{End, Outcome, Room, SpliceError, splice_paced};
 use crate::bulk::Bulk;
+use crate::loopback::{pattern, sockets};
 use crate::throttle::{Pacing, Rates, Throttle, Throttles, Way};
 use crate::turned_away::{Limit, Meters};
 
@@ -74,8 +74,8 @@ struct Movable {
 
 impl Movable {
     async fn start(pacing: Option<Box<Pacing>>) -> Self {
-        let (visitor, a) = pair().await;
-        let (b, service) = pair().await;
+        let (visitor, a) = sockets().await;
+        let (b, service) = sockets().await;
         let thread = Arc::default();
         let watched = Watched { end: SocketEnd::new(a), thread: Arc::clone(&thread) };
         let splice = splice_paced(watched, SocketEnd::new(b), [pacing, None], None);

@@ -6,23 +6,17 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 
 use super::parting::{PAUSE_GRACE, WHOLE_GRACE};
 use super::socket_end::SocketEnd;
 use super::{End, Outcome, Room, Splice, SpliceError, splice};
-
-pub(super) async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (dialled, accepted) =
-        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (dialled.unwrap(), accepted.unwrap().0)
-}
+use crate::loopback::{pattern, sockets};
 
 #[tokio::test]
 async fn each_direction_ends_on_its_own() {
-    let (mut visitor, a) = pair().await;
-    let (b, mut service) = pair().await;
+    let (mut visitor, a) = sockets().await;
+    let (b, mut service) = sockets().await;
     let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
     visitor.write_all(b"question").await.unwrap();
     visitor.shutdown().await.unwrap();
@@ -40,8 +34,8 @@ async fn each_direction_ends_on_its_own() {
 
 #[tokio::test]
 async fn a_broken_end_breaks_the_other() {
-    let (mut visitor, a) = pair().await;
-    let (b, mut service) = pair().await;
+    let (mut visitor, a) = sockets().await;
+    let (b, mut service) = sockets().await;
     let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
     service.write_all(b"half of it").await.unwrap();
     let mut half = [0; 10];
@@ -72,8 +66,8 @@ async fn busy_tcp_connection_outlives_idle_timeout() {
 
 /// A visitor uploads without end; the service answers, does not read, and closes: RST.
 async fn early_answer(half_close_first: bool) -> (TcpStream, tokio::task::JoinHandle<()>) {
-    let (visitor, a) = pair().await;
-    let (b, mut service) = pair().await;
+    let (visitor, a) = sockets().await;
+    let (b, mut service) = sockets().await;
     let running = tokio::spawn(async move {
         let broke = splice(SocketEnd::new(a), SocketEnd::new(b), None).await;
         assert!(matches!(broke, Err(SpliceError::B(_))), "{broke:?}");
@@ -111,15 +105,10 @@ async fn an_early_answer_with_an_end_arrives_with_it() {
     running.await.unwrap();
 }
 
-/// Bytes that no two places of a transfer share by chance.
-pub(super) fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
 #[tokio::test]
 async fn bulk_arrives_whole_both_ways() {
-    let (visitor, a) = pair().await;
-    let (b, service) = pair().await;
+    let (visitor, a) = sockets().await;
+    let (b, service) = sockets().await;
     let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
     let sent = pattern(8 << 20);
     let exchange = async |socket: TcpStream| {
@@ -140,8 +129,8 @@ async fn bulk_arrives_whole_both_ways() {
 
 #[tokio::test]
 async fn a_bulk_transfer_that_breaks_is_no_clean_end() {
-    let (mut visitor, a) = pair().await;
-    let (b, mut service) = pair().await;
+    let (mut visitor, a) = sockets().await;
+    let (b, mut service) = sockets().await;
     let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
     let sent = pattern(4 << 20);
     let speak = async {

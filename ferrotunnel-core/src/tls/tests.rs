@@ -11,7 +11,7 @@ use rustls::crypto::aws_lc_rs::cipher_suite;
 use rustls::{ClientConfig, ServerConfig, SupportedCipherSuite};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use super::config::{bound_to_the_token, server_config};
@@ -23,16 +23,10 @@ use super::{Secured, TlsStream};
 use crate::auth::Binding;
 use crate::buffer::ReadSize;
 use crate::carrier::Carrier;
+use crate::loopback::{pattern, sockets};
 use crate::splice::{End, SocketEnd, splice};
 
 pub(super) type Stock = tokio_rustls::TlsStream<TcpStream>;
-
-pub(super) async fn sockets() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (dialled, accepted) =
-        tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-    (dialled.unwrap(), accepted.unwrap().0)
-}
 
 pub(super) async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), what).await.expect("nobody was woken")
@@ -126,11 +120,6 @@ fn refresh_keys(stock: &mut Stock) {
         Stock::Client(stream) => stream.get_mut().1.refresh_traffic_keys().unwrap(),
         Stock::Server(stream) => stream.get_mut().1.refresh_traffic_keys().unwrap(),
     }
-}
-
-/// Bytes that no two places of a transfer share by chance.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
 }
 
 /// Says all of `words` in pieces of odd sizes, then ends its direction, and hears all that the

@@ -163,9 +163,10 @@ mod tests {
     use bytes::BytesMut;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-    use super::super::tests::{sockets, soon};
+    use super::super::tests::soon;
     use super::super::{ClientTls, Secured, ServerTls, TlsAcceptor, TlsDialer};
     use super::*;
+    use crate::loopback::sockets;
 
     struct Peers(TlsDialer, TlsAcceptor);
 

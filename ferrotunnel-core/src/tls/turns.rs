@@ -143,8 +143,9 @@ mod tests {
     use bytes::BytesMut;
 
     use super::super::handshake;
-    use super::super::tests::{configs, connect, sockets, soon};
+    use super::super::tests::{configs, connect, soon};
     use super::*;
+    use crate::loopback::sockets;
 
     const CROWD: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));

@@ -1,13 +1,12 @@
 //! Which session has a place for a visitor, and who makes room.
 
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicUsize;
 
 use ferrotunnel_protocol::OpenError;
 
 use super::*;
 use crate::spares::Spare;
-use crate::stream::Stream;
+use crate::spares::tests::Asked;
 
 fn visitor() -> SocketAddr {
     ([192, 0, 2, 7], 50_000).into()
@@ -32,17 +31,6 @@ fn a_session_that_is_full_is_chosen_for_no_request_while_another_has_room() {
     assert_eq!(turns(), [1, 2, 1, 2]);
     drop(inside);
     assert_eq!(turns(), [1; 4]);
-}
-
-/// Has nothing to give, and counts who asks for it.
-#[derive(Default)]
-struct Asked(AtomicUsize);
-
-impl Spare for Asked {
-    fn give_away(&self) -> Option<Stream> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        None
-    }
 }
 
 #[test]

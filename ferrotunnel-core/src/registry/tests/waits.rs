@@ -6,11 +6,12 @@ use std::future::poll_fn;
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_protocol::frame::{CLIENT_PROOF_LEN, GoAwayCode};
 use ferrotunnel_protocol::{Accept, HelloRequest};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::*;
 use crate::direct::Streams;
+use crate::loopback::sockets;
 use crate::options::CarrierNumber;
 use crate::registry::port::WayIn;
 use crate::registry::trial::{KEPT_FOR, Trial};
@@ -80,12 +81,9 @@ fn is_near(guest: &Guest, client: &mut Machine) {
 
 /// Somebody at the door, and the socket outside.
 async fn visitor() -> (Visitor, TcpStream) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let dialling = TcpStream::connect(listener.local_addr().unwrap());
-    let (dialled, accepted) = tokio::join!(dialling, listener.accept());
-    let socket = accepted.unwrap().0;
+    let (dialled, socket) = sockets().await;
     let (addr, ingress, words) = (somewhere(), somewhere(), Bytes::new());
-    (Visitor { socket, addr, ingress, place: None, words }, dialled.unwrap())
+    (Visitor { socket, addr, ingress, place: None, words }, dialled)
 }
 
 fn streams_opened(guest: &Guest) -> u64 {

@@ -18,9 +18,10 @@ use tokio_rustls::{TlsAcceptor as StockAcceptor, TlsConnector};
 
 use super::super::dialer::{ClientTls, Roots, TlsDialer, Verification};
 use super::super::problem::{CertificateFault, CertificateProblem};
-use super::super::tests::{Stock, exchange_both, exported, sockets, soon};
+use super::super::tests::{Stock, exchange_both, exported, soon};
 use super::super::ticket_store::Purpose;
 use super::*;
+use crate::loopback::sockets;
 
 /// A CA, mostly of the same name as all others here, and what it has issued, in files.
 struct Made {
