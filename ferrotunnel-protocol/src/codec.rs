@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ferrotunnel_common::StreamId;
 
 use crate::error::FrameError;
-use crate::frame::{FIN, Frame, FrameType, HEADER_LEN, Header};
+use crate::frame::{FIN, Frame, FrameType, HEADER_LEN, Header, MOVED};
 
 /// Longest payload in bytes before authentication. The longest handshake frame of this version has
 /// 262 (`GoAway`); the rest is room for later versions to add fields. It bounds what a stranger
@@ -31,9 +31,39 @@ pub enum Decoded {
         stream: StreamId,
         /// The piece; empty only for a frame without payload.
         bytes: Bytes,
-        /// Nothing follows in this direction of the stream: the last piece of a FIN frame.
-        fin: bool,
+        /// What follows in this direction of the stream; an end comes with the last piece of its frame.
+        end: DataEnd,
     },
+}
+
+/// What comes behind a piece of `Data`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataEnd {
+    /// More, perhaps.
+    Open,
+    /// Nothing: FIN.
+    Fin,
+    /// Nothing here: the direction goes on over a direct carrier (FIN and MOVED).
+    Moved,
+}
+
+impl DataEnd {
+    fn of(header: Header) -> Self {
+        match (header.has(FIN), header.has(MOVED)) {
+            (false, _) => Self::Open,
+            (true, false) => Self::Fin,
+            (true, true) => Self::Moved,
+        }
+    }
+
+    /// The flags of a frame that ends so.
+    pub fn flags(self) -> u8 {
+        match self {
+            Self::Open => 0,
+            Self::Fin => FIN,
+            Self::Moved => FIN | MOVED,
+        }
+    }
 }
 
 /// Turns bytes into frames. A new one expects a handshake.
@@ -97,7 +127,7 @@ impl Decoder {
             FrameType::Data => State::Data {
                 stream: StreamId(header.stream),
                 left: header.length.into(),
-                end: if header.has(FIN) { End::Fin } else { End::Open },
+                end: DataEnd::of(header),
             },
             _ => State::Payload(header),
         })
@@ -125,7 +155,7 @@ impl Decoder {
         &mut self,
         stream: StreamId,
         left: usize,
-        end: End,
+        end: DataEnd,
         input: &mut BytesMut,
     ) -> Option<Decoded> {
         if left > 0 && input.is_empty() {
@@ -137,7 +167,8 @@ impl Decoder {
             0 => State::Header,
             left => State::Data { stream, left, end },
         };
-        Some(Decoded::Data { stream, bytes, fin: left == 0 && end == End::Fin })
+        let end = if left == 0 { end } else { DataEnd::Open };
+        Some(Decoded::Data { stream, bytes, end })
     }
 }
 
@@ -150,16 +181,9 @@ enum State {
     /// Before the payload of a frame other than `Data`.
     Payload(Header),
     /// Within, or right before, the payload of a `Data` frame.
-    Data { stream: StreamId, left: usize, end: End },
+    Data { stream: StreamId, left: usize, end: DataEnd },
     /// The peer sent something that is no frame.
     Failed(FrameError),
-}
-
-/// What comes after a `Data` frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Open,
-    Fin,
 }
 
 /// How much the peer may send.

@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// The type byte is none of the twelve.
+    /// The type byte is none of the thirteen.
     #[error("unknown frame type {0}")]
     UnknownType(u8),
     /// A flag bit that this frame type does not define is set.
@@ -62,6 +62,9 @@ pub enum Violation {
     /// Data after FIN.
     #[error("data after the end of a stream")]
     DataAfterFin,
+    /// A direction that goes on elsewhere, though nobody has agreed to that.
+    #[error("a stream that may not move goes on elsewhere")]
+    Moved,
     /// More streams than agreed.
     #[error("more streams than agreed")]
     TooManyStreams,

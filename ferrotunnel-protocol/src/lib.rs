@@ -11,7 +11,7 @@ pub mod frame;
 mod session;
 
 pub use budget::{Held, ReceiveBudget};
-pub use codec::{Decoded, Decoder};
+pub use codec::{DataEnd, Decoded, Decoder};
 pub use error::{FrameError, Violation};
 pub use frame::Frame;
 pub use session::{

@@ -7,7 +7,7 @@
 
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::StreamId;
-use ferrotunnel_protocol::frame::{FIN, FrameType, HEADER_LEN, Header, MAX_PAYLOAD};
+use ferrotunnel_protocol::frame::{FrameType, HEADER_LEN, Header, MAX_PAYLOAD};
 use ferrotunnel_protocol::{Decoded, Decoder, Frame, FrameError};
 use libfuzzer_sys::fuzz_target;
 
@@ -59,11 +59,11 @@ impl Outcome {
     fn push(&mut self, item: Decoded, continues: bool) {
         match (self.items.last_mut(), item) {
             (
-                Some(Decoded::Data { bytes, fin, .. }),
-                Decoded::Data { bytes: more, fin: end, .. },
+                Some(Decoded::Data { bytes, end, .. }),
+                Decoded::Data { bytes: more, end: last, .. },
             ) if continues => {
                 *bytes = Bytes::from([&bytes[..], &more[..]].concat());
-                *fin = end;
+                *end = last;
             }
             (_, item) => self.items.push(item),
         }
@@ -114,10 +114,10 @@ fn pieces<'a>(stream: &'a [u8], chops: &'a [u8; CHOPS]) -> impl Iterator<Item = 
 fn encode(item: &Decoded) -> Bytes {
     match item {
         Decoded::Frame(frame) => Frame::encode(frame),
-        Decoded::Data { stream: StreamId(stream), bytes, fin } => {
+        Decoded::Data { stream: StreamId(stream), bytes, end } => {
             let header = Header {
                 kind: FrameType::Data,
-                flags: if *fin { FIN } else { 0 },
+                flags: end.flags(),
                 length: bytes.len() as u16,
                 stream: *stream,
             };

@@ -99,6 +99,8 @@ struct Truth {
     totals: [Option<usize>; 2],
     /// The same where an end broke off behind its data.
     parted: [Option<usize>; 2],
+    /// Whether the direction is to go on elsewhere.
+    moved: [bool; 2],
 }
 
 struct World {
@@ -185,7 +187,8 @@ impl World {
             0..20 => self.write(at, id, 1 + script.size()),
             20..36 => self.read(at, id, 1 + script.below(20)),
             36..44 => self.release(at, id, script.size()),
-            44..48 => self.finish(at, id),
+            44..47 => self.finish(at, id, false),
+            47 => self.finish(at, id, true),
             48 => self.reset(at, id),
             49 => self.reset_after_data(at, id),
             50..54 => self.forget_if_done(at, id),
@@ -207,6 +210,7 @@ impl World {
         let kind = if script.byte().is_multiple_of(4) { TunnelKind::Udp } else { TunnelKind::Tcp };
         let request = OpenRequest { tunnel: 1, kind, visitor: None, ingress: None, trace: None };
         if let Ok(id) = self.ends[at].session.open(request) {
+            self.ends[at].session.make_movable(id);
             self.ends[at].streams.insert(id, Local::new(kind));
             // A GoAway may be on its way here.
             self.truth.insert(id, Truth { broken: self.ending, ..Truth::default() });
@@ -249,7 +253,11 @@ impl World {
         match end.session.read(id, &mut chunks, max) {
             Ok(Read::Chunks) => assert!(!chunks.is_empty()),
             Ok(Read::Pending) => local.may_read = false,
-            Ok(Read::Finished) => local.ended = true,
+            Ok(read @ (Read::Finished | Read::Moved)) => {
+                local.ended = true;
+                let moved = self.truth.get(&id).is_some_and(|truth| truth.moved[1 - at]);
+                assert!(self.forged || (read == Read::Moved) == moved, "stream {id}: which end");
+            }
             Err(error) => return self.broke(at, id, &error),
         }
         if local.kind == TunnelKind::Udp {
@@ -280,12 +288,19 @@ impl World {
         end.session.release(id, bytes);
     }
 
-    fn finish(&mut self, at: usize, id: StreamId) {
+    fn finish(&mut self, at: usize, id: StreamId, moves: bool) {
+        // Nobody moves what the other end has not agreed to.
+        let moves = moves && self.ends[1 - at].streams.contains_key(&id);
         let end = &mut self.ends[at];
         let local = end.streams.get_mut(&id).expect("known");
-        local.finished = true;
-        end.session.finish(id);
-        self.truth.entry(id).or_default().totals[at] = Some(local.sent);
+        let is_first = !std::mem::replace(&mut local.finished, true);
+        match moves {
+            true => end.session.finish_moved(id),
+            false => end.session.finish(id),
+        }
+        let truth = self.truth.entry(id).or_default();
+        truth.totals[at] = Some(local.sent);
+        truth.moved[at] |= moves && is_first;
     }
 
     fn reset(&mut self, at: usize, id: StreamId) {
@@ -434,6 +449,7 @@ impl World {
             }
             Event::Welcomed(_) => end.session.confirm(self.now),
             Event::Opened(id, open) => {
+                end.session.make_movable(id);
                 self.truth.entry(id).or_default();
                 assert!(end.streams.insert(id, Local::new(open.kind)).is_none());
             }
@@ -548,7 +564,7 @@ impl World {
             &|world| world.release(at, id, usize::MAX),
             &|world| {
                 if !world.ends[at].streams[&id].finished && !world.ends[at].streams[&id].deaf {
-                    world.finish(at, id);
+                    world.finish(at, id, false);
                 }
             },
             &|world| if given_up { world.forget(at, id) } else { world.forget_if_done(at, id) },

@@ -10,7 +10,11 @@ fn drain(decoder: &mut Decoder, input: &mut BytesMut) -> Vec<Decoded> {
 }
 
 fn data(stream: u32, bytes: impl Into<Bytes>, fin: bool) -> Decoded {
-    Decoded::Data { stream: StreamId(stream), bytes: bytes.into(), fin }
+    piece(stream, bytes, if fin { DataEnd::Fin } else { DataEnd::Open })
+}
+
+fn piece(stream: u32, bytes: impl Into<Bytes>, end: DataEnd) -> Decoded {
+    Decoded::Data { stream: StreamId(stream), bytes: bytes.into(), end }
 }
 
 /// Pieces of one `Data` frame glued together again.
@@ -19,11 +23,11 @@ fn glued(items: Vec<Decoded>) -> Vec<Decoded> {
     for item in items {
         match (whole.last_mut(), item) {
             (
-                Some(Decoded::Data { stream, bytes, fin: fin @ false }),
-                Decoded::Data { stream: next, bytes: more, fin: end },
+                Some(Decoded::Data { stream, bytes, end: end @ DataEnd::Open }),
+                Decoded::Data { stream: next, bytes: more, end: last },
             ) if *stream == next => {
                 *bytes = [&bytes[..], &more[..]].concat().into();
-                *fin = end;
+                *end = last;
             }
             (_, item) => whole.push(item),
         }
@@ -158,17 +162,17 @@ fn the_first_stream_frame_may_follow_the_handshake_in_one_read() {
 #[derive(Clone, Debug)]
 enum Sent {
     Frame(Frame),
-    Data(u32, Vec<u8>, bool),
+    Data(u32, Vec<u8>, DataEnd),
 }
 
 impl Sent {
     fn encode(&self) -> Bytes {
         match self {
             Self::Frame(frame) => frame.encode(),
-            Self::Data(stream, bytes, fin) => {
+            Self::Data(stream, bytes, end) => {
                 let header = Header {
                     kind: FrameType::Data,
-                    flags: if *fin { FIN } else { 0 },
+                    flags: end.flags(),
                     length: bytes.len() as u16,
                     stream: *stream,
                 };
@@ -180,16 +184,17 @@ impl Sent {
     fn decoded(self) -> Decoded {
         match self {
             Self::Frame(frame) => Decoded::Frame(frame),
-            Self::Data(stream, bytes, fin) => data(stream, bytes, fin),
+            Self::Data(stream, bytes, end) => piece(stream, bytes, end),
         }
     }
 }
 
 fn any_sent() -> impl Strategy<Value = Sent> {
-    let data = (1..=3_u32, vec(any::<u8>(), 0..6000), any::<bool>());
+    let end = prop_oneof![Just(DataEnd::Open), Just(DataEnd::Fin), Just(DataEnd::Moved)];
+    let data = (1..=3_u32, vec(any::<u8>(), 0..6000), end);
     prop_oneof![
         any_frame().prop_map(Sent::Frame),
-        data.prop_map(|(stream, bytes, fin)| Sent::Data(stream, bytes, fin)),
+        data.prop_map(|(stream, bytes, end)| Sent::Data(stream, bytes, end)),
     ]
 }
 

@@ -12,6 +12,10 @@ pub const MAX_PAYLOAD: usize = 65_535;
 /// Flag of `Data`: nothing follows in this direction.
 pub const FIN: u8 = 0x01;
 
+/// Flag of `Data`, beside [`FIN`]: nothing follows here, and the direction goes on over the direct carrier that has asked
+/// for the stream.
+pub const MOVED: u8 = 0x02;
+
 /// Flag of `Ping`: this one answers.
 pub const ACK: u8 = 0x01;
 
@@ -21,9 +25,9 @@ pub const REMOVE: u8 = 0x01;
 /// What every frame begins with: `type u8 | flags u8 | length u16 | stream u32`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Which of the twelve frames this is.
+    /// Which of the thirteen frames this is.
     pub kind: FrameType,
-    /// [`FIN`], [`ACK`], [`REMOVE`] or 0; the type says which may be set.
+    /// [`FIN`], [`MOVED`], [`ACK`], [`REMOVE`] or 0; the type says which may be set.
     pub flags: u8,
     /// Bytes of payload that follow.
     pub length: u16,
@@ -44,13 +48,16 @@ impl Header {
     /// # Errors
     ///
     /// [`FrameError::UnknownType`], and [`FrameError::ReservedFlag`] for a bit that the type does
-    /// not define. The stream field is judged with the frame.
+    /// not define, or not alone. The stream field is judged with the frame.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Self, FrameError> {
         let [kind, flags, l0, l1, s0, s1, s2, s3] = *bytes;
         let kind = FrameType::from_wire(kind)?;
         let reserved = flags & !kind.defined_flags();
         if reserved != 0 {
             return Err(FrameError::ReservedFlag(reserved));
+        }
+        if kind == FrameType::Data && flags == MOVED {
+            return Err(FrameError::ReservedFlag(MOVED));
         }
         Ok(Self {
             kind,
@@ -79,7 +86,8 @@ impl Header {
             | FrameType::Open
             | FrameType::Data
             | FrameType::Reset
-            | FrameType::Datagram => self.stream != 0,
+            | FrameType::Datagram
+            | FrameType::Move => self.stream != 0,
             FrameType::WindowUpdate => true,
         };
         if fits { Ok(()) } else { Err(FrameError::WrongStream) }
@@ -114,6 +122,8 @@ pub enum FrameType {
     Ping = 11,
     /// No new streams after this.
     GoAway = 12,
+    /// On a direct carrier: a stream is to go on here.
+    Move = 13,
 }
 
 impl FrameType {
@@ -132,6 +142,7 @@ impl FrameType {
             Self::Datagram => "Datagram",
             Self::Ping => "Ping",
             Self::GoAway => "GoAway",
+            Self::Move => "Move",
         }
     }
 
@@ -149,13 +160,14 @@ impl FrameType {
             10 => Self::Datagram,
             11 => Self::Ping,
             12 => Self::GoAway,
+            13 => Self::Move,
             _ => return Err(FrameError::UnknownType(number)),
         })
     }
 
     fn defined_flags(self) -> u8 {
         match self {
-            Self::Data => FIN,
+            Self::Data => FIN | MOVED,
             Self::Ping => ACK,
             Self::Register => REMOVE,
             _ => 0,

@@ -1,4 +1,4 @@
-//! The twelve frames: one small file each, with load and encode side by side.
+//! The thirteen frames: one small file each, with load and encode side by side.
 //!
 //! Every frame starts with eight bytes, big-endian: `type u8 | flags u8 | length u16 | stream u32`.
 //! Fields are in fixed order; bytes after the last known field are ignored, which is how a version
@@ -22,7 +22,7 @@ pub(crate) mod tests;
 
 pub use challenge::Challenge;
 pub use go_away::{GoAway, GoAwayCode};
-pub use header::{ACK, FIN, FrameType, HEADER_LEN, Header, MAX_PAYLOAD, REMOVE};
+pub use header::{ACK, FIN, FrameType, HEADER_LEN, Header, MAX_PAYLOAD, MOVED, REMOVE};
 pub use hello::Hello;
 pub use open::Open;
 pub use ping::Ping;
@@ -73,6 +73,8 @@ pub enum Frame {
     Ping(Ping),
     /// No new streams after this.
     GoAway(GoAway),
+    /// On a direct carrier. From the server: that stream of the session is to go on here; from the client: it may.
+    Move(StreamId),
 }
 
 impl Frame {
@@ -104,7 +106,8 @@ impl Frame {
             Self::Open(stream, _)
             | Self::WindowUpdate(stream, _)
             | Self::Reset(stream, _)
-            | Self::Datagram(stream, _) => stream.0,
+            | Self::Datagram(stream, _)
+            | Self::Move(stream) => stream.0,
             Self::Challenge(_)
             | Self::Hello(_)
             | Self::Welcome(_)
@@ -139,6 +142,7 @@ impl Frame {
                 Self::Ping(Ping { ack: header.has(ACK), ..ping })
             }
             FrameType::GoAway => Self::GoAway(GoAway::load(&payload)?),
+            FrameType::Move => Self::Move(stream),
         })
     }
 
@@ -155,6 +159,7 @@ impl Frame {
             Self::Datagram(..) => FrameType::Datagram,
             Self::Ping(_) => FrameType::Ping,
             Self::GoAway(_) => FrameType::GoAway,
+            Self::Move(_) => FrameType::Move,
         }
     }
 
@@ -172,7 +177,7 @@ impl Frame {
             Self::Hello(frame) => frame.encoded_len(),
             Self::Welcome(frame) => frame.encoded_len(),
             Self::Register(_, frame) => frame.encoded_len(),
-            Self::Unregister(_) => 0,
+            Self::Unregister(_) | Self::Move(_) => 0,
             Self::Registered(_, frame) => frame.encoded_len(),
             Self::Open(_, frame) => frame.encoded_len(),
             Self::WindowUpdate(_, frame) => frame.encoded_len(),
@@ -189,7 +194,7 @@ impl Frame {
             Self::Hello(frame) => frame.encode(out),
             Self::Welcome(frame) => frame.encode(out),
             Self::Register(_, frame) => frame.encode(out),
-            Self::Unregister(_) => {}
+            Self::Unregister(_) | Self::Move(_) => {}
             Self::Registered(_, frame) => frame.encode(out),
             Self::Open(_, frame) => frame.encode(out),
             Self::WindowUpdate(_, frame) => frame.encode(out),

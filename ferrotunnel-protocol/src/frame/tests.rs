@@ -8,7 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::{Decoded, Decoder};
+use crate::codec::{DataEnd, Decoded, Decoder};
 
 /// Bytes from hex digits; whatever is no hex digit is for the reader's eye.
 pub(crate) fn hex(text: &str) -> Vec<u8> {
@@ -193,9 +193,19 @@ fn golden_data() {
         Ok(Some(Decoded::Data {
             stream: StreamId(9),
             bytes: Bytes::from_static(b"abc"),
-            fin: true
+            end: DataEnd::Fin
         }))
     );
+}
+
+#[test]
+fn golden_data_that_goes_on_elsewhere() {
+    let bytes = hex("07 03 0001 00000009  61");
+    let end = DataEnd::Moved;
+    assert_eq!(raw(FrameType::Data, end.flags(), 9, b"a"), bytes);
+    let mut input = BytesMut::from(&bytes[..]);
+    let data = Decoded::Data { stream: StreamId(9), bytes: Bytes::from_static(b"a"), end };
+    assert_eq!(trusting().decode(&mut input), Ok(Some(data)));
 }
 
 #[test]
@@ -237,8 +247,13 @@ fn golden_go_away() {
 }
 
 #[test]
+fn golden_move() {
+    golden(Frame::Move(StreamId(6)), "0d 00 0000 00000006");
+}
+
+#[test]
 fn unknown_types_are_refused() {
-    for kind in [0, 13, 14, 0x80, 0xff] {
+    for kind in [0, 14, 15, 0x80, 0xff] {
         let header = [kind, 0, 0, 0, 0, 0, 0, 0];
         assert_eq!(Header::decode(&header), Err(FrameError::UnknownType(kind)));
     }
@@ -246,11 +261,18 @@ fn unknown_types_are_refused() {
 
 #[test]
 fn reserved_flags_are_refused() {
-    for kind in 1..=12 {
-        let defined = if matches!(kind, 4 | 7 | 11) { 0x01 } else { 0x00 };
+    for kind in 1..=13 {
+        let defined = match kind {
+            7 => 0x03,
+            4 | 11 => 0x01,
+            _ => 0x00,
+        };
         for flags in 0..=u8::MAX {
             let result = Header::decode(&[kind, flags, 0, 0, 0, 0, 0, 1]);
             match flags & !defined {
+                0 if kind == 7 && flags == MOVED => {
+                    assert_eq!(result, Err(FrameError::ReservedFlag(MOVED)), "without FIN");
+                }
                 0 => assert_eq!(result.unwrap().flags, flags),
                 reserved => assert_eq!(result, Err(FrameError::ReservedFlag(reserved))),
             }
@@ -266,6 +288,7 @@ fn a_frame_on_the_wrong_stream_is_refused() {
         Frame::Registered(1, Registered::Ok { address: String::new() }),
         Frame::Reset(StreamId(1), Reset { code: ResetCode::Timeout, reason: String::new() }),
         Frame::Datagram(StreamId(1), Bytes::new()),
+        Frame::Move(StreamId(1)),
     ] {
         let mut bytes = good(&frame);
         bytes[7] = 0;
@@ -440,7 +463,7 @@ fn example() -> Vec<Decoded> {
     let data = |text: &'static str, fin| Decoded::Data {
         stream: StreamId(2),
         bytes: Bytes::from_static(text.as_bytes()),
-        fin,
+        end: if fin { DataEnd::Fin } else { DataEnd::Open },
     };
     let ping = |ack| Frame::Ping(Ping { ack, opaque: [0, 0, 0, 0, 0, 0, 0, 1] });
     let frames = [
@@ -524,10 +547,9 @@ fn the_documented_example_is_what_we_encode() {
                 assert_eq!(*name, frame.name());
                 assert_eq!(frame.encode(), *bytes, "{name}");
             }
-            Decoded::Data { stream, bytes: payload, fin } => {
+            Decoded::Data { stream, bytes: payload, end } => {
                 assert_eq!(*name, "Data");
-                let flags = if *fin { FIN } else { 0 };
-                assert_eq!(raw(FrameType::Data, flags, stream.0, payload), *bytes);
+                assert_eq!(raw(FrameType::Data, end.flags(), stream.0, payload), *bytes);
             }
         }
     }
@@ -717,6 +739,7 @@ pub(crate) fn any_frame() -> impl Strategy<Value = Frame> {
             Frame::WindowUpdate(StreamId(id), WindowUpdate { credit })
         }),
         1 => (stream(), reset).prop_map(|(id, frame)| Frame::Reset(id, frame)),
+        1 => stream().prop_map(Frame::Move),
         1 => (stream(), datagram).prop_map(|(id, bytes)| Frame::Datagram(id, bytes.into())),
     ]
 }
@@ -781,7 +804,7 @@ proptest! {
     #[test]
     fn a_truncated_payload_is_refused(frame in any_frame(), at in any::<prop::sample::Index>()) {
         let mut bytes = frame.encode().to_vec();
-        prop_assume!(!matches!(frame, Frame::Datagram(..) | Frame::Unregister(_)));
+        prop_assume!(!matches!(frame, Frame::Datagram(..) | Frame::Unregister(_) | Frame::Move(_)));
         bytes.truncate(HEADER_LEN + at.index(bytes.len() - HEADER_LEN));
         let required = frame.payload_len() - optional_tail(&frame);
         prop_assume!(optional_tail(&frame) == 0 || bytes.len() - HEADER_LEN != required);
@@ -808,8 +831,8 @@ proptest! {
 
     #[test]
     fn any_payload_never_panics(
-        kind in 1..=12_u8,
-        flag in 0..=1_u8,
+        kind in 1..=13_u8,
+        flag in 0..=3_u8,
         stream in 0..=1_u32,
         payload in vec(any::<u8>(), 0..300),
     ) {

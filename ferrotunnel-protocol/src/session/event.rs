@@ -40,6 +40,8 @@ pub enum Read {
     Pending,
     /// The peer finished its direction and everything was read.
     Finished,
+    /// The same, but the direction goes on over the direct carrier that has asked for the stream.
+    Moved,
 }
 
 /// Why a stream is of no more use.

@@ -12,7 +12,7 @@ use super::config::{
 use super::event::{Event, StreamError};
 use super::stream::{Opener, Stream};
 use super::{Counters, Greeting, Session, Side, State, work};
-use crate::codec::Decoded;
+use crate::codec::{DataEnd, Decoded};
 use crate::error::Violation;
 use crate::frame::{
     Challenge, Frame, GoAway, Hello, Open, Ping, Reset, ResetCode, Welcome, WindowUpdate,
@@ -69,8 +69,8 @@ impl Session {
             }
             match self.decoder.decode(input)? {
                 None => break,
-                Some(Decoded::Data { stream, bytes, fin }) => {
-                    self.handle_data(stream, bytes, fin)?;
+                Some(Decoded::Data { stream, bytes, end }) => {
+                    self.handle_data(stream, bytes, end)?;
                 }
                 Some(Decoded::Frame(frame)) => {
                     if !matches!(frame, Frame::Datagram(..)) {
@@ -267,7 +267,8 @@ impl Session {
         Ok(())
     }
 
-    fn handle_data(&mut self, id: StreamId, bytes: Bytes, fin: bool) -> Result<(), Violation> {
+    fn handle_data(&mut self, id: StreamId, bytes: Bytes, end: DataEnd) -> Result<(), Violation> {
+        let fin = end != DataEnd::Open;
         if !self.is_open() {
             return Err(Violation::Unexpected("Data"));
         }
@@ -282,6 +283,9 @@ impl Session {
         if stream.recv.finished {
             return Err(Violation::DataAfterFin);
         }
+        if end == DataEnd::Moved && !stream.movable {
+            return Err(Violation::Moved);
+        }
         if stream.kind == TunnelKind::Udp && !bytes.is_empty() {
             return Err(Violation::Unexpected("Data"));
         }
@@ -295,6 +299,7 @@ impl Session {
             stream.recv.push_bytes(bytes);
         }
         stream.recv.finished = fin;
+        stream.recv.moved = end == DataEnd::Moved;
         if std::mem::take(&mut stream.recv.waiting) {
             self.events.push_back(Event::Readable(id));
         }

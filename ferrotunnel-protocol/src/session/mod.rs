@@ -77,7 +77,7 @@ pub enum State {
 ///   [`handle_eof`](Self::handle_eof);
 /// - commands: [`hello`](Self::hello), [`accept`](Self::accept), [`confirm`](Self::confirm),
 ///   [`register`](Self::register), [`open`](Self::open), [`write`](Self::write),
-///   [`read`](Self::read), [`finish`](Self::finish), [`reset`](Self::reset),
+///   [`read`](Self::read), [`finish`](Self::finish), [`finish_moved`](Self::finish_moved), [`reset`](Self::reset),
 ///   [`reset_after_data`](Self::reset_after_data), [`probe`](Self::probe),
 ///   [`drain`](Self::drain), [`close`](Self::close), ..;
 /// - `poll_*`, what to do: [`poll_transmit`](Self::poll_transmit),

@@ -11,6 +11,8 @@
 //! On the wire a stream is closed when both halves are Finished, or when it is Aborted. Its entry
 //! stays until the application has also let go of it.
 //!
+//! A direction that goes on over a direct carrier is finished here: `finish_moved()`, FIN with MOVED.
+//!
 //! While it is Parting, what was queued still leaves. Nothing is read any more and no credit is
 //! returned, so what the peer may send meanwhile is bounded by what it had been granted.
 
@@ -22,6 +24,7 @@ use ferrotunnel_common::TunnelKind;
 use super::event::StreamError;
 use super::flow::{ReceiveWindow, SendCredit};
 use super::scheduler::Turn;
+use crate::codec::DataEnd;
 use crate::frame::Reset;
 
 #[derive(Debug)]
@@ -38,6 +41,8 @@ pub(super) struct Stream {
     pub(super) held: bool,
     /// Counted as open on the wire.
     pub(super) counted: bool,
+    /// Its directions may go on elsewhere.
+    pub(super) movable: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +60,8 @@ pub(super) struct SendHalf {
     pub(super) turn: Turn,
     /// A writer found no room and waits for an event.
     pub(super) waiting: bool,
+    /// Its end, once it has one.
+    pub(super) end: DataEnd,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +78,8 @@ pub(super) struct RecvHalf {
     /// Bytes in `queue`; the rest of `window.held()` was read but not released.
     pub(super) queued: u32,
     pub(super) finished: bool,
+    /// It goes on elsewhere.
+    pub(super) moved: bool,
     /// A reader found nothing and waits for an event.
     pub(super) waiting: bool,
     /// Listed for a grant.
@@ -89,12 +98,14 @@ impl Stream {
                 state: SendState::Open,
                 turn: Turn::default(),
                 waiting: false,
+                end: DataEnd::Fin,
             },
             recv: RecvHalf {
                 window: ReceiveWindow::new(window),
                 queue: VecDeque::new(),
                 queued: 0,
                 finished: false,
+                moved: false,
                 waiting: false,
                 grant_listed: false,
             },
@@ -102,6 +113,7 @@ impl Stream {
             parting: None,
             held: true,
             counted: true,
+            movable: false,
         }
     }
 

@@ -10,6 +10,7 @@ use super::config::{
 use super::event::{Event, OpenError, Read, StreamError, WriteError};
 use super::stream::{Opener, SendState, Stream};
 use super::{OpenRequest, Session, State};
+use crate::codec::DataEnd;
 use crate::frame::{Frame, Open, Reset, ResetCode};
 
 impl Session {
@@ -132,7 +133,7 @@ impl Session {
         let stream = readable(self.streams.get_mut(&id))?;
         if stream.recv.queue.is_empty() {
             if stream.recv.finished {
-                return Ok(Read::Finished);
+                return Ok(if stream.recv.moved { Read::Moved } else { Read::Finished });
             }
             stream.recv.waiting = true;
             return Ok(Read::Pending);
@@ -185,11 +186,38 @@ impl Session {
 
     /// Ends this side's direction after what is queued. Of no effect the second time.
     pub fn finish(&mut self, id: StreamId) {
+        self.end(id, DataEnd::Fin);
+    }
+
+    /// The same, and tells the peer that the direction goes on over the direct carrier that has asked for the stream.
+    /// It must be [movable](Self::make_movable) at both ends.
+    pub fn finish_moved(&mut self, id: StreamId) {
+        self.end(id, DataEnd::Moved);
+    }
+
+    fn end(&mut self, id: StreamId, end: DataEnd) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
         if stream.send.state == SendState::Open && !stream.is_over() {
             stream.send.state = SendState::Finishing;
+            stream.send.end = end;
             self.scheduler.activate(id, &mut stream.send.turn);
         }
+    }
+
+    /// Its directions may go on elsewhere from now on: whoever reads it knows what to do then. The peer of one that is not
+    /// movable must not move it.
+    pub fn make_movable(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.movable = true;
+        }
+    }
+
+    /// Whether it is movable and neither direction has ended yet, as far as is known here.
+    pub fn may_move(&self, id: StreamId) -> bool {
+        self.streams.get(&id).is_some_and(|stream| {
+            let is_open = stream.send.state == SendState::Open && !stream.recv.finished;
+            stream.movable && is_open && !stream.is_over() && stream.held
+        })
     }
 
     /// Aborts both directions at once and tells the peer. What is queued is dropped. Of no effect

@@ -11,7 +11,7 @@ use super::config::{MIN_WINDOW, TIGHT_WINDOW};
 use super::event::OutFrame;
 use super::scheduler::{self, QUANTUM};
 use super::stream::SendState;
-use crate::frame::{FIN, Frame, FrameType, Header, MAX_PAYLOAD, Ping, WindowUpdate};
+use crate::frame::{Frame, FrameType, Header, MAX_PAYLOAD, Ping, WindowUpdate};
 
 impl Session {
     /// Appends what should be written now: all control frames, then datagrams for at most a
@@ -152,7 +152,7 @@ impl Session {
                 stream.send.state = SendState::Finished;
             }
             let reset = if last { stream.parting.clone() } else { None };
-            let flags = if fin { FIN } else { 0 };
+            let flags = if fin { stream.send.end.flags() } else { 0 };
             bytes += push_frame(out, FrameType::Data, flags, id, payload);
             self.wake_writer(id);
             if fin {

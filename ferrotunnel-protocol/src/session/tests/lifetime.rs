@@ -38,6 +38,33 @@ fn half_close_works_both_ways() {
 }
 
 #[test]
+fn a_direction_that_goes_on_elsewhere_ends_behind_its_bytes() {
+    let mut pair = Pair::new();
+    let id = pair.open(Side::Server);
+    assert!(!pair.client.session.may_move(id) && !pair.server.session.may_move(id));
+    for side in [Side::Client, Side::Server] {
+        pair.end(side).session.make_movable(id);
+        assert!(pair.end(side).session.may_move(id));
+    }
+    pair.server.write(id, b"the beginning");
+    pair.server.session.finish_moved(id);
+    // The first end holds.
+    pair.server.session.finish(id);
+    assert_eq!(pair.server.session.write(id, zeros(1)), Err(WriteError::Finished));
+    pair.exchange();
+    assert!(!pair.client.session.may_move(id) && !pair.server.session.may_move(id));
+    assert_eq!(pair.client.read_all(id), Ok((b"the beginning".to_vec(), Read::Moved)));
+    pair.client.session.finish_moved(id);
+    pair.exchange();
+    assert_eq!(pair.server.read_all(id), Ok((Vec::new(), Read::Moved)));
+    pair.client.session.forget(id);
+    pair.server.session.forget(id);
+    pair.exchange();
+    pair.assert_empty();
+    assert_eq!(pair.client.sent(FrameType::Reset) + pair.server.sent(FrameType::Reset), 0);
+}
+
+#[test]
 fn finish_takes_what_is_queued_along() {
     let mut pair = Pair::new();
     let id = pair.open(Side::Client);

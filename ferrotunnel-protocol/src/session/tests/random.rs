@@ -107,6 +107,8 @@ struct Truth {
     totals: [Option<usize>; 2],
     /// The same where an end broke off behind its data.
     parted: [Option<usize>; 2],
+    /// Whether the direction is to go on elsewhere.
+    moved: [bool; 2],
 }
 
 #[derive(Debug)]
@@ -208,6 +210,7 @@ impl World {
             Event::Opened(id, open) => {
                 let quota = self.rng.size(MOST_BYTES);
                 assert!(self.apps[index(side)].insert(id, Local::new(open.kind, quota)).is_none());
+                self.pair.end(side).session.make_movable(id);
             }
             Event::Readable(id) => {
                 if let Some(local) = self.apps[index(side)].get_mut(&id) {
@@ -254,6 +257,7 @@ impl World {
         let quota = self.rng.size(MOST_BYTES);
         match self.pair.end(side).session.open(request(kind)) {
             Ok(id) => {
+                self.pair.end(side).session.make_movable(id);
                 self.apps[index(side)].insert(id, Local::new(kind, quota));
                 // A GoAway may be on its way here.
                 self.truth.insert(id, Truth { broken: self.draining, ..Truth::default() });
@@ -288,6 +292,7 @@ impl World {
     fn read(&mut self, side: Side, id: StreamId) {
         let max = 1 + self.rng.below(8);
         let hoards = self.rng.one_in(4);
+        let is_moved = self.truth.get(&id).is_some_and(|it| it.moved[index(other(side))]);
         let (local, end) = self.local(side, id);
         if !local.may_read || local.ended {
             return;
@@ -300,7 +305,10 @@ impl World {
         match read {
             Read::Chunks => assert!(!chunks.is_empty()),
             Read::Pending => local.may_read = false,
-            Read::Finished => local.ended = true,
+            Read::Finished | Read::Moved => {
+                local.ended = true;
+                assert_eq!(read == Read::Moved, is_moved, "stream {id}: which end it was");
+            }
         }
         if local.is_flow() {
             for datagram in &chunks {
@@ -344,11 +352,19 @@ impl World {
     }
 
     fn finish(&mut self, side: Side, id: StreamId) {
+        // Nobody moves what the other end has not agreed to.
+        let may_move = self.apps[index(other(side))].contains_key(&id);
+        let moves = may_move && self.rng.one_in(3);
         let (local, end) = self.local(side, id);
-        local.finished = true;
+        let is_first = !std::mem::replace(&mut local.finished, true);
         let sent = local.sent;
-        end.session.finish(id);
-        self.truth.get_mut(&id).unwrap().totals[index(side)] = Some(sent);
+        match moves {
+            true => end.session.finish_moved(id),
+            false => end.session.finish(id),
+        }
+        let truth = self.truth.get_mut(&id).unwrap();
+        truth.totals[index(side)] = Some(sent);
+        truth.moved[index(side)] |= moves && is_first;
     }
 
     fn reset(&mut self, side: Side, id: StreamId) {

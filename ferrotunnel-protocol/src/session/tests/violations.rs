@@ -6,7 +6,7 @@ use super::handshake::register;
 use super::pair::{Pair, Setup, data, open_frame};
 use crate::error::{FrameError, Violation};
 use crate::frame::{
-    FIN, Frame, GoAway, GoAwayCode, MAX_WINDOW, Open, Ping, Registered, Reset, ResetCode,
+    FIN, Frame, GoAway, GoAwayCode, MAX_WINDOW, MOVED, Open, Ping, Registered, Reset, ResetCode,
     WindowUpdate,
 };
 use crate::session::config::{MAX_PINGS_OWED, MIN_WINDOW};
@@ -174,6 +174,16 @@ fn bytes_after_the_end_of_a_stream_are_a_violation() {
             Some(Violation::DataAfterFin)
         );
     }
+}
+
+#[test]
+fn a_direction_that_goes_on_elsewhere_unasked_is_a_violation() {
+    let moved = data(StreamId(1), FIN | MOVED, b"all");
+    assert_eq!(verdict(&[open(1), moved]), Some(Violation::Moved));
+    assert_eq!(
+        verdict(&[open(1), encoded(&Frame::Move(StreamId(1)))]),
+        Some(Violation::Unexpected("Move"))
+    );
 }
 
 #[test]
