@@ -27,6 +27,7 @@ use crate::bulk::{Bulk, Copying, Place, copy_with};
 use crate::carrier::Carrier;
 use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
+use crate::moving::Onward;
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
@@ -105,6 +106,8 @@ pub(crate) struct Pool {
     all_open: Arc<AtomicUsize>,
     /// What becomes of visitors inside.
     fate: watch::Sender<Fate>,
+    /// Where those go on that move much.
+    bulk: Bulk,
 }
 
 /// What becomes of the visitors of a session, in this order.
@@ -123,7 +126,7 @@ enum Fate {
 struct Waiting {
     closed: bool,
     /// How to reach the tasks that hold the carriers.
-    carriers: Vec<oneshot::Sender<Visit>>,
+    carriers: Vec<oneshot::Sender<Errand>>,
     /// Visitors that wait for one. Never both.
     queue: VecDeque<oneshot::Sender<Ready>>,
     /// Carriers that have ever come to stand in line.
@@ -178,7 +181,7 @@ impl Allowance {
 
 /// A carrier that was taken out of the line, to be given a visitor.
 #[derive(Debug)]
-pub(crate) struct Ready(oneshot::Sender<Visit>);
+pub(crate) struct Ready(oneshot::Sender<Errand>);
 
 /// Why a visitor has no carrier to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,6 +190,36 @@ pub(crate) enum Met {
     Nobody,
     /// It broke before anything was said. Its client may be gone, too.
     LostCarrier,
+}
+
+/// What a carrier is needed for.
+#[derive(Debug)]
+enum Errand {
+    Visit(Visit),
+    Move(Move),
+}
+
+impl Errand {
+    /// The carrier is of no use.
+    fn fall_back(self) {
+        match self {
+            Self::Visit(visit) => visit.fall_back(),
+            // Whoever waits for it stays where it is.
+            Self::Move(_) => {}
+        }
+    }
+}
+
+/// A stream of the session that is to go on over the carrier, and who has it.
+struct Move {
+    stream: StreamId,
+    give: oneshot::Sender<Onward>,
+}
+
+impl std::fmt::Debug for Move {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Move").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 /// A visitor on the way to its carrier's task, which may live on another thread.
@@ -252,9 +285,9 @@ impl Trip {
 }
 
 impl Pool {
-    /// `all_open` counts the visitors of this pool too.
-    pub(crate) fn new(all_open: Arc<AtomicUsize>) -> Self {
-        Self { all_open, ..Self::default() }
+    /// `all_open` counts the visitors of this pool too; those that move much go on over the threads of `bulk`.
+    pub(crate) fn new(all_open: Arc<AtomicUsize>, bulk: Bulk) -> Self {
+        Self { all_open, bulk, ..Self::default() }
     }
 
     /// A place among the visitors served, unless there are `most` already.
@@ -391,27 +424,43 @@ impl Pool {
                     tally,
                     otherwise,
                 };
-                self.give(carrier, Visit { socket, trip });
+                self.give(carrier, Errand::Visit(Visit { socket, trip }));
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
     }
 
-    fn give(&self, mut carrier: oneshot::Sender<Visit>, mut visit: Visit) {
+    /// A carrier for a stream of this session, of a tunnel with such streams: one that waits, or one that comes in a moment.
+    /// The client has agreed to it by then.
+    pub(crate) async fn onward(
+        self: &Arc<Self>,
+        stream: StreamId,
+        streams: Streams,
+    ) -> Option<Onward> {
+        let carrier = match self.take() {
+            Some(carrier) => carrier,
+            None => self.queue(streams)?.await?.0,
+        };
+        let (give, onward) = oneshot::channel();
+        self.give(carrier, Errand::Move(Move { stream, give }));
+        onward.await.ok()
+    }
+
+    fn give(&self, mut carrier: oneshot::Sender<Errand>, mut errand: Errand) {
         loop {
-            match carrier.send(visit) {
+            match carrier.send(errand) {
                 Ok(()) => return,
-                Err(back) => visit = back,
+                Err(back) => errand = back,
             }
             match self.take() {
                 Some(next) => carrier = next,
-                None => return visit.fall_back(),
+                None => return errand.fall_back(),
             }
         }
     }
 
     /// The youngest was heard of last.
-    fn take(&self) -> Option<oneshot::Sender<Visit>> {
+    fn take(&self) -> Option<oneshot::Sender<Errand>> {
         let mut waiting = self.waiting.lock();
         while let Some(carrier) = waiting.carriers.pop() {
             if !carrier.is_closed() {
@@ -427,7 +476,7 @@ impl Pool {
     }
 
     /// Puts a carrier in line, or gives it to the first in the queue; `None` when the session takes nothing new.
-    fn line_up(&self) -> Option<oneshot::Receiver<Visit>> {
+    fn line_up(&self) -> Option<oneshot::Receiver<Errand>> {
         let mut waiting = self.waiting.lock();
         if waiting.closed {
             return None;
@@ -459,7 +508,6 @@ pub(crate) async fn attend<C: Carrier>(
     pool: &Pool,
     seat: Seat,
     heartbeat: Duration,
-    bulk: &Bulk,
 ) -> io::Result<()> {
     hear(&mut carrier, input, heartbeat).await?;
     pool.arrived();
@@ -472,15 +520,15 @@ pub(crate) async fn attend<C: Carrier>(
             // The client has nothing to say: this is its end.
             _ = carrier.read(&mut byte) => {
                 line.close();
-                if let Ok(visit) = line.try_recv() {
-                    visit.fall_back();
+                if let Ok(errand) = line.try_recv() {
+                    errand.fall_back();
                 }
                 return Ok(());
             }
-            visit = &mut line => match visit {
-                Ok(visit) => {
+            errand = &mut line => match errand {
+                Ok(errand) => {
                     drop(seat);
-                    return serve(carrier, visit, pool, bulk).await;
+                    return run(carrier, errand, pool, heartbeat).await;
                 }
                 // The session is over, or whoever was to have it has gone.
                 Err(_) => continue,
@@ -489,15 +537,57 @@ pub(crate) async fn attend<C: Carrier>(
         }
         line.close();
         // Somebody may have come in the meantime.
-        if let Ok(visit) = line.try_recv() {
+        if let Ok(errand) = line.try_recv() {
             drop(seat);
-            return serve(carrier, visit, pool, bulk).await;
+            return run(carrier, errand, pool, heartbeat).await;
         }
         if Instant::now() >= retire_at {
             return Ok(());
         }
         ping(&mut carrier, heartbeat).await?;
     }
+}
+
+/// What the carrier has waited for.
+async fn run<C: Carrier>(
+    carrier: C,
+    errand: Errand,
+    pool: &Pool,
+    heartbeat: Duration,
+) -> io::Result<()> {
+    if let Some(socket) = carrier.socket() {
+        socket::tune_direct(socket);
+    }
+    match errand {
+        Errand::Visit(visit) => serve(carrier, visit, pool).await,
+        Errand::Move(errand) => hand_over(carrier, errand, heartbeat).await,
+    }
+}
+
+/// Asks the client for a stream that is to go on over the carrier, and gives that to who has the stream.
+async fn hand_over<C: Carrier>(
+    mut carrier: C,
+    errand: Move,
+    heartbeat: Duration,
+) -> io::Result<()> {
+    let Move { stream, give } = errand;
+    carrier.write_all(&Frame::Move(stream).encode()).await?;
+    carrier.flush().await?;
+    let mut talk = Talk::new(BytesMut::new());
+    match timeout(heartbeat * SILENT_BEATS, talk.next(&mut carrier)).await?? {
+        Frame::Move(agreed) if agreed == stream => {}
+        _ => return Err(out_of_turn()),
+    }
+    // Whoever waited for it may have gone.
+    let _ = give.send(onward(carrier, talk.input));
+    Ok(())
+}
+
+/// A carrier that a stream goes on over, from which `input` was read already.
+pub(crate) fn onward(carrier: impl Carrier, input: BytesMut) -> Onward {
+    // Frozen, an empty buffer would go on holding its memory.
+    let input = if input.is_empty() { Bytes::new() } else { input.freeze() };
+    Box::new(Prefixed::new(input, carrier.into_end()))
 }
 
 /// Makes sure that the client is still there. A carrier that is asked is not in line.
@@ -522,16 +612,8 @@ async fn hear<C: Carrier>(
     }
 }
 
-async fn serve<C: Carrier>(
-    mut carrier: C,
-    visit: Visit,
-    pool: &Pool,
-    bulk: &Bulk,
-) -> io::Result<()> {
+async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Result<()> {
     let mut fate = pool.fate.subscribe();
-    if let Some(socket) = carrier.socket() {
-        socket::tune_direct(socket);
-    }
     let open = Frame::Open(STREAM, visit.trip.open()).encode();
     let opening = async {
         carrier.write_all(&open).await?;
@@ -570,9 +652,17 @@ async fn serve<C: Carrier>(
     // Frozen, an empty buffer would go on holding its memory.
     let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
     let carrier = Prefixed::new(first, carrier.into_end());
-    let splice = splice_paced(visitor, carrier, pacing, counted).beside(bulk);
+    attended(pool, splice_paced(visitor, carrier, pacing, counted)).await
+}
+
+/// Copies between a visitor and its carrier until both have finished, or its fate is decided.
+pub(crate) fn attended<A: End + 'static, B: End + 'static>(
+    pool: &Pool,
+    splice: Splice<A, B>,
+) -> impl Future<Output = io::Result<()>> + Send + use<A, B> {
+    let (splice, fate) = (splice.beside(&pool.bulk), pool.fate.subscribe());
     let attended = Attended { splice, fate, known: Fate::Stay, believed_at: None };
-    copy_with(attended, bulk.clone()).await
+    copy_with(attended, pool.bulk.clone())
 }
 
 /// A visitor on its carrier.
@@ -625,7 +715,16 @@ impl<A: End + 'static, B: End + 'static> Copying for Attended<A, B> {
     }
 }
 
-/// The client's end of a direct carrier: answers Pings until the visitor comes. `None`: the server
+/// What the server wants of a direct carrier.
+#[derive(Debug)]
+pub(crate) enum Call {
+    /// It is for that visitor.
+    Visitor(Open),
+    /// That stream of the session is to go on over it.
+    Stream(StreamId),
+}
+
+/// The client's end of a direct carrier: answers Pings until it is called. `None`: the server
 /// does not need it any more. `input` is what was read beyond the handshake; afterwards it holds
 /// the visitor's first bytes.
 ///
@@ -635,7 +734,7 @@ pub(crate) async fn wait<C: Carrier>(
     carrier: &mut C,
     input: &mut BytesMut,
     heartbeat: Duration,
-) -> io::Result<Option<Open>> {
+) -> io::Result<Option<Call>> {
     let mut talk = Talk::new(std::mem::take(input));
     loop {
         let frame = match timeout(heartbeat * SILENT_BEATS, talk.next(carrier)).await? {
@@ -652,7 +751,11 @@ pub(crate) async fn wait<C: Carrier>(
             Frame::WindowUpdate(StreamId::SESSION, _) => {}
             Frame::Open(STREAM, open) => {
                 *input = talk.input;
-                return Ok(Some(open));
+                return Ok(Some(Call::Visitor(open)));
+            }
+            Frame::Move(stream) => {
+                *input = talk.input;
+                return Ok(Some(Call::Stream(stream)));
             }
             _ => return Err(out_of_turn()),
         }

@@ -29,6 +29,7 @@ mod handshake;
 mod hooks;
 #[cfg(test)]
 mod loopback;
+mod moving;
 mod open_streams;
 mod options;
 mod pace;

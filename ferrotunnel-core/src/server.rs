@@ -916,8 +916,7 @@ async fn serve<C: Carrier>(
     match entered {
         None => {}
         Some(Entered::Direct { session_id, input, seat, pool }) => {
-            let (heartbeat, bulk) = (hall.heartbeat, hall.shards.bulk());
-            let attending = direct::attend(carrier, input, &pool, seat, heartbeat, bulk);
+            let attending = direct::attend(carrier, input, &pool, seat, hall.heartbeat);
             if let Err(error) = attending.await {
                 tracing::debug!(session = %session_id, %peer, %error, "direct carrier broke");
             }
@@ -1119,7 +1118,7 @@ async fn enter<C: Carrier>(
                 bytes: limits.max_bytes_per_second,
             },
         },
-        Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors))),
+        Arc::new(direct::Pool::new(Arc::clone(&hall.direct_visitors), hall.shards.bulk().clone())),
     );
     Some(Entered::Session { owner, shared, input, seats, software })
 }

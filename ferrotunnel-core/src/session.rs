@@ -3,10 +3,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol as protocol;
 use ferrotunnel_protocol::frame::{GoAwayCode, Register, Registered};
 use ferrotunnel_protocol::{OpenError, OpenRequest};
+use tokio::sync::oneshot;
 
+use crate::moving::Onward;
 use crate::shared::Shared;
 use crate::stream::Stream;
 
@@ -37,6 +40,18 @@ impl Session {
     pub fn open(&self, request: OpenRequest) -> Result<Stream, OpenError> {
         let id = self.shared.command(|inner| inner.machine.open(request))?;
         Ok(Stream::new(Arc::clone(&self.shared), id))
+    }
+
+    /// A direct carrier asks for a stream. It is to be given to what comes back, if that stream is here and may go on over it.
+    pub(crate) fn expect_onward(&self, id: StreamId) -> Option<oneshot::Sender<Onward>> {
+        self.shared.lock(|inner| {
+            let may_move = inner.machine.may_move(id) && !inner.onward.contains_key(&id);
+            may_move.then(|| {
+                let (give, take) = oneshot::channel();
+                inner.onward.insert(id, take);
+                give
+            })
+        })
     }
 
     pub(crate) fn register(&self, number: u32, register: Register) {

@@ -6,6 +6,9 @@ use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol as protocol;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::moving::Onward;
 
 /// The pure machine behind its one lock, with the tasks that wait for it.
 pub(crate) struct Shared {
@@ -16,6 +19,8 @@ pub(crate) struct Inner {
     pub(crate) machine: protocol::Session,
     /// Tasks waiting to read from or write to a stream; only those that wait have an entry.
     waiting: HashMap<StreamId, Waiting>,
+    /// Direct carriers, or those about to be, that have asked for a stream.
+    pub(crate) onward: HashMap<StreamId, oneshot::Receiver<Onward>>,
     /// The driver, when it should be woken for new output.
     pub(crate) driver: Option<Waker>,
 }
@@ -28,7 +33,8 @@ struct Waiting {
 
 impl Shared {
     pub(crate) fn new(machine: protocol::Session) -> Self {
-        Self { inner: Mutex::new(Inner { machine, waiting: HashMap::new(), driver: None }) }
+        let (waiting, onward) = (HashMap::new(), HashMap::new());
+        Self { inner: Mutex::new(Inner { machine, waiting, onward, driver: None }) }
     }
 
     /// Looks, or does what gives the driver nothing to do.

@@ -125,7 +125,7 @@ impl<A: End, B: End> Splice<A, B> {
 
     /// Where it may go on while it moves much.
     pub(crate) fn beside(mut self, bulk: &Bulk) -> Self {
-        if A::MOVES && B::MOVES && self.idle.is_none() {
+        if self.a.moves() && self.b.moves() && self.idle.is_none() {
             self.place = bulk.first_place();
         }
         self
@@ -137,13 +137,32 @@ impl<A: End, B: End> Splice<A, B> {
     }
 
     /// Both ways together.
-    fn moved(&self) -> u64 {
+    pub(crate) fn moved(&self) -> u64 {
         self.a_to_b.moved + self.b_to_a.moved
+    }
+
+    /// The first end.
+    pub(crate) fn a(&self) -> &A {
+        &self.a
+    }
+
+    pub(crate) fn a_mut(&mut self) -> &mut A {
+        &mut self.a
     }
 
     /// The second end.
     pub(crate) fn b(&self) -> &B {
         &self.b
+    }
+
+    pub(crate) fn b_mut(&mut self) -> &mut B {
+        &mut self.b
+    }
+
+    /// The same, counted there from now on.
+    pub(crate) fn counted_by(mut self, counted: Option<Counted>) -> Self {
+        self.counted = counted;
+        self
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {
@@ -242,8 +261,14 @@ impl<A: End, B: End> Splice<A, B> {
             Side::B => self.a.release(self.a_to_b.discard()),
         }
         let parting = match side {
-            Side::A => Parting::new::<A>(side, fault, &mut self.a_to_b, &mut self.b_to_a, before.0),
-            Side::B => Parting::new::<B>(side, fault, &mut self.b_to_a, &mut self.a_to_b, before.1),
+            Side::A => {
+                let words = (&mut self.a_to_b, before.0);
+                Parting::new(side, fault, self.a.keeps_words(), words, &mut self.b_to_a)
+            }
+            Side::B => {
+                let words = (&mut self.b_to_a, before.1);
+                Parting::new(side, fault, self.b.keeps_words(), words, &mut self.a_to_b)
+            }
         };
         self.parting = Some(Box::new(parting));
         self.poll_parting(cx)
@@ -384,7 +409,7 @@ impl Direction {
                     pacing.charge(count);
                 }
             }
-            if !D::KEEPS_WORDS {
+            if !sink.keeps_words() {
                 self.moved_at = Some(Instant::now());
             }
         }
@@ -440,7 +465,7 @@ impl Direction {
     /// by a timer, which is moved only when it fires, since data that wait in a socket leave nothing that could wake for
     /// its error alone.
     fn poll_unread<S: End>(&mut self, cx: &mut Context<'_>, source: &S) -> Poll<Result<(), Fault>> {
-        if !S::BREAKS_UNHEARD {
+        if !source.breaks_unheard() {
             return Poll::Pending;
         }
         let timer = self.next_look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_EVERY)));

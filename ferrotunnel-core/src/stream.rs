@@ -10,9 +10,11 @@ use ferrotunnel_common::StreamId;
 use ferrotunnel_protocol::frame::ResetCode;
 use ferrotunnel_protocol::{Read, Side, StreamError, WriteError};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::oneshot;
 
 use crate::clock;
 use crate::counters::Counted;
+use crate::moving::Onward;
 use crate::registry::Health;
 use crate::seat::Seat;
 use crate::shared::Shared;
@@ -32,6 +34,8 @@ pub struct Stream {
     /// What `poll_read` has not copied out yet, last chunk first.
     unread: Vec<Bytes>,
     heard_out: bool,
+    /// It was a direct carrier that the peer's direction goes on over.
+    goes_on_elsewhere: bool,
     /// Its place among what is counted beyond its session; given back with it.
     seat: Option<Seat>,
     /// What holds back its two directions, to the peer and from it.
@@ -59,6 +63,7 @@ impl Stream {
             to_release: 0,
             unread,
             heard_out: false,
+            goes_on_elsewhere: false,
             seat,
             pacing: [None, None],
             health,
@@ -218,6 +223,48 @@ impl Stream {
         self.shared.command(|inner| inner.machine.finish(self.id));
     }
 
+    /// Both directions may go on over a direct carrier from now on.
+    pub(crate) fn make_movable(&self) {
+        self.shared.lock(|inner| inner.machine.make_movable(self.id));
+    }
+
+    /// Ends this side's direction here; it goes on over the direct carrier that has asked for the stream.
+    pub(crate) fn finish_moved(&mut self) {
+        self.shared.command(|inner| inner.machine.finish_moved(self.id));
+    }
+
+    /// Whether the end that a read has met is none: the peer's direction goes on over a direct carrier.
+    pub(crate) fn goes_on_elsewhere(&self) -> bool {
+        self.goes_on_elsewhere
+    }
+
+    /// Where the direct carrier comes from that has asked for it, if one has.
+    pub(crate) fn take_onward(&self) -> Option<oneshot::Receiver<Onward>> {
+        self.shared.lock(|inner| inner.onward.remove(&self.id))
+    }
+
+    /// Counts what went past it.
+    pub(crate) fn count(&self, is_read: bool, bytes: usize) {
+        if let Some((counted, side)) = &self.counted {
+            // What a server reads from a client goes to the visitor.
+            let way = match (side, is_read) {
+                (Side::Server, true) | (Side::Client, false) => Way::Out,
+                (Side::Server, false) | (Side::Client, true) => Way::In,
+            };
+            counted.moved(way, bytes as u64);
+        }
+    }
+
+    /// Whose bytes they are: it counts them no more.
+    pub(crate) fn take_counted(&mut self) -> Option<Counted> {
+        self.counted.take().map(|(counted, _)| counted)
+    }
+
+    /// Its places among what is counted beyond its session, for somebody else to keep.
+    pub(crate) fn take_seat(&mut self) -> Option<Seat> {
+        self.seat.take()
+    }
+
     /// Aborts both directions and tells the peer why. What was written and has not left yet is
     /// dropped.
     pub fn reset(mut self, code: ResetCode, reason: &str) {
@@ -291,6 +338,10 @@ impl Stream {
             match inner.machine.read(self.id, chunks, max) {
                 Ok(Read::Chunks) => Poll::Ready(Ok(true)),
                 Ok(Read::Finished) => Poll::Ready(Ok(false)),
+                Ok(Read::Moved) => {
+                    self.goes_on_elsewhere = true;
+                    Poll::Ready(Ok(false))
+                }
                 Ok(Read::Pending) => {
                     inner.wait_to_read(self.id, cx.waker());
                     Poll::Pending
@@ -298,14 +349,10 @@ impl Stream {
                 Err(error) => Poll::Ready(Err(error)),
             }
         });
-        if let (Poll::Ready(Ok(true)), Some((counted, side))) = (&read, &self.counted) {
-            let bytes: usize = chunks.iter().skip(had).map(Bytes::len).sum();
-            // What a server reads from a client goes to the visitor.
-            let way = match side {
-                Side::Server => Way::Out,
-                Side::Client => Way::In,
-            };
-            counted.moved(way, bytes as u64);
+        if let Poll::Ready(Ok(true)) = &read
+            && self.counted.is_some()
+        {
+            self.count(true, chunks.iter().skip(had).map(Bytes::len).sum());
         }
         if let Some(tapped) = &mut self.tapped {
             match &read {
@@ -380,13 +427,7 @@ impl Stream {
         if let [Some(pacing), _] = &self.pacing {
             pacing.charge(taken);
         }
-        if let Some((counted, side)) = &self.counted {
-            let way = match side {
-                Side::Server => Way::In,
-                Side::Client => Way::Out,
-            };
-            counted.moved(way, taken as u64);
-        }
+        self.count(false, taken);
         Ok(rest)
     }
 
@@ -404,6 +445,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.command(|inner| {
             inner.stop_waiting(self.id);
+            inner.onward.remove(&self.id);
             inner.machine.forget(self.id);
         });
     }

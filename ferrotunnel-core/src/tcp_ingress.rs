@@ -1,5 +1,7 @@
 //! A public TCP port per tunnel.
 
+use std::fmt::Display;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,10 +16,12 @@ use tokio::task::AbortHandle;
 
 use crate::accept::{accept_from, arrived_at};
 use crate::crowd::{Crowd, CrowdSeat};
+use crate::moving::Mover;
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
 use crate::splice::{End, Prefixed, SocketEnd, splice};
+use crate::stream::Stream;
 use crate::tasks::Tasks;
 
 /// A bound port that nobody serves yet.
@@ -146,11 +150,35 @@ impl Visitor {
 
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
     pub(crate) fn serve(self, stream: impl End + 'static, home: Option<Handle>, visitors: &Tasks) {
+        self.serve_by(|visitor| splice(visitor, stream, None), home, visitors);
+    }
+
+    /// The same, and the stream may move.
+    pub(crate) fn serve_moving(
+        self,
+        stream: Stream,
+        mover: Mover,
+        home: Option<Handle>,
+        visitors: &Tasks,
+    ) {
+        self.serve_by(|visitor| mover.splice(visitor, stream), home, visitors);
+    }
+
+    fn serve_by<S, T, E>(
+        self,
+        copy: impl FnOnce(Prefixed<SocketEnd<TcpStream>>) -> S + Send + 'static,
+        home: Option<Handle>,
+        visitors: &Tasks,
+    ) where
+        S: Future<Output = Result<T, E>> + Send,
+        T: Send,
+        E: Display + Send,
+    {
         let Self { socket, addr, ingress, place, words } = self;
         let serve = move |socket| async move {
             let _place = place;
             let visitor = Prefixed::new(words, SocketEnd::new(socket));
-            if let Err(error) = splice(visitor, stream, None).await {
+            if let Err(error) = copy(visitor).await {
                 tracing::debug!(visitor = %addr, %ingress, %error, "visitor's connection broke");
             }
         };

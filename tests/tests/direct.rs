@@ -202,8 +202,8 @@ fn by_default_few_carriers_wait_for_visitors() {
             inside.push(visitor);
         }
         let direct = bed.server.direct();
-        // To a busy machine the server may look as if it were far away.
-        assert!((1..=10).contains(&direct.serving) && direct.waiting <= 16, "{direct:?}");
+        // To a busy machine the server may look as if it were far away, and then they have one each.
+        assert!(direct.serving <= 10 && direct.waiting <= 16, "{direct:?}");
         assert_eq!(bed.server.streams(), 10);
     });
 }

@@ -1,14 +1,17 @@
 //! Keeps direct carriers waiting at the server, as many as the visitors of late have needed.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use ferrotunnel_common::SessionId;
+use ferrotunnel_common::{SessionId, StreamId};
+use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::Open;
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -18,7 +21,7 @@ use super::local;
 use super::roster::ServerIndex;
 use super::state::State;
 use crate::carrier::Carrier;
-use crate::direct::{self, FAR, Streams};
+use crate::direct::{self, Call, FAR, Streams};
 use crate::handshake::Greeted;
 use crate::session::Session;
 use crate::socket;
@@ -46,7 +49,7 @@ pub(super) async fn keep(
         let burst_began = now.checked_sub(appetite.pause * appetite.burst).unwrap_or(now);
         keeper.dial_after = keeper.dial_after.max(burst_began);
         while keeper.dial_after <= now && keeper.carriers.len() < keeper.wanted {
-            keeper.dial(state);
+            keeper.dial(state, session);
             keeper.dial_after += appetite.pause;
         }
         let is_short = keeper.carriers.len() < keeper.wanted;
@@ -139,9 +142,10 @@ impl Keeper {
         }
     }
 
-    fn dial(&mut self, state: &Arc<State>) {
+    fn dial(&mut self, state: &Arc<State>, session: &Session) {
         let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
         let (session_id, server, reached) = (self.session_id, self.server, self.reached);
+        let session = session.clone();
         self.carriers.spawn(async move {
             let link = state.connector.connect_direct(server, session_id, reached).await;
             let Link { carrier, greeted, .. } = match link {
@@ -158,14 +162,14 @@ impl Keeper {
                 AnyCarrier::Tcp(carrier) => {
                     // The server could take the end of this process for that of a visitor's answer.
                     socket::abort_on_close(&carrier);
-                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
+                    wait(&session, session_id, carrier, input, heartbeat, &state, &waiting).await
                 }
                 AnyCarrier::Tls(carrier) => {
-                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
+                    wait(&session, session_id, carrier, input, heartbeat, &state, &waiting).await
                 }
                 #[cfg(test)]
                 AnyCarrier::Simulated(carrier) => {
-                    wait(session_id, carrier, input, heartbeat, &state, &waiting).await
+                    wait(&session, session_id, carrier, input, heartbeat, &state, &waiting).await
                 }
             }
         });
@@ -195,7 +199,8 @@ impl Keeper {
 }
 
 async fn wait<C: Carrier>(
-    session: SessionId,
+    session: &Session,
+    session_id: SessionId,
     mut carrier: C,
     mut input: BytesMut,
     heartbeat: Duration,
@@ -206,11 +211,21 @@ async fn wait<C: Carrier>(
     let waited = direct::wait(&mut carrier, &mut input, heartbeat).await;
     waiting.fetch_sub(1, Ordering::Relaxed);
     match waited {
-        Ok(Some(open)) => {
+        Ok(Some(call)) => {
             if let Some(socket) = carrier.socket() {
                 socket::tune_direct(socket);
             }
-            serve(state, session, &open, Prefixed::new(input.freeze(), carrier.into_end()));
+            match call {
+                Call::Visitor(open) => {
+                    let carrier = Prefixed::new(input.freeze(), carrier.into_end());
+                    serve(state, session_id, &open, carrier);
+                }
+                Call::Stream(stream) => {
+                    if let Err(error) = hand_over(session, carrier, input, stream).await {
+                        tracing::debug!(%stream, %error, "direct carrier broke that a stream was to go on over");
+                    }
+                }
+            }
             Ended::Used
         }
         Ok(None) => Ended::Closed,
@@ -219,6 +234,22 @@ async fn wait<C: Carrier>(
             Ended::Failed
         }
     }
+}
+
+/// Agrees that a stream goes on over the carrier, and gives that to who has the stream. One that has ended, or may not move, is
+/// refused by the end of the carrier.
+async fn hand_over<C: Carrier>(
+    session: &Session,
+    mut carrier: C,
+    input: BytesMut,
+    stream: StreamId,
+) -> io::Result<()> {
+    let Some(give) = session.expect_onward(stream) else { return Ok(()) };
+    carrier.write_all(&Frame::Move(stream).encode()).await?;
+    carrier.flush().await?;
+    // Whoever had the stream may have gone.
+    let _ = give.send(direct::onward(carrier, input));
+    Ok(())
 }
 
 fn serve(state: &Arc<State>, session: SessionId, open: &Open, mut carrier: impl End + 'static) {

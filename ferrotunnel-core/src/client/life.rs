@@ -497,7 +497,8 @@ fn serve(state: &Arc<State>, session: SessionId, stream: Stream, open: &Open) {
         }
         _ => {
             let visit = state.visit(open, of);
-            drop(state.streams.spawn(local::forward(stream, spec, visit)));
+            let forwarding = local::forward(stream, spec, visit, state.bulk.clone());
+            drop(state.streams.spawn(forwarding));
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ferrotunnel_common::TraceContext;
+use ferrotunnel_common::{TraceContext, TunnelKind};
 use ferrotunnel_protocol::frame::{Open, ResetCode};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -21,6 +21,7 @@ use crate::clock;
 use crate::counters::{Counted, Tally};
 use crate::dial;
 use crate::hooks::{Dialled, StreamHooks};
+use crate::moving::splice_movable;
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice_paced};
 use crate::stream::Stream;
@@ -28,7 +29,7 @@ use crate::tls::LocalTls;
 
 /// Dials the local service and copies until both ends have finished. A refusal becomes
 /// `Reset(LocalUnreachable)`.
-pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Visit) {
+pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Visit, bulk: Bulk) {
     let id = stream.id();
     if let Some(why) = visit.came_again() {
         return stream.reset(ResetCode::LocalUnreachable, &why.to_string());
@@ -58,7 +59,14 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
         }
         Ok(local) => {
             // The stream counts by itself.
-            if let Err(error) = splice_with(stream, local, None, &Bulk::default()).await {
+            // Who looks at what passes has to see all of it.
+            let may_move = spec.kind != TunnelKind::Http && stream.tap().is_none();
+            let copied = if may_move {
+                splice_movable_with(stream, local, &bulk).await
+            } else {
+                splice_with(stream, local, None, &Bulk::default()).await.map(drop)
+            };
+            if let Err(error) = copied {
                 tracing::debug!(stream = %id, %error, "connection broke");
             }
         }
@@ -238,6 +246,19 @@ async fn splice_with(
             splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
         }
         Local::Https(..) => Ok(Outcome::default()),
+    }
+}
+
+/// The same for a stream that the server may move.
+async fn splice_movable_with(stream: Stream, local: Local, bulk: &Bulk) -> Result<(), SpliceError> {
+    match local {
+        Local::Tcp(local) => {
+            socket::tune(&local);
+            splice_movable(stream, SocketEnd::new(local), bulk).await
+        }
+        #[cfg(unix)]
+        Local::Unix(local) => splice_movable(stream, SocketEnd::new(local), bulk).await,
+        Local::Https(..) => Ok(()),
     }
 }
 

@@ -59,19 +59,18 @@ async fn visitor() -> (Visitor, TcpStream) {
 /// A server's end that waits, and the client's end.
 async fn waiting(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
     let (ours, theirs) = duplex(1024);
-    (lined_up(pool, ours, Bulk::default()).await, theirs)
+    (lined_up(pool, ours).await, theirs)
 }
 
 /// A server's end of that carrier that waits.
 async fn lined_up(
     pool: &Arc<Pool>,
     carrier: impl Carrier,
-    bulk: Bulk,
 ) -> tokio::task::JoinHandle<io::Result<()>> {
     let before = pool.waiting();
     let attending = tokio::spawn({
         let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
-        async move { attend(carrier, first_answer(), &pool, seat, BEAT, &bulk).await }
+        async move { attend(carrier, first_answer(), &pool, seat, BEAT).await }
     });
     while pool.waiting() == before {
         tokio::task::yield_now().await;
@@ -93,7 +92,8 @@ async fn a_visitor_gets_the_carrier_that_waits() {
     outside.write_all(b"hello").await.unwrap();
     serve(&pool, None, visitor);
     let mut input = BytesMut::new();
-    let opened = wait(&mut client, &mut input, BEAT).await.unwrap().unwrap();
+    let called = wait(&mut client, &mut input, BEAT).await.unwrap();
+    let Some(Call::Visitor(opened)) = called else { panic!("{called:?}") };
     assert_eq!((opened.kind, opened.tunnel), (TunnelKind::Tls, 7));
     assert_eq!(opened.visitor, Some(somewhere()));
     while input.len() < 9 {
@@ -123,7 +123,7 @@ async fn the_carrier_of_a_visitor_whose_client_fell_silent_has_a_limit_for_a_whi
     let ours = TcpStream::from_std(ours).unwrap();
     socket::tune_carrier(&ours);
     let pool = Arc::new(Pool::default());
-    let attending = lined_up(&pool, ours, Bulk::default()).await;
+    let attending = lined_up(&pool, ours).await;
     let (visitor, mut outside) = visitor().await;
     serve(&pool, None, visitor);
     let mut input = BytesMut::new();
@@ -160,8 +160,8 @@ async fn whose_session_cuts_off_its_visitors_is_cut_off_on_the_thread_for_bulk_t
     let shards = Shards::start(Threads { bulk: 1, ..Threads::default() }).unwrap();
     let runtimes = shards.runtimes();
     let (mut client, ours) = sockets().await;
-    let pool = Arc::new(Pool::default());
-    let attending = lined_up(&pool, ours, shards.bulk().clone()).await;
+    let pool = Arc::new(Pool::new(Arc::default(), shards.bulk().clone()));
+    let attending = lined_up(&pool, ours).await;
     let (visitor, mut outside) = visitor().await;
     serve(&pool, None, visitor);
     wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
@@ -245,7 +245,7 @@ async fn a_carrier_that_nobody_needs_is_closed_by_the_server() {
     let began = Instant::now();
     let (attending, mut client) = waiting(&pool).await;
     let mut input = BytesMut::new();
-    assert_eq!(wait(&mut client, &mut input, BEAT).await.unwrap(), None);
+    assert!(wait(&mut client, &mut input, BEAT).await.unwrap().is_none());
     attending.await.unwrap().unwrap();
     assert!(began.elapsed() >= LIFE && began.elapsed() <= LIFE + BEAT, "{:?}", began.elapsed());
 }
@@ -277,15 +277,14 @@ async fn whoever_talks_out_of_turn_is_left() {
 
     let (mut ours, server) = duplex(1024);
     drop(server);
-    assert_eq!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap(), None);
+    assert!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap().is_none());
 }
 
 /// A carrier that takes its turn; tells what became of it, and the client's end.
 fn dialled(pool: &Arc<Pool>) -> (tokio::task::JoinHandle<io::Result<()>>, DuplexStream) {
     let (ours, theirs) = duplex(1024);
     let (pool, seat) = (Arc::clone(pool), pool.reserve().unwrap());
-    let attending =
-        async move { attend(ours, first_answer(), &pool, seat, BEAT, &Bulk::default()).await };
+    let attending = async move { attend(ours, first_answer(), &pool, seat, BEAT).await };
     (tokio::spawn(attending), theirs)
 }
 
@@ -435,5 +434,5 @@ async fn a_window_announced_with_the_welcome_is_no_concern() {
     let update = WindowUpdate { credit: 16 << 10 };
     server.write_all(&Frame::WindowUpdate(StreamId::SESSION, update).encode()).await.unwrap();
     drop(server);
-    assert_eq!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap(), None);
+    assert!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap().is_none());
 }

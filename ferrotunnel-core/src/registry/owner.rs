@@ -145,7 +145,7 @@ impl Owner {
     }
 
     /// A place for one more visitor with a carrier of its own.
-    pub(super) fn take_visitor(&self) -> Option<Seat> {
+    pub(crate) fn take_visitor(&self) -> Option<Seat> {
         let others = self.alone() + self.exchanges();
         self.direct.take_visitor((self.max_streams as usize).saturating_sub(others))
     }
@@ -163,7 +163,7 @@ impl Owner {
     }
 
     /// Whether its client can be there with another carrier in no time.
-    pub(super) fn is_near(&self) -> bool {
+    pub(crate) fn is_near(&self) -> bool {
         self.session.least_round_trip().is_some_and(|time| time < FAR)
     }
 

@@ -125,7 +125,12 @@ impl WayIn {
         let Some((tunnel, visitor)) = self.enter(visitor, Self::multiplex) else { return };
         match tunnel.open_on(visitor.addr, visitor.ingress, |_| true) {
             Ok(opened) if opened.is_shared => self.try_out(opened, visitor),
-            Ok(Opened { stream, home, .. }) => visitor.serve(stream, home, &self.visitors),
+            Ok(opened) => match tunnel.mover(&opened) {
+                None => visitor.serve(opened.stream, opened.home, &self.visitors),
+                Some(mover) => {
+                    visitor.serve_moving(opened.stream, mover, opened.home, &self.visitors);
+                }
+            },
             Err(error) => self.wait_or_turn_away((tunnel, error), visitor, Self::multiplex),
         }
     }

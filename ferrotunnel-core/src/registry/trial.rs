@@ -256,8 +256,13 @@ impl Attempt {
 }
 
 impl End for Trial {
-    const KEEPS_WORDS: bool = true;
-    const BREAKS_UNHEARD: bool = true;
+    fn keeps_words(&self) -> bool {
+        true
+    }
+
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
 
     fn poll_read(
         &mut self,

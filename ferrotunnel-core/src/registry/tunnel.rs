@@ -24,6 +24,7 @@ use crate::clock;
 use crate::counters::{Tally, TunnelCounts};
 use crate::direct::{Met, Ready, Streams};
 use crate::hooks::{OpenedStream, ServerHooks};
+use crate::moving::Mover;
 use crate::open_streams::{About, OpenStreams};
 use crate::options::{self, CarrierNumber};
 use crate::principals::{Denied, Policy, Principal};
@@ -199,6 +200,8 @@ pub(super) struct Opened {
     /// The runtime that the stream's session lives on if that is not here.
     pub(super) home: Option<Handle>,
     pub(super) by: ServedBy,
+    /// Whose stream it is.
+    owner: Arc<Owner>,
     /// The tunnel has more than one carrier.
     pub(super) is_shared: bool,
 }
@@ -362,11 +365,11 @@ impl Tunnel {
             };
             Ok((place, open()?))
         })?;
-        let Opened { stream, home, by, is_shared } = opened;
+        let Opened { stream, home, by, owner, is_shared } = opened;
         let stream = stream.seated(self.seen(place, visitor));
         let counted = self.tally(by.session, visitor).begin();
         let stream = stream.counted(counted, Side::Server);
-        Ok(Opened { stream, home, by, is_shared })
+        Ok(Opened { stream, home, by, owner, is_shared })
     }
 
     /// A place among the visitors that it may have.
@@ -586,12 +589,23 @@ impl Tunnel {
         ranked.into_iter().map(|(.., one)| one)
     }
 
+    /// Who moves a stream of it to a direct carrier once it moves much, if anybody does. A rate holds for a stream as
+    /// long as it lives, and one that keeps to one has no need of it.
+    pub(super) fn mover(&self, opened: &Opened) -> Option<Mover> {
+        let may_move = self.streams != Streams::Multiplexed && !opened.stream.is_paced();
+        may_move.then(|| Mover::new(&opened.owner, self.streams))
+    }
+
     /// Whose direct carrier a visitor may have, if that is one that `is_able`.
     fn directly(&self, is_able: impl Fn(&Member) -> bool) -> Option<Member> {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        let able = |one: &&Member| !one.health.is_paused() && one.owner.has_room() && is_able(one);
+        // Where a carrier is there in no time, only those get one who turn out to need it.
+        let later = |one: &Member| self.streams == Streams::Auto && one.owner.is_near();
+        let able = |one: &&Member| {
+            !one.health.is_paused() && one.owner.has_room() && is_able(one) && !later(one)
+        };
         let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);
@@ -1029,7 +1043,8 @@ impl Member {
         let pacing = [Way::In, Way::Out].map(|way| throttles.pacing(way, meters));
         let stream = stream.paced(pacing);
         let home = self.owner.home.as_ref().and_then(|home| home.elsewhere().cloned());
-        Ok(Opened { stream, home, by: self.served_by(), is_shared: false })
+        let (by, owner) = (self.served_by(), Arc::clone(&self.owner));
+        Ok(Opened { stream, home, by, owner, is_shared: false })
     }
 
     /// The places of one visitor on a stream that several share.

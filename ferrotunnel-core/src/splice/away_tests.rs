@@ -25,7 +25,9 @@ struct Watched {
 }
 
 impl End for Watched {
-    const MOVES: bool = SocketEnd::<TcpStream>::MOVES;
+    fn moves(&self) -> bool {
+        self.end.moves()
+    }
 
     fn poll_read(
         &mut self,

@@ -19,13 +19,19 @@ pub trait End: Unpin + Send {
     ///
     /// Sockets are not like that. RST throws away what still waits to be sent, and a socket whose
     /// error a write has taken reads like one that has ended.
-    const KEEPS_WORDS: bool = false;
+    fn keeps_words(&self) -> bool {
+        false
+    }
 
     /// Whether it may break while it is not read, and nobody is told: only [`take_break`](Self::take_break) knows then.
-    const BREAKS_UNHEARD: bool = false;
+    fn breaks_unheard(&self) -> bool {
+        false
+    }
 
     /// Whether [`settle`](Self::settle) takes it along to another thread.
-    const MOVES: bool = false;
+    fn moves(&self) -> bool {
+        false
+    }
 
     /// Appends what there is, at most `room` bytes where that can be kept. `false`: the end.
     fn poll_read(

@@ -42,14 +42,14 @@ pub(super) enum Parted {
 }
 
 impl Parting {
-    /// `words` come from the broken end, an `X`, of which `said_before` had moved before this turn;
+    /// `words` come from the broken end, of which `said_before` had moved before this turn;
     /// `lost` were for it.
-    pub(super) fn new<X: End>(
+    pub(super) fn new(
         side: Side,
         fault: Fault,
-        words: &mut Direction,
+        keeps_words: bool,
+        (words, said_before): (&mut Direction, u64),
         lost: &mut Direction,
-        said_before: u64,
     ) -> Self {
         lost.state = Flow::Stopped;
         // Last words are short, and do not wait.
@@ -58,7 +58,7 @@ impl Parting {
             Fault::Source(error) => (error, Flow::Stopped),
             // A reset that follows an orderly end is told as a broken pipe.
             Fault::Sink(error) | Fault::UnreadSource(error)
-                if X::KEEPS_WORDS || error.kind() == ErrorKind::BrokenPipe =>
+                if keeps_words || error.kind() == ErrorKind::BrokenPipe =>
             {
                 (error, Flow::Copying)
             }
@@ -96,11 +96,11 @@ impl Parting {
             // Its reader is slow, or stalls.
             Poll::Pending | Poll::Ready(Err(Fault::UnreadSource(_))) => {
                 let is_whole = matches!(words.state, Flow::Copying | Flow::Finishing);
-                let grace = if Y::KEEPS_WORDS && is_whole { PAUSE_GRACE } else { WHOLE_GRACE };
+                let grace = if other.keeps_words() && is_whole { PAUSE_GRACE } else { WHOLE_GRACE };
                 return self.poll_unheard(cx, other, false, grace);
             }
         }
-        if Y::KEEPS_WORDS {
+        if other.keeps_words() {
             return Poll::Ready(Parted::Cut);
         }
         // The grace below is for what the other end still holds back, too.

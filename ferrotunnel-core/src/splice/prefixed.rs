@@ -23,9 +23,17 @@ impl<E> Prefixed<E> {
 }
 
 impl<E: End> End for Prefixed<E> {
-    const KEEPS_WORDS: bool = E::KEEPS_WORDS;
-    const BREAKS_UNHEARD: bool = E::BREAKS_UNHEARD;
-    const MOVES: bool = E::MOVES;
+    fn keeps_words(&self) -> bool {
+        self.end.keeps_words()
+    }
+
+    fn breaks_unheard(&self) -> bool {
+        self.end.breaks_unheard()
+    }
+
+    fn moves(&self) -> bool {
+        self.end.moves()
+    }
 
     fn poll_read(
         &mut self,

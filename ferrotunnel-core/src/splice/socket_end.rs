@@ -23,7 +23,7 @@ pub struct SocketEnd<T> {
 
 /// What sockets have beyond `AsyncRead` and `AsyncWrite`.
 pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
-    /// See [`End::MOVES`].
+    /// See [`End::moves`].
     const MOVES: bool = false;
 
     /// Ready when a read finds something; costs no system call.
@@ -113,8 +113,13 @@ impl<T: Socket> SocketEnd<T> {
 }
 
 impl<T: Socket> End for SocketEnd<T> {
-    const BREAKS_UNHEARD: bool = true;
-    const MOVES: bool = T::MOVES;
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
+
+    fn moves(&self) -> bool {
+        T::MOVES
+    }
 
     fn poll_read(
         &mut self,

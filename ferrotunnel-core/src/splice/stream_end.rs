@@ -11,8 +11,13 @@ use crate::buffer::CHUNKS_AT_ONCE;
 use crate::stream::{Stream, to_io, write_to_io};
 
 impl End for Stream {
-    const KEEPS_WORDS: bool = true;
-    const BREAKS_UNHEARD: bool = true;
+    fn keeps_words(&self) -> bool {
+        true
+    }
+
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
 
     fn poll_read(
         &mut self,

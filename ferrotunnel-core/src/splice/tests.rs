@@ -186,7 +186,9 @@ struct Credited {
 }
 
 impl End for Credited {
-    const KEEPS_WORDS: bool = true;
+    fn keeps_words(&self) -> bool {
+        true
+    }
 
     fn poll_read(
         &mut self,

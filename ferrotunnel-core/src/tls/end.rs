@@ -27,8 +27,13 @@ impl TlsEnd {
 }
 
 impl End for TlsEnd {
-    const BREAKS_UNHEARD: bool = true;
-    const MOVES: bool = <TcpStream as Socket>::MOVES;
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
+
+    fn moves(&self) -> bool {
+        <TcpStream as Socket>::MOVES
+    }
 
     fn poll_read(
         &mut self,

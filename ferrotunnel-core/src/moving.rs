@@ -1,0 +1,408 @@
+//! Streams that go on over a direct carrier.
+//!
+//! Whether a visitor will move much cannot be told when it comes. So it begins on a stream of the carrier that all share,
+//! where short exchanges cost least, and when it turns out to move much the server asks for a carrier of its own for it, in
+//! the middle. Each direction goes over on its own, behind what has been said before: neither waits for the other, since a
+//! peer may well not read the one before it has been heard out in the other. PROTOCOL.md has the wire.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use ferrotunnel_common::StreamId;
+use tokio::net::TcpStream;
+use tokio::sync::oneshot;
+
+use crate::bulk::Bulk;
+use crate::counters::Counted;
+use crate::direct::{self, Streams};
+use crate::registry::Owner;
+use crate::seat::Seat;
+use crate::splice::{End, Room, SpliceError, splice_paced};
+use crate::stream::Stream;
+
+/// A direct carrier that a stream goes on over.
+pub(crate) type Onward = Box<dyn End>;
+
+/// A stream that may go on over a direct carrier, as one end of a splice.
+pub(crate) struct Movable {
+    /// `None` once it has [let go](Self::let_go).
+    stream: Option<Stream>,
+    onward: Option<Onward>,
+    /// Where the carrier is to come from.
+    awaited: Option<oneshot::Receiver<Onward>>,
+    reads: Way,
+    writes: Way,
+}
+
+/// Where a direction goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Stream,
+    Carrier,
+    /// It ended on the stream.
+    Ended,
+}
+
+impl Movable {
+    pub(crate) fn new(stream: Stream) -> Self {
+        stream.make_movable();
+        let (reads, writes) = (Way::Stream, Way::Stream);
+        Self { stream: Some(stream), onward: None, awaited: None, reads, writes }
+    }
+
+    /// Whether it may be moved: nothing has ended, and it has not been moved yet.
+    fn may_move(&self) -> bool {
+        (self.reads, self.writes) == (Way::Stream, Way::Stream)
+    }
+
+    /// From now on our direction goes over that carrier, and that of the peer as soon as it says so.
+    fn move_to(&mut self, mut onward: Onward) {
+        onward.settle();
+        self.onward = Some(onward);
+        self.move_writes();
+    }
+
+    fn move_writes(&mut self) {
+        if let (Way::Stream, Some(stream)) = (self.writes, &mut self.stream) {
+            stream.finish_moved();
+            self.writes = Way::Carrier;
+        }
+    }
+
+    /// Whether the stream has nothing left to do.
+    fn has_moved(&self) -> bool {
+        let ways = [self.reads, self.writes];
+        !ways.contains(&Way::Stream) && ways.contains(&Way::Carrier)
+    }
+
+    /// Whether something travels over the carrier.
+    fn is_onward(&self) -> bool {
+        [self.reads, self.writes].contains(&Way::Carrier)
+    }
+
+    /// Lets go of the stream, and says where the bytes are to be counted from now on.
+    fn let_go(&mut self) -> Option<Gone> {
+        let mut stream = self.stream.take()?;
+        Some(Gone { counted: stream.take_counted(), _seat: stream.take_seat() })
+    }
+
+    /// The peer's direction goes on over the carrier; so does ours then.
+    fn poll_move_reads(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.onward.is_none() {
+            if self.awaited.is_none() {
+                self.awaited = self.stream.as_ref().and_then(Stream::take_onward);
+            }
+            let Some(awaited) = &mut self.awaited else {
+                let error = "it goes on over a carrier that nobody has seen";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
+            };
+            let Ok(mut onward) = ready!(Pin::new(awaited).poll(cx)) else {
+                let error = "the carrier that it goes on over broke";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)));
+            };
+            self.awaited = None;
+            onward.settle();
+            self.onward = Some(onward);
+        }
+        self.reads = Way::Carrier;
+        self.move_writes();
+        Poll::Ready(Ok(()))
+    }
+
+    /// Until it lets go its stream counts what it moves; what the carrier moves meanwhile is counted here.
+    fn count(&self, is_read: bool, bytes: usize) {
+        if let Some(stream) = &self.stream {
+            stream.count(is_read, bytes);
+        }
+    }
+
+    /// Where `way` leads.
+    fn end(&mut self, way: Way) -> io::Result<&mut dyn End> {
+        let end: Option<&mut dyn End> = match way {
+            Way::Carrier => self.onward.as_mut().map(|it| it.as_mut() as &mut dyn End),
+            Way::Stream | Way::Ended => self.stream.as_mut().map(|it| it as &mut dyn End),
+        };
+        end.ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+}
+
+impl End for Movable {
+    fn keeps_words(&self) -> bool {
+        !self.is_onward()
+    }
+
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
+
+    fn moves(&self) -> bool {
+        self.stream.is_none() && self.onward.as_ref().is_some_and(|onward| onward.moves())
+    }
+
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        room: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        loop {
+            match self.reads {
+                Way::Ended => return Poll::Ready(Ok(false)),
+                Way::Stream => {
+                    let more = ready!(self.end(Way::Stream)?.poll_read(cx, room, chunks))?;
+                    if more {
+                        return Poll::Ready(Ok(true));
+                    }
+                    if !self.stream.as_ref().is_some_and(Stream::goes_on_elsewhere) {
+                        self.reads = Way::Ended;
+                        return Poll::Ready(Ok(false));
+                    }
+                    ready!(self.poll_move_reads(cx))?;
+                }
+                Way::Carrier => {
+                    let before: usize = chunks.iter().map(Bytes::len).sum();
+                    let read = ready!(self.end(Way::Carrier)?.poll_read(cx, room, chunks));
+                    self.count(true, chunks.iter().map(Bytes::len).sum::<usize>() - before);
+                    return Poll::Ready(read);
+                }
+            }
+        }
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Room>> {
+        self.end(self.writes)?.poll_room(cx)
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(self.end(self.writes)?.poll_write(cx, chunks));
+        if let (Way::Carrier, Ok(bytes)) = (self.writes, &written) {
+            self.count(false, *bytes);
+        }
+        Poll::Ready(written)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end(self.writes)?.poll_flush(cx)
+    }
+
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.end(self.writes)?.poll_finish(cx))?;
+        if self.writes == Way::Stream {
+            self.writes = Way::Ended;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn release(&mut self, bytes: usize) {
+        // Of what the stream said last nothing has to be released: nobody sends more there.
+        if let (Way::Stream, Some(stream)) = (self.reads, &mut self.stream) {
+            stream.release(bytes);
+        }
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        // Until then the two directions go different ways, and the bytes are counted one by one.
+        self.onward.as_ref().filter(|_| self.stream.is_none())?.tcp()
+    }
+
+    fn beneath(&self) -> Option<&TcpStream> {
+        self.onward.as_ref()?.beneath()
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        let stays = [self.reads, self.writes].contains(&Way::Stream);
+        let of_stream = self.stream.as_ref().filter(|_| stays).and_then(|it| it.take_break());
+        of_stream.or_else(|| self.onward.as_ref()?.take_break())
+    }
+
+    fn settle(&mut self) {
+        if let Some(onward) = &mut self.onward {
+            onward.settle();
+        }
+    }
+
+    fn complete(&mut self) {
+        if let Some(onward) = &mut self.onward {
+            onward.complete();
+        }
+    }
+
+    fn abort(&mut self) {
+        if let Some(stream) = &mut self.stream {
+            End::abort(stream);
+        }
+        if let Some(onward) = &mut self.onward {
+            onward.abort();
+        }
+    }
+}
+
+/// What is left of a stream that has moved.
+struct Gone {
+    counted: Option<Counted>,
+    /// Its places among what is counted beyond its session.
+    _seat: Option<Seat>,
+}
+
+/// Copies between a stream and somebody else until both ends have finished, and lets the server move the stream.
+///
+/// # Errors
+/// As of [`splice`](crate::splice::splice).
+pub(crate) async fn splice_movable<B: End + 'static>(
+    stream: Stream,
+    other: B,
+    bulk: &Bulk,
+) -> Result<(), SpliceError> {
+    let mut splice = splice_paced(Movable::new(stream), other, [None, None], None);
+    let ended = std::future::poll_fn(|cx| match Pin::new(&mut splice).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if splice.a().has_moved() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    if let Some(ended) = ended.await {
+        return ended.map(drop);
+    }
+    let Some(gone) = splice.a_mut().let_go() else { return Ok(()) };
+    let Gone { counted, _seat } = gone;
+    // It takes more room than most streams ever need.
+    Box::pin(splice.counted_by(counted).run(bulk)).await.map(drop)
+}
+
+/// Who may have a direct carrier for a stream of theirs.
+pub(crate) struct Mover {
+    owner: Arc<Owner>,
+    streams: Streams,
+}
+
+/// A carrier for a stream, and its place among those that serve.
+struct Offer {
+    onward: Onward,
+    seat: Seat,
+}
+
+impl Mover {
+    /// `streams`: how the visitors of its tunnel travel.
+    pub(crate) fn new(owner: &Arc<Owner>, streams: Streams) -> Self {
+        Self { owner: Arc::clone(owner), streams }
+    }
+
+    /// A carrier for that stream of its session, if there is one or will be in a moment.
+    fn ask(&self, stream: StreamId) -> impl Future<Output = Option<Box<Offer>>> + Send + use<> {
+        let owner = self.owner.is_near().then(|| Arc::clone(&self.owner));
+        let streams = self.streams;
+        async move {
+            let owner = owner?;
+            let seat = owner.take_visitor()?;
+            let onward = owner.direct.onward(stream, streams).await?;
+            Some(Box::new(Offer { onward, seat }))
+        }
+    }
+
+    /// Copies between a visitor and a stream until both have finished, and moves the stream once there is much to move.
+    ///
+    /// # Errors
+    /// As of [`splice`](crate::splice::splice), or the visitor was cut off.
+    pub(crate) async fn splice<A: End + 'static>(
+        self,
+        visitor: A,
+        stream: Stream,
+    ) -> io::Result<()> {
+        let id = stream.id();
+        let mut splice = splice_paced(visitor, Movable::new(stream), [None, None], None);
+        let mut rush = Rush::default();
+        let mut asking: Option<Pin<Box<dyn Future<Output = Option<Box<Offer>>> + Send>>> = None;
+        let mut seat = None;
+        let ended = std::future::poll_fn(|cx| {
+            loop {
+                if let Some(asked) = &mut asking
+                    && let Poll::Ready(offer) = asked.as_mut().poll(cx)
+                {
+                    asking = None;
+                    match offer {
+                        Some(offer) if splice.b().may_move() => {
+                            splice.b_mut().move_to(offer.onward);
+                            seat = Some(offer.seat);
+                        }
+                        _ => rush.rest(),
+                    }
+                }
+                if let Poll::Ready(ended) = Pin::new(&mut splice).poll(cx) {
+                    return Poll::Ready(Some(ended));
+                }
+                if splice.b().has_moved() {
+                    return Poll::Ready(None);
+                }
+                let is_bulk = rush.is_bulk(splice.moved());
+                if !is_bulk || asking.is_some() || !splice.b().may_move() {
+                    return Poll::Pending;
+                }
+                asking = Some(Box::pin(self.ask(id)));
+            }
+        });
+        if let Some(ended) = ended.await {
+            return ended.map(drop).map_err(io::Error::other);
+        }
+        drop(asking);
+        let Some(gone) = splice.b_mut().let_go() else { return Ok(()) };
+        let Gone { counted, _seat } = gone;
+        let _place = seat;
+        let moved = splice.counted_by(counted);
+        // It takes more room than most streams ever need.
+        Box::pin(direct::attended(&self.owner.direct, moved)).await
+    }
+}
+
+/// Whether a visitor moves much in one go, which tells bulk from a lively exchange of short messages: the pieces that it moves
+/// at each of its turns are large.
+#[derive(Debug, Default)]
+struct Rush {
+    /// What had moved when the look began, and at the last turn.
+    since: u64,
+    last: u64,
+    turns: u32,
+}
+
+impl Rush {
+    /// To be asked at each turn.
+    fn is_bulk(&mut self, moved: u64) -> bool {
+        if moved == self.last {
+            return false;
+        }
+        self.last = moved;
+        self.turns += 1;
+        // It may rest.
+        let bytes = moved.saturating_sub(self.since);
+        if bytes < MUCH {
+            return false;
+        }
+        let is_bulk = bytes >= u64::from(self.turns) * LARGE;
+        (self.since, self.turns) = (moved, 0);
+        is_bulk
+    }
+
+    /// There was no carrier: it asks for none for a while.
+    fn rest(&mut self) {
+        (self.since, self.turns) = (self.last + REST, 0);
+    }
+}
+
+/// Bytes, both ways together, after which it may be bulk. What a carrier of its own saves for each MiB of it is about a fifth
+/// of what dialling one costs both ends.
+const MUCH: u64 = 2 << 20;
+
+/// Bytes at each turn, on the average.
+const LARGE: u64 = 32 << 10;
+
+/// Bytes.
+const REST: u64 = 64 << 20;
+
+#[cfg(test)]
+mod tests;

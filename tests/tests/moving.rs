@@ -1,0 +1,389 @@
+//! Visitors who turn out to move much: in the middle they get a connection between client and server to themselves, and
+//! nobody notices anything but speed.
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise, in its helpers too")]
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ferrotunnel::observability::{Registry, encode};
+use ferrotunnel::{
+    Client, ClientBuilder, Connections, LimitsConfig, ServerMetrics, Streams, Tunnel,
+};
+use ferrotunnel_tests::{
+    Carrier, Link, LocalService, Scrape, TestBed, abort_on_close, eventually, over_both,
+    public_addr, run, soon,
+};
+use futures_util::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+/// More than it takes to be noticed.
+const MUCH: usize = 32 << 20;
+
+/// Bytes that no two places of a transfer share by chance.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// A client with one TCP tunnel as it is by default, known to be near, and where visitors reach it.
+async fn near(bed: &TestBed, client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
+    let tunnel = Tunnel::tcp().local_addr(local.to_string());
+    let client = client.connections(Connections::Exactly(1)).tunnel(tunnel).build().unwrap();
+    let public = public_addr(&client.start().await.unwrap().public_url);
+    eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+    // Who is not known to be near yet gives the first visitors a carrier each.
+    soon("a visitor who shares the carrier", async {
+        loop {
+            let mut visitor = TcpStream::connect(public).await.unwrap();
+            eventually("the visitor to be seen", || bed.server.streams() == 1).await;
+            if bed.server.direct().serving == 0 {
+                break;
+            }
+            visitor.shutdown().await.unwrap();
+            drop(visitor);
+            eventually("the visitor to be gone", || bed.server.streams() == 0).await;
+        }
+    })
+    .await;
+    eventually("the visitor to be gone", || bed.server.streams() == 0).await;
+    eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
+    (client, public)
+}
+
+/// Says all, and hears all until the other side ends.
+async fn exchange(visitor: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut read, mut write) = visitor.into_split();
+    let mut heard = Vec::new();
+    let speak = async {
+        write.write_all(sent).await?;
+        write.shutdown().await
+    };
+    let (spoken, read) = tokio::join!(speak, read.read_to_end(&mut heard));
+    spoken?;
+    read?;
+    Ok(heard)
+}
+
+async fn connect(public: SocketAddr) -> TcpStream {
+    TcpStream::connect(public).await.unwrap()
+}
+
+/// A visitor of a tunnel that may be on its way back.
+async fn enter(public: SocketAddr) -> TcpStream {
+    loop {
+        if let Ok(visitor) = TcpStream::connect(public).await {
+            return visitor;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Bulk until the visitor has a carrier of its own.
+async fn move_by_echo(bed: &TestBed, visitor: &mut TcpStream) {
+    let piece = pattern(4 << 20);
+    let mut heard = vec![0; piece.len()];
+    for pieces in 0.. {
+        if bed.server.direct().serving == 1 {
+            break;
+        }
+        assert!(pieces < 200, "it has not moved");
+        let (mut read, mut write) = visitor.split();
+        let (wrote, read) = tokio::join!(write.write_all(&piece), read.read_exact(&mut heard));
+        wrote.unwrap();
+        read.unwrap();
+        assert!(heard == piece);
+    }
+}
+
+#[test]
+fn much_moves_to_a_carrier_of_its_own_and_arrives_as_it_is() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
+        let sent = pattern(MUCH);
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        assert_eq!(bed.server.streams(), 1, "it is one visitor, wherever it is");
+        let heard = soon("the exchange", exchange(visitor, &sent)).await.unwrap();
+        assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+        assert_eq!(bed.server.direct().serving, 0);
+    });
+}
+
+#[test]
+fn visitors_who_move_much_together_all_hear_what_is_theirs() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
+        let visits = (0..12).map(|number| async move {
+            let sent = pattern((12 << 20) + number);
+            let heard = exchange(connect(public).await, &sent).await.unwrap();
+            assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        });
+        soon("all exchanges", join_all(visits)).await;
+        eventually("the visits to end", || bed.server.streams() == 0).await;
+        assert_eq!(bed.server.direct().serving, 0);
+    });
+}
+
+#[test]
+fn short_messages_stay_on_the_carrier_that_all_share() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
+        let mut visitor = connect(public).await;
+        let (message, mut heard) = (pattern(8 << 10), vec![0; 8 << 10]);
+        for _ in 0..1_000 {
+            visitor.write_all(&message).await.unwrap();
+            visitor.read_exact(&mut heard).await.unwrap();
+        }
+        assert_eq!((bed.server.streams(), bed.server.direct().serving), (1, 0));
+    });
+}
+
+/// A visitor that is heard out before it reads anything, by a service that answers at once: neither direction may wait for the
+/// other to go over.
+#[test]
+fn a_direction_goes_over_while_the_other_stands_still() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let sent = pattern(MUCH);
+        let service = LocalService::each({
+            let sent = sent.clone();
+            move |socket| {
+                let sent = sent.clone();
+                async move {
+                    let heard = exchange(socket, &sent).await.unwrap();
+                    assert!(heard == sent, "the service has heard {} bytes", heard.len());
+                }
+            }
+        })
+        .await;
+        let (_client, public) = near(&bed, bed.client(), service.addr()).await;
+        for reads_first in [false, true] {
+            let mut visitor = connect(public).await;
+            let mut heard = vec![0; sent.len()];
+            soon("what the visitor does one after the other", async {
+                if reads_first {
+                    visitor.read_exact(&mut heard).await.unwrap();
+                    assert_eq!(bed.server.direct().serving, 1);
+                    visitor.write_all(&sent).await.unwrap();
+                } else {
+                    visitor.write_all(&sent).await.unwrap();
+                    assert_eq!(bed.server.direct().serving, 1);
+                    visitor.read_exact(&mut heard).await.unwrap();
+                }
+                visitor.shutdown().await.unwrap();
+                assert_eq!(visitor.read(&mut [0]).await.unwrap(), 0);
+            })
+            .await;
+            assert!(heard == sent);
+            eventually("the visit to end", || bed.server.streams() == 0).await;
+        }
+    });
+}
+
+#[test]
+fn who_has_said_all_before_is_served_on() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let sent = pattern(MUCH);
+        let service = LocalService::each({
+            let sent = sent.clone();
+            move |mut socket| {
+                let sent = sent.clone();
+                async move {
+                    let mut asked = String::new();
+                    socket.read_to_string(&mut asked).await.unwrap();
+                    assert_eq!(asked, "all");
+                    socket.write_all(&sent).await.unwrap();
+                }
+            }
+        })
+        .await;
+        let (_client, public) = near(&bed, bed.client(), service.addr()).await;
+        let heard = soon("the answer", exchange(connect(public).await, b"all")).await.unwrap();
+        assert!(heard == sent, "{} of {} bytes came", heard.len(), sent.len());
+    });
+}
+
+#[test]
+fn a_reset_passes_a_stream_that_has_moved_both_ways() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let (ends, mut seen) = mpsc::channel(1);
+        let service = LocalService::each(move |mut socket| {
+            let ends = ends.clone();
+            async move {
+                let mut piece = vec![0; 1 << 16];
+                loop {
+                    match socket.read(&mut piece).await {
+                        // Who looks whether the server is near.
+                        Ok(0) => break,
+                        Ok(1) if piece[0] == b'r' => break abort_on_close(&socket),
+                        Ok(count) => socket.write_all(&piece[..count]).await.unwrap(),
+                        Err(error) => break ends.send(error.kind()).await.unwrap(),
+                    }
+                }
+            }
+        })
+        .await;
+        let (_client, public) = near(&bed, bed.client(), service.addr()).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        visitor.write_all(b"r").await.unwrap();
+        let end = soon("the reset of the service", visitor.read(&mut [0])).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+
+        eventually("another carrier", || bed.server.direct().waiting > 0).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        abort_on_close(&visitor);
+        drop(visitor);
+        let end = soon("the reset of the visitor", seen.recv()).await.unwrap();
+        assert_eq!(end, ErrorKind::ConnectionReset);
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+        assert_eq!(bed.server.direct().serving, 0);
+    });
+}
+
+#[test]
+fn who_has_moved_outlives_the_session_and_not_its_carrier() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        // The first connection is the session's.
+        link.cut_only(0);
+        let mut heard = [0; 5];
+        for _ in 0..3 {
+            visitor.write_all(b"hello").await.unwrap();
+            soon("an echo", visitor.read_exact(&mut heard)).await.unwrap();
+            assert_eq!(&heard, b"hello");
+        }
+        link.cut();
+        let end = soon("the end of the visit", visitor.read(&mut heard)).await;
+        assert_eq!(end.unwrap_err().kind(), ErrorKind::ConnectionReset);
+        eventually("the visit to end", || bed.server.direct().serving == 0).await;
+    });
+}
+
+/// The connections between are cut at any moment, the one in which a stream goes over among them: what arrives is right as far as it
+/// goes, and what is cut does not look whole.
+#[test]
+fn whatever_breaks_while_a_stream_goes_over_nothing_false_arrives() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
+        let sent = pattern(8 << 20);
+        let (mut whole, mut cut) = (0, 0);
+        for round in 0..16 {
+            let visitor = soon("the tunnel", enter(public)).await;
+            let begins: usize = link.carried().iter().sum();
+            let harm = async {
+                let amount = round * (sent.len() / 8);
+                let carried = || link.carried().iter().sum::<usize>() - begins;
+                eventually("so much to pass", || carried() >= amount).await;
+                match round % 4 {
+                    0 => link.cut(),
+                    // Of the youngest, one is its own by then, if it has one.
+                    newest => link.cut_only(link.accepted().saturating_sub(newest)),
+                }
+                std::future::pending::<()>().await;
+            };
+            let heard = soon("the exchange", async {
+                tokio::select! {
+                    heard = exchange(visitor, &sent) => heard,
+                    () = harm => unreachable!(),
+                }
+            });
+            let heard = heard.await;
+            match heard {
+                Ok(heard) if heard == sent => whole += 1,
+                Ok(heard) => panic!("{} bytes of {} look whole", heard.len(), sent.len()),
+                Err(_) => cut += 1,
+            }
+            eventually("the visit to end", || bed.server.streams() == 0).await;
+        }
+        assert!(cut > 0 && whole > 0, "{whole} were whole, and {cut} cut");
+        eventually("the client to be back", || bed.server.direct().waiting > 0).await;
+        let visitor = soon("the tunnel", enter(public)).await;
+        let heard = soon("an exchange", exchange(visitor, &sent)).await.unwrap();
+        assert!(heard == sent);
+    });
+}
+
+#[test]
+fn where_nothing_more_may_be_open_much_stays_where_it_is() {
+    run(async {
+        let mut limits = LimitsConfig::default();
+        limits.max_streams_per_session = 1;
+        let bed = TestBed::with(Carrier::Tls, |server| server.limits(limits)).await;
+        let echo = LocalService::echo().await;
+        let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
+        let sent = pattern(MUCH);
+        let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
+        assert!(heard == sent);
+    });
+}
+
+#[test]
+fn multiplexed_streams_stay_multiplexed() {
+    run(async {
+        let bed = TestBed::start(Carrier::Plaintext).await;
+        let echo = LocalService::echo().await;
+        let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
+        let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
+        let public = public_addr(&client.start().await.unwrap().public_url);
+        let sent = pattern(MUCH);
+        let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
+        assert!(heard == sent);
+        assert_eq!(bed.server.direct(), ferrotunnel::DirectCarriers::default());
+    });
+}
+
+#[test]
+fn what_has_moved_is_counted_to_the_byte() {
+    over_both(async |carrier| {
+        let (metrics, mut registry) = (ServerMetrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        let bed = TestBed::with(carrier, |server| server.metrics(&metrics)).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = near(&bed, bed.client(), echo.addr()).await;
+        let counted = || {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            let server = Scrape::read(&text);
+            let client = &client.reader().unwrap().read().unwrap().tunnels[0];
+            let at_server = |direction| {
+                let labels =
+                    format!("direction=\"{direction}\",kind=\"tcp\",tunnel=\"{}\"", public.port());
+                server.value(&format!("ferrotunnel_tunnel_bytes_total{{{labels}}}")) as u64
+            };
+            [at_server("in"), at_server("out"), client.bytes_in, client.bytes_out]
+        };
+        let before = counted();
+        let sent = pattern(MUCH);
+        let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
+        assert!(heard == sent);
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+        eventually("the client to know", || {
+            client.reader().unwrap().read().unwrap().tunnels[0].visitors == 0
+        })
+        .await;
+        let after = counted();
+        assert_eq!(std::array::from_fn(|at| after[at] - before[at]), [MUCH as u64; 4]);
+    });
+}
