@@ -547,7 +547,7 @@ pub(crate) struct TcpArgs {
     #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_REMOTE_PORT", value_name = "PORT", value_parser = value::port)]
     pub(crate) remote_port: Option<u16>,
     /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
-    /// they are ready (direct), or the first of many, more when the server is far away (auto)
+    /// they are ready (direct), or those who turn out to move much, and all when the server is far away (auto)
     #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
     #[command(flatten)]
@@ -574,7 +574,7 @@ pub(crate) struct TlsArgs {
     #[arg(long = "host", help_heading = TUNNEL, env = "FERROTUNNEL_HOST", value_name = "HOST", value_delimiter = ',', value_parser = value::public_host)]
     pub(crate) hosts: Vec<String>,
     /// How visitors travel: all over one connection to the server (multiplexed), each over one of its own as far as
-    /// they are ready (direct), or the first of many, more when the server is far away (auto)
+    /// they are ready (direct), or those who turn out to move much, and all when the server is far away (auto)
     #[arg(long, help_heading = TUNNEL, env = "FERROTUNNEL_STREAMS", value_name = "HOW", default_value = "auto", value_parser = value::streams)]
     pub(crate) streams: Streams,
     #[command(flatten)]

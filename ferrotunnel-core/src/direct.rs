@@ -4,12 +4,14 @@
 //! and on a plaintext carrier the kernel moves them from socket to socket. PROTOCOL.md has the wire.
 
 use std::collections::VecDeque;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -27,7 +29,7 @@ use crate::bulk::{Bulk, Copying, Place, copy_with};
 use crate::carrier::Carrier;
 use crate::counters::Tally;
 use crate::crowd::CrowdSeat;
-use crate::moving::Onward;
+use crate::moving::{Movable, Onward};
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
@@ -42,12 +44,12 @@ pub enum Streams {
     /// All over the session's one carrier.
     #[default]
     Multiplexed,
-    /// Each over a carrier of its own, as long as one is waiting; otherwise multiplexed. Where the server is near,
-    /// those who come together wait a moment for theirs.
+    /// Each over a carrier of its own, as long as one is waiting; otherwise multiplexed, until it turns out to move much.
+    /// Where the server is near, those who come together wait a moment for theirs.
     Direct,
-    /// The same with fewer carriers kept ready, so that only the first of many visitors have one of their own: each
-    /// of a burst, a few in each second of a steady flow, and more when the server is far away. The rest are
-    /// multiplexed, and all are where several clients of a group share the visitors.
+    /// Where the server is near all begin multiplexed, and those who turn out to move much get a carrier of their own in the middle.
+    /// Where it is far away each gets one at once, as long as one of a few is waiting. All stay multiplexed where several
+    /// clients of a group share the visitors.
     Auto,
 }
 
@@ -127,7 +129,7 @@ struct Waiting {
     closed: bool,
     /// How to reach the tasks that hold the carriers.
     carriers: Vec<oneshot::Sender<Errand>>,
-    /// Visitors that wait for one. Never both.
+    /// Visitors, new ones and those that move, that wait for one. Never both.
     queue: VecDeque<oneshot::Sender<Ready>>,
     /// Carriers that have ever come to stand in line.
     arrived: u64,
@@ -179,7 +181,7 @@ impl Allowance {
     }
 }
 
-/// A carrier that was taken out of the line, to be given a visitor.
+/// A carrier that was taken out of the line, to be given an errand.
 #[derive(Debug)]
 pub(crate) struct Ready(oneshot::Sender<Errand>);
 
@@ -430,16 +432,18 @@ impl Pool {
         }
     }
 
-    /// A carrier for a stream of this session, of a tunnel with such streams: one that waits, or one that comes in a moment.
-    /// The client has agreed to it by then.
+    /// A carrier for a stream of this session, of a tunnel with such streams: one that is in line, or, if it `may_wait`, one that
+    /// comes in a moment. The client has agreed to it by then.
     pub(crate) async fn onward(
         self: &Arc<Self>,
         stream: StreamId,
         streams: Streams,
+        may_wait: bool,
     ) -> Option<Onward> {
         let carrier = match self.take() {
             Some(carrier) => carrier,
-            None => self.queue(streams)?.await?.0,
+            None if may_wait => self.queue(streams)?.await?.0,
+            None => return None,
         };
         let (give, onward) = oneshot::channel();
         self.give(carrier, Errand::Move(Move { stream, give }));
@@ -570,17 +574,22 @@ async fn hand_over<C: Carrier>(
     errand: Move,
     heartbeat: Duration,
 ) -> io::Result<()> {
-    let Move { stream, give } = errand;
+    let Move { stream, mut give } = errand;
     carrier.write_all(&Frame::Move(stream).encode()).await?;
     carrier.flush().await?;
     let mut talk = Talk::new(BytesMut::new());
-    match timeout(heartbeat * SILENT_BEATS, talk.next(&mut carrier)).await?? {
-        Frame::Move(agreed) if agreed == stream => {}
-        _ => return Err(out_of_turn()),
+    let answer = tokio::select! {
+        answer = timeout(heartbeat * SILENT_BEATS, talk.next(&mut carrier)) => answer??,
+        // Whoever waited for it has gone.
+        () = give.closed() => return Ok(()),
+    };
+    match answer {
+        Frame::Move(agreed) if agreed == stream => {
+            let _ = give.send(onward(carrier, talk.input));
+            Ok(())
+        }
+        _ => Err(out_of_turn()),
     }
-    // Whoever waited for it may have gone.
-    let _ = give.send(onward(carrier, talk.input));
-    Ok(())
 }
 
 /// A carrier that a stream goes on over, from which `input` was read already.
@@ -656,13 +665,39 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
 }
 
 /// Copies between a visitor and its carrier until both have finished, or its fate is decided.
-pub(crate) fn attended<A: End + 'static, B: End + 'static>(
+fn attended<A: End + 'static, B: End + 'static>(
     pool: &Pool,
     splice: Splice<A, B>,
 ) -> impl Future<Output = io::Result<()>> + Send + use<A, B> {
     let (splice, fate) = (splice.beside(&pool.bulk), pool.fate.subscribe());
     let attended = Attended { splice, fate, known: Fate::Stay, believed_at: None };
     copy_with(attended, pool.bulk.clone())
+}
+
+/// Copies between a visitor and a stream whose direction to the client goes over a carrier already, until both have finished, or their
+/// fate is decided.
+pub(crate) async fn attend_moving<A: End + 'static>(
+    pool: Arc<Pool>,
+    mut splice: Splice<A, Movable>,
+) -> io::Result<()> {
+    let mut fate = pool.fate.subscribe();
+    let going_over = poll_fn(|cx| match Pin::new(&mut splice).poll(cx) {
+        Poll::Ready(ended) => Poll::Ready(Some(ended)),
+        Poll::Pending if splice.b().has_moved() => Poll::Ready(None),
+        Poll::Pending => Poll::Pending,
+    });
+    tokio::select! {
+        ended = going_over => if let Some(ended) = ended {
+            return ended.map(drop).map_err(io::Error::other);
+        },
+        // The stream may have heard both ends by then, and would not break with its session. Both ends close without a
+        // goodbye.
+        _ = fate.wait_for(|fate| *fate == Fate::Cut) => return Ok(()),
+    }
+    // From now on it counts among the visitors with a carrier, and not among the streams. It is one of those that there may be.
+    let _visitor = pool.take_visitor(usize::MAX);
+    let _seat = splice.b_mut().let_go();
+    attended(&pool, splice).await
 }
 
 /// A visitor on its carrier.
@@ -809,7 +844,7 @@ const SILENT_BEATS: u32 = 3;
 /// client could close one that is being given a visitor.
 const LIFE: Duration = Duration::from_secs(300);
 
-/// A Ping, or an Open with two IPv6 addresses.
+/// A Ping, a Move, or an Open with two IPv6 addresses.
 const READ_BYTES: usize = 256;
 
 /// A round trip from which on loss has to be reckoned with: no local network has that. Below it a dial takes less

@@ -17,7 +17,6 @@ use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use crate::bulk::Bulk;
-use crate::counters::Counted;
 use crate::direct::{self, Streams};
 use crate::registry::Owner;
 use crate::seat::Seat;
@@ -50,8 +49,18 @@ enum Way {
 impl Movable {
     pub(crate) fn new(stream: Stream) -> Self {
         stream.make_movable();
+        Self::fixed(stream)
+    }
+
+    /// One that stays where it is.
+    pub(crate) fn fixed(stream: Stream) -> Self {
         let (reads, writes) = (Way::Stream, Way::Stream);
         Self { stream: Some(stream), onward: None, awaited: None, reads, writes }
+    }
+
+    /// The stream, unless it has let go of it.
+    pub(crate) fn into_stream(self) -> Option<Stream> {
+        self.stream
     }
 
     /// Whether it may be moved: nothing has ended, and it has not been moved yet.
@@ -74,7 +83,7 @@ impl Movable {
     }
 
     /// Whether the stream has nothing left to do.
-    fn has_moved(&self) -> bool {
+    pub(crate) fn has_moved(&self) -> bool {
         let ways = [self.reads, self.writes];
         !ways.contains(&Way::Stream) && ways.contains(&Way::Carrier)
     }
@@ -84,10 +93,10 @@ impl Movable {
         [self.reads, self.writes].contains(&Way::Carrier)
     }
 
-    /// Lets go of the stream, and says where the bytes are to be counted from now on.
-    fn let_go(&mut self) -> Option<Gone> {
-        let mut stream = self.stream.take()?;
-        Some(Gone { counted: stream.take_counted(), _seat: stream.take_seat() })
+    /// Lets go of a stream that has nothing left to do. What comes back is its place among what is counted beyond its
+    /// session, if it has one, for as long as the visit lasts.
+    pub(crate) fn let_go(&mut self) -> Option<Seat> {
+        self.stream.take()?.take_seat()
     }
 
     /// The peer's direction goes on over the carrier; so does ours then.
@@ -113,13 +122,6 @@ impl Movable {
         Poll::Ready(Ok(()))
     }
 
-    /// Until it lets go its stream counts what it moves; what the carrier moves meanwhile is counted here.
-    fn count(&self, is_read: bool, bytes: usize) {
-        if let Some(stream) = &self.stream {
-            stream.count(is_read, bytes);
-        }
-    }
-
     /// Where `way` leads.
     fn end(&mut self, way: Way) -> io::Result<&mut dyn End> {
         let end: Option<&mut dyn End> = match way {
@@ -139,8 +141,8 @@ impl End for Movable {
         true
     }
 
-    fn moves(&self) -> bool {
-        self.stream.is_none() && self.onward.as_ref().is_some_and(|onward| onward.moves())
+    fn may_settle(&self) -> bool {
+        self.stream.is_none() && self.onward.as_ref().is_some_and(|onward| onward.may_settle())
     }
 
     fn poll_read(
@@ -163,12 +165,7 @@ impl End for Movable {
                     }
                     ready!(self.poll_move_reads(cx))?;
                 }
-                Way::Carrier => {
-                    let before: usize = chunks.iter().map(Bytes::len).sum();
-                    let read = ready!(self.end(Way::Carrier)?.poll_read(cx, room, chunks));
-                    self.count(true, chunks.iter().map(Bytes::len).sum::<usize>() - before);
-                    return Poll::Ready(read);
-                }
+                Way::Carrier => return self.end(Way::Carrier)?.poll_read(cx, room, chunks),
             }
         }
     }
@@ -182,14 +179,14 @@ impl End for Movable {
         cx: &mut Context<'_>,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(self.end(self.writes)?.poll_write(cx, chunks));
-        if let (Way::Carrier, Ok(bytes)) = (self.writes, &written) {
-            self.count(false, *bytes);
-        }
-        Poll::Ready(written)
+        self.end(self.writes)?.poll_write(cx, chunks)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // A stream keeps nothing back, and may be gone.
+        if self.writes == Way::Ended {
+            return Poll::Ready(Ok(()));
+        }
         self.end(self.writes)?.poll_flush(cx)
     }
 
@@ -202,14 +199,14 @@ impl End for Movable {
     }
 
     fn release(&mut self, bytes: usize) {
-        // Of what the stream said last nothing has to be released: nobody sends more there.
-        if let (Way::Stream, Some(stream)) = (self.reads, &mut self.stream) {
-            stream.release(bytes);
+        // A direction is read on only when nothing of it is left: these bytes are from where it is.
+        if let Ok(end) = self.end(self.reads) {
+            end.release(bytes);
         }
     }
 
     fn tcp(&self) -> Option<&TcpStream> {
-        // Until then the two directions go different ways, and the bytes are counted one by one.
+        // Until then the two directions may go different ways.
         self.onward.as_ref().filter(|_| self.stream.is_none())?.tcp()
     }
 
@@ -245,23 +242,19 @@ impl End for Movable {
     }
 }
 
-/// What is left of a stream that has moved.
-struct Gone {
-    counted: Option<Counted>,
-    /// Its places among what is counted beyond its session.
-    _seat: Option<Seat>,
-}
-
-/// Copies between a stream and somebody else until both ends have finished, and lets the server move the stream.
+/// Copies between a stream and somebody else until both ends have finished, and goes along when the server moves it, if it
+/// [may](Movable::new).
 ///
 /// # Errors
 /// As of [`splice`](crate::splice::splice).
 pub(crate) async fn splice_movable<B: End + 'static>(
-    stream: Stream,
+    mut stream: Stream,
+    movable: impl FnOnce(Stream) -> Movable,
     other: B,
     bulk: &Bulk,
 ) -> Result<(), SpliceError> {
-    let mut splice = splice_paced(Movable::new(stream), other, [None, None], None);
+    let counted = stream.take_counted();
+    let mut splice = splice_paced(movable(stream), other, [None, None], counted);
     let ended = std::future::poll_fn(|cx| match Pin::new(&mut splice).poll(cx) {
         Poll::Ready(ended) => Poll::Ready(Some(ended)),
         Poll::Pending if splice.a().has_moved() => Poll::Ready(None),
@@ -270,40 +263,29 @@ pub(crate) async fn splice_movable<B: End + 'static>(
     if let Some(ended) = ended.await {
         return ended.map(drop);
     }
-    let Some(gone) = splice.a_mut().let_go() else { return Ok(()) };
-    let Gone { counted, _seat } = gone;
+    let _seat = splice.a_mut().let_go();
     // It takes more room than most streams ever need.
-    Box::pin(splice.counted_by(counted).run(bulk)).await.map(drop)
+    Box::pin(splice.run(bulk)).await.map(drop)
 }
 
-/// Who may have a direct carrier for a stream of theirs.
+/// Gives a stream that turns out to be bulk a direct carrier.
 pub(crate) struct Mover {
     owner: Arc<Owner>,
     streams: Streams,
-}
-
-/// A carrier for a stream, and its place among those that serve.
-struct Offer {
-    onward: Onward,
-    seat: Seat,
+    rush: Rush,
 }
 
 impl Mover {
-    /// `streams`: how the visitors of its tunnel travel.
+    /// For a stream of that session; `streams` is how the visitors of its tunnel travel.
     pub(crate) fn new(owner: &Arc<Owner>, streams: Streams) -> Self {
-        Self { owner: Arc::clone(owner), streams }
+        Self { owner: Arc::clone(owner), streams, rush: Rush::default() }
     }
 
-    /// A carrier for that stream of its session, if there is one or will be in a moment.
-    fn ask(&self, stream: StreamId) -> impl Future<Output = Option<Box<Offer>>> + Send + use<> {
-        let owner = self.owner.is_near().then(|| Arc::clone(&self.owner));
+    /// A carrier for that stream, if there is one or, where the client is near, will be in a moment.
+    fn ask(&self, stream: StreamId) -> impl Future<Output = Option<Onward>> + Send + use<> {
+        let (pool, is_near) = (Arc::clone(&self.owner.direct), self.owner.is_near());
         let streams = self.streams;
-        async move {
-            let owner = owner?;
-            let seat = owner.take_visitor()?;
-            let onward = owner.direct.onward(stream, streams).await?;
-            Some(Box::new(Offer { onward, seat }))
-        }
+        async move { pool.onward(stream, streams, is_near).await }
     }
 
     /// Copies between a visitor and a stream until both have finished, and moves the stream once there is much to move.
@@ -311,36 +293,31 @@ impl Mover {
     /// # Errors
     /// As of [`splice`](crate::splice::splice), or the visitor was cut off.
     pub(crate) async fn splice<A: End + 'static>(
-        self,
+        mut self,
         visitor: A,
-        stream: Stream,
+        mut stream: Stream,
     ) -> io::Result<()> {
-        let id = stream.id();
-        let mut splice = splice_paced(visitor, Movable::new(stream), [None, None], None);
-        let mut rush = Rush::default();
-        let mut asking: Option<Pin<Box<dyn Future<Output = Option<Box<Offer>>> + Send>>> = None;
-        let mut seat = None;
+        let (id, counted) = (stream.id(), stream.take_counted());
+        let mut splice = splice_paced(visitor, Movable::new(stream), [None, None], counted);
+        let mut asking: Option<Pin<Box<dyn Future<Output = Option<Onward>> + Send>>> = None;
         let ended = std::future::poll_fn(|cx| {
             loop {
                 if let Some(asked) = &mut asking
-                    && let Poll::Ready(offer) = asked.as_mut().poll(cx)
+                    && let Poll::Ready(onward) = asked.as_mut().poll(cx)
                 {
                     asking = None;
-                    match offer {
-                        Some(offer) if splice.b().may_move() => {
-                            splice.b_mut().move_to(offer.onward);
-                            seat = Some(offer.seat);
+                    match onward {
+                        Some(onward) if splice.b().may_move() => {
+                            splice.b_mut().move_to(onward);
+                            return Poll::Ready(None);
                         }
-                        _ => rush.rest(),
+                        _ => self.rush.rest(),
                     }
                 }
                 if let Poll::Ready(ended) = Pin::new(&mut splice).poll(cx) {
                     return Poll::Ready(Some(ended));
                 }
-                if splice.b().has_moved() {
-                    return Poll::Ready(None);
-                }
-                let is_bulk = rush.is_bulk(splice.moved());
+                let is_bulk = self.rush.is_bulk(splice.moved());
                 if !is_bulk || asking.is_some() || !splice.b().may_move() {
                     return Poll::Pending;
                 }
@@ -350,13 +327,11 @@ impl Mover {
         if let Some(ended) = ended.await {
             return ended.map(drop).map_err(io::Error::other);
         }
-        drop(asking);
-        let Some(gone) = splice.b_mut().let_go() else { return Ok(()) };
-        let Gone { counted, _seat } = gone;
-        let _place = seat;
-        let moved = splice.counted_by(counted);
+        // The carrier belongs to the session's pool for as long as it serves; the session may end before.
+        let pool = Arc::clone(&self.owner.direct);
+        drop(self);
         // It takes more room than most streams ever need.
-        Box::pin(direct::attended(&self.owner.direct, moved)).await
+        Box::pin(direct::attend_moving(pool, splice)).await
     }
 }
 
@@ -401,7 +376,7 @@ const MUCH: u64 = 2 << 20;
 /// Bytes at each turn, on the average.
 const LARGE: u64 = 32 << 10;
 
-/// Bytes.
+/// Bytes that move until it is looked at again after there was no carrier.
 const REST: u64 = 64 << 20;
 
 #[cfg(test)]

@@ -393,10 +393,10 @@ impl ServerEngine {
             _ = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
             () = cutting => {}
         }
-        // Those of them that were cut off on another thread.
-        self.hall.shards.bulk().finish().await;
-        // A visitor may be slower than the client was.
+        // A visitor may be slower than the client was, or have left the session before.
         let slow = self.visitors.finish(grace.saturating_sub(began.elapsed())).await;
+        // Those of all of them that were cut off on another thread.
+        self.hall.shards.bulk().finish().await;
         Drained { cut: cut.max(slow) }
     }
 }

@@ -45,9 +45,9 @@ impl Session {
     /// A direct carrier asks for a stream. It is to be given to what comes back, if that stream is here and may go on over it.
     pub(crate) fn expect_onward(&self, id: StreamId) -> Option<oneshot::Sender<Onward>> {
         self.shared.lock(|inner| {
-            let may_move = inner.machine.may_move(id) && !inner.onward.contains_key(&id);
-            may_move.then(|| {
+            inner.machine.agree_to_move(id).then(|| {
                 let (give, take) = oneshot::channel();
+                // The server asks once more only when it has given the one before up.
                 inner.onward.insert(id, take);
                 give
             })

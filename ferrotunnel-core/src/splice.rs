@@ -125,7 +125,7 @@ impl<A: End, B: End> Splice<A, B> {
 
     /// Where it may go on while it moves much.
     pub(crate) fn beside(mut self, bulk: &Bulk) -> Self {
-        if self.a.moves() && self.b.moves() && self.idle.is_none() {
+        if self.a.may_settle() && self.b.may_settle() && self.idle.is_none() {
             self.place = bulk.first_place();
         }
         self
@@ -157,12 +157,6 @@ impl<A: End, B: End> Splice<A, B> {
 
     pub(crate) fn b_mut(&mut self) -> &mut B {
         &mut self.b
-    }
-
-    /// The same, counted there from now on.
-    pub(crate) fn counted_by(mut self, counted: Option<Counted>) -> Self {
-        self.counted = counted;
-        self
     }
 
     fn poll_both(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, SpliceError>> {

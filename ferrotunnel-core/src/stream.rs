@@ -243,8 +243,8 @@ impl Stream {
         self.shared.lock(|inner| inner.onward.remove(&self.id))
     }
 
-    /// Counts what went past it.
-    pub(crate) fn count(&self, is_read: bool, bytes: usize) {
+    /// Counts what passes.
+    fn count(&self, is_read: bool, bytes: usize) {
         if let Some((counted, side)) = &self.counted {
             // What a server reads from a client goes to the visitor.
             let way = match (side, is_read) {
@@ -255,7 +255,7 @@ impl Stream {
         }
     }
 
-    /// Whose bytes they are: it counts them no more.
+    /// Whose bytes they are, for somebody else to count: it counts them no more.
     pub(crate) fn take_counted(&mut self) -> Option<Counted> {
         self.counted.take().map(|(counted, _)| counted)
     }

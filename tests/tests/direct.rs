@@ -203,7 +203,7 @@ fn by_default_few_carriers_wait_for_visitors() {
         }
         let direct = bed.server.direct();
         // To a busy machine the server may look as if it were far away, and then they have one each.
-        assert!(direct.serving <= 10 && direct.waiting <= 16, "{direct:?}");
+        assert!((1..=16).contains(&direct.waiting), "{direct:?}");
         assert_eq!(bed.server.streams(), 10);
     });
 }

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use ferrotunnel::observability::{Registry, encode};
 use ferrotunnel::{
-    Client, ClientBuilder, Connections, LimitsConfig, ServerMetrics, Streams, Tunnel,
+    Client, ClientBuilder, Connections, LimitsConfig, PrincipalConfig, ServerMetrics, Streams,
+    Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, Scrape, TestBed, abort_on_close, eventually, over_both,
-    public_addr, run, soon,
+    Authority, Carrier, Link, LocalService, Scrape, TestBed, abort_on_close, eventually, over_both,
+    public_addr, run, soon, until_still,
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 
 /// More than it takes to be noticed.
@@ -29,7 +30,10 @@ fn pattern(len: usize) -> Vec<u8> {
 
 /// A client with one TCP tunnel as it is by default, known to be near, and where visitors reach it.
 async fn near(bed: &TestBed, client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
-    let tunnel = Tunnel::tcp().local_addr(local.to_string());
+    near_with(bed, client, Tunnel::tcp().local_addr(local.to_string())).await
+}
+
+async fn near_with(bed: &TestBed, client: ClientBuilder, tunnel: Tunnel) -> (Client, SocketAddr) {
     let client = client.connections(Connections::Exactly(1)).tunnel(tunnel).build().unwrap();
     let public = public_addr(&client.start().await.unwrap().public_url);
     eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
@@ -80,21 +84,35 @@ async fn enter(public: SocketAddr) -> TcpStream {
     }
 }
 
-/// Bulk until the visitor has a carrier of its own.
-async fn move_by_echo(bed: &TestBed, visitor: &mut TcpStream) {
+/// Sends a piece of bulk there and back.
+async fn echo_much(visitor: &mut TcpStream) {
     let piece = pattern(4 << 20);
     let mut heard = vec![0; piece.len()];
+    let (mut read, mut write) = visitor.split();
+    let (wrote, read) = tokio::join!(write.write_all(&piece), read.read_exact(&mut heard));
+    wrote.unwrap();
+    read.unwrap();
+    assert!(heard == piece);
+}
+
+/// Bulk until the visitor has a carrier of its own, both ways.
+async fn move_by_echo(bed: &TestBed, visitor: &mut TcpStream) {
+    let serving = bed.server.direct().serving;
     for pieces in 0.. {
-        if bed.server.direct().serving == 1 {
+        if bed.server.direct().serving == serving + 1 {
             break;
         }
         assert!(pieces < 200, "it has not moved");
-        let (mut read, mut write) = visitor.split();
-        let (wrote, read) = tokio::join!(write.write_all(&piece), read.read_exact(&mut heard));
-        wrote.unwrap();
-        read.unwrap();
-        assert!(heard == piece);
+        echo_much(visitor).await;
     }
+}
+
+/// A server where one user may log in, and that user's token.
+async fn of_one_user(carrier: Carrier) -> (TestBed, String) {
+    let (token, verifier) = issue_token().unwrap();
+    let user = PrincipalConfig::new("user").verifier(verifier);
+    let bed = TestBed::with(carrier, |server| server.principals([user])).await;
+    (bed, token.reveal())
 }
 
 #[test]
@@ -165,18 +183,21 @@ fn a_direction_goes_over_while_the_other_stands_still() {
             }
         })
         .await;
-        let (_client, public) = near(&bed, bed.client(), service.addr()).await;
+        let link = Link::to(bed.server.tunnel_addr()).await;
+        let client = bed.client_over(&link);
+        let (_client, public) = near(&bed, client, service.addr()).await;
         for reads_first in [false, true] {
             let mut visitor = connect(public).await;
             let mut heard = vec![0; sent.len()];
             soon("what the visitor does one after the other", async {
                 if reads_first {
                     visitor.read_exact(&mut heard).await.unwrap();
-                    assert_eq!(bed.server.direct().serving, 1);
                     visitor.write_all(&sent).await.unwrap();
                 } else {
                     visitor.write_all(&sent).await.unwrap();
-                    assert_eq!(bed.server.direct().serving, 1);
+                    // Over the first connection everything began.
+                    let gone_over: usize = link.carried().iter().skip(1).sum();
+                    assert!(gone_over > MUCH / 2, "{gone_over} bytes have gone over");
                     visitor.read_exact(&mut heard).await.unwrap();
                 }
                 visitor.shutdown().await.unwrap();
@@ -326,6 +347,106 @@ fn whatever_breaks_while_a_stream_goes_over_nothing_false_arrives() {
 }
 
 #[test]
+fn much_for_a_local_service_over_tls_moves_too() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let ca = Authority::new("ca");
+        let echo = LocalService::echo().await;
+        let identity = ca.server("localhost");
+        let service = LocalService::behind_tls(echo.addr(), &identity, "http/1.1").await;
+        let local = format!("https://localhost:{}", service.addr().port());
+        let tunnel = Tunnel::tcp().local_addr(local).local_ca_file(ca.file());
+        let (_client, public) = near_with(&bed, bed.client(), tunnel).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        let sent = pattern(MUCH);
+        let heard = soon("the exchange", exchange(visitor, &sent)).await.unwrap();
+        assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
+fn a_shutdown_lets_those_finish_who_have_moved() {
+    over_both(async |carrier| {
+        let bed = TestBed::with(carrier, |server| server.bulk_threads(1)).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = near(&bed, bed.client().bulk_threads(1), echo.addr()).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        // Enough to go on on a thread for bulk.
+        for _ in 0..8 {
+            echo_much(&mut visitor).await;
+        }
+        let shutdown = tokio::spawn(bed.server.shutdown());
+        soon("the door to close", async {
+            while TcpStream::connect(public).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        echo_much(&mut visitor).await;
+        assert!(!shutdown.is_finished());
+        visitor.shutdown().await.unwrap();
+        assert_eq!(soon("the end", visitor.read(&mut [0])).await.unwrap(), 0);
+        let drained = soon("the shutdown", shutdown).await.unwrap().unwrap();
+        assert_eq!(drained.cut, 0);
+        drop(client);
+    });
+}
+
+#[test]
+fn revocation_cuts_off_who_has_moved_and_outlived_the_session() {
+    over_both(async |carrier| {
+        let (bed, token) = of_one_user(carrier).await;
+        let echo = LocalService::echo().await;
+        let (client, public) = near(&bed, bed.client().token(token), echo.addr()).await;
+        let mut visitor = connect(public).await;
+        move_by_echo(&bed, &mut visitor).await;
+        let leaving = tokio::spawn(async move { client.shutdown().await });
+        eventually("the session to end", || bed.server.sessions() == 0).await;
+        eventually("the carriers to go", || bed.server.direct().waiting == 0).await;
+        echo_much(&mut visitor).await;
+        bed.server.set_principals([]).unwrap();
+        let end = soon("the visitor's end", visitor.read_u8()).await.unwrap_err();
+        assert_eq!(end.kind(), ErrorKind::ConnectionReset);
+        soon("the client to leave", leaving).await.unwrap().unwrap();
+    });
+}
+
+/// Its own direction has gone over, and that of the service cannot: nobody reads it.
+#[test]
+fn revocation_cuts_off_who_is_on_the_way_over() {
+    over_both(async |carrier| {
+        let (bed, token) = of_one_user(carrier).await;
+        let service = LocalService::each(|socket| async move {
+            let (mut read, mut write) = socket.into_split();
+            let answer = pattern(64 << 20);
+            let hearing = async { tokio::io::copy(&mut read, &mut tokio::io::sink()).await };
+            let _ = tokio::join!(write.write_all(&answer), hearing);
+        })
+        .await;
+        let (client, public) = near(&bed, bed.client().token(token), service.addr()).await;
+        let visitor = TcpSocket::new_v4().unwrap();
+        visitor.set_recv_buffer_size(8 << 10).unwrap();
+        let mut visitor = visitor.connect(public).await.unwrap();
+        // All that is between is full of the answer.
+        visitor.readable().await.unwrap();
+        let answered = || client.reader().unwrap().read().unwrap().tunnels[0].bytes_out;
+        until_still(answered, async || tokio::time::sleep(Duration::from_millis(5)).await).await;
+        let piece = pattern(1 << 20);
+        for _ in 0..64 {
+            soon("the service to listen", visitor.write_all(&piece)).await.unwrap();
+        }
+        assert_eq!((bed.server.streams(), bed.server.direct().serving), (1, 0));
+        bed.server.set_principals([]).unwrap();
+        let said = async { while visitor.write_all(&piece).await.is_ok() {} };
+        soon("the end of what it may say", said).await;
+        eventually("the visit to end", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
 fn where_nothing_more_may_be_open_much_stays_where_it_is() {
     run(async {
         let mut limits = LimitsConfig::default();
@@ -376,7 +497,22 @@ fn what_has_moved_is_counted_to_the_byte() {
         };
         let before = counted();
         let sent = pattern(MUCH);
-        let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
+        // What was read when it went over may not have been taken yet.
+        let (mut read, mut write) = connect(public).await.into_split();
+        let speak = async {
+            write.write_all(&sent).await.unwrap();
+            write.shutdown().await.unwrap();
+        };
+        let hear = async {
+            let mut heard = vec![0; sent.len()];
+            for piece in heard.chunks_mut(100_000) {
+                read.read_exact(piece).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(read.read(&mut [0]).await.unwrap(), 0);
+            heard
+        };
+        let (heard, ()) = soon("the exchange", async { tokio::join!(hear, speak) }).await;
         assert!(heard == sent);
         eventually("the visit to end", || bed.server.streams() == 0).await;
         eventually("the client to know", || {

@@ -85,7 +85,7 @@ struct Keeper {
 /// What became of a carrier.
 #[derive(Clone, Copy)]
 enum Ended {
-    /// A visitor has it.
+    /// The server has called it.
     Used,
     /// The server has enough.
     Closed,

@@ -21,7 +21,7 @@ use crate::clock;
 use crate::counters::{Counted, Tally};
 use crate::dial;
 use crate::hooks::{Dialled, StreamHooks};
-use crate::moving::splice_movable;
+use crate::moving::{Movable, splice_movable};
 use crate::socket;
 use crate::splice::{End, Outcome, SocketEnd, SpliceError, splice_paced};
 use crate::stream::Stream;
@@ -47,28 +47,34 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
             }
         }
     }
+    // Who looks at what passes has to see all of it.
+    let may_move = spec.kind != TunnelKind::Http && stream.tap().is_none();
+    let movable = if may_move { Movable::new } else { Movable::fixed };
+    let broke = |copied| {
+        if let Err(error) = copied {
+            tracing::debug!(stream = %id, %error, "connection broke");
+        }
+    };
     match reached {
         Ok(Local::Https(socket, tls)) => {
             // Its state is larger than that of other splices.
-            let forwarding = https::forward(stream, socket, &tls, None);
-            if let Err((stream, error)) = Box::pin(forwarding).await {
+            let counted = stream.take_counted();
+            let forwarding = https::forward(movable(stream), socket, &tls, counted);
+            if let Err((movable, error)) = Box::pin(forwarding).await {
                 tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "no TLS with the local service");
                 visit.missed_tls(&error);
-                stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
+                if let Some(stream) = movable.into_stream() {
+                    stream.reset(ResetCode::LocalUnreachable, &error.kind().to_string());
+                }
             }
         }
-        Ok(local) => {
-            // The stream counts by itself.
-            // Who looks at what passes has to see all of it.
-            let may_move = spec.kind != TunnelKind::Http && stream.tap().is_none();
-            let copied = if may_move {
-                splice_movable_with(stream, local, &bulk).await
-            } else {
-                splice_with(stream, local, None, &Bulk::default()).await.map(drop)
-            };
-            if let Err(error) = copied {
-                tracing::debug!(stream = %id, %error, "connection broke");
-            }
+        Ok(Local::Tcp(local)) => {
+            socket::tune(&local);
+            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
+        }
+        #[cfg(unix)]
+        Ok(Local::Unix(local)) => {
+            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
         }
         Err(error) => {
             tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "cannot reach the local service");
@@ -246,19 +252,6 @@ async fn splice_with(
             splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
         }
         Local::Https(..) => Ok(Outcome::default()),
-    }
-}
-
-/// The same for a stream that the server may move.
-async fn splice_movable_with(stream: Stream, local: Local, bulk: &Bulk) -> Result<(), SpliceError> {
-    match local {
-        Local::Tcp(local) => {
-            socket::tune(&local);
-            splice_movable(stream, SocketEnd::new(local), bulk).await
-        }
-        #[cfg(unix)]
-        Local::Unix(local) => splice_movable(stream, SocketEnd::new(local), bulk).await,
-        Local::Https(..) => Ok(()),
     }
 }
 

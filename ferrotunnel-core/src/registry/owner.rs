@@ -145,7 +145,7 @@ impl Owner {
     }
 
     /// A place for one more visitor with a carrier of its own.
-    pub(crate) fn take_visitor(&self) -> Option<Seat> {
+    pub(super) fn take_visitor(&self) -> Option<Seat> {
         let others = self.alone() + self.exchanges();
         self.direct.take_visitor((self.max_streams as usize).saturating_sub(others))
     }

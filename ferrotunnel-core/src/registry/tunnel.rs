@@ -601,12 +601,14 @@ impl Tunnel {
         if self.streams == Streams::Multiplexed {
             return None;
         }
-        // Where a carrier is there in no time, only those get one who turn out to need it.
-        let later = |one: &Member| self.streams == Streams::Auto && one.owner.is_near();
+        let carriers = &self.presence.lock().carriers;
+        // Where a carrier is there in no time, only those get one who turn out to need it. Who may serve a visitor in place of
+        // somebody else has no way to find out.
+        let is_auto = self.streams == Streams::Auto;
+        let later = |one: &Member| is_auto && carriers.len() == 1 && one.owner.is_near();
         let able = |one: &&Member| {
             !one.health.is_paused() && one.owner.has_room() && is_able(one) && !later(one)
         };
-        let carriers = &self.presence.lock().carriers;
         let are_one_clients =
             carriers.windows(2).all(|pair| pair[0].owner.client_id == pair[1].owner.client_id);
         match self.streams {

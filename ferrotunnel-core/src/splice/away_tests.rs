@@ -25,8 +25,8 @@ struct Watched {
 }
 
 impl End for Watched {
-    fn moves(&self) -> bool {
-        self.end.moves()
+    fn may_settle(&self) -> bool {
+        self.end.may_settle()
     }
 
     fn poll_read(

@@ -18,7 +18,7 @@ pub trait End: Unpin + Send {
     /// before an abort, and what is read here after a break, an end included, was meant.
     ///
     /// Sockets are not like that. RST throws away what still waits to be sent, and a socket whose
-    /// error a write has taken reads like one that has ended.
+    /// error a write has taken reads like one that has ended. An end that changes what it is made of may change this.
     fn keeps_words(&self) -> bool {
         false
     }
@@ -29,7 +29,7 @@ pub trait End: Unpin + Send {
     }
 
     /// Whether [`settle`](Self::settle) takes it along to another thread.
-    fn moves(&self) -> bool {
+    fn may_settle(&self) -> bool {
         false
     }
 

@@ -31,8 +31,8 @@ impl<E: End> End for Prefixed<E> {
         self.end.breaks_unheard()
     }
 
-    fn moves(&self) -> bool {
-        self.end.moves()
+    fn may_settle(&self) -> bool {
+        self.end.may_settle()
     }
 
     fn poll_read(

@@ -23,8 +23,8 @@ pub struct SocketEnd<T> {
 
 /// What sockets have beyond `AsyncRead` and `AsyncWrite`.
 pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
-    /// See [`End::moves`].
-    const MOVES: bool = false;
+    /// See [`End::may_settle`].
+    const SETTLES: bool = false;
 
     /// Ready when a read finds something; costs no system call.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
@@ -46,7 +46,7 @@ pub trait Socket: tokio::io::AsyncRead + AsyncWrite + Unpin + Send {
 }
 
 impl Socket for TcpStream {
-    const MOVES: bool = cfg!(unix);
+    const SETTLES: bool = cfg!(unix);
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
@@ -75,7 +75,7 @@ impl Socket for TcpStream {
 
 #[cfg(unix)]
 impl Socket for UnixStream {
-    const MOVES: bool = true;
+    const SETTLES: bool = true;
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_read_ready(cx)
@@ -117,8 +117,8 @@ impl<T: Socket> End for SocketEnd<T> {
         true
     }
 
-    fn moves(&self) -> bool {
-        T::MOVES
+    fn may_settle(&self) -> bool {
+        T::SETTLES
     }
 
     fn poll_read(

@@ -31,8 +31,8 @@ impl End for TlsEnd {
         true
     }
 
-    fn moves(&self) -> bool {
-        <TcpStream as Socket>::MOVES
+    fn may_settle(&self) -> bool {
+        <TcpStream as Socket>::SETTLES
     }
 
     fn poll_read(

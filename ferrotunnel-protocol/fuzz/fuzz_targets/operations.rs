@@ -211,6 +211,7 @@ impl World {
         let request = OpenRequest { tunnel: 1, kind, visitor: None, ingress: None, trace: None };
         if let Ok(id) = self.ends[at].session.open(request) {
             self.ends[at].session.make_movable(id);
+            self.ends[at].session.agree_to_move(id);
             self.ends[at].streams.insert(id, Local::new(kind));
             // A GoAway may be on its way here.
             self.truth.insert(id, Truth { broken: self.ending, ..Truth::default() });
@@ -450,6 +451,7 @@ impl World {
             Event::Welcomed(_) => end.session.confirm(self.now),
             Event::Opened(id, open) => {
                 end.session.make_movable(id);
+                end.session.agree_to_move(id);
                 self.truth.entry(id).or_default();
                 assert!(end.streams.insert(id, Local::new(open.kind)).is_none());
             }

@@ -283,7 +283,7 @@ impl Session {
         if stream.recv.finished {
             return Err(Violation::DataAfterFin);
         }
-        if end == DataEnd::Moved && !stream.movable {
+        if end == DataEnd::Moved && !stream.moving {
             return Err(Violation::Moved);
         }
         if stream.kind == TunnelKind::Udp && !bytes.is_empty() {

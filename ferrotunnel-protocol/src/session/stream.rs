@@ -41,8 +41,10 @@ pub(super) struct Stream {
     pub(super) held: bool,
     /// Counted as open on the wire.
     pub(super) counted: bool,
-    /// Its directions may go on elsewhere.
+    /// It may be agreed that its directions go on elsewhere.
     pub(super) movable: bool,
+    /// That is agreed.
+    pub(super) moving: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,7 @@ impl Stream {
             held: true,
             counted: true,
             movable: false,
+            moving: false,
         }
     }
 

@@ -189,9 +189,12 @@ impl Session {
         self.end(id, DataEnd::Fin);
     }
 
-    /// The same, and tells the peer that the direction goes on over the direct carrier that has asked for the stream.
-    /// It must be [movable](Self::make_movable) at both ends.
+    /// The same, and tells the peer, who has [agreed](Self::agree_to_move) to it, that the direction goes on over the direct
+    /// carrier that has asked for the stream. From now on the peer may do so too.
     pub fn finish_moved(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.moving = true;
+        }
         self.end(id, DataEnd::Moved);
     }
 
@@ -204,20 +207,21 @@ impl Session {
         }
     }
 
-    /// Its directions may go on elsewhere from now on: whoever reads it knows what to do then. The peer of one that is not
-    /// movable must not move it.
+    /// From now on it may be agreed that its directions go on elsewhere: whoever reads it knows what to do then.
     pub fn make_movable(&mut self, id: StreamId) {
         if let Some(stream) = self.streams.get_mut(&id) {
             stream.movable = true;
         }
     }
 
-    /// Whether it is movable and neither direction has ended yet, as far as is known here.
-    pub fn may_move(&self, id: StreamId) -> bool {
-        self.streams.get(&id).is_some_and(|stream| {
-            let is_open = stream.send.state == SendState::Open && !stream.recv.finished;
-            stream.movable && is_open && !stream.is_over() && stream.held
-        })
+    /// Agrees that it goes on elsewhere, if it is movable and neither direction has ended yet, as far as is known here. From
+    /// then on the peer may move its direction. Returns whether it is agreed.
+    pub fn agree_to_move(&mut self, id: StreamId) -> bool {
+        let Some(stream) = self.streams.get_mut(&id) else { return false };
+        let is_open = stream.send.state == SendState::Open && !stream.recv.finished;
+        let agrees = stream.movable && is_open && !stream.is_over() && stream.held;
+        stream.moving |= agrees;
+        agrees
     }
 
     /// Aborts both directions at once and tells the peer. What is queued is dropped. Of no effect

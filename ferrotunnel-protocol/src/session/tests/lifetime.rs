@@ -41,18 +41,16 @@ fn half_close_works_both_ways() {
 fn a_direction_that_goes_on_elsewhere_ends_behind_its_bytes() {
     let mut pair = Pair::new();
     let id = pair.open(Side::Server);
-    assert!(!pair.client.session.may_move(id) && !pair.server.session.may_move(id));
-    for side in [Side::Client, Side::Server] {
-        pair.end(side).session.make_movable(id);
-        assert!(pair.end(side).session.may_move(id));
-    }
+    assert!(!pair.client.session.agree_to_move(id), "nobody there knows what to do then");
+    pair.client.session.make_movable(id);
+    assert!(pair.client.session.agree_to_move(id));
     pair.server.write(id, b"the beginning");
     pair.server.session.finish_moved(id);
     // The first end holds.
     pair.server.session.finish(id);
     assert_eq!(pair.server.session.write(id, zeros(1)), Err(WriteError::Finished));
     pair.exchange();
-    assert!(!pair.client.session.may_move(id) && !pair.server.session.may_move(id));
+    assert!(!pair.client.session.agree_to_move(id), "it has begun to");
     assert_eq!(pair.client.read_all(id), Ok((b"the beginning".to_vec(), Read::Moved)));
     pair.client.session.finish_moved(id);
     pair.exchange();

@@ -211,6 +211,7 @@ impl World {
                 let quota = self.rng.size(MOST_BYTES);
                 assert!(self.apps[index(side)].insert(id, Local::new(open.kind, quota)).is_none());
                 self.pair.end(side).session.make_movable(id);
+                self.pair.end(side).session.agree_to_move(id);
             }
             Event::Readable(id) => {
                 if let Some(local) = self.apps[index(side)].get_mut(&id) {
@@ -258,6 +259,7 @@ impl World {
         match self.pair.end(side).session.open(request(kind)) {
             Ok(id) => {
                 self.pair.end(side).session.make_movable(id);
+                self.pair.end(side).session.agree_to_move(id);
                 self.apps[index(side)].insert(id, Local::new(kind, quota));
                 // A GoAway may be on its way here.
                 self.truth.insert(id, Truth { broken: self.draining, ..Truth::default() });
