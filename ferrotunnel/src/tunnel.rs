@@ -151,8 +151,8 @@ impl Tunnel {
         self
     }
 
-    /// How visitors of a TCP or TLS tunnel travel between server and client: all over one carrier, or each
-    /// over one of its own; by default [`Streams::Auto`]. Tunnels of other kinds, and those that this
+    /// How visitors of a TCP or TLS tunnel travel between server and client: all over one carrier, each
+    /// over one of its own, or those who turn out to need it; by default [`Streams::Auto`]. Tunnels of other kinds, and those that this
     /// process serves itself, know the first only.
     #[must_use]
     pub fn streams(mut self, streams: Streams) -> Self {

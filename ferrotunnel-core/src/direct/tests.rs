@@ -436,3 +436,65 @@ async fn a_window_announced_with_the_welcome_is_no_concern() {
     drop(server);
     assert!(wait(&mut ours, &mut BytesMut::new(), BEAT).await.unwrap().is_none());
 }
+
+#[tokio::test]
+async fn a_stream_goes_on_over_a_carrier_whose_client_agrees() {
+    let pool = Arc::new(Pool::default());
+    let (attending, mut client) = waiting(&pool).await;
+    let asked = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.onward(StreamId(6), Streams::Auto, false).await }
+    });
+    let mut input = BytesMut::new();
+    let called = wait(&mut client, &mut input, BEAT).await.unwrap();
+    assert!(matches!(called, Some(Call::Stream(StreamId(6)))), "{called:?}");
+    // What comes in one read with the answer is the visitor's.
+    let answer = [&Frame::Move(StreamId(6)).encode()[..], b"hello"].concat();
+    client.write_all(&answer).await.unwrap();
+    let mut onward = asked.await.unwrap().unwrap();
+    attending.await.unwrap().unwrap();
+    let mut chunks = Vec::new();
+    let more = poll_fn(|cx| onward.poll_read(cx, usize::MAX, &mut chunks)).await.unwrap();
+    assert!(more && chunks.concat() == b"hello", "{chunks:?}");
+    // It counts among those that serve once both directions have gone over.
+    assert_eq!((pool.waiting(), pool.open()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_stays_where_it_is_without_a_carrier_whose_client_agrees() {
+    let pool = Arc::new(Pool::default());
+    assert!(pool.onward(StreamId(6), Streams::Auto, false).await.is_none(), "there is none");
+    let answers = [
+        Some(Frame::Move(StreamId(8)).encode()),
+        Some(Frame::Ping(Ping { ack: true, opaque: [0; 8] }).encode()),
+        Some(Bytes::from_static(b"no frame")),
+        // It closes.
+        Some(Bytes::new()),
+        // It says nothing.
+        None,
+    ];
+    for answer in answers {
+        let (attending, mut client) = waiting(&pool).await;
+        let answering = async {
+            let called = wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap();
+            assert!(matches!(called, Some(Call::Stream(StreamId(6)))), "{called:?}");
+            if let Some(answer) = &answer {
+                client.write_all(answer).await.unwrap();
+                client.shutdown().await.unwrap();
+            }
+        };
+        let asking = pool.onward(StreamId(6), Streams::Auto, false);
+        let (onward, ()) = tokio::join!(asking, answering);
+        assert!(onward.is_none(), "{answer:?}");
+        attending.await.unwrap().unwrap_err();
+    }
+    // Who has asked and gone keeps no carrier.
+    let (attending, mut client) = waiting(&pool).await;
+    let asked = tokio::spawn({
+        let pool = Arc::clone(&pool);
+        async move { pool.onward(StreamId(6), Streams::Auto, false).await }
+    });
+    wait(&mut client, &mut BytesMut::new(), BEAT).await.unwrap().unwrap();
+    asked.abort();
+    attending.await.unwrap().unwrap();
+}
