@@ -197,7 +197,7 @@ pub(crate) enum Met {
 /// What a carrier is needed for.
 #[derive(Debug)]
 enum Errand {
-    Visit(Visit),
+    Visit(Box<Visit>),
     Move(Move),
 }
 
@@ -426,7 +426,7 @@ impl Pool {
                     tally,
                     otherwise,
                 };
-                self.give(carrier, Errand::Visit(Visit { socket, trip }));
+                self.give(carrier, Errand::Visit(Box::new(Visit { socket, trip })));
             }
             Err(error) => tracing::warn!(%error, "cannot hand a visitor over"),
         }
@@ -563,7 +563,7 @@ async fn run<C: Carrier>(
         socket::tune_direct(socket);
     }
     match errand {
-        Errand::Visit(visit) => serve(carrier, visit, pool).await,
+        Errand::Visit(visit) => serve(carrier, *visit, pool).await,
         Errand::Move(errand) => hand_over(carrier, errand, heartbeat).await,
     }
 }

@@ -17,7 +17,7 @@ use ferrotunnel_tests::{
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 /// More than it takes to be noticed.
@@ -427,9 +427,7 @@ fn revocation_cuts_off_who_is_on_the_way_over() {
         })
         .await;
         let (client, public) = near(&bed, bed.client().token(token), service.addr()).await;
-        let visitor = TcpSocket::new_v4().unwrap();
-        visitor.set_recv_buffer_size(8 << 10).unwrap();
-        let mut visitor = visitor.connect(public).await.unwrap();
+        let mut visitor = connect(public).await;
         // All that is between is full of the answer.
         visitor.readable().await.unwrap();
         let answered = || client.reader().unwrap().read().unwrap().tunnels[0].bytes_out;
