@@ -77,7 +77,8 @@ impl LocalService {
                 // Who does not trust it has gone.
                 let Ok(mut visitor) = acceptor.accept(socket).await else { return };
                 let mut service = TcpStream::connect(to).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut visitor, &mut service).await;
+                let (a, b) = (&mut visitor, &mut service);
+                let _ = tokio::io::copy_bidirectional_with_sizes(a, b, 1 << 18, 1 << 18).await;
             }
         })
         .await

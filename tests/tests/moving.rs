@@ -84,6 +84,20 @@ async fn enter(public: SocketAddr) -> TcpStream {
     }
 }
 
+/// Says what it hears, in large pieces: by small ones, and on a busy machine, bulk looks like an exchange of messages.
+async fn large_echo() -> LocalService {
+    LocalService::each(|mut socket| async move {
+        let mut piece = vec![0; 1 << 18];
+        while let Ok(count @ 1..) = socket.read(&mut piece).await {
+            if socket.write_all(&piece[..count]).await.is_err() {
+                return abort_on_close(&socket);
+            }
+        }
+        let _ = socket.shutdown().await;
+    })
+    .await
+}
+
 /// Sends a piece of bulk there and back.
 async fn echo_much(visitor: &mut TcpStream) {
     let piece = pattern(4 << 20);
@@ -119,7 +133,7 @@ async fn of_one_user(carrier: Carrier) -> (TestBed, String) {
 fn much_moves_to_a_carrier_of_its_own_and_arrives_as_it_is() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let sent = pattern(MUCH);
         let mut visitor = connect(public).await;
@@ -136,7 +150,7 @@ fn much_moves_to_a_carrier_of_its_own_and_arrives_as_it_is() {
 fn visitors_who_move_much_together_all_hear_what_is_theirs() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let visits = (0..12).map(|number| async move {
             let sent = pattern((12 << 20) + number);
@@ -153,7 +167,7 @@ fn visitors_who_move_much_together_all_hear_what_is_theirs() {
 fn short_messages_stay_on_the_carrier_that_all_share() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let mut visitor = connect(public).await;
         let (message, mut heard) = (pattern(8 << 10), vec![0; 8 << 10]);
@@ -242,7 +256,7 @@ fn a_reset_passes_a_stream_that_has_moved_both_ways() {
         let service = LocalService::each(move |mut socket| {
             let ends = ends.clone();
             async move {
-                let mut piece = vec![0; 1 << 16];
+                let mut piece = vec![0; 1 << 18];
                 loop {
                     match socket.read(&mut piece).await {
                         // Who looks whether the server is near.
@@ -280,7 +294,7 @@ fn who_has_moved_outlives_the_session_and_not_its_carrier() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -306,7 +320,7 @@ fn whatever_breaks_while_a_stream_goes_over_nothing_false_arrives() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
         let sent = pattern(8 << 20);
         let (mut whole, mut cut) = (0, 0);
@@ -351,7 +365,7 @@ fn much_for_a_local_service_over_tls_moves_too() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let ca = Authority::new("ca");
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let identity = ca.server("localhost");
         let service = LocalService::behind_tls(echo.addr(), &identity, "http/1.1").await;
         let local = format!("https://localhost:{}", service.addr().port());
@@ -370,7 +384,7 @@ fn much_for_a_local_service_over_tls_moves_too() {
 fn a_shutdown_lets_those_finish_who_have_moved() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| server.bulk_threads(1)).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (client, public) = near(&bed, bed.client().bulk_threads(1), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -399,7 +413,7 @@ fn a_shutdown_lets_those_finish_who_have_moved() {
 fn revocation_cuts_off_who_has_moved_and_outlived_the_session() {
     over_both(async |carrier| {
         let (bed, token) = of_one_user(carrier).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (client, public) = near(&bed, bed.client().token(token), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -470,7 +484,7 @@ fn where_nothing_more_may_be_open_much_stays_where_it_is() {
         let mut limits = LimitsConfig::default();
         limits.max_streams_per_session = 1;
         let bed = TestBed::with(Carrier::Tls, |server| server.limits(limits)).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let sent = pattern(MUCH);
         let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
@@ -482,7 +496,7 @@ fn where_nothing_more_may_be_open_much_stays_where_it_is() {
 fn multiplexed_streams_stay_multiplexed() {
     run(async {
         let bed = TestBed::start(Carrier::Plaintext).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
         let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
         let public = public_addr(&client.start().await.unwrap().public_url);
@@ -499,7 +513,7 @@ fn what_has_moved_is_counted_to_the_byte() {
         let (metrics, mut registry) = (ServerMetrics::default(), Registry::default());
         metrics.register(&mut registry);
         let bed = TestBed::with(carrier, |server| server.metrics(&metrics)).await;
-        let echo = LocalService::echo().await;
+        let echo = large_echo().await;
         let (client, public) = near(&bed, bed.client(), echo.addr()).await;
         let counted = || {
             let mut text = String::new();

@@ -15,7 +15,7 @@ fn large_pieces_are_bulk_and_short_messages_are_not() {
     let (mut rush, mut moved) = (Rush::default(), 0);
     assert!(!is_bulk_after(&mut rush, &mut moved, 10_000, LARGE - 1), "however much it is");
     // What came before is part of the first look.
-    assert!(is_bulk_after(&mut rush, &mut moved, 200, LARGE));
+    assert!(is_bulk_after(&mut rush, &mut moved, 400, LARGE));
     assert!(!is_bulk_after(&mut rush, &mut moved, 31, MUCH / 32));
     assert!(!rush.is_bulk(moved), "nothing has moved");
     assert!(is_bulk_after(&mut rush, &mut moved, 1, MUCH / 32));
@@ -28,5 +28,5 @@ fn who_got_no_carrier_asks_again_after_a_while() {
     rush.rest();
     let turns = (REST / LARGE) as usize;
     assert!(!is_bulk_after(&mut rush, &mut moved, turns - 1, LARGE));
-    assert!(is_bulk_after(&mut rush, &mut moved, 200, LARGE));
+    assert!(is_bulk_after(&mut rush, &mut moved, 400, LARGE));
 }
