@@ -4,14 +4,12 @@
 //! and on a plaintext carrier the kernel moves them from socket to socket. PROTOCOL.md has the wire.
 
 use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -594,9 +592,12 @@ async fn hand_over<C: Carrier>(
 
 /// A carrier that a stream goes on over, from which `input` was read already.
 pub(crate) fn onward(carrier: impl Carrier, input: BytesMut) -> Onward {
-    // Frozen, an empty buffer would go on holding its memory.
-    let input = if input.is_empty() { Bytes::new() } else { input.freeze() };
-    Box::new(Prefixed::new(input, carrier.into_end()))
+    Box::new(Prefixed::new(frozen(input), carrier.into_end()))
+}
+
+/// Frozen, an empty buffer would go on holding its memory.
+fn frozen(input: BytesMut) -> Bytes {
+    if input.is_empty() { Bytes::new() } else { input.freeze() }
 }
 
 /// Makes sure that the client is still there. A carrier that is asked is not in line.
@@ -658,9 +659,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
     let (_seat, _place) = (seat, place);
     let visitor = Prefixed::new(words, SocketEnd::aborting(socket));
     let counted = Some(tally.begin());
-    // Frozen, an empty buffer would go on holding its memory.
-    let first = if first.is_empty() { Bytes::new() } else { first.freeze() };
-    let carrier = Prefixed::new(first, carrier.into_end());
+    let carrier = Prefixed::new(frozen(first), carrier.into_end());
     attended(pool, splice_paced(visitor, carrier, pacing, counted)).await
 }
 
@@ -681,13 +680,8 @@ pub(crate) async fn attend_moving<A: End + 'static>(
     mut splice: Splice<A, Movable>,
 ) -> io::Result<()> {
     let mut fate = pool.fate.subscribe();
-    let going_over = poll_fn(|cx| match Pin::new(&mut splice).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending if splice.b().has_moved() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    });
     tokio::select! {
-        ended = going_over => if let Some(ended) = ended {
+        ended = splice.copy_until(|splice| splice.b().has_moved()) => if let Some(ended) = ended {
             return ended.map(drop).map_err(io::Error::other);
         },
         // The stream may have heard both ends by then, and would not break with its session. Both ends close without a

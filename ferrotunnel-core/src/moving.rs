@@ -72,10 +72,6 @@ impl Movable {
     fn move_to(&mut self, mut onward: Onward) {
         onward.settle();
         self.onward = Some(onward);
-        self.move_writes();
-    }
-
-    fn move_writes(&mut self) {
         if let (Way::Stream, Some(stream)) = (self.writes, &mut self.stream) {
             stream.finish_moved();
             self.writes = Way::Carrier;
@@ -109,16 +105,14 @@ impl Movable {
                 let error = "it goes on over a carrier that nobody has seen";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, error)));
             };
-            let Ok(mut onward) = ready!(Pin::new(awaited).poll(cx)) else {
+            let Ok(onward) = ready!(Pin::new(awaited).poll(cx)) else {
                 let error = "the carrier that it goes on over broke";
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)));
             };
             self.awaited = None;
-            onward.settle();
-            self.onward = Some(onward);
+            self.move_to(onward);
         }
         self.reads = Way::Carrier;
-        self.move_writes();
         Poll::Ready(Ok(()))
     }
 
@@ -255,12 +249,7 @@ pub(crate) async fn splice_movable<B: End + 'static>(
 ) -> Result<(), SpliceError> {
     let counted = stream.take_counted();
     let mut splice = splice_paced(movable(stream), other, [None, None], counted);
-    let ended = std::future::poll_fn(|cx| match Pin::new(&mut splice).poll(cx) {
-        Poll::Ready(ended) => Poll::Ready(Some(ended)),
-        Poll::Pending if splice.a().has_moved() => Poll::Ready(None),
-        Poll::Pending => Poll::Pending,
-    });
-    if let Some(ended) = ended.await {
+    if let Some(ended) = splice.copy_until(|splice| splice.a().has_moved()).await {
         return ended.map(drop);
     }
     let _seat = splice.a_mut().let_go();

@@ -136,6 +136,18 @@ impl<A: End, B: End> Splice<A, B> {
         self.parting.is_none() && self.load.is_misplaced(self.place, moved, Instant::now)
     }
 
+    /// Copies until both ends have finished. `None`: it `is_enough` behind a turn before that.
+    pub(crate) fn copy_until(
+        &mut self,
+        mut is_enough: impl FnMut(&mut Self) -> bool + Send,
+    ) -> impl Future<Output = Option<Result<Outcome, SpliceError>>> + Send {
+        std::future::poll_fn(move |cx| match Pin::new(&mut *self).poll(cx) {
+            Poll::Ready(result) => Poll::Ready(Some(result)),
+            Poll::Pending if is_enough(self) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+    }
+
     /// Both ways together.
     pub(crate) fn moved(&self) -> u64 {
         self.a_to_b.moved + self.b_to_a.moved
@@ -211,11 +223,7 @@ impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
     type Outcome = Result<Outcome, SpliceError>;
 
     fn copy(&mut self) -> impl Future<Output = Option<Self::Outcome>> + Send {
-        std::future::poll_fn(|cx| match Pin::new(&mut *self).poll(cx) {
-            Poll::Ready(result) => Poll::Ready(Some(result)),
-            Poll::Pending if self.is_misplaced() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        })
+        self.copy_until(Self::is_misplaced)
     }
 
     fn settle(&mut self, place: Place) {

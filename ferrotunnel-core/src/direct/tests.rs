@@ -1,5 +1,6 @@
 //! Direct carriers that wait.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
