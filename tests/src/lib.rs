@@ -36,6 +36,6 @@ pub use service::{LocalService, own_ip, read_head};
 pub use site::{Site, pattern_stream};
 pub use stranger::{Stranger, Tickets, client_hello};
 pub use visitor::{
-    Answer, abort_on_close, begin, collect, get, loopback, numbered_visitors, open, open_http2,
-    raw, says_and_hears, send, unread, upload_without_end,
+    Answer, abort_on_close, begin, collect, exchange, get, loopback, numbered_visitors, open,
+    open_http2, pattern, raw, says_and_hears, send, unread, upload_without_end,
 };

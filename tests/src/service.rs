@@ -43,8 +43,13 @@ impl LocalService {
 
     /// Sends back what it gets, until the end of it.
     pub async fn echo() -> Self {
-        Self::each(|mut socket| async move {
-            let mut buffer = vec![0; 64 << 10];
+        Self::echo_by(64 << 10).await
+    }
+
+    /// The same by pieces of that many bytes at most.
+    pub async fn echo_by(most: usize) -> Self {
+        Self::each(move |mut socket| async move {
+            let mut buffer = vec![0; most];
             while let Ok(count @ 1..) = socket.read(&mut buffer).await {
                 if socket.write_all(&buffer[..count]).await.is_err() {
                     return;

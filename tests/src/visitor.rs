@@ -163,3 +163,22 @@ pub fn upload_without_end(mut visitor: TcpStream) -> (JoinHandle<()>, Arc<Atomic
 pub fn abort_on_close(socket: &TcpStream) {
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
 }
+
+/// Bytes that no two places of a transfer share by chance.
+pub fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
+}
+
+/// Says all, and hears all until the other side ends.
+pub async fn exchange(visitor: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+    let (mut read, mut write) = visitor.into_split();
+    let mut heard = Vec::new();
+    let speak = async {
+        write.write_all(sent).await?;
+        write.shutdown().await
+    };
+    let (spoken, read) = tokio::join!(speak, read.read_to_end(&mut heard));
+    spoken?;
+    read?;
+    Ok(heard)
+}

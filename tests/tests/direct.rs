@@ -8,8 +8,8 @@ use std::time::Duration;
 use ferrotunnel::{ClientEvent, Connections, LimitsConfig, Streams, Tunnel};
 use ferrotunnel_tests::memory::descriptors;
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, TestBed, abort_on_close, eventually, numbered_visitors, over_both,
-    public_addr, run, soon,
+    Carrier, Link, LocalService, TestBed, abort_on_close, eventually, exchange, numbered_visitors,
+    over_both, pattern, public_addr, run, soon,
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,23 +17,9 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// Bytes that no two places of a transfer share by chance.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
-
 /// Sends all, hears all, and tells what came back.
-async fn exchange(addr: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
-    let (mut read, mut write) = TcpStream::connect(addr).await?.into_split();
-    let mut heard = Vec::new();
-    let speak = async {
-        write.write_all(sent).await?;
-        write.shutdown().await
-    };
-    let (spoken, read) = tokio::join!(speak, read.read_to_end(&mut heard));
-    spoken?;
-    read?;
-    Ok(heard)
+async fn visit(addr: SocketAddr, sent: &[u8]) -> std::io::Result<Vec<u8>> {
+    exchange(TcpStream::connect(addr).await?, sent).await
 }
 
 #[test]
@@ -53,7 +39,7 @@ fn a_direct_stream_carries_bulk_both_ways_with_its_ends() {
         .await;
         let (_client, public) = bed.direct(service.addr()).await;
         let sent = pattern(8 << 20);
-        let (heard, ()) = tokio::join!(soon("an exchange", exchange(public, &sent)), async {
+        let (heard, ()) = tokio::join!(soon("an exchange", visit(public, &sent)), async {
             soon("the visitor at the service", starts.recv()).await.unwrap();
             assert_eq!(bed.server.direct().serving, 1);
         });
@@ -98,7 +84,7 @@ fn bulk_over_direct_streams_is_moved_by_threads_for_it_at_both_ends() {
                 break;
             }
             assert!(exchanges < 50, "one of them has nothing to do: {times:?}");
-            let heard = soon("an exchange", exchange(public, &sent)).await.unwrap();
+            let heard = soon("an exchange", visit(public, &sent)).await.unwrap();
             assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
         }
         eventually("the visits to end", || bed.server.direct().serving == 0).await;
@@ -268,7 +254,7 @@ fn carriers_come_back_after_a_cut_and_none_is_left_behind() {
         let sent = pattern(100_000);
         for _ in 0..5 {
             eventually("a direct carrier to wait", || bed.server.direct().waiting > 0).await;
-            let heard = soon("an echo", exchange(public, &sent)).await.unwrap();
+            let heard = soon("an echo", visit(public, &sent)).await.unwrap();
             assert!(heard == sent);
             let mut events = client.events();
             link.cut();

@@ -12,8 +12,8 @@ use ferrotunnel::{
     Tunnel, issue_token,
 };
 use ferrotunnel_tests::{
-    Authority, Carrier, Link, LocalService, Scrape, TestBed, abort_on_close, eventually, over_both,
-    public_addr, run, soon, until_still,
+    Authority, Carrier, Link, LocalService, Scrape, TestBed, abort_on_close, eventually, exchange,
+    over_both, pattern, public_addr, run, soon, until_still,
 };
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -23,10 +23,8 @@ use tokio::sync::mpsc;
 /// More than it takes to be noticed.
 const MUCH: usize = 32 << 20;
 
-/// Bytes that no two places of a transfer share by chance.
-fn pattern(len: usize) -> Vec<u8> {
-    (0..len as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect()
-}
+/// By small pieces, and on a busy machine, bulk looks like an exchange of messages.
+const LARGE: usize = 256 << 10;
 
 /// A client with one TCP tunnel as it is by default, known to be near, and where visitors reach it.
 async fn near(bed: &TestBed, client: ClientBuilder, local: SocketAddr) -> (Client, SocketAddr) {
@@ -56,20 +54,6 @@ async fn near_with(bed: &TestBed, client: ClientBuilder, tunnel: Tunnel) -> (Cli
     (client, public)
 }
 
-/// Says all, and hears all until the other side ends.
-async fn exchange(visitor: TcpStream, sent: &[u8]) -> std::io::Result<Vec<u8>> {
-    let (mut read, mut write) = visitor.into_split();
-    let mut heard = Vec::new();
-    let speak = async {
-        write.write_all(sent).await?;
-        write.shutdown().await
-    };
-    let (spoken, read) = tokio::join!(speak, read.read_to_end(&mut heard));
-    spoken?;
-    read?;
-    Ok(heard)
-}
-
 async fn connect(public: SocketAddr) -> TcpStream {
     TcpStream::connect(public).await.unwrap()
 }
@@ -82,20 +66,6 @@ async fn enter(public: SocketAddr) -> TcpStream {
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-}
-
-/// Says what it hears, in large pieces: by small ones, and on a busy machine, bulk looks like an exchange of messages.
-async fn large_echo() -> LocalService {
-    LocalService::each(|mut socket| async move {
-        let mut piece = vec![0; 1 << 18];
-        while let Ok(count @ 1..) = socket.read(&mut piece).await {
-            if socket.write_all(&piece[..count]).await.is_err() {
-                return abort_on_close(&socket);
-            }
-        }
-        let _ = socket.shutdown().await;
-    })
-    .await
 }
 
 /// Sends a piece of bulk there and back.
@@ -133,7 +103,7 @@ async fn of_one_user(carrier: Carrier) -> (TestBed, String) {
 fn much_moves_to_a_carrier_of_its_own_and_arrives_as_it_is() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let sent = pattern(MUCH);
         let mut visitor = connect(public).await;
@@ -150,7 +120,7 @@ fn much_moves_to_a_carrier_of_its_own_and_arrives_as_it_is() {
 fn visitors_who_move_much_together_all_hear_what_is_theirs() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let visits = (0..12).map(|number| async move {
             let sent = pattern((12 << 20) + number);
@@ -167,7 +137,7 @@ fn visitors_who_move_much_together_all_hear_what_is_theirs() {
 fn short_messages_stay_on_the_carrier_that_all_share() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let mut visitor = connect(public).await;
         let (message, mut heard) = (pattern(8 << 10), vec![0; 8 << 10]);
@@ -256,7 +226,7 @@ fn a_reset_passes_a_stream_that_has_moved_both_ways() {
         let service = LocalService::each(move |mut socket| {
             let ends = ends.clone();
             async move {
-                let mut piece = vec![0; 1 << 18];
+                let mut piece = vec![0; LARGE];
                 loop {
                     match socket.read(&mut piece).await {
                         // Who looks whether the server is near.
@@ -294,7 +264,7 @@ fn who_has_moved_outlives_the_session_and_not_its_carrier() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -320,7 +290,7 @@ fn whatever_breaks_while_a_stream_goes_over_nothing_false_arrives() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let link = Link::to(bed.server.tunnel_addr()).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client_over(&link), echo.addr()).await;
         let sent = pattern(8 << 20);
         let (mut whole, mut cut) = (0, 0);
@@ -365,7 +335,7 @@ fn much_for_a_local_service_over_tls_moves_too() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;
         let ca = Authority::new("ca");
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let identity = ca.server("localhost");
         let service = LocalService::behind_tls(echo.addr(), &identity, "http/1.1").await;
         let local = format!("https://localhost:{}", service.addr().port());
@@ -384,7 +354,7 @@ fn much_for_a_local_service_over_tls_moves_too() {
 fn a_shutdown_lets_those_finish_who_have_moved() {
     over_both(async |carrier| {
         let bed = TestBed::with(carrier, |server| server.bulk_threads(1)).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (client, public) = near(&bed, bed.client().bulk_threads(1), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -413,7 +383,7 @@ fn a_shutdown_lets_those_finish_who_have_moved() {
 fn revocation_cuts_off_who_has_moved_and_outlived_the_session() {
     over_both(async |carrier| {
         let (bed, token) = of_one_user(carrier).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (client, public) = near(&bed, bed.client().token(token), echo.addr()).await;
         let mut visitor = connect(public).await;
         move_by_echo(&bed, &mut visitor).await;
@@ -484,7 +454,7 @@ fn where_nothing_more_may_be_open_much_stays_where_it_is() {
         let mut limits = LimitsConfig::default();
         limits.max_streams_per_session = 1;
         let bed = TestBed::with(Carrier::Tls, |server| server.limits(limits)).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (_client, public) = near(&bed, bed.client(), echo.addr()).await;
         let sent = pattern(MUCH);
         let heard = soon("the exchange", exchange(connect(public).await, &sent)).await.unwrap();
@@ -496,7 +466,7 @@ fn where_nothing_more_may_be_open_much_stays_where_it_is() {
 fn multiplexed_streams_stay_multiplexed() {
     run(async {
         let bed = TestBed::start(Carrier::Plaintext).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let tunnel = Tunnel::tcp().local_addr(echo.addr().to_string());
         let client = bed.client().tunnel(tunnel.streams(Streams::Multiplexed)).build().unwrap();
         let public = public_addr(&client.start().await.unwrap().public_url);
@@ -513,7 +483,7 @@ fn what_has_moved_is_counted_to_the_byte() {
         let (metrics, mut registry) = (ServerMetrics::default(), Registry::default());
         metrics.register(&mut registry);
         let bed = TestBed::with(carrier, |server| server.metrics(&metrics)).await;
-        let echo = large_echo().await;
+        let echo = LocalService::echo_by(LARGE).await;
         let (client, public) = near(&bed, bed.client(), echo.addr()).await;
         let counted = || {
             let mut text = String::new();
