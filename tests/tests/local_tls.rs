@@ -4,10 +4,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use ferrotunnel::Tunnel;
+use ferrotunnel::{Streams, Tunnel};
 use ferrotunnel_tests::{
-    Authority, Carrier, Identity, Log, TestBed, get, over_both, run, run_logged, soon,
+    Authority, Carrier, Identity, LocalService, Log, TestBed, exchange, get, over_both, pattern,
+    public_addr, run, run_logged, soon,
 };
+use futures_util::future::join_all;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -18,7 +20,7 @@ use rustls::ServerConfig;
 use rustls::version::{TLS12, TLS13};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
 /// A service that says which version of HTTP it was asked in, over TLS; and where it is.
@@ -94,10 +96,34 @@ fn a_tcp_tunnel_may_end_in_tls_too_over_a_carrier_of_its_own() {
         let tunnel = Tunnel::tcp().local_addr(at(addr)).local_ca_file(ca.file());
         let client = bed.client().tunnel(tunnel).build().unwrap();
         let info = soon("a start", client.start()).await.unwrap();
-        let public = ferrotunnel_tests::public_addr(&info.public_url);
+        let public = public_addr(&info.public_url);
         assert_eq!(get(public, "localhost", "/").await.body, "HTTP/1.1");
         ferrotunnel_tests::eventually("a direct carrier", || bed.server.direct().waiting > 0).await;
         assert_eq!(get(public, "localhost", "/").await.body, "HTTP/1.1");
+    });
+}
+
+/// However much of it the client has before it knows which protocol to speak.
+#[test]
+fn all_of_an_upload_reaches_a_service_that_speaks_tls() {
+    over_both(async |carrier| {
+        let ca = Authority::new("ca");
+        let echo = LocalService::echo().await;
+        let identity = ca.server("localhost");
+        let service = LocalService::behind_tls(echo.addr(), &identity, "http/1.1").await;
+        let local = at(service.addr());
+        let bed = TestBed::start(carrier).await;
+        let tunnel = Tunnel::tcp().streams(Streams::Multiplexed).local_addr(local);
+        let tunnel = tunnel.local_ca_file(ca.file());
+        let client = bed.client().tunnel(tunnel).build().unwrap();
+        let info = soon("a start", client.start()).await.unwrap();
+        let public = public_addr(&info.public_url);
+        let sent = pattern(2 << 20);
+        let visits = (0..24).map(async |_| {
+            let heard = exchange(TcpStream::connect(public).await.unwrap(), &sent).await.unwrap();
+            assert!(heard == sent, "{} of {} bytes came back", heard.len(), sent.len());
+        });
+        soon("all of it", join_all(visits)).await;
     });
 }
 

@@ -38,7 +38,7 @@ pub(super) async fn forward<E: End>(
         Ok(local) => local,
         Err(error) => return Err((visitor, error)),
     };
-    let visitor = Prefixed::new(first, visitor);
+    let visitor = Prefixed::put_back(first, visitor);
     if let Err(error) = splice_paced(visitor, Io::new(local), [None, None], counted).await {
         tracing::debug!(%error, "connection broke");
     }

@@ -12,13 +12,21 @@ use super::end::{End, Room};
 #[derive(Debug)]
 pub(crate) struct Prefixed<E> {
     prefix: Bytes,
+    /// Of a prefix from elsewhere, what has not been handed on.
     unreleased: usize,
     end: E,
 }
 
 impl<E> Prefixed<E> {
+    /// The prefix comes from elsewhere: the end is told nothing of it.
     pub(crate) fn new(prefix: Bytes, end: E) -> Self {
         Self { unreleased: prefix.len(), prefix, end }
+    }
+
+    /// The prefix was read from that end, which hears of it as of the rest once it has been handed on: all of a stream's
+    /// credit may be in there.
+    pub(crate) fn put_back(prefix: Bytes, end: E) -> Self {
+        Self { unreleased: 0, prefix, end }
     }
 }
 
@@ -69,7 +77,6 @@ impl<E: End> End for Prefixed<E> {
     }
 
     fn release(&mut self, bytes: usize) {
-        // The prefix was not read from the end.
         let of_prefix = bytes.min(self.unreleased);
         self.unreleased -= of_prefix;
         self.end.release(bytes - of_prefix);
