@@ -332,6 +332,8 @@ struct Rush {
     since: u64,
     last: u64,
     turns: u32,
+    /// How much has to have moved until the next look begins.
+    rests_until: u64,
 }
 
 impl Rush {
@@ -341,9 +343,12 @@ impl Rush {
             return false;
         }
         self.last = moved;
+        if moved < self.rests_until {
+            self.since = moved;
+            return false;
+        }
         self.turns += 1;
-        // It may rest.
-        let bytes = moved.saturating_sub(self.since);
+        let bytes = moved - self.since;
         if bytes < MUCH {
             return false;
         }
@@ -354,7 +359,7 @@ impl Rush {
 
     /// There was no carrier: it asks for none for a while.
     fn rest(&mut self) {
-        (self.since, self.turns) = (self.last + REST, 0);
+        self.rests_until = self.last + REST;
     }
 }
 

@@ -27,6 +27,9 @@ fn who_got_no_carrier_asks_again_after_a_while() {
     assert!(is_bulk_after(&mut rush, &mut moved, 32, MUCH / 32));
     rush.rest();
     let turns = (REST / LARGE) as usize;
-    assert!(!is_bulk_after(&mut rush, &mut moved, turns - 1, LARGE));
-    assert!(is_bulk_after(&mut rush, &mut moved, 400, LARGE));
+    assert!(!is_bulk_after(&mut rush, &mut moved, turns, LARGE));
+    // What moved meanwhile is no part of the look.
+    let look = (MUCH / LARGE) as usize + 1;
+    assert!(!is_bulk_after(&mut rush, &mut moved, look - 1, LARGE));
+    assert!(is_bulk_after(&mut rush, &mut moved, 1, LARGE));
 }
