@@ -157,13 +157,18 @@ pub(crate) async fn attend(
         };
         if owner.has(number) && Condition::of(&wanted).is_some() {
             // It has been decided on; what its client says of it changes nothing of that.
-            owner.session.registered(number, registry.register(owner, number, *wanted, asked));
+            if let Some(answer) = registry.register(owner, number, *wanted, asked) {
+                owner.session.registered(number, answer);
+            }
             continue;
         }
         let answer = match decide(hooks.registration(session, &wanted)).await {
             Ok(()) => registry.register(owner, number, (*wanted).clone(), asked),
-            Err(reason) => Registered::Refused(Refusal { code: RefusalCode::NotAllowed, reason }),
+            Err(reason) => {
+                Some(Registered::Refused(Refusal { code: RefusalCode::NotAllowed, reason }))
+            }
         };
+        let Some(answer) = answer else { continue };
         owner.session.registered(number, answer.clone());
         // Whoever only listens holds nobody up for longer than who decides.
         let answered = hooks.answered(session, &wanted, &answer);

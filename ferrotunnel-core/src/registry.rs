@@ -239,17 +239,18 @@ impl Registry {
         ceilings.crowd.set_most(limits.max_visitors_per_address);
     }
 
-    /// Registers a tunnel for `owner`, which has asked for it at that time; the answer is what the client is to be told.
+    /// Registers a tunnel for `owner`, which has asked for it at that time; the answer is what the client is to be told. `None`:
+    /// nothing, since it hears right now that the server takes nothing new, and asks the next one.
     pub(crate) fn register(
         &self,
         owner: &Arc<Owner>,
         number: u32,
         wanted: Register,
         asked: Instant,
-    ) -> Registered {
+    ) -> Option<Registered> {
         match self.try_register(owner, number, wanted, asked) {
-            Ok(address) => Registered::Ok { address },
-            Err((code, reason)) => Registered::Refused(Refusal { code, reason }),
+            Ok(address) => Some(Registered::Ok { address: address? }),
+            Err((code, reason)) => Some(Registered::Refused(Refusal { code, reason })),
         }
     }
 
@@ -272,7 +273,7 @@ impl Registry {
         number: u32,
         wanted: Register,
         asked: Instant,
-    ) -> Result<String, Denied> {
+    ) -> Result<Option<String>, Denied> {
         {
             let tunnels = owner.tunnels.lock();
             if let Some(registration) = tunnels.get(&number) {
@@ -280,7 +281,7 @@ impl Registry {
                     let (uid, address) = (registration.uid, registration.address.clone());
                     drop(tunnels);
                     self.hear(owner, uid, said);
-                    return Ok(address);
+                    return Ok(Some(address));
                 }
                 let reason = format!("number {number} is registered already");
                 return Err((RefusalCode::NameTaken, reason));
@@ -295,7 +296,7 @@ impl Registry {
         // Held until the owner knows of it: a takeover finds it in both places or in none.
         let mut maps = self.0.maps.write();
         if maps.closed {
-            return Err((RefusalCode::NotAllowed, SHUTTING_DOWN.to_owned()));
+            return Ok(None);
         }
         if owner.is_barred.load(Ordering::Relaxed) {
             return Err((RefusalCode::NotAllowed, REVOKED.to_owned()));
@@ -342,7 +343,7 @@ impl Registry {
         for member in lost {
             member.owner.superseded(member.number, owner);
         }
-        Ok(address)
+        Ok(Some(address))
     }
 
     fn hear(&self, owner: &Owner, uid: TunnelUid, said: Condition) {

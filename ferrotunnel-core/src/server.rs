@@ -1168,8 +1168,9 @@ impl Drop for Presence<'_> {
 fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
     match incoming {
         Incoming::Register(number, wanted) => {
-            let answer = registry.register(owner, number, *wanted, clock::now());
-            owner.session.registered(number, answer);
+            if let Some(answer) = registry.register(owner, number, *wanted, clock::now()) {
+                owner.session.registered(number, answer);
+            }
         }
         Incoming::Unregister(number) => owner.unregister(number),
         // Clients have no reason to open streams yet; a stream nobody takes is reset by its drop.
