@@ -3,6 +3,8 @@
 //! Such a visitor's bytes are neither framed nor scheduled, loss on its carrier stalls nobody else,
 //! and on a plaintext carrier the kernel moves them from socket to socket. PROTOCOL.md has the wire.
 
+mod together;
+
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
@@ -17,6 +19,7 @@ use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{Open, Ping};
 use ferrotunnel_protocol::{Decoded, Decoder, Frame};
 use parking_lot::Mutex;
+use together::Together;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
@@ -106,6 +109,8 @@ pub(crate) struct Pool {
     all_open: Arc<AtomicUsize>,
     /// What becomes of visitors inside.
     fate: watch::Sender<Fate>,
+    /// Streams that are about to go over.
+    moving: Together,
     /// Where those go on that move much.
     bulk: Bulk,
 }
@@ -438,6 +443,7 @@ impl Pool {
         streams: Streams,
         may_wait: bool,
     ) -> Option<Onward> {
+        let asking = self.moving.ask();
         let carrier = match self.take() {
             Some(carrier) => carrier,
             None if may_wait => self.queue(streams)?.await?.0,
@@ -445,7 +451,9 @@ impl Pool {
         };
         let (give, onward) = oneshot::channel();
         self.give(carrier, Errand::Move(Move { stream, give }));
-        onward.await.ok()
+        let onward = onward.await.ok()?;
+        asking.with_the_others().await;
+        Some(onward)
     }
 
     fn give(&self, mut carrier: oneshot::Sender<Errand>, mut errand: Errand) {
