@@ -176,25 +176,28 @@ impl<A: End, B: End> Splice<A, B> {
             return self.poll_parting(cx);
         }
         let before = (self.a_to_b.moved, self.b_to_a.moved);
-        let forth = match self.a_to_b.poll_copy(cx, &mut self.a, &mut self.b) {
-            Poll::Ready(Err(fault)) => {
-                let side = if fault.is_of_source() { Side::A } else { Side::B };
-                return self.part(cx, side, fault, before);
+        let forth = self.a_to_b.poll_copy(cx, &mut self.a, &mut self.b);
+        if let Poll::Ready(Err(fault)) = forth {
+            let side = if fault.is_of_source() { Side::A } else { Side::B };
+            return self.part(cx, side, fault, before);
+        }
+        let back = self.b_to_a.poll_copy(cx, &mut self.b, &mut self.a);
+        if let Poll::Ready(Err(fault)) = back {
+            let side = if fault.is_of_source() { Side::B } else { Side::A };
+            return self.part(cx, side, fault, before);
+        }
+        // Who has ended is not read any more, and may wait for a peer that says nothing.
+        let (side, unread) = match (forth, back) {
+            (Poll::Ready(_), Poll::Ready(_)) => {
+                let (a_to_b, b_to_a) = (self.a_to_b.moved, self.b_to_a.moved);
+                return Poll::Ready(Ok(Outcome { a_to_b, b_to_a }));
             }
-            forth => forth,
+            (Poll::Ready(_), Poll::Pending) => (Side::A, self.a_to_b.poll_unread(cx, &self.a)),
+            (Poll::Pending, Poll::Ready(_)) => (Side::B, self.b_to_a.poll_unread(cx, &self.b)),
+            (Poll::Pending, Poll::Pending) => (Side::A, Poll::Pending),
         };
-        let back = match self.b_to_a.poll_copy(cx, &mut self.b, &mut self.a) {
-            Poll::Ready(Err(fault)) => {
-                let side = if fault.is_of_source() { Side::B } else { Side::A };
-                return self.part(cx, side, fault, before);
-            }
-            back => back,
-        };
-        if forth.is_ready() && back.is_ready() {
-            return Poll::Ready(Ok(Outcome {
-                a_to_b: self.a_to_b.moved,
-                b_to_a: self.b_to_a.moved,
-            }));
+        if let Poll::Ready(Err(fault)) = unread {
+            return self.part(cx, side, fault, before);
         }
         let moved = before != (self.a_to_b.moved, self.b_to_a.moved);
         if let Some(idle) = &mut self.idle
@@ -338,7 +341,7 @@ struct Direction {
     moved_at: Option<Instant>,
     /// Whether it is to be no faster than something.
     pacing: Option<Box<Pacing>>,
-    /// When its source is looked at next, should it wait for its sink then; none as long as it never has.
+    /// When its source is looked at next, should it not be read then; none as long as it always has been.
     next_look: Option<Pin<Box<Sleep>>>,
     state: Flow,
 }
@@ -463,7 +466,7 @@ impl Direction {
 }
 
 impl Direction {
-    /// The sink takes nothing, so the source is not read, and would not be heard to break. It is looked at now and then:
+    /// The sink takes nothing, or has had all, so the source is not read, and would not be heard to break. It is looked at now and then:
     /// by a timer, which is moved only when it fires, since data that wait in a socket leave nothing that could wake for
     /// its error alone.
     fn poll_unread<S: End>(&mut self, cx: &mut Context<'_>, source: &S) -> Poll<Result<(), Fault>> {
@@ -557,7 +560,7 @@ impl Idle {
     }
 }
 
-/// How often a source is looked at that is not read, since its sink takes nothing: that costs a stalled visitor two
+/// How often a source is looked at that is not read, since its sink takes nothing or has had all: that costs a stalled visitor two
 /// microseconds each time, and one who has left is noticed that much later.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::parting::{PAUSE_GRACE, WHOLE_GRACE};
 use super::socket_end::SocketEnd;
-use super::{End, Outcome, Room, Splice, SpliceError, splice};
+use super::{End, LOOK_EVERY, Outcome, Room, Splice, SpliceError, splice};
 use crate::loopback::{pattern, sockets};
 
 #[tokio::test]
@@ -45,6 +45,42 @@ async fn a_broken_end_breaks_the_other() {
     assert!(matches!(running.await.unwrap(), Err(SpliceError::B(_))));
     let error = visitor.read(&mut half).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_ended_and_then_breaks_off_is_not_kept_by_a_silent_peer() {
+    for is_visitor in [true, false] {
+        let (visitor, a) = sockets().await;
+        let (b, service) = sockets().await;
+        let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+        let (mut gone, mut silent) =
+            if is_visitor { (visitor, service) } else { (service, visitor) };
+        gone.shutdown().await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0);
+        crate::socket::abort_on_close(&gone);
+        drop(gone);
+        let ended = running.await.unwrap();
+        match is_visitor {
+            true => assert!(matches!(ended, Err(SpliceError::A(_))), "{ended:?}"),
+            false => assert!(matches!(ended, Err(SpliceError::B(_))), "{ended:?}"),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_ended_may_wait_for_an_answer_as_long_as_it_likes() {
+    let (mut visitor, a) = sockets().await;
+    let (b, mut service) = sockets().await;
+    let running = tokio::spawn(splice(SocketEnd::new(a), SocketEnd::new(b), None));
+    visitor.shutdown().await.unwrap();
+    assert_eq!(service.read(&mut [0]).await.unwrap(), 0);
+    tokio::time::sleep(LOOK_EVERY * 3).await;
+    service.write_all(b"the answer").await.unwrap();
+    drop(service);
+    let mut answer = Vec::new();
+    visitor.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"the answer");
+    running.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]
