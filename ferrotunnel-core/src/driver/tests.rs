@@ -534,7 +534,7 @@ struct Spliced {
     service: TcpStream,
     /// At the server, and at the client.
     splices: [JoinHandle<Result<Outcome, SpliceError>>; 2],
-    _sessions: (Running, Running),
+    sessions: (Running, Running),
 }
 
 impl Spliced {
@@ -548,7 +548,7 @@ impl Spliced {
             tokio::spawn(splice(SocketEnd::new(ingress), near, None)),
             tokio::spawn(splice(far, SocketEnd::new(local), None)),
         ];
-        Self { visitor, service, splices, _sessions: (server, client) }
+        Self { visitor, service, splices, sessions: (server, client) }
     }
 
     /// Neither of them leaves anything behind, though it may take a while.
@@ -606,6 +606,30 @@ async fn a_visitor_who_breaks_off_while_a_service_only_talks_leaves_nothing_behi
     });
     spliced.end().await;
     talking.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_visitor_who_has_ended_and_breaks_off_is_not_kept_by_a_service_that_says_nothing() {
+    let mut spliced = Spliced::start().await;
+    spliced.visitor.shutdown().await.unwrap();
+    assert_eq!(spliced.service.read(&mut [0]).await.unwrap(), 0);
+    break_off(std::mem::replace(&mut spliced.visitor, sockets().await.0));
+    spliced.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_ended_is_not_kept_beyond_the_session_by_a_peer_that_says_nothing() {
+    for is_visitor in [true, false] {
+        let mut spliced = Spliced::start().await;
+        let (ended, other) = match is_visitor {
+            true => (&mut spliced.visitor, &mut spliced.service),
+            false => (&mut spliced.service, &mut spliced.visitor),
+        };
+        ended.shutdown().await.unwrap();
+        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        spliced.sessions.0.session.close(GoAwayCode::Refused, "");
+        spliced.end().await;
+    }
 }
 
 /// What a visitor said before it broke off is still read, in full, by a service that takes its time.
