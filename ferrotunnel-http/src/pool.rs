@@ -2,8 +2,8 @@
 //!
 //! A connection is moved along by whoever waits for its answer: the visitor's own task sends the request, reads the answer
 //! and passes it on, and no other task has to be woken for it. Only where both directions have to go on by themselves
-//! does a connection have a task: while a request has a body, and when it may become something else than HTTP. So does
-//! one that has been given up and is to end in an orderly way.
+//! does a connection have a task: while a request has a body, for as long as somebody waits for the answer, and when it may become
+//! something else than HTTP. So does one that has been given up and is to end in an orderly way.
 //!
 //! Here hyper moves a connection. Requests without a body do without it ([`crate::plain`]), over connections that rest
 //! here as well: what rests can go on either way, so that a local service has no more connections than requests at once.
@@ -30,7 +30,7 @@ use hyper::{
 use parking_lot::Mutex;
 use tokio::{
     runtime::Handle,
-    sync::Notify,
+    sync::{Notify, oneshot},
     task::unconstrained,
     time::{Instant, sleep},
 };
@@ -114,12 +114,20 @@ enum Owner {
 
 /// A connection in somebody's hands. When it is dropped before its exchange is over, that is given up, and with it the
 /// connection.
-pub(crate) struct Lease(Option<Box<Kept>>);
+pub(crate) struct Lease(Held);
+
+#[derive(Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Connection(Box<Kept>),
+    /// A task moves it along. That is told when all of the answer has been taken, and gives up when nobody waits for it any more.
+    Moved(oneshot::Sender<()>),
+}
 
 /// A request that was handed to a connection and waits for the head of its answer.
 pub(crate) struct Call {
     answer: Pin<Box<dyn Future<Output = Answered> + Send>>,
-    /// Empty where a task moves the connection along.
     lease: Lease,
     /// The connection is not new.
     was_kept: bool,
@@ -195,14 +203,11 @@ impl Pool {
         let answer = Box::pin(sender.try_send_request(request));
         let broke = kept.broke.clone();
         let lease = match then {
-            Then::Keep if !has_body => Lease(Some(kept)),
-            Then::Keep => {
-                kept.move_along();
-                Lease::none()
-            }
+            Then::Keep if !has_body => Lease(Held::Connection(kept)),
+            Then::Keep => kept.move_along_for_somebody(),
             Then::End => {
-                kept.finish();
-                Lease::none()
+                kept.sender = None;
+                kept.move_along_for_somebody()
             }
         };
         Ok(Call { answer, lease, was_kept, broke })
@@ -477,8 +482,15 @@ impl Kept {
     fn move_along(self: Box<Self>) {
         // Without a runtime everything ends anyway.
         if Handle::try_current().is_ok() {
-            self.tasks.clone().spawn(moved_along(self));
+            self.tasks.clone().spawn(moved_along(self, None));
         }
+    }
+
+    /// The same, for as long as somebody waits for the answer.
+    fn move_along_for_somebody(self: Box<Self>) -> Lease {
+        let (taken, all_taken) = oneshot::channel();
+        self.tasks.clone().spawn(moved_along(self, Some(all_taken)));
+        Lease(Held::Moved(taken))
     }
 
     /// Ends when what there is to do is done.
@@ -488,15 +500,23 @@ impl Kept {
     }
 }
 
-async fn moved_along(mut kept: Box<Kept>) {
+async fn moved_along(mut kept: Box<Kept>, mut all_taken: Option<oneshot::Receiver<()>>) {
     let is_ready = poll_fn(|cx| {
         if kept.poll(cx).is_ready() {
             return Poll::Ready(false);
         }
-        match kept.sender.as_mut().map(|sender| sender.poll_ready(cx)) {
-            Some(Poll::Ready(Ok(()))) => Poll::Ready(true),
-            _ => Poll::Pending,
+        if let Some(Poll::Ready(Ok(()))) = kept.sender.as_mut().map(|sender| sender.poll_ready(cx))
+        {
+            return Poll::Ready(true);
         }
+        match all_taken.as_mut().map(|all_taken| Pin::new(all_taken).poll(cx)) {
+            // hyper would end it too, but not before the last of what it holds of the request has gone out. A local service that
+            // does not read keeps that for ever.
+            Some(Poll::Ready(Err(_))) => return Poll::Ready(false),
+            Some(Poll::Ready(Ok(()))) => all_taken = None,
+            Some(Poll::Pending) | None => {}
+        }
+        Poll::Pending
     });
     if is_ready.await {
         kept.rest();
@@ -574,43 +594,43 @@ impl Wake for Watch {
 }
 
 impl Lease {
-    /// Nobody's, or moved along by a task.
+    /// Nobody's.
     pub(crate) fn none() -> Self {
-        Self(None)
+        Self(Held::Nothing)
     }
 
     /// Whether there is a connection to be moved along. What is about to happen to it is done by its holder, who need not
     /// be told.
     pub(crate) fn hush(&self) -> bool {
-        let Some(kept) = &self.0 else { return false };
+        let Held::Connection(kept) = &self.0 else { return false };
         kept.watch.hush();
         true
     }
 
     /// Moves the connection along. Returns whether there is one.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> bool {
-        let Some(kept) = &mut self.0 else { return false };
+        let Held::Connection(kept) = &mut self.0 else { return false };
         if kept.poll(cx).is_ready() {
-            self.0 = None;
+            self.0 = Held::Nothing;
         }
         true
     }
 
     /// All of the answer has been taken.
     pub(crate) fn done(&mut self) {
-        if let Some(kept) = self.0.take() {
-            if kept.is_ready() {
-                kept.rest();
-            } else {
-                kept.move_along();
-            }
+        match mem::take(&mut self.0) {
+            Held::Connection(kept) if kept.is_ready() => kept.rest(),
+            Held::Connection(kept) => kept.move_along(),
+            // Nobody listens where the connection has ended by itself.
+            Held::Moved(taken) => drop(taken.send(())),
+            Held::Nothing => {}
         }
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        if let Some(kept) = self.0.take() {
+        if let Held::Connection(kept) = mem::take(&mut self.0) {
             kept.move_along();
         }
     }
@@ -629,13 +649,21 @@ impl Call {
             self.answer.as_mut().poll(cx)
         });
         match answered.await {
-            Ok(response) => Ok(response.map(|incoming| match self.lease.0.take() {
-                Some(kept) if kept.is_ready() => {
+            Ok(response) => Ok(response.map(|incoming| match mem::take(&mut self.lease.0) {
+                Held::Connection(kept) if kept.is_ready() => {
                     let body = kept.take_body(incoming);
                     kept.rest();
                     body
                 }
-                kept => Body::moved_by(incoming, Lease(kept)),
+                held => {
+                    let mut lease = Lease(held);
+                    if matches!(lease.0, Held::Moved(_))
+                        && http_body::Body::is_end_stream(&incoming)
+                    {
+                        lease.done();
+                    }
+                    Body::moved_by(incoming, lease)
+                }
             })),
             Err(mut failed) => Err(Failed {
                 request: failed.take_message(),

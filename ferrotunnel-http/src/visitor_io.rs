@@ -2,6 +2,7 @@
 //! does not look whole. What can be read in two ways does not come through.
 
 use std::{
+    future::Future,
     io::{self, IoSlice},
     mem,
     pin::Pin,
@@ -14,7 +15,7 @@ use bytes::{Buf, Bytes};
 use ferrotunnel_core::splice::Socket;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Sleep, sleep},
+    time::{Instant, Sleep, sleep},
 };
 use tracing::debug;
 
@@ -52,6 +53,8 @@ struct Http1 {
     reads: bool,
     side: Side,
     leaving: Option<Leaving>,
+    /// When a visitor that nobody reads is looked at next; none as long as there was none.
+    next_look: Option<Pin<Box<Sleep>>>,
     /// What is being written between two words of hyper's.
     between: Bytes,
     refused: Option<Unclear>,
@@ -100,6 +103,7 @@ impl<T: Socket> VisitorIo<T> {
             reads: false,
             side: Side::Open,
             leaving: None,
+            next_look: None,
             between: Bytes::new(),
             refused: None,
             spoiler: b"",
@@ -139,8 +143,11 @@ impl<T: Socket> VisitorIo<T> {
     fn poll_leaving(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(http1) = &mut self.http1 else { return Ok(()) };
         let reads = mem::take(&mut http1.reads);
-        if http1.visitor.switched.load(Ordering::Relaxed) || http1.refused.is_some() {
+        if http1.refused.is_some() {
             return Ok(());
+        }
+        if http1.visitor.switched.load(Ordering::Relaxed) {
+            return if reads { Ok(()) } else { self.poll_unread(cx) };
         }
         if !reads && http1.side == Side::Open && self.read_ahead.is_empty() {
             let mut next = [0; READ_AHEAD];
@@ -168,6 +175,21 @@ impl<T: Socket> VisitorIo<T> {
             http1.leaving = None;
             if has_left {
                 return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        let is_unread = !reads && (http1.side != Side::Open || !self.read_ahead.is_empty());
+        if is_unread { self.poll_unread(cx) } else { Ok(()) }
+    }
+
+    /// While nothing of it is read, a visitor who breaks off has to be asked now and then: where bytes wait, or its side has ended,
+    /// nothing wakes for an error alone.
+    fn poll_unread(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let Some(http1) = &mut self.http1 else { return Ok(()) };
+        let next_look = http1.next_look.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
+        while next_look.as_mut().poll(cx).is_ready() {
+            next_look.as_mut().reset(Instant::now() + LOOK_EVERY);
+            if let Some(error) = self.io.take_break() {
+                return Err(error);
             }
         }
         Ok(())
@@ -450,6 +472,9 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What a visitor has on its way who has not heard yet that it need not go on.
 const MOST_THROWN_AWAY: usize = 4 << 20;
+
+/// How often a visitor is looked at that nobody reads.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes of a next request that are taken while there is no answer to this one: hardly more than is needed to see
 /// that they are there.

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
-use ferrotunnel::Tunnel;
+use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::{
-    LocalService, Site, TestBed, collect, eventually, open, over_both, raw, read_head, send, soon,
+    Carrier, LocalService, PATIENCE, Site, TestBed, abort_on_close, collect, eventually, open,
+    over_both, raw, read_head, run, says_and_hears, send, soon, until_still, upload_without_end,
 };
 use http_body_util::Empty;
 use hyper::header::{CONTENT_LENGTH, HOST};
@@ -115,6 +117,56 @@ fn a_visitor_that_leaves_frees_its_stream() {
         drop(visitors);
         eventually("the streams to end", || bed.server.streams() == 0).await;
         drop(leaving);
+    });
+}
+
+/// Asks so of a local service that reads no more than that, uploads for as long as anybody takes it, and breaks off.
+async fn break_off_unread(bed: &TestBed, line: &str, field: &str) -> (LocalService, Client) {
+    let deaf = LocalService::each(|mut socket| async move {
+        if read_head(&mut socket).await.contains("upgrade") {
+            let answer = "HTTP/1.1 101 Fine\r\nconnection: upgrade\r\nupgrade: mute\r\n\r\n";
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let client = bed.http("deaf", deaf.addr()).await;
+    let echo = LocalService::echo().await;
+    let (_other, public) = bed.tcp(echo.addr()).await;
+    let ask = async || says_and_hears(&mut TcpStream::connect(public).await.unwrap()).await;
+    let mut visitor = TcpStream::connect(bed.http_addr()).await.unwrap();
+    let head = format!("{line}\r\nhost: {}\r\n{field}\r\n\r\n", bed.host("deaf"));
+    visitor.write_all(head.as_bytes()).await.unwrap();
+    abort_on_close(&visitor);
+    let (talking, sent) = upload_without_end(visitor);
+    until_still(|| sent.load(Ordering::Relaxed), ask).await;
+    talking.abort();
+    assert!(talking.await.unwrap_err().is_cancelled(), "it waits to be read");
+    (deaf, client)
+}
+
+#[test]
+fn a_visitor_who_breaks_off_while_its_upload_is_not_read_is_let_go() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let _deaf = break_off_unread(&bed, "POST / HTTP/1.1", "content-length: 10000000000").await;
+        eventually("its stream to end", || bed.server.streams() == 0).await;
+    });
+}
+
+#[test]
+fn a_visitor_who_breaks_off_while_nobody_reads_what_came_of_an_upgrade_is_let_go() {
+    run(async {
+        let bed = TestBed::start(Carrier::Tls).await;
+        let fields = "connection: upgrade\r\nupgrade: mute";
+        let _deaf = break_off_unread(&bed, "GET / HTTP/1.1", fields).await;
+        // After it is known to have gone, what it had said may still be read for half a minute.
+        let gone = async {
+            while bed.server.streams() > 0 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(2 * PATIENCE, gone).await.unwrap();
     });
 }
 
