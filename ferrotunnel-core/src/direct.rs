@@ -21,7 +21,6 @@ use ferrotunnel_protocol::{Decoded, Decoder, Frame};
 use parking_lot::Mutex;
 use together::Together;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
@@ -34,9 +33,10 @@ use crate::moving::{Movable, Onward};
 use crate::options;
 use crate::seat::Seat;
 use crate::socket;
-use crate::splice::{End, Prefixed, SocketEnd, Splice, splice_paced};
+use crate::splice::{End, Prefixed, Socket as _, SocketEnd, Splice, splice_paced};
 use crate::tcp_ingress::Visitor;
 use crate::throttle::Pacing;
+use crate::visitor_socket::{Detached, VisitorSocket};
 
 /// How the visitors of a TCP or TLS tunnel travel between server and client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -229,7 +229,7 @@ impl std::fmt::Debug for Move {
 
 /// A visitor on the way to its carrier's task, which may live on another thread.
 struct Visit {
-    socket: std::net::TcpStream,
+    socket: Detached,
     trip: Trip,
 }
 
@@ -259,7 +259,7 @@ impl std::fmt::Debug for Visit {
 
 impl Visit {
     fn fall_back(self) {
-        match TcpStream::from_std(self.socket) {
+        match self.socket.attach() {
             Ok(socket) => self.trip.fall_back(socket),
             Err(error) => tracing::warn!(%error, "cannot take a visitor back"),
         }
@@ -280,11 +280,11 @@ impl Trip {
         }
     }
 
-    fn fall_back(self, socket: TcpStream) {
+    fn fall_back(self, socket: VisitorSocket) {
         let Self { addr, ingress, seat, place, words, otherwise, .. } = self;
         // It takes one again where it goes, and is not to stand in its own way.
         drop(seat);
-        socket::close_in_peace(&socket);
+        socket.close_in_peace();
         otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
     }
 }
@@ -308,6 +308,18 @@ impl Pool {
     /// Carriers in line.
     pub(crate) fn waiting(&self) -> usize {
         self.waiting.lock().carriers.iter().filter(|carrier| !carrier.is_closed()).count()
+    }
+
+    /// Carriers that serve nobody yet, in line or not.
+    #[cfg(test)]
+    pub(crate) fn kept(&self) -> usize {
+        self.kept.load(Ordering::Relaxed)
+    }
+
+    /// Whether somebody waits for a carrier to come.
+    #[cfg(test)]
+    pub(crate) fn has_queue(&self) -> bool {
+        !self.waiting.lock().queue.is_empty()
     }
 
     /// Whether a carrier is in line, unless it has just died.
@@ -413,8 +425,8 @@ impl Pool {
         };
         let Visitor { socket, addr, ingress, place, words } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
-        socket::abort_on_close(&socket);
-        match socket.into_std() {
+        socket.abort_on_close();
+        match socket.detach() {
             Ok(socket) => {
                 let otherwise = Box::new(otherwise);
                 let trip = Trip {
@@ -642,7 +654,7 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         return Err(error);
     }
     let Visit { socket, trip } = visit;
-    let socket = TcpStream::from_std(socket)?;
+    let socket = socket.attach()?;
     let mut first = BytesMut::new();
     // What is said may be heard, and then it is not said again. Who has said something already is waiting for an
     // answer, not about to speak.

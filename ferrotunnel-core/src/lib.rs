@@ -59,6 +59,7 @@ mod throttle;
 mod tls;
 mod turned_away;
 mod unheard;
+mod visitor_socket;
 mod warning;
 pub mod yielding;
 

@@ -365,14 +365,18 @@ impl Rush {
 
 /// Bytes, both ways together, after which it may be bulk. What a carrier of its own saves for each MiB of it is about a fifth
 /// of what dialling one costs both ends.
-const MUCH: u64 = 2 << 20;
+const MUCH: u64 = (2 << 20) / SCALE[0];
 
 /// Bytes at each turn, on the average. Programs that copy by small buffers move as little as that between busy neighbours; an exchange
 /// of messages has turns of either side, and one of 10 KiB each and their headers stays below.
-const LARGE: u64 = 12 << 10;
+const LARGE: u64 = (12 << 10) / SCALE[0];
 
 /// Bytes that move until it is looked at again after there was no carrier.
-const REST: u64 = 64 << 20;
+const REST: u64 = (64 << 20) / SCALE[1];
+
+/// In tests all of that is so much less, 4 KiB and 24 bytes and again 4 KiB: visitors of the simulation have some KiB to say, since
+/// thousands of them are played, and are to move all the same.
+const SCALE: [u64; 2] = if cfg!(test) { [512, 16_384] } else { [1, 1] };
 
 #[cfg(test)]
 mod tests;

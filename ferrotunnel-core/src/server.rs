@@ -403,6 +403,16 @@ impl ServerEngine {
 
 #[cfg(test)]
 impl ServerEngine {
+    /// Direct carriers that serve nobody yet, in line or not.
+    pub(crate) fn direct_kept(&self) -> usize {
+        self.hall.owners().iter().map(|owner| owner.direct.kept()).sum()
+    }
+
+    /// Whether somebody waits for a direct carrier to come.
+    pub(crate) fn has_direct_queue(&self) -> bool {
+        self.hall.owners().iter().any(|owner| owner.direct.has_queue())
+    }
+
     /// A connection that came over a network that is none of the system's.
     pub(crate) fn receive(&self, carrier: impl Carrier, peer: SocketAddr) {
         let hall = Arc::clone(&self.hall);

@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use ferrotunnel_protocol::OpenError;
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
@@ -20,9 +20,10 @@ use crate::moving::Mover;
 use crate::proxies::{TrustedProxies, receive_announced};
 use crate::shards::moved;
 use crate::socket;
-use crate::splice::{End, Prefixed, SocketEnd, splice};
+use crate::splice::{End, Prefixed, Socket as _, SocketEnd, splice};
 use crate::stream::Stream;
 use crate::tasks::Tasks;
+use crate::visitor_socket::VisitorSocket;
 
 /// A bound port that nobody serves yet.
 pub(crate) struct Bound {
@@ -70,6 +71,7 @@ impl Bound {
                 return socket::abort_on_close(&socket);
             }
             let place = place.flatten();
+            let socket = VisitorSocket::from(socket);
             admit(Visitor { socket, addr, ingress, place, words: Bytes::new() });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
@@ -112,7 +114,7 @@ impl Drop for Ingress {
 /// Somebody who connected to a public port and is to have a stream.
 #[derive(Debug)]
 pub(crate) struct Visitor {
-    pub(crate) socket: TcpStream,
+    pub(crate) socket: VisitorSocket,
     pub(crate) addr: SocketAddr,
     /// Where they connected to.
     pub(crate) ingress: SocketAddr,
@@ -126,26 +128,26 @@ impl Visitor {
     /// Sends the visitor away because of its address.
     pub(crate) fn deny(self, tunnel: &str) {
         tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel does not allow its address");
-        socket::abort_on_close(&self.socket);
+        self.socket.abort_on_close();
     }
 
     /// Sends the visitor away because the tunnel takes nobody for now.
     pub(crate) fn find_paused(self, tunnel: &str) {
         tracing::debug!(visitor = %self.addr, tunnel, "visitor turned away: the tunnel is paused");
-        socket::abort_on_close(&self.socket);
+        self.socket.abort_on_close();
     }
 
     /// Sends the visitor away because the tunnel has left while it waited for the client.
     pub(crate) fn too_late(self) {
         tracing::debug!(visitor = %self.addr, "visitor turned away: its tunnel has left");
-        socket::abort_on_close(&self.socket);
+        self.socket.abort_on_close();
     }
 
     /// The tunnel takes nobody.
     pub(crate) fn turn_away(self, error: OpenError) {
         let Self { socket, addr, ingress, .. } = self;
         tracing::debug!(visitor = %addr, %ingress, %error, "visitor turned away");
-        socket::abort_on_close(&socket);
+        socket.abort_on_close();
     }
 
     /// Serves the visitor over a stream, in a task of its own: on that runtime, if one is named.
@@ -166,7 +168,7 @@ impl Visitor {
 
     fn serve_by<S, T, E>(
         self,
-        copy: impl FnOnce(Prefixed<SocketEnd<TcpStream>>) -> S + Send + 'static,
+        copy: impl FnOnce(Prefixed<SocketEnd<VisitorSocket>>) -> S + Send + 'static,
         home: Option<Handle>,
         visitors: &Tasks,
     ) where
@@ -175,16 +177,19 @@ impl Visitor {
         E: Display + Send,
     {
         let Self { socket, addr, ingress, place, words } = self;
-        let serve = move |socket| async move {
+        let serve = move |socket: VisitorSocket| async move {
             let _place = place;
             let visitor = Prefixed::new(words, SocketEnd::new(socket));
             if let Err(error) = copy(visitor).await {
                 tracing::debug!(visitor = %addr, %ingress, %error, "visitor's connection broke");
             }
         };
-        match home {
-            None => drop(visitors.spawn(serve(socket))),
-            Some(home) => drop(moved(socket, serve).map(|task| visitors.spawn_on(task, &home))),
+        match (home, socket) {
+            (Some(home), VisitorSocket::Tcp(socket)) => {
+                let serve = |socket| serve(VisitorSocket::Tcp(socket));
+                drop(moved(socket, serve).map(|task| visitors.spawn_on(task, &home)));
+            }
+            (_, socket) => drop(visitors.spawn(serve(socket))),
         }
     }
 }

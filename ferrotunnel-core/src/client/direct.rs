@@ -1,6 +1,7 @@
 //! Keeps direct carriers waiting at the server, as many as the visitors of late have needed.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +12,10 @@ use bytes::BytesMut;
 use ferrotunnel_common::{SessionId, StreamId};
 use ferrotunnel_protocol::Frame;
 use ferrotunnel_protocol::frame::Open;
+use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::backoff::Backoff;
 use super::connect::{AnyCarrier, Link};
@@ -34,8 +36,9 @@ pub(super) async fn keep(
     session_id: SessionId,
     server: ServerIndex,
     reached: Option<SocketAddr>,
+    carriers: Carriers,
 ) -> Infallible {
-    let mut keeper = Keeper::new(session_id, server, reached);
+    let mut keeper = Keeper::new(session_id, server, reached, carriers);
     let mut changes = state.tunnels_changed.subscribe();
     loop {
         let now = Instant::now();
@@ -54,9 +57,7 @@ pub(super) async fn keep(
         }
         let is_short = keeper.carriers.len() < keeper.wanted;
         tokio::select! {
-            Some(ended) = keeper.carriers.join_next() => {
-                keeper.ended(ended.unwrap_or(Ended::Failed));
-            }
+            Some(ended) = keeper.carriers.next() => keeper.ended(ended),
             () = sleep_until(keeper.dial_after), if is_short => {}
             // The sender lives as long as the client.
             _ = changes.changed() => {}
@@ -65,15 +66,45 @@ pub(super) async fn keep(
     }
 }
 
+/// Carriers that are dialled or wait. A cheap handle; they end with the last one.
+#[derive(Clone, Default)]
+pub(super) struct Carriers {
+    tasks: Arc<Mutex<JoinSet<Ended>>>,
+    /// Those that wait.
+    waiting: Arc<AtomicUsize>,
+}
+
+impl Carriers {
+    fn len(&self) -> usize {
+        self.tasks.lock().len()
+    }
+
+    /// Whether there are some for a visitor.
+    pub(super) fn are_waiting(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
+
+    /// The next that has ended; `None` while there are none.
+    async fn next(&self) -> Option<Ended> {
+        let ended = poll_fn(|cx| self.tasks.lock().poll_join_next(cx)).await;
+        ended.map(|ended| ended.unwrap_or(Ended::Failed))
+    }
+
+    /// Their session is over. One that waits may have been given a visitor in its last moments, who is to be served all the
+    /// same: the server closes those that it does not need, and what it says over one connection may come later than what it
+    /// says over another.
+    pub(super) async fn linger(self) {
+        let all_end = async { while self.are_waiting() && self.next().await.is_some() {} };
+        let _ = timeout(LINGER, all_end).await;
+    }
+}
+
 struct Keeper {
     session_id: SessionId,
     server: ServerIndex,
     /// Where the session is: a name may lead to several servers.
     reached: Option<SocketAddr>,
-    /// Carriers that are dialled or wait.
-    carriers: JoinSet<Ended>,
-    /// Those that wait.
-    waiting: Arc<AtomicUsize>,
+    carriers: Carriers,
     wanted: usize,
     backoff: Backoff,
     /// Until then nothing is dialled, since something has failed.
@@ -126,14 +157,18 @@ impl Appetite {
 }
 
 impl Keeper {
-    fn new(session_id: SessionId, server: ServerIndex, reached: Option<SocketAddr>) -> Self {
+    fn new(
+        session_id: SessionId,
+        server: ServerIndex,
+        reached: Option<SocketAddr>,
+        carriers: Carriers,
+    ) -> Self {
         let now = Instant::now();
         Self {
             session_id,
             server,
             reached,
-            carriers: JoinSet::new(),
-            waiting: Arc::default(),
+            carriers,
             wanted: 0,
             backoff: Backoff::default(),
             rests_until: now,
@@ -143,10 +178,10 @@ impl Keeper {
     }
 
     fn dial(&mut self, state: &Arc<State>, session: &Session) {
-        let (state, waiting) = (Arc::clone(state), Arc::clone(&self.waiting));
+        let (state, waiting) = (Arc::clone(state), Arc::clone(&self.carriers.waiting));
         let (session_id, server, reached) = (self.session_id, self.server, self.reached);
         let session = session.clone();
-        self.carriers.spawn(async move {
+        self.carriers.tasks.lock().spawn(async move {
             let link = state.connector.connect_direct(server, session_id, reached).await;
             let Link { carrier, greeted, .. } = match link {
                 Ok(link) => link,
@@ -179,7 +214,7 @@ impl Keeper {
         match ended {
             Ended::Used => {
                 self.backoff = Backoff::default();
-                if self.waiting.load(Ordering::Relaxed) == 0 {
+                if !self.carriers.are_waiting() {
                     // The next visitor would have found none.
                     self.wanted = self.wanted.saturating_mul(2).max(1);
                 }
@@ -274,6 +309,10 @@ fn serve(state: &Arc<State>, session: SessionId, open: &Open, mut carrier: impl 
 /// Until it is known how far away the server is.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// How long carriers wait when their session is over: a server that is there has closed them by then, even if that is lost on the
+/// way once or twice.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// After a failure. The visitors travel over the session meanwhile.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -296,7 +335,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn dials_that_fail_come_less_and_less_often() {
-        let mut keeper = Keeper::new(SessionId(1), ServerIndex(0), None);
+        let mut keeper = Keeper::new(SessionId(1), ServerIndex(0), None, Carriers::default());
         let mut pauses = Vec::new();
         for _ in 0..8 {
             let began = Instant::now();

@@ -347,16 +347,19 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
         move |incoming| talk.handle(incoming)
     };
     let mut driving = Box::pin(carrier.drive(shared, greeted.input, on_incoming));
-    // To the end: a carrier that is closed here may be one that a visitor is just given.
+    // To the end, and a moment longer: a carrier that is closed here may be one that a visitor is just given.
+    let direct_carriers = direct::Carriers::default();
     let mut keeping = {
         let (state, talk) = (Arc::clone(state), Arc::clone(&talk));
+        let carriers = direct_carriers.clone();
         Box::pin(async move {
             let direct = async {
                 if !id.is_first() {
                     // One pool is enough for all.
                     return std::future::pending().await;
                 }
-                direct::keep(&state, &talk.session, talk.session_id, id.server, peer).await
+                let (session, session_id) = (&talk.session, talk.session_id);
+                direct::keep(&state, session, session_id, id.server, peer, carriers).await
             };
             tokio::select! {
                 never = direct => never,
@@ -400,7 +403,10 @@ async fn live(state: &Arc<State>, id: CarrierId, backoff: &mut Backoff) -> Over 
                 _ = driving => {}
                 never = keeping => match never {},
             }
+            direct_carriers.linger().await;
         });
+    } else if direct_carriers.are_waiting() {
+        state.parting.spawn(direct_carriers.linger());
     }
     over
 }

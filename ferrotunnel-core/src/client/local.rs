@@ -76,6 +76,10 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
         Ok(Local::Unix(local)) => {
             broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
         }
+        #[cfg(test)]
+        Ok(Local::Simulated(local)) => {
+            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
+        }
         Err(error) => {
             tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "cannot reach the local service");
             visit.missed(&error);
@@ -206,6 +210,8 @@ pub(super) async fn reach(spec: &TunnelSpec, visitor: &Visitor) -> io::Result<Lo
             Local::Unix(local) => local.write_all(&header).await?,
             // Before TLS begins, as proxies do it.
             Local::Https(local, _) => local.write_all(&header).await?,
+            #[cfg(test)]
+            Local::Simulated(local) => local.write_all(&header).await?,
         }
     }
     Ok(local)
@@ -220,6 +226,8 @@ async fn dial(target: &Target) -> io::Result<Local> {
         }
         #[cfg(unix)]
         Target::Unix(path) => timed(tokio::net::UnixStream::connect(path)).await.map(Local::Unix),
+        #[cfg(test)]
+        Target::Simulated(service) => service.connect().map(Local::Simulated),
         target => dial_tcp(target).await.map(Local::Tcp),
     }
 }
@@ -251,6 +259,10 @@ async fn splice_with(
         Local::Unix(local) => {
             splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
         }
+        #[cfg(test)]
+        Local::Simulated(local) => {
+            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
+        }
         Local::Https(..) => Ok(Outcome::default()),
     }
 }
@@ -261,6 +273,8 @@ pub(super) enum Local {
     #[cfg(unix)]
     Unix(tokio::net::UnixStream),
     Https(TcpStream, LocalTls),
+    #[cfg(test)]
+    Simulated(crate::simulation::Wire),
 }
 
 impl Local {
@@ -271,6 +285,8 @@ impl Local {
             #[cfg(unix)]
             Self::Unix(local) => Box::new(local),
             Self::Https(socket, tls) => Box::new(https::connect(socket, &tls, is_http2).await?),
+            #[cfg(test)]
+            Self::Simulated(local) => Box::new(local),
         })
     }
 }

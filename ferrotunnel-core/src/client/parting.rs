@@ -1,4 +1,4 @@
-//! Sessions that finish what is open.
+//! Sessions that finish what is open, and what is left of those that are over.
 
 use std::future::Future;
 use std::sync::Arc;

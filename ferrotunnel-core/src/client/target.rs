@@ -27,6 +27,10 @@ pub enum Target {
     Https(HttpsTarget),
     /// This very process.
     InProcess(Acceptor),
+    /// One beyond a network that is none of the system's.
+    #[cfg(test)]
+    #[expect(private_interfaces, reason = "it is of tests alone")]
+    Simulated(crate::simulation::Service),
 }
 
 /// A local service that speaks TLS. Its certificate is verified, unless somebody says otherwise.
@@ -114,6 +118,8 @@ impl fmt::Display for Target {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Https(https) => write!(f, "https://{}", https.at),
             Self::InProcess(_) => f.write_str("in process"),
+            #[cfg(test)]
+            Self::Simulated(_) => f.write_str("simulated"),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use ferrotunnel_protocol::frame::WindowUpdate;
 use tokio::io::{DuplexStream, duplex};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::*;
@@ -48,7 +49,7 @@ fn somewhere() -> SocketAddr {
 async fn visitor() -> (Visitor, TcpStream) {
     let (dialled, socket) = sockets().await;
     let visitor = Visitor {
-        socket,
+        socket: socket.into(),
         addr: somewhere(),
         ingress: somewhere(),
         place: None,
@@ -203,7 +204,7 @@ async fn a_visitor_who_has_said_nothing_stays_with_no_client_that_fell_silent_or
         ends(&pool);
         let (back, met) = given.recv().await.unwrap();
         assert_eq!(met, Met::LostCarrier);
-        assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
+        assert_eq!(back.socket.tcp().unwrap().peer_addr().unwrap(), outside.local_addr().unwrap());
         let end = attending.await.unwrap();
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
         assert_eq!(pool.open(), 0);
@@ -224,7 +225,7 @@ async fn a_carrier_that_died_is_not_handed_out() {
     });
     let back = given.recv().await.unwrap();
     assert_eq!((back.addr, &back.words[..]), (somewhere(), &b"oh, "[..]));
-    assert_eq!(back.socket.peer_addr().unwrap(), outside.local_addr().unwrap());
+    assert_eq!(back.socket.tcp().unwrap().peer_addr().unwrap(), outside.local_addr().unwrap());
     attending.await.unwrap().unwrap();
     assert_eq!((pool.waiting(), pool.open()), (0, 0));
 }
@@ -259,7 +260,7 @@ async fn the_end_of_the_session_closes_the_carriers_that_wait() {
     attending.await.unwrap().unwrap();
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     assert!(pool.reserve().is_err());
-    assert_eq!(pool.kept.load(Ordering::Relaxed), 0);
+    assert_eq!(pool.kept(), 0);
 }
 
 #[tokio::test]
@@ -426,7 +427,7 @@ async fn carriers_are_counted_until_they_serve() {
     assert!(pool.reserve().is_ok());
     drop((client, outside, seats));
     attending.await.unwrap().unwrap();
-    assert_eq!((pool.open(), pool.kept.load(Ordering::Relaxed)), (0, 0));
+    assert_eq!((pool.open(), pool.kept()), (0, 0));
 }
 
 #[tokio::test]

@@ -24,20 +24,34 @@ impl PassingDoor {
 
     /// The host that this is for, if a tunnel's local service is to answer it, and nobody else.
     pub fn host(&self, hello: &Hello) -> Option<String> {
-        hello.host().filter(|host| self.0.0.passing(host).is_some())
+        hello.host().filter(|host| self.tunnel(host).is_some())
+    }
+
+    /// The tunnel for a host name in lower case, if its local service ends TLS.
+    pub(crate) fn tunnel(&self, host: &str) -> Option<Arc<Tunnel>> {
+        self.0.0.passing(host)
+    }
+
+    /// Brings a visitor to the tunnel of that host, and has it wait for the tunnel's client if that is away.
+    pub(crate) fn admit(&self, host: Arc<str>, visitor: Visitor) {
+        let Inner { visitors, config, .. } = &*self.0.0;
+        // Whoever waits is not to keep the registry.
+        let registry: Weak<Inner> = Arc::downgrade(&self.0.0);
+        let find = move || registry.upgrade()?.passing(&host);
+        WayIn::new(find, visitors.clone(), config.budget.clone()).admit(visitor);
     }
 
     /// Takes the visitor in who said that.
     pub fn take(&self, hello: Hello, host: String) -> Passing {
         let (socket, words) = hello.into_parts();
-        Passing { registry: self.0.clone(), host: host.into(), socket, words: words.freeze() }
+        Passing { door: self.clone(), host: host.into(), socket, words: words.freeze() }
     }
 }
 
 /// A visitor whose TLS is not the server's.
 #[derive(Debug)]
 pub struct Passing {
-    registry: Registry,
+    door: PassingDoor,
     host: Arc<str>,
     socket: TcpStream,
     words: Bytes,
@@ -52,13 +66,8 @@ impl Passing {
     /// Brings it to the tunnel, first words included, and waits for the tunnel's client if that is away. `place` is
     /// the visitor's among those of its source.
     pub fn admit(self, (addr, ingress): (SocketAddr, SocketAddr), place: Option<CrowdSeat>) {
-        let Self { registry, host, socket, words } = self;
-        let visitors = registry.0.visitors.clone();
-        let budget = registry.0.config.budget.clone();
-        // Whoever waits is not to keep the registry.
-        let registry: Weak<Inner> = Arc::downgrade(&registry.0);
-        let find = move || registry.upgrade()?.passing(&host);
-        WayIn::new(find, visitors, budget).admit(Visitor { socket, addr, ingress, place, words });
+        let Self { door, host, socket, words } = self;
+        door.admit(host, Visitor { socket: socket.into(), addr, ingress, place, words });
     }
 }
 

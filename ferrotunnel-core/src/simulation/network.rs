@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::dice::Dice;
-use super::wire::{Latency, Link, Sender, Wire, wires};
+use super::wire::{Carried, Latency, Link, Sender, Wire, wires};
 use crate::server::ServerEngine;
 
 /// The way from a client's machine to a server.
@@ -25,6 +25,7 @@ struct Path {
 pub(super) struct Network {
     inner: Mutex<Inner>,
     changed: Notify,
+    carried: Arc<Mutex<Carried>>,
 }
 
 #[derive(Debug)]
@@ -49,7 +50,13 @@ impl Network {
         let paths = (0..sites).map(|_| (0..servers).map(|_| path(&mut dice)).collect()).collect();
         let servers = (0..servers).map(|_| None).collect();
         let inner = Mutex::new(Inner { dice, paths, servers });
-        Arc::new(Self { inner, changed: Notify::new() })
+        Arc::new(Self { inner, changed: Notify::new(), carried: Arc::default() })
+    }
+
+    /// From everywhere to everywhere it is so far from now on.
+    pub(super) fn set_latency(&self, latency: Latency) {
+        let mut inner = self.inner.lock();
+        inner.paths.iter_mut().flatten().for_each(|path| path.latency = latency);
     }
 
     /// How clients write the name of a server.
@@ -110,6 +117,11 @@ impl Network {
         }
     }
 
+    /// What has become of visitors with a carrier each.
+    pub(super) fn carried(&self) -> Carried {
+        *self.carried.lock()
+    }
+
     /// Connections with at least one end, to each server.
     pub(super) fn connections(&self) -> Vec<usize> {
         let inner = self.inner.lock();
@@ -155,7 +167,8 @@ impl Plug {
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
         let path = &mut paths[self.site][server];
-        let (near, far, link) = wires(dice.split(), path.latency, path.stalled);
+        let (near, far, link) =
+            wires(dice.split(), path.latency, path.stalled, &self.network.carried);
         path.links.retain(|link| link.strong_count() > 0);
         path.links.push(link);
         engine.receive(far, SocketAddr::from((Ipv4Addr::LOCALHOST, 1 + self.site as u16)));

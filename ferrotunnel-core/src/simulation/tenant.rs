@@ -5,14 +5,17 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use ferrotunnel_common::{ClientId, SessionId, Token};
+use ferrotunnel_common::{ClientId, SessionId, Token, TunnelKind};
 use tokio::task::JoinSet;
 
 use super::dice::Dice;
 use crate::balance::Balance;
 use crate::client::{ClientEngine, ServerMode};
+use crate::direct::Streams;
 use crate::error::ConnectError;
 use crate::options;
+use crate::registry::Tunnel;
+use crate::server::ServerEngine;
 
 pub(super) struct Tenant {
     pub(super) number: u32,
@@ -23,6 +26,8 @@ pub(super) struct Tenant {
     pub(super) servers: Vec<usize>,
     pub(super) mode: ServerMode,
     pub(super) sharing: Sharing,
+    /// How its visitors travel. Who does so by streams alone visits an HTTP tunnel, all others visit a TLS tunnel.
+    pub(super) streams: Streams,
     pub(super) clients: Vec<Client>,
     /// Of each server.
     pub(super) histories: Vec<History>,
@@ -59,7 +64,13 @@ pub(super) struct Client {
 }
 
 impl Tenant {
-    pub(super) fn new(number: usize, token: Token, servers: usize, dice: &mut Dice) -> Self {
+    pub(super) fn new(
+        number: usize,
+        token: Token,
+        servers: usize,
+        streams: Streams,
+        dice: &mut Dice,
+    ) -> Self {
         let mut order: Vec<usize> = (0..servers).collect();
         if dice.one_in(2) {
             order.reverse();
@@ -75,6 +86,7 @@ impl Tenant {
                 1 => Sharing::Group(Balance::RoundRobin),
                 _ => Sharing::Alone,
             },
+            streams,
             clients: Vec::new(),
             histories: (0..servers).map(|_| History::default()).collect(),
         }
@@ -85,12 +97,26 @@ impl Tenant {
     }
 
     pub(super) fn options(&self) -> Vec<(String, String)> {
-        match self.sharing {
-            Sharing::Alone => Vec::new(),
-            Sharing::Group(balance) => vec![
-                (options::GROUP.to_owned(), "everybody".to_owned()),
-                (options::BALANCE.to_owned(), balance.to_string()),
-            ],
+        let mut options: Vec<_> = self.streams.to_option().into_iter().collect();
+        if let Sharing::Group(balance) = self.sharing {
+            options.push((options::GROUP.to_owned(), "everybody".to_owned()));
+            options.push((options::BALANCE.to_owned(), balance.to_string()));
+        }
+        options
+    }
+
+    pub(super) fn kind(&self) -> TunnelKind {
+        match self.streams {
+            Streams::Multiplexed => TunnelKind::Http,
+            Streams::Direct | Streams::Auto => TunnelKind::Tls,
+        }
+    }
+
+    /// Its tunnel at a server, if it stands there.
+    pub(super) fn tunnel(&self, server: &ServerEngine) -> Option<Arc<Tunnel>> {
+        match self.kind() {
+            TunnelKind::Tls => server.passing_door().tunnel(&self.host()),
+            _ => server.routes().http(&self.host(), "/").ok(),
         }
     }
 
@@ -131,8 +157,8 @@ impl Tenant {
 
 impl fmt::Display for Tenant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { number, servers, mode, sharing, .. } = self;
-        write!(f, "t{number}: servers {servers:?}, {mode:?}, {sharing:?}")
+        let Self { number, servers, mode, sharing, streams, .. } = self;
+        write!(f, "t{number}: servers {servers:?}, {mode:?}, {sharing:?}, {streams:?}")
     }
 }
 

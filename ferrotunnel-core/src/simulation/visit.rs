@@ -7,13 +7,17 @@ use std::net::SocketAddr;
 use std::ops::AddAssign;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::content::Content;
 use super::dice::Dice;
-use crate::registry::Routes;
-use crate::stream::Stream;
+use super::wire::{Carried, Wire, pipe};
+use crate::registry::{PassingDoor, Routes};
+use crate::splice::Socket as _;
+use crate::tcp_ingress::Visitor;
+use crate::visitor_socket::VisitorSocket;
 
 /// What everybody has seen that nobody may see, and who served whom.
 #[derive(Debug, Default)]
@@ -35,6 +39,7 @@ pub(super) struct Tally {
     pub(super) takeovers: u64,
     /// Visits that a server which was told to end has served to their end.
     pub(super) inside: u64,
+    pub(super) carried: Carried,
 }
 
 impl AddAssign for Tally {
@@ -43,6 +48,7 @@ impl AddAssign for Tally {
         self.broken += other.broken;
         self.takeovers += other.takeovers;
         self.inside += other.inside;
+        self.carried += other.carried;
     }
 }
 
@@ -67,6 +73,11 @@ impl Ledger {
 
     pub(super) fn visits(&self) -> Tally {
         *self.visits.lock()
+    }
+
+    /// Whether a service has heard of it.
+    pub(super) fn is_served(&self, visit: u32) -> bool {
+        self.served.lock().contains_key(&visit)
     }
 
     fn serve(&self, visit: u32, client: u32) {
@@ -94,19 +105,70 @@ impl Visit {
     /// From the visitor's side: how it went. It ends early or goes slowly as the dice say.
     pub(super) async fn pay(
         self,
-        routes: Arc<dyn Routes>,
+        door: Door,
         host: String,
         mut dice: Dice,
         manner: Manner,
         ledger: Arc<Ledger>,
     ) -> io::Result<u32> {
-        let nobody = SocketAddr::from(([127, 0, 0, 1], 1));
-        let tunnel = routes.http(&host, "/").map_err(|_| io::ErrorKind::NotFound)?;
-        let stream = tunnel.open(nobody, nobody).map_err(io::Error::other)?;
-        drop(tunnel);
+        let (visitor, nobody) = (self.addr(), SocketAddr::from(([127, 0, 0, 1], 1)));
+        match door {
+            Door::Http(routes) => {
+                let tunnel = routes.http(&host, "/").map_err(|_| io::ErrorKind::NotFound)?;
+                let stream = tunnel.open(visitor, nobody).map_err(io::Error::other)?;
+                drop(tunnel);
+                self.talk(stream, self.head(), dice, manner, &ledger).await
+            }
+            Door::Tls(door) => {
+                let (mut outside, inside) = pipe(dice.split());
+                // What was read of it to find out where it wants to go.
+                let at = if dice.one_in(2) { HEAD_LEN } else { 0 };
+                let mut words = Bytes::from(self.head());
+                let rest = words.split_off(at);
+                let socket = VisitorSocket::Simulated(inside);
+                let (addr, ingress, place) = (visitor, nobody, None);
+                door.admit(host.into(), Visitor { socket, addr, ingress, place, words });
+                drop(door);
+                let served = self.talk(&mut outside, rest.into(), dice, manner, &ledger).await;
+                if served.is_ok() {
+                    outside.close_in_peace();
+                }
+                served
+            }
+        }
+    }
+
+    /// What is counted of it, once it is whole.
+    pub(super) fn counted(self) -> Counted {
+        Counted {
+            streams: 1,
+            bytes_in: (HEAD_LEN + self.question.len()) as u64,
+            bytes_out: (GREETING_LEN + self.answer.len()) as u64,
+        }
+    }
+
+    /// Nobody else comes from there.
+    fn addr(self) -> SocketAddr {
+        let [_, high, middle, low] = self.number.to_be_bytes();
+        SocketAddr::from(([127, 1 + high, middle, low], 1))
+    }
+
+    fn head(self) -> Vec<u8> {
+        let lengths = [self.question.len(), self.answer.len()].map(|len| len as u32);
+        let [question, answer] = lengths;
+        [self.tenant, self.number, question, answer].map(u32::to_be_bytes).concat()
+    }
+
+    /// `head` is what it has not said yet of what comes first.
+    async fn talk(
+        self,
+        stream: impl AsyncRead + AsyncWrite,
+        head: Vec<u8>,
+        mut dice: Dice,
+        manner: Manner,
+        ledger: &Ledger,
+    ) -> io::Result<u32> {
         let (mut reader, mut writer) = tokio::io::split(stream);
-        let head = [self.tenant, self.number, self.question.len() as u32, self.answer.len() as u32];
-        let head = head.map(u32::to_be_bytes).concat();
         let mut other = dice.split();
         let asking = async {
             writer.write_all(&head).await?;
@@ -119,11 +181,35 @@ impl Visit {
             if (tenant, number) != (self.tenant, self.number) {
                 ledger.fault(format_args!("{self:?} was answered by {tenant} to {number}"));
             }
-            hear(&mut reader, self.answer, manner, &mut dice, &ledger).await?;
+            hear(&mut reader, self.answer, manner, &mut dice, ledger).await?;
             Ok(client)
         };
         tokio::try_join!(asking, hearing).map(|((), client)| client)
     }
+}
+
+/// Visits as servers and clients count them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counted {
+    pub(super) streams: u64,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+}
+
+impl AddAssign for Counted {
+    fn add_assign(&mut self, other: Self) {
+        self.streams += other.streams;
+        self.bytes_in += other.bytes_in;
+        self.bytes_out += other.bytes_out;
+    }
+}
+
+/// Where visitors come in.
+pub(super) enum Door {
+    /// They are given a stream.
+    Http(Arc<dyn Routes>),
+    /// They come over a connection, as by that of a TCP or TLS tunnel.
+    Tls(PassingDoor),
 }
 
 /// How a visitor behaves.
@@ -132,15 +218,30 @@ pub(super) enum Manner {
     Straight,
     /// Waits now and then.
     Slow,
+    /// The same, and says little at a time.
+    Chatty,
     /// Leaves somewhere in between.
     Fickle,
 }
 
+/// The service of a client that dials it.
+pub(super) async fn attend_dialled(
+    mut guest: Wire,
+    (tenant, client): (u32, u32),
+    mut dice: Dice,
+    ledger: Arc<Ledger>,
+) -> io::Result<()> {
+    let manner = if dice.one_in(2) { Manner::Chatty } else { Manner::Straight };
+    attend(&mut guest, (tenant, client), manner, dice, ledger).await?;
+    guest.close_in_peace();
+    Ok(())
+}
+
 /// The service of a client.
 pub(super) async fn attend(
-    mut stream: Stream,
-    tenant: u32,
-    client: u32,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    (tenant, client): (u32, u32),
+    manner: Manner,
     mut dice: Dice,
     ledger: Arc<Ledger>,
 ) -> io::Result<()> {
@@ -153,14 +254,20 @@ pub(super) async fn attend(
     let visit = Visit::new(tenant, number, question as usize, answer as usize);
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut other = dice.split();
-    let hearing = hear(&mut reader, visit.question, Manner::Straight, &mut dice, &ledger);
+    let hearing = hear(&mut reader, visit.question, manner, &mut dice, &ledger);
     let answering = async {
         writer.write_all(&[tenant, number, client].map(u32::to_be_bytes).concat()).await?;
-        say(&mut writer, visit.answer, Manner::Straight, &mut other).await?;
+        say(&mut writer, visit.answer, manner, &mut other).await?;
         writer.shutdown().await
     };
     tokio::try_join!(hearing, answering).map(|_| ())
 }
+
+/// What a visitor says first: whose visit it is, and how much both have to say.
+const HEAD_LEN: usize = 16;
+
+/// What the service says first: whose visit it has heard of, and who serves it.
+const GREETING_LEN: usize = 12;
 
 async fn say(
     writer: &mut (impl AsyncWriteExt + Unpin),
@@ -170,7 +277,8 @@ async fn say(
 ) -> io::Result<()> {
     let mut at = 0;
     while at < content.len() {
-        let count = dice.size(1 << 15).min(content.len() - at);
+        let most = if manner == Manner::Chatty { 1 << 11 } else { 1 << 15 };
+        let count = dice.size(most).min(content.len() - at);
         writer.write_all(&content.bytes(at, count)).await?;
         at += count;
         manner.pause(dice).await?;
@@ -188,7 +296,9 @@ async fn hear(
 ) -> io::Result<()> {
     let (mut at, mut buffer) = (0, vec![0; 1 << 14]);
     loop {
-        let room = dice.size(buffer.len());
+        // What comes in small pieces is not to take for ever.
+        let is_chatty = manner == Manner::Chatty;
+        let room = if is_chatty { buffer.len() } else { dice.size(buffer.len()) };
         let count = reader.read(&mut buffer[..room]).await?;
         if count == 0 {
             break;
@@ -209,7 +319,9 @@ async fn hear(
 impl Manner {
     async fn pause(self, dice: &mut Dice) -> io::Result<()> {
         match self {
-            Self::Slow if dice.one_in(4) => tokio::time::sleep(dice.millis(400)).await,
+            Self::Slow | Self::Chatty if dice.one_in(4) => {
+                tokio::time::sleep(dice.millis(400)).await;
+            }
             Self::Fickle if dice.one_in(8) => return Err(io::ErrorKind::Interrupted.into()),
             _ => {}
         }

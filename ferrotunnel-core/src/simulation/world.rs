@@ -12,14 +12,16 @@ use tokio::time::Instant;
 
 use super::dice::Dice;
 use super::network::{Network, Plug};
+use super::service::Service;
 use super::tenant::{Client, Sharing, Tenant};
-use super::visit::{Ledger, Manner, Tally, Visit, attend};
-use super::wire::{Link, Sender};
+use super::visit::{Counted, Door, Ledger, Manner, Tally, Visit, attend, attend_dialled};
+use super::wire::{Latency, Link, Sender};
 use crate::auth::issue_token;
 use crate::client::{
     Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Retry, ServerMode, Target,
     TunnelSpec,
 };
+use crate::direct::Streams;
 use crate::principals::PrincipalConfig;
 use crate::server::{ServerConfig, ServerEngine, Transport};
 use crate::shards::Shards;
@@ -43,12 +45,24 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn new(mut dice: Dice) -> Self {
+        // What else there is does not depend on how visitors travel.
+        let mut travel = dice.clone().split();
         let (count, servers) = (1 + dice.below(3), 1 + dice.below(2));
-        let mut principals = Vec::new();
-        let tenants = (0..count).map(|at| {
+        let streams = (0..count).map(|_| match travel.below(4) {
+            0 => Streams::Multiplexed,
+            1 => Streams::Direct,
+            _ => Streams::Auto,
+        });
+        Self::of(dice, streams.collect(), servers)
+    }
+
+    /// With a tenant for each of `streams`.
+    fn of(mut dice: Dice, streams: Vec<Streams>, servers: usize) -> Self {
+        let (count, mut principals) = (streams.len(), Vec::new());
+        let tenants = streams.into_iter().enumerate().map(|(at, streams)| {
             let (token, verifier) = issue_token().unwrap();
             principals.push(PrincipalConfig::new(format!("p{at}")).verifier(verifier));
-            Tenant::new(at, token, servers, &mut dice)
+            Tenant::new(at, token, servers, streams, &mut dice)
         });
         let tenants = tenants.collect();
         let network = Network::new(dice.split(), 2 * count, servers);
@@ -65,6 +79,20 @@ impl World {
             drains: JoinSet::new(),
             diary: Diary::default(),
         }
+    }
+
+    /// One tenant whose visitors have carriers to themselves, and one server. Over some of them everything comes later than over others.
+    pub(super) fn direct(dice: Dice) -> Self {
+        let world = Self::of(dice, vec![Streams::Direct], 1);
+        let (least, jitter_ms) = (Duration::from_millis(20), 40);
+        world.network.set_latency(Latency { least, jitter_ms });
+        world
+    }
+
+    /// The same with streams alone.
+    pub(super) fn multiplexed(mut self) -> Self {
+        self.tenants.iter_mut().for_each(|tenant| tenant.streams = Streams::Multiplexed);
+        self
     }
 
     /// The same with what happens told.
@@ -98,7 +126,7 @@ impl World {
             reserved_names: Vec::new(),
             only_tunnel_answers: false,
             http_port: Some(80),
-            https_port: None,
+            https_port: Some(443),
             tcp_ip: Ipv4Addr::LOCALHOST.into(),
             limits: LimitsConfig::default(),
             shards: Shards::inherit(),
@@ -108,6 +136,7 @@ impl World {
             software: "simulated".to_owned(),
         };
         let engine = ServerEngine::start(config).unwrap();
+        engine.list_streams();
         assert!(self.network.set_server(server, Some(engine)).is_none());
     }
 
@@ -147,18 +176,22 @@ impl World {
             });
         }
         let (acceptor, mut visits) = Acceptor::channel();
-        let options = tenant.options();
+        let (kind, options) = (tenant.kind(), tenant.options());
         let (held, ledger, mut dice) =
             (Arc::clone(&engine), Arc::clone(&self.ledger), self.dice.split());
+        let (service, mut arrived) = Service::open(dice.clone().split());
         serving.spawn(async move {
             let spec = TunnelSpec {
-                kind: TunnelKind::Http,
+                kind,
                 name: format!("t{of}"),
                 hosts: Vec::new(),
                 port: 0,
                 options,
                 proxy_protocol: None,
-                target: Target::InProcess(acceptor),
+                target: match kind {
+                    TunnelKind::Tls => Target::Simulated(service),
+                    _ => Target::InProcess(acceptor),
+                },
                 health: None,
             };
             let mut guests = JoinSet::new();
@@ -174,7 +207,13 @@ impl World {
                     },
                     Some(visit) = visits.recv() => {
                         let ledger = Arc::clone(&ledger);
-                        let guest = attend(visit.stream, of, number, dice.split(), ledger);
+                        let (stream, manner) = (visit.stream, Manner::Straight);
+                        let guest = attend(stream, (of, number), manner, dice.split(), ledger);
+                        guests.spawn(async move { drop(guest.await) });
+                    }
+                    Some(guest) = arrived.recv() => {
+                        let ledger = Arc::clone(&ledger);
+                        let guest = attend_dialled(guest, (of, number), dice.split(), ledger);
                         guests.spawn(async move { drop(guest.await) });
                     }
                     Some(_) = guests.join_next() => {}
@@ -307,39 +346,61 @@ impl World {
     fn visit(&mut self, tenant: usize) {
         let manner = [Manner::Straight, Manner::Slow, Manner::Fickle][self.dice.below(3)];
         let server = self.dice.below(self.servers_back.len());
-        if let Some(visit) = self.visitor(tenant, server, manner) {
+        if let Some((_, visit)) = self.visitor(tenant, server, manner) {
             let ledger = Arc::clone(&self.ledger);
             self.visitors.spawn(async move { ledger.count(visit.await.is_ok()) });
         }
         while self.visitors.try_join_next().is_some() {}
     }
 
-    /// `None`: there is no server.
+    /// What is to be counted of it, and its visit. `None`: there is no server.
     fn visitor(
         &mut self,
         tenant: usize,
         server: usize,
         manner: Manner,
-    ) -> Option<impl Future<Output = std::io::Result<u32>> + use<>> {
-        let routes = self.network.with_server(server, ServerEngine::routes)?;
+    ) -> Option<(Counted, impl Future<Output = std::io::Result<u32>> + use<>)> {
         let tenant = &self.tenants[tenant];
+        let door = |server: &ServerEngine| match tenant.kind() {
+            TunnelKind::Tls => Door::Tls(server.passing_door()),
+            _ => Door::Http(server.routes()),
+        };
+        let door = self.network.with_server(server, door)?;
         self.visits += 1;
-        let (question, answer) = (self.dice.size(1 << 17), self.dice.size(1 << 17));
+        // Most of those who may move say enough for that, and take their time. Every connection on the way chops what they say, and
+        // who takes it in many small pieces is not to take a minute.
+        let manner = match (tenant.kind(), manner) {
+            (TunnelKind::Tls, Manner::Slow) => Manner::Chatty,
+            (_, manner) => manner,
+        };
+        let mut len = || match (tenant.kind(), manner) {
+            (TunnelKind::Tls, Manner::Chatty) => self.dice.below(1 << 14),
+            (TunnelKind::Tls, _) => self.dice.below(1 << 15),
+            _ => self.dice.size(1 << 17),
+        };
+        let (question, answer) = (len(), len());
         let visit = Visit::new(tenant.number, self.visits, question, answer);
         let (dice, ledger) = (self.dice.split(), Arc::clone(&self.ledger));
-        Some(visit.pay(routes, tenant.host(), dice, manner, ledger))
+        let paying = visit.pay(door, tenant.host(), dice, manner, ledger);
+        let (diary, number, of) = (self.diary, self.visits, tenant.number);
+        diary.note(|| format!("visit {number} to t{of} at server {server}, {manner:?}"));
+        let noted = async move {
+            let served = paying.await;
+            diary.note(|| format!("visit {number}: {served:?}"));
+            served
+        };
+        Some((visit.counted(), noted))
     }
 
     /// What holds at any time.
     fn check(&mut self) {
         self.ledger.check();
         for server in self.servers() {
-            let Some(routes) = self.network.with_server(server, ServerEngine::routes) else {
-                continue;
-            };
             for tenant in &mut self.tenants {
-                let Ok(tunnel) = routes.http(&tenant.host(), "/") else { continue };
-                tenant.see(server, &tunnel.servants());
+                let found = self.network.with_server(server, |server| tenant.tunnel(server));
+                if let Some(tunnel) = found.flatten() {
+                    tenant.see(server, &tunnel.servants());
+                }
             }
         }
         self.tenants.iter().for_each(Tenant::check);
@@ -363,11 +424,16 @@ impl World {
         self.bury_ended();
         self.recover().await;
         let server = self.dice.below(self.servers_back.len());
-        self.hand_over(server).await;
+        let after = Duration::from_millis(1) + self.dice.millis(300);
+        self.hand_over(server, after).await;
         self.recover().await;
-        // For the news of those who left early to arrive.
-        tokio::time::sleep(Duration::from_secs(5)).await;
-        self.assert_nothing_else_is_there();
+        tokio::time::sleep(NEWS).await;
+        for tenant in 0..self.tenants.len() {
+            for server in self.servers() {
+                self.until_quiet(tenant, server).await;
+            }
+        }
+        self.assert_nothing_else_is_there().await;
     }
 
     async fn recover(&mut self) {
@@ -394,48 +460,119 @@ impl World {
     }
 
     async fn assert_works(&mut self, tenant: usize, server: usize) {
-        let routes = self.network.with_server(server, ServerEngine::routes).unwrap();
-        let found = routes.http(&self.tenants[tenant].host(), "/");
-        let servants: HashSet<_> = match found {
-            Ok(tunnel) => tunnel.servants().into_iter().map(|(client, _)| client).collect(),
-            Err(miss) => panic!("t{tenant} is not at server {server}: {miss:?}"),
+        let look = |server: &ServerEngine| self.tenants[tenant].tunnel(server);
+        let Some(tunnel) = self.network.with_server(server, look).unwrap() else {
+            panic!("t{tenant} is not at server {server}");
         };
+        let servants: HashSet<_> =
+            tunnel.servants().into_iter().map(|(client, _)| client).collect();
+        drop(tunnel);
         let clients: Vec<u32> = self.tenants[tenant].clients.iter().map(|it| it.number).collect();
         let expected = match self.tenants[tenant].sharing {
             Sharing::Alone => 1,
             Sharing::Group(_) => clients.len(),
         };
         assert_eq!(servants.len(), expected, "of {clients:?} at server {server}");
+        tokio::time::sleep(NEWS).await;
+        self.until_quiet(tenant, server).await;
+        let (at_server, at_clients) = self.counted(tenant, server);
+        let (mut expected_at_server, mut expected_at_clients) = (at_server, at_clients);
         let mut served_by = HashSet::new();
         for _ in 0..3 {
-            let visit = self.visitor(tenant, server, Manner::Straight).unwrap();
+            let (counted, visit) = self.visitor(tenant, server, Manner::Straight).unwrap();
+            expected_at_server += counted;
+            expected_at_clients += counted;
             let served = tokio::time::timeout(MINUTE, visit).await.expect("a visitor waits");
             let served = served.expect("a visitor was not served");
             assert!(clients.contains(&served), "{served} is none of {clients:?}");
             served_by.insert(served);
-            let fickle = self.visitor(tenant, server, Manner::Fickle).unwrap();
-            let _ = tokio::time::timeout(MINUTE, fickle).await.expect("a visitor waits");
         }
         assert!(served_by.len() <= expected, "{served_by:?}");
+        let expected = (expected_at_server, expected_at_clients);
+        let began = Instant::now();
+        while let counted = self.counted(tenant, server)
+            && counted != expected
+        {
+            // The last words of a visitor who has heard all are on the way.
+            assert!(began.elapsed() < MINUTE, "{counted:?} at server {server}, not {expected:?}");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        for _ in 0..3 {
+            let (_, fickle) = self.visitor(tenant, server, Manner::Fickle).unwrap();
+            let _ = tokio::time::timeout(MINUTE, fickle).await.expect("a visitor waits");
+        }
     }
 
-    /// A server is told to end while another one takes its place: whoever is inside is served to the end.
-    async fn hand_over(&mut self, server: usize) {
+    /// No visitor of a tenant is inside any more.
+    async fn until_quiet(&self, tenant: usize, server: usize) {
+        let principal = format!("p{tenant}");
+        for _ in 0..MINUTE.as_secs() {
+            let reader = self.network.with_server(server, ServerEngine::reader).unwrap();
+            let found = reader.principals().into_iter().find(|one| one.name == principal);
+            let clients = self.tenants[tenant].clients.iter();
+            let mut tunnels = clients.flat_map(|it| it.engine.reader().read().unwrap().tunnels);
+            if found.unwrap().streams == 0 && tunnels.all(|it| it.visitors == 0) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        panic!("visitors of t{tenant} have not left server {server}, or its clients");
+    }
+
+    /// What is counted of the visits of a tenant at a server, and at its clients.
+    fn counted(&self, tenant: usize, server: usize) -> (Counted, Counted) {
+        let principal = format!("p{tenant}");
+        let reader = self.network.with_server(server, ServerEngine::reader).unwrap();
+        let tunnels = reader.tunnels();
+        let tunnel = tunnels.into_iter().find(|it| it.principal == principal).unwrap();
+        let (streams, bytes_in, bytes_out) =
+            (tunnel.streams_opened, tunnel.bytes_in, tunnel.bytes_out);
+        let at_server = Counted { streams, bytes_in, bytes_out };
+        let mut at_clients = Counted::default();
+        for client in &self.tenants[tenant].clients {
+            for tunnel in client.engine.reader().read().unwrap().tunnels {
+                at_clients += Counted {
+                    streams: tunnel.streams_opened,
+                    bytes_in: tunnel.bytes_in,
+                    bytes_out: tunnel.bytes_out,
+                };
+            }
+        }
+        (at_server, at_clients)
+    }
+
+    /// Servers are handed over just behind the last carriers that they give away.
+    pub(super) async fn hand_over_often(&mut self) {
+        for millis in 1..=10 {
+            // The client comes back at once only if all was well for as long.
+            tokio::time::sleep(MINUTE + NEWS).await;
+            self.hand_over(0, Duration::from_millis(millis)).await;
+        }
+        assert_eq!(self.network.carried().direct_whole, 30, "{:?}", self.network.carried());
+    }
+
+    /// A server is told to end while another one takes its place: whoever came in so long before is served to the end.
+    async fn hand_over(&mut self, server: usize, after: Duration) {
         let mut inside = Vec::new();
         for tenant in 0..self.tenants.len() {
             if self.tenants[tenant].served_at().contains(&server) {
-                let visits = (0..3).filter_map(|_| self.visitor(tenant, server, Manner::Straight));
-                inside.extend(visits.map(tokio::spawn));
+                for manner in [Manner::Straight, Manner::Slow, Manner::Slow] {
+                    let Some((_, visit)) = self.visitor(tenant, server, manner) else { continue };
+                    inside.push((self.visits, tokio::spawn(visit)));
+                }
             }
         }
-        // They have come in, and got as far as the dice say.
-        tokio::time::sleep(Duration::from_millis(1) + self.dice.millis(300)).await;
+        tokio::time::sleep(after).await;
         self.diary.note(|| format!("server {server} is handed over"));
         let engine = self.network.set_server(server, None).unwrap();
+        // Who still waits for a carrier to come, a moment at most, is turned away as one who comes now.
+        if engine.has_direct_queue() {
+            inside.retain(|(number, _)| self.ledger.is_served(*number));
+        }
         self.start_server(server);
         let drained = engine.shutdown(MINUTE).await;
         assert_eq!(drained.cut, 0, "visitors were cut off though there was time");
-        for visit in inside {
+        for (_, visit) in inside {
             let served = visit.await.expect("a visit panicked");
             served.expect("a visitor who was inside was not served to the end");
             self.ledger.finished_inside();
@@ -443,9 +580,8 @@ impl World {
     }
 
     /// All visitors have gone, and of each tenant there are the clients that have its name.
-    fn assert_nothing_else_is_there(&self) {
+    async fn assert_nothing_else_is_there(&self) {
         let there = |server: &ServerEngine| (server.streams(), server.tunnels(), server.sessions());
-        let connections = self.network.connections();
         for server in self.servers() {
             let (streams, tunnels, sessions) = self.network.with_server(server, there).unwrap();
             let tenants =
@@ -459,9 +595,39 @@ impl World {
                 (least..=most).contains(&sessions),
                 "{sessions} sessions, not {least} to {most}"
             );
-            // A direct carrier is none of an HTTP tunnel's.
-            assert_eq!(connections[server], sessions, "connections are left");
+            self.assert_nobody_is_inside(server);
+            // Direct carriers that wait are dialled and closed at any time.
+            let mut looks = 0;
+            while let (there, known) = self.connections(server)
+                && there != known
+            {
+                looks += 1;
+                assert!(looks < 20, "{there} connections, and not {known}");
+                tokio::time::sleep(Duration::from_millis(700)).await;
+            }
         }
+        let clients = self.tenants.iter().flat_map(|tenant| &tenant.clients);
+        for tunnel in clients.flat_map(|client| client.engine.reader().read().unwrap().tunnels) {
+            assert_eq!(tunnel.visitors, 0, "places of visitors are left at a client");
+        }
+    }
+
+    fn assert_nobody_is_inside(&self, server: usize) {
+        let reader = self.network.with_server(server, ServerEngine::reader).unwrap();
+        let readings = reader.read().unwrap();
+        assert_eq!(readings.direct.serving, 0, "direct carriers serve nobody");
+        let visitors: usize = readings.tunnels.iter().map(|tunnel| tunnel.visitors).sum();
+        let counted: u64 = readings.totals.iter().map(|totals| totals.streams).sum();
+        let of_principals: usize = reader.principals().iter().map(|one| one.streams).sum();
+        assert_eq!((visitors, counted, of_principals), (0, 0, 0), "places of visitors are left");
+        assert_eq!(reader.streams(1).1, 0, "streams are listed that are gone");
+    }
+
+    /// To that server: those that there are, and those of which it knows what they are for.
+    fn connections(&self, server: usize) -> (usize, usize) {
+        let known = |server: &ServerEngine| server.sessions() + server.direct_kept();
+        let known = self.network.with_server(server, known).unwrap();
+        (self.network.connections()[server], known)
     }
 
     /// Everybody leaves, and nothing is left of them.
@@ -474,6 +640,7 @@ impl World {
         // For the last words to arrive, and as long as names are kept for those who are gone.
         tokio::time::sleep(GRACE + Duration::from_secs(20)).await;
         for server in self.servers() {
+            self.assert_nobody_is_inside(server);
             let engine = self.network.set_server(server, None).unwrap();
             let left = (engine.sessions(), engine.streams(), engine.tunnels());
             assert_eq!(left, (0, 0, 0), "sessions, streams or tunnels are left");
@@ -483,7 +650,8 @@ impl World {
         self.ledger.check();
         let histories = self.tenants.iter().flat_map(|tenant| &tenant.histories);
         let takeovers = histories.map(|history| history.takeovers).sum();
-        Tally { takeovers, ..self.ledger.visits() }
+        let carried = self.network.carried();
+        Tally { takeovers, carried, ..self.ledger.visits() }
     }
 }
 
@@ -509,6 +677,9 @@ impl Diary {
 
 /// How long a name is kept for a client that is gone.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// For the news of those who left early to arrive.
+const NEWS: Duration = Duration::from_secs(5);
 
 /// Within that everything is well again after the last fault.
 const MINUTE: Duration = Duration::from_secs(60);

@@ -83,7 +83,7 @@ fn is_near(guest: &Guest, client: &mut Machine) {
 async fn visitor() -> (Visitor, TcpStream) {
     let (dialled, socket) = sockets().await;
     let (addr, ingress, words) = (somewhere(), somewhere(), Bytes::new());
-    (Visitor { socket, addr, ingress, place: None, words }, dialled)
+    (Visitor { socket: socket.into(), addr, ingress, place: None, words }, dialled)
 }
 
 fn streams_opened(guest: &Guest) -> u64 {
