@@ -26,6 +26,7 @@ use support::Running;
 use support::server::{Server, host, http_client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::mpsc;
 
 impl Server {
     /// With that few descriptors.
@@ -109,38 +110,79 @@ fn kill_minus_nine_client_leaves_its_name_to_the_next() {
     });
 }
 
+/// A server without encryption, and a client of it with one TCP tunnel.
+async fn tcp_tunnel(local: SocketAddr, streams: &str) -> (Server, Running, SocketAddr) {
+    let args = Server::args("127.0.0.1:0", "127.0.0.1:0");
+    let server = Server::spawn(support::command(&[&args[..], &["--plaintext"]].concat()));
+    let (local, dial) = (local.to_string(), server.tunnel.to_string());
+    let args = ["tcp", &local, "--server", &dial, "--token", TOKEN, "--plaintext"];
+    let client = Running::start(&[&args[..], &["--streams", streams]].concat());
+    let public = public_addr(client.line().trim());
+    (server, client, public)
+}
+
+/// Visitors of an echo, each of which has said something.
+async fn visitors_inside(public: SocketAddr) -> Vec<TcpStream> {
+    let mut visitors = Vec::new();
+    for number in 0..8 {
+        let mut visitor = TcpStream::connect(public).await.unwrap();
+        visitor.write_u8(number).await.unwrap();
+        assert_eq!(soon("an echo", visitor.read_u8()).await.unwrap(), number);
+        visitors.push(visitor);
+    }
+    visitors
+}
+
+async fn are_cut_off(visitors: Vec<TcpStream>) {
+    for mut visitor in visitors {
+        let end = soon("the end of a visit", visitor.read(&mut [0])).await;
+        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
 /// Where nothing is encrypted, the end of a process looks like the end of what it had to say.
 #[test]
 fn kill_minus_nine_client_is_no_clean_end_for_anybody() {
     run(async {
-        let echo = LocalService::echo().await;
-        let args = Server::args("127.0.0.1:0", "127.0.0.1:0");
-        let server = Server::spawn(support::command(&[&args[..], &["--plaintext"]].concat()));
-        let (local, dial) = (echo.addr().to_string(), server.tunnel.to_string());
-        let mut client = Running::start(&[
-            "tcp",
-            &local,
-            "--server",
-            &dial,
-            "--token",
-            TOKEN,
-            "--plaintext",
-            "--streams",
-            "direct",
-        ]);
-        let public = public_addr(client.line().trim());
-        let mut visitors = Vec::new();
-        for number in 0..8 {
-            let mut visitor = TcpStream::connect(public).await.unwrap();
-            visitor.write_u8(number).await.unwrap();
-            assert_eq!(soon("an echo", visitor.read_u8()).await.unwrap(), number);
-            visitors.push(visitor);
+        let (heard, mut ends) = mpsc::unbounded_channel();
+        let echo = LocalService::each(move |mut socket| {
+            let heard = heard.clone();
+            async move {
+                let mut byte = [0];
+                let end = loop {
+                    match socket.read(&mut byte).await {
+                        Ok(1) => socket.write_all(&byte).await.unwrap(),
+                        end => break end.map_err(|error| error.kind()),
+                    }
+                };
+                heard.send(end).unwrap();
+            }
+        })
+        .await;
+        for streams in ["direct", "multiplexed"] {
+            let (_server, mut client, public) = tcp_tunnel(echo.addr(), streams).await;
+            let visitors = visitors_inside(public).await;
+            let count = visitors.len();
+            client.signal("KILL");
+            client.ended();
+            are_cut_off(visitors).await;
+            for _ in 0..count {
+                let end = soon("the end for the local service", ends.recv()).await;
+                assert_eq!(end, Some(Err(std::io::ErrorKind::ConnectionReset)), "{streams}");
+            }
         }
-        client.signal("KILL");
-        client.ended();
-        for mut visitor in visitors {
-            let end = soon("the end of a visit", visitor.read(&mut [0])).await;
-            assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn kill_minus_nine_server_is_no_clean_end_for_its_visitors() {
+    run(async {
+        let echo = LocalService::echo().await;
+        for streams in ["direct", "multiplexed"] {
+            let (server, _client, public) = tcp_tunnel(echo.addr(), streams).await;
+            let visitors = visitors_inside(public).await;
+            server.process.signal("KILL");
+            are_cut_off(visitors).await;
         }
     });
 }

@@ -179,7 +179,7 @@ impl Visitor {
         let Self { socket, addr, ingress, place, words } = self;
         let serve = move |socket: VisitorSocket| async move {
             let _place = place;
-            let visitor = Prefixed::new(words, SocketEnd::new(socket));
+            let visitor = Prefixed::new(words, SocketEnd::guarded(socket));
             if let Err(error) = copy(visitor).await {
                 tracing::debug!(visitor = %addr, %ingress, %error, "visitor's connection broke");
             }

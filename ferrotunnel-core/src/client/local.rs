@@ -70,15 +70,15 @@ pub(super) async fn forward(mut stream: Stream, spec: Arc<TunnelSpec>, visit: Vi
         }
         Ok(Local::Tcp(local)) => {
             socket::tune(&local);
-            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
+            broke(splice_movable(stream, movable, SocketEnd::guarded(local), &bulk).await);
         }
         #[cfg(unix)]
         Ok(Local::Unix(local)) => {
-            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
+            broke(splice_movable(stream, movable, SocketEnd::guarded(local), &bulk).await);
         }
         #[cfg(test)]
         Ok(Local::Simulated(local)) => {
-            broke(splice_movable(stream, movable, SocketEnd::new(local), &bulk).await);
+            broke(splice_movable(stream, movable, SocketEnd::guarded(local), &bulk).await);
         }
         Err(error) => {
             tracing::warn!(stream = %id, tunnel = %name(&spec), local = %spec.target, %error, "cannot reach the local service");
@@ -253,15 +253,15 @@ async fn splice_with(
     match local {
         Local::Tcp(local) => {
             socket::tune(&local);
-            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
+            splice_paced(pipe, SocketEnd::guarded(local), unpaced, counted).run(bulk).await
         }
         #[cfg(unix)]
         Local::Unix(local) => {
-            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
+            splice_paced(pipe, SocketEnd::guarded(local), unpaced, counted).run(bulk).await
         }
         #[cfg(test)]
         Local::Simulated(local) => {
-            splice_paced(pipe, SocketEnd::new(local), unpaced, counted).run(bulk).await
+            splice_paced(pipe, SocketEnd::guarded(local), unpaced, counted).run(bulk).await
         }
         Local::Https(..) => Ok(Outcome::default()),
     }

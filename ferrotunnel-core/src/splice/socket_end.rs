@@ -110,6 +110,12 @@ impl<T: Socket> SocketEnd<T> {
         socket.abort_on_close();
         Self { aborts_when_dropped: true, ..Self::new(socket) }
     }
+
+    /// The same, but where an abort cannot be taken back once both directions have ended well: there only what breaks while
+    /// the process lives is no end.
+    pub(crate) fn guarded(socket: T) -> Self {
+        if cfg!(target_vendor = "apple") { Self::new(socket) } else { Self::aborting(socket) }
+    }
 }
 
 impl<T: Socket> End for SocketEnd<T> {
