@@ -144,7 +144,7 @@ async fn are_cut_off(visitors: Vec<TcpStream>) {
 #[test]
 fn kill_minus_nine_client_is_no_clean_end_for_anybody() {
     run(async {
-        let (heard, mut ends) = mpsc::unbounded_channel();
+        let (heard, mut ends) = mpsc::channel(8);
         let echo = LocalService::each(move |mut socket| {
             let heard = heard.clone();
             async move {
@@ -155,7 +155,7 @@ fn kill_minus_nine_client_is_no_clean_end_for_anybody() {
                         end => break end.map_err(|error| error.kind()),
                     }
                 };
-                heard.send(end).unwrap();
+                heard.send(end).await.unwrap();
             }
         })
         .await;
