@@ -8,6 +8,7 @@ mod end;
 mod io_end;
 #[cfg_attr(not(target_os = "linux"), path = "splice/no_kernel.rs")]
 mod kernel;
+mod looks;
 mod parting;
 mod prefixed;
 mod socket_end;
@@ -15,6 +16,7 @@ mod stream_end;
 
 pub use end::{End, Room};
 pub use io_end::Io;
+pub use looks::Looks;
 pub(crate) use prefixed::Prefixed;
 pub use socket_end::{Socket, SocketEnd};
 
@@ -239,7 +241,7 @@ impl<A: End + 'static, B: End + 'static> Copying for Splice<A, B> {
         self.b.settle();
         // Timers are of the runtime that they were made on. One that has an idle timeout never moves.
         for direction in [&mut self.a_to_b, &mut self.b_to_a] {
-            direction.next_look = None;
+            direction.looks.settle();
             if let Some(pacing) = &mut direction.pacing {
                 pacing.settle();
             }
@@ -341,8 +343,8 @@ struct Direction {
     moved_at: Option<Instant>,
     /// Whether it is to be no faster than something.
     pacing: Option<Box<Pacing>>,
-    /// When its source is looked at next, should it not be read then; none as long as it always has been.
-    next_look: Option<Pin<Box<Sleep>>>,
+    /// At its source, while that is not read.
+    looks: Looks,
     state: Flow,
 }
 
@@ -466,21 +468,12 @@ impl Direction {
 }
 
 impl Direction {
-    /// The sink takes nothing, or has had all, so the source is not read, and would not be heard to break. It is looked at now and then:
-    /// by a timer, which is moved only when it fires, since data that wait in a socket leave nothing that could wake for
-    /// its error alone.
+    /// The sink takes nothing, or has had all, so the source is not read, and would not be heard to break.
     fn poll_unread<S: End>(&mut self, cx: &mut Context<'_>, source: &S) -> Poll<Result<(), Fault>> {
         if !source.breaks_unheard() {
             return Poll::Pending;
         }
-        let timer = self.next_look.get_or_insert_with(|| Box::pin(tokio::time::sleep(LOOK_EVERY)));
-        while timer.as_mut().poll(cx).is_ready() {
-            timer.as_mut().reset(Instant::now() + LOOK_EVERY);
-            if let Some(error) = source.take_break() {
-                return Poll::Ready(Err(Fault::UnreadSource(error)));
-            }
-        }
-        Poll::Pending
+        self.looks.poll(cx, || source.take_break()).map(|error| Err(Fault::UnreadSource(error)))
     }
 
     /// Nothing lies between the ends.
@@ -559,10 +552,6 @@ impl Idle {
         false
     }
 }
-
-/// How often a source is looked at that is not read, since its sink takes nothing or has had all: that costs a stalled visitor two
-/// microseconds each time, and one who has left is noticed that much later.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes after which one direction is a bulk transfer.
 const BULK: u64 = 256 << 10;

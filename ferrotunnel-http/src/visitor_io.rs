@@ -12,10 +12,10 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use ferrotunnel_core::splice::Socket;
+use ferrotunnel_core::splice::{Looks, Socket};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    time::{Sleep, sleep},
 };
 use tracing::debug;
 
@@ -53,8 +53,8 @@ struct Http1 {
     reads: bool,
     side: Side,
     leaving: Option<Leaving>,
-    /// When a visitor that nobody reads is looked at next; none as long as there was none.
-    next_look: Option<Pin<Box<Sleep>>>,
+    /// While nobody reads.
+    looks: Looks,
     /// What is being written between two words of hyper's.
     between: Bytes,
     refused: Option<Unclear>,
@@ -103,7 +103,7 @@ impl<T: Socket> VisitorIo<T> {
             reads: false,
             side: Side::Open,
             leaving: None,
-            next_look: None,
+            looks: Looks::default(),
             between: Bytes::new(),
             refused: None,
             spoiler: b"",
@@ -181,18 +181,13 @@ impl<T: Socket> VisitorIo<T> {
         if is_unread { self.poll_unread(cx) } else { Ok(()) }
     }
 
-    /// While nothing of it is read, a visitor who breaks off has to be asked now and then: where bytes wait, or its side has ended,
-    /// nothing wakes for an error alone.
+    /// While nothing of it is read, a visitor who breaks off has to be asked.
     fn poll_unread(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(http1) = &mut self.http1 else { return Ok(()) };
-        let next_look = http1.next_look.get_or_insert_with(|| Box::pin(sleep(LOOK_EVERY)));
-        while next_look.as_mut().poll(cx).is_ready() {
-            next_look.as_mut().reset(Instant::now() + LOOK_EVERY);
-            if let Some(error) = self.io.take_break() {
-                return Err(error);
-            }
+        match http1.looks.poll(cx, || self.io.take_break()) {
+            Poll::Ready(error) => Err(error),
+            Poll::Pending => Ok(()),
         }
-        Ok(())
     }
 
     /// Says its last words in place of what hyper has to say, and then swallows that. `None`: hyper has the word.
@@ -472,9 +467,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// What a visitor has on its way who has not heard yet that it need not go on.
 const MOST_THROWN_AWAY: usize = 4 << 20;
-
-/// How often a visitor is looked at that nobody reads.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes of a next request that are taken while there is no answer to this one: hardly more than is needed to see
 /// that they are there.

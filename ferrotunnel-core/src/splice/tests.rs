@@ -8,9 +8,10 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::looks::LOOK_EVERY;
 use super::parting::{PAUSE_GRACE, WHOLE_GRACE};
 use super::socket_end::SocketEnd;
-use super::{End, LOOK_EVERY, Outcome, Room, Splice, SpliceError, splice};
+use super::{End, Outcome, Room, Splice, SpliceError, splice};
 use crate::loopback::{pattern, sockets};
 
 #[tokio::test]
