@@ -18,8 +18,8 @@ use bytes::Bytes;
 use ferrotunnel::{Client, Tunnel};
 use ferrotunnel_tests::memory::{Process, raise_descriptor_limit, resident_bytes};
 use ferrotunnel_tests::{
-    Answer, Carrier, Link, LocalService, Site, Stranger, TOKEN, begin, client_of, get, public_addr,
-    run, run_for, soon, until_still,
+    Answer, Carrier, Link, LocalService, Site, Stranger, TOKEN, begin, client_of, get,
+    numbered_visitors, public_addr, run, run_for, soon, until_still,
 };
 use futures_util::FutureExt as _;
 use support::Running;
@@ -121,18 +121,6 @@ async fn tcp_tunnel(local: SocketAddr, streams: &str) -> (Server, Running, Socke
     (server, client, public)
 }
 
-/// Visitors of an echo, each of which has said something.
-async fn visitors_inside(public: SocketAddr) -> Vec<TcpStream> {
-    let mut visitors = Vec::new();
-    for number in 0..8 {
-        let mut visitor = TcpStream::connect(public).await.unwrap();
-        visitor.write_u8(number).await.unwrap();
-        assert_eq!(soon("an echo", visitor.read_u8()).await.unwrap(), number);
-        visitors.push(visitor);
-    }
-    visitors
-}
-
 async fn are_cut_off(visitors: Vec<TcpStream>) {
     for mut visitor in visitors {
         let end = soon("the end of a visit", visitor.read(&mut [0])).await;
@@ -161,7 +149,7 @@ fn kill_minus_nine_client_is_no_clean_end_for_anybody() {
         .await;
         for streams in ["direct", "multiplexed"] {
             let (_server, mut client, public) = tcp_tunnel(echo.addr(), streams).await;
-            let visitors = visitors_inside(public).await;
+            let visitors = numbered_visitors(public, 8).await;
             let count = visitors.len();
             client.signal("KILL");
             client.ended();
@@ -180,7 +168,7 @@ fn kill_minus_nine_server_is_no_clean_end_for_its_visitors() {
         let echo = LocalService::echo().await;
         for streams in ["direct", "multiplexed"] {
             let (server, _client, public) = tcp_tunnel(echo.addr(), streams).await;
-            let visitors = visitors_inside(public).await;
+            let visitors = numbered_visitors(public, 8).await;
             server.process.signal("KILL");
             are_cut_off(visitors).await;
         }
