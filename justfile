@@ -96,9 +96,9 @@ bench-edge *ARGS:
 bench-watch *ARGS:
     tools/bench-watch {{ ARGS }}
 
-# This and other tunnels side by side on this machine; writes `BENCHMARKS.md` and its chart. Wants a quiet machine.
+# This and other tunnels side by side on this machine; writes `BENCHMARKS.md`, its chart and the table of the README. Wants a quiet machine.
 bench-rivals *ARGS:
-    tools/bench-rivals {{ ARGS }}
+    tools/bench-rivals --readme README.md {{ ARGS }}
 
 # What sessions, tunnels, streams, requests and bytes cost at several sizes; writes the tables of `docs/scaling.md`. Wants a quiet machine.
 scaling *ARGS:
