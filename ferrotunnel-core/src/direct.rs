@@ -24,6 +24,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
+use crate::arrivals::Arriving;
 use crate::auth;
 use crate::bulk::{Bulk, Copying, Place, copy_with};
 use crate::carrier::Carrier;
@@ -244,6 +245,8 @@ struct Trip {
     place: Option<CrowdSeat>,
     /// What it has said already.
     words: Bytes,
+    /// Until the client has been told of it.
+    arriving: Option<Arriving>,
     /// What holds back its two directions, from the visitor and to it.
     pacing: [Option<Box<Pacing>>; 2],
     /// Of its tunnel.
@@ -281,11 +284,11 @@ impl Trip {
     }
 
     fn fall_back(self, socket: VisitorSocket) {
-        let Self { addr, ingress, seat, place, words, otherwise, .. } = self;
+        let Self { addr, ingress, seat, place, words, arriving, otherwise, .. } = self;
         // It takes one again where it goes, and is not to stand in its own way.
         drop(seat);
         socket.close_in_peace();
-        otherwise(Visitor { socket, addr, ingress, place, words }, Met::LostCarrier);
+        otherwise(Visitor { socket, addr, ingress, place, words, arriving }, Met::LostCarrier);
     }
 }
 
@@ -314,12 +317,6 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn kept(&self) -> usize {
         self.kept.load(Ordering::Relaxed)
-    }
-
-    /// Whether somebody waits for a carrier to come.
-    #[cfg(test)]
-    pub(crate) fn has_queue(&self) -> bool {
-        !self.waiting.lock().queue.is_empty()
     }
 
     /// Whether a carrier is in line, unless it has just died.
@@ -423,7 +420,7 @@ impl Pool {
             drop(seat);
             return otherwise(visitor, Met::Nobody);
         };
-        let Visitor { socket, addr, ingress, place, words } = visitor;
+        let Visitor { socket, addr, ingress, place, words, arriving } = visitor;
         // Whatever happens on the way: it must not look like an end that was meant.
         socket.abort_on_close();
         match socket.detach() {
@@ -437,6 +434,7 @@ impl Pool {
                     seat,
                     place,
                     words,
+                    arriving,
                     pacing,
                     tally,
                     otherwise,
@@ -653,7 +651,8 @@ async fn serve<C: Carrier>(mut carrier: C, visit: Visit, pool: &Pool) -> io::Res
         visit.fall_back();
         return Err(error);
     }
-    let Visit { socket, trip } = visit;
+    let Visit { socket, mut trip } = visit;
+    trip.arriving = None;
     let socket = socket.attach()?;
     let mut first = BytesMut::new();
     // What is said may be heard, and then it is not said again. Who has said something already is waiting for an

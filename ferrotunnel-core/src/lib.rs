@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod access;
+mod arrivals;
 mod auth;
 mod balance;
 mod buffer;

@@ -43,6 +43,7 @@ use self::port::Port;
 use self::tunnel::{Member, Places, Stand};
 pub use self::tunnel::{Servant, SharedPlace, Sharing, Tunnel, TunnelUid};
 use crate::access::AccessConfig;
+use crate::arrivals::Arrivals;
 use crate::capped::Capped;
 use crate::counters::{MOST_TUNNELS_COUNTED, TunnelCounts, TunnelTotals};
 use crate::crowd::Crowd;
@@ -74,7 +75,7 @@ pub trait Routes: Send + Sync + 'static {
     /// The tunnel of a registration that still stands, with a client that is there.
     fn tunnel(&self, uid: TunnelUid) -> Option<Arc<Tunnel>>;
 
-    /// Whether all tunnels have left for good: what is not found was perhaps there before.
+    /// Whether all tunnels have left for good, or are about to: what is not found was perhaps there before.
     fn is_closed(&self) -> bool;
 
     /// The ingress has all the visitors that it may have, and turns one away: that is counted.
@@ -161,6 +162,7 @@ struct Inner {
     next_uid: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
+    arrivals: Arc<Arrivals>,
     meters: Meters,
     /// Who is inside of tunnels.
     inside: Inside,
@@ -212,6 +214,7 @@ impl Registry {
             next_uid: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
+            arrivals: Arc::default(),
             meters: Meters::default(),
             inside: Inside::default(),
             counts: Capped::new(MOST_TUNNELS_COUNTED),
@@ -529,7 +532,7 @@ impl Registry {
                 Arc::clone(&tunnel),
                 visitors,
                 listeners,
-                Arc::clone(&self.0.ceilings.crowd),
+                (Arc::clone(&self.0.arrivals), Arc::clone(&self.0.ceilings.crowd)),
                 self.0.config.access.proxies.clone(),
                 self.0.config.budget.clone(),
             ),
@@ -596,6 +599,23 @@ impl Registry {
         owner.is_barred.store(true, Ordering::Relaxed);
         drop(maps);
         owner.end(REVOKED);
+    }
+
+    /// Takes nothing new: no registrations, and no visitors at ports of its own. Who has been accepted finds its tunnel until
+    /// everything [leaves](Self::close); those whose clients are away leave now, since nobody comes back to them.
+    pub(crate) fn close_doors(&self) {
+        let mut maps = self.0.maps.write();
+        maps.closed = true;
+        maps.ports.clear();
+        let away = maps.tunnels.values().filter(|tunnel| tunnel.is_away());
+        for tunnel in away.cloned().collect::<Vec<_>>() {
+            maps.evict(&tunnel);
+        }
+    }
+
+    /// Visitors who have been accepted and may still need a stream.
+    pub(crate) fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
     }
 
     /// Everything leaves for good: listeners close, streams of visitors go on.
@@ -776,7 +796,8 @@ impl Inner {
         }
         let grace = self.config.grace;
         // Without a runtime the process is about to end.
-        if !may_return || grace.is_zero() || Handle::try_current().is_err() {
+        let is_for_good = !may_return || grace.is_zero() || maps.closed;
+        if is_for_good || Handle::try_current().is_err() {
             return maps.vacate(uid, &place);
         }
         if let Some(tunnel) = maps.tunnels.get(&uid) {

@@ -362,12 +362,27 @@ impl ServerEngine {
         self.hall.registry.set_limits(limits);
     }
 
-    /// Takes no new clients, tunnels and visitors, and tells the clients. What is open goes on.
-    pub fn begin_shutdown(&self) {
+    /// Takes no new clients, tunnels and visitors, lets those visitors through to their tunnels who have been accepted, which takes
+    /// half a second at most, and tells the clients. What is open goes on.
+    pub async fn begin_shutdown(&self) {
+        self.begin_shutdown_within(ARRIVAL).await;
+    }
+
+    async fn begin_shutdown_within(&self, patience: Duration) {
         self.close_door();
         // Before the sessions are looked at: one that comes in later finds it closed.
-        self.hall.registry.close();
+        self.hall.registry.close_doors();
         self.hall.closing.send_replace(true);
+        for owner in self.hall.owners() {
+            // No carrier comes any more: who waits for one goes over the session, as if it had waited in vain.
+            owner.direct.close();
+        }
+        // Told to stop already; once they have ended, nobody is accepted whom the next step does not see.
+        self.listeners.finish(Duration::ZERO).await;
+        let arrivals = self.hall.registry.arrivals().all_through();
+        // Who has not come through by then finds nobody.
+        let _ = tokio::time::timeout(patience, arrivals).await;
+        self.hall.registry.close();
         for owner in self.hall.owners() {
             owner.drain();
         }
@@ -377,12 +392,11 @@ impl ServerEngine {
     /// closes. Ports are free when it returns.
     pub async fn shutdown(self, grace: Duration) -> Drained {
         let began = Instant::now();
-        self.begin_shutdown();
-        // Told to stop already; a port is free once its task has really ended.
-        self.listeners.finish(Duration::ZERO).await;
+        self.begin_shutdown_within(grace.min(ARRIVAL)).await;
+        let rest = grace.saturating_sub(began.elapsed());
         let mut cut = 0;
         let cutting = async {
-            tokio::time::sleep(grace).await;
+            tokio::time::sleep(rest).await;
             cut = self.hall.streams();
             for owner in self.hall.owners() {
                 owner.session.close(GoAwayCode::ShuttingDown, registry::SHUTTING_DOWN);
@@ -390,7 +404,7 @@ impl ServerEngine {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            _ = self.connections.finish(grace.saturating_add(FAREWELL)) => {}
+            _ = self.connections.finish(rest.saturating_add(FAREWELL)) => {}
             () = cutting => {}
         }
         // A visitor may be slower than the client was, or have left the session before.
@@ -406,11 +420,6 @@ impl ServerEngine {
     /// Direct carriers that serve nobody yet, in line or not.
     pub(crate) fn direct_kept(&self) -> usize {
         self.hall.owners().iter().map(|owner| owner.direct.kept()).sum()
-    }
-
-    /// Whether somebody waits for a direct carrier to come.
-    pub(crate) fn has_direct_queue(&self) -> bool {
-        self.hall.owners().iter().any(|owner| owner.direct.has_queue())
     }
 
     /// A connection that came over a network that is none of the system's.
@@ -438,6 +447,10 @@ impl Drop for ServerEngine {
 const TLS: u8 = 22;
 
 const SPEAKS_TLS: &str = "the client speaks TLS, and this server was started with --plaintext";
+
+/// How long those are waited for at a shutdown who have been accepted and are not through to their tunnels yet. For most that takes
+/// no time; the word of a proxy for whom it comes takes as long as a visitor's first request over HTTP, which has as much.
+const ARRIVAL: Duration = Duration::from_millis(500);
 
 /// For the last words to leave, whatever is left of the grace.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -1195,3 +1208,6 @@ fn handle(registry: &Registry, owner: &Arc<Owner>, incoming: Incoming) {
         Incoming::Registered(..) => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::task::AbortHandle;
 
 use crate::accept::{accept_from, arrived_at};
+use crate::arrivals::{Arrivals, Arriving};
 use crate::crowd::{Crowd, CrowdSeat};
 use crate::moving::Mover;
 use crate::proxies::{TrustedProxies, receive_announced};
@@ -49,7 +50,7 @@ impl Bound {
         admit: impl Fn(Visitor) + Clone + Send + Sync + 'static,
         visitors: Tasks,
         listeners: &Tasks,
-        crowd: Arc<Crowd>,
+        (arrivals, crowd): (Arc<Arrivals>, Arc<Crowd>),
         proxies: TrustedProxies,
     ) -> Ingress {
         let ingress = self.addr;
@@ -63,7 +64,7 @@ impl Bound {
             }
         };
         let trusted = proxies.clone();
-        let enter = move |socket, addr: SocketAddr, ingress| {
+        let enter = move |socket, addr: SocketAddr, ingress, arriving| {
             let crowd = (!trusted.has(addr.ip())).then_some(&crowd);
             let place = crowd.map(|crowd| crowd.enter(addr.ip()));
             if matches!(place, Some(None)) {
@@ -71,18 +72,19 @@ impl Bound {
                 return socket::abort_on_close(&socket);
             }
             let place = place.flatten();
-            let socket = VisitorSocket::from(socket);
-            admit(Visitor { socket, addr, ingress, place, words: Bytes::new() });
+            let (socket, words) = (VisitorSocket::from(socket), Bytes::new());
+            admit(Visitor { socket, addr, ingress, place, words, arriving: Some(arriving) });
         };
         let accepting = accept_from(poll_accept, move |mut socket, peer| {
             let ingress = arrived_at(&socket, ingress);
+            let arriving = arrivals.one_more();
             if !proxies.announces(peer.ip()) {
-                return enter(socket, peer, ingress);
+                return enter(socket, peer, ingress, arriving);
             }
             let enter = enter.clone();
             visitors.spawn(async move {
                 match receive_announced(&mut socket, peer, ingress).await {
-                    Ok((addr, ingress)) => enter(socket, addr, ingress),
+                    Ok((addr, ingress)) => enter(socket, addr, ingress, arriving),
                     Err(error) => {
                         tracing::warn!(proxy = %peer, %ingress, %error, "a trusted proxy does not say for whom it comes");
                         socket::abort_on_close(&socket);
@@ -122,6 +124,8 @@ pub(crate) struct Visitor {
     pub(crate) place: Option<CrowdSeat>,
     /// What was read of it to find out where it wants to go. The local service hears it first.
     pub(crate) words: Bytes,
+    /// For as long as it may still need a stream.
+    pub(crate) arriving: Option<Arriving>,
 }
 
 impl Visitor {
@@ -176,7 +180,8 @@ impl Visitor {
         T: Send,
         E: Display + Send,
     {
-        let Self { socket, addr, ingress, place, words } = self;
+        let Self { socket, addr, ingress, place, words, arriving } = self;
+        drop(arriving);
         let serve = move |socket: VisitorSocket| async move {
             let _place = place;
             let visitor = Prefixed::new(words, SocketEnd::guarded(socket));

@@ -29,6 +29,8 @@ use crate::{
 
 pub(crate) struct VisitorIo<T: Socket> {
     read_ahead: Bytes,
+    /// What broke the connection right behind what was read last. It is told once, after that an end is read.
+    broken: Option<io::Error>,
     io: T,
     http1: Option<Http1>,
 }
@@ -109,12 +111,12 @@ impl<T: Socket> VisitorIo<T> {
             spoiler: b"",
             last_words: None,
         };
-        Self { read_ahead, io, http1: Some(http1) }
+        Self { read_ahead, broken: None, io, http1: Some(http1) }
     }
 
     /// A connection that just ends: frames have told what is whole.
     pub(crate) fn http2(io: T, read_ahead: Bytes) -> Self {
-        Self { read_ahead, io, http1: None }
+        Self { read_ahead, broken: None, io, http1: None }
     }
 
     /// Writes what comes before the next word of hyper's.
@@ -145,6 +147,9 @@ impl<T: Socket> VisitorIo<T> {
         let reads = mem::take(&mut http1.reads);
         if http1.refused.is_some() {
             return Ok(());
+        }
+        if let Some(error) = self.broken.take() {
+            return Err(error);
         }
         if http1.visitor.switched.load(Ordering::Relaxed) {
             return if reads { Ok(()) } else { self.poll_unread(cx) };
@@ -318,6 +323,9 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
                 return Poll::Ready(Ok(()));
             }
         }
+        if let Some(error) = this.broken.take() {
+            return Poll::Ready(Err(error));
+        }
         if !this.read_ahead.is_empty() && !must_wait {
             let len = this.read_ahead.len().min(buf.remaining());
             let next = &this.read_ahead[..len];
@@ -335,17 +343,19 @@ impl<T: Socket> AsyncRead for VisitorIo<T> {
         // What was read ahead is little; the rest follows in the same turn, so that an upload goes in large pieces.
         if this.read_ahead.is_empty() && buf.remaining() > 0 && !is_spoiled {
             let read = Pin::new(&mut this.io).poll_read(cx, buf);
-            let Some(http1) = &mut this.http1 else {
-                return if ahead > before { Poll::Ready(Ok(())) } else { read };
-            };
-            http1.reads = read.is_pending();
+            if let Some(http1) = &mut this.http1 {
+                http1.reads = read.is_pending();
+            }
             match read {
-                // It comes again at the next turn, or is told then.
-                Poll::Pending | Poll::Ready(Err(_)) if ahead > before => {
+                // It comes again at the next turn.
+                Poll::Pending if ahead > before => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) if ahead > before => {
+                    this.broken = Some(error);
                     return Poll::Ready(Ok(()));
                 }
                 read => ready!(read)?,
             }
+            let Some(http1) = &mut this.http1 else { return Poll::Ready(Ok(())) };
             let new = &buf.filled()[ahead..];
             if new.is_empty() {
                 if ahead == before {
@@ -479,3 +489,122 @@ const SPOILER: &[u8] = b"\0";
 /// The end of a head makes hyper look at it: of a head that comes in pieces it looks at the first one, and then at the
 /// whole.
 const HEAD_SPOILER: &[u8] = b"\0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, SocketAddr};
+
+    use ferrotunnel_core::{NoRoute, Routes, Tunnel, TunnelUid, tasks::Tasks};
+    use tokio::{io::AsyncReadExt, net::TcpStream};
+
+    use super::*;
+    use crate::{config::HttpConfig, visitor::Admission};
+
+    /// A connection that was reset: it says so once, as the system does, and has ended from then on.
+    struct Broken {
+        is_told: bool,
+    }
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            let is_told = mem::replace(&mut self.is_told, true);
+            Poll::Ready(if is_told { Ok(()) } else { Err(io::ErrorKind::ConnectionReset.into()) })
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    impl Socket for Broken {
+        fn poll_readable(&self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn tcp(&self) -> Option<&TcpStream> {
+            None
+        }
+
+        fn take_break(&self) -> Option<io::Error> {
+            None
+        }
+
+        fn close_in_peace(&self) {}
+
+        fn abort_on_close(&self) {}
+    }
+
+    struct Nowhere;
+
+    impl Routes for Nowhere {
+        fn http(&self, _: &str, _: &str) -> Result<Arc<Tunnel>, NoRoute> {
+            Err(NoRoute::Unknown)
+        }
+
+        fn has_host(&self, _: &str) -> bool {
+            false
+        }
+
+        fn principal_of(&self, _: &str) -> Option<String> {
+            None
+        }
+
+        fn tunnel(&self, _: TunnelUid) -> Option<Arc<Tunnel>> {
+            None
+        }
+
+        fn is_closed(&self) -> bool {
+            false
+        }
+
+        fn visitor_turned_away(&self) {}
+    }
+
+    async fn read(io: &mut VisitorIo<Broken>) -> io::Result<String> {
+        let mut bytes = [0; 1 << 10];
+        let count = io.read(&mut bytes).await?;
+        Ok(String::from_utf8_lossy(&bytes[..count]).into_owned())
+    }
+
+    #[tokio::test]
+    async fn a_break_behind_what_was_read_ahead_is_told_behind_it() {
+        let broken = || Broken { is_told: false };
+        let mut http2 = VisitorIo::http2(broken(), Bytes::from_static(b"words"));
+        assert_eq!(read(&mut http2).await.unwrap(), "words");
+        let error = read(&mut http2).await.expect_err("it looks as if it had ended");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let visitor = Arc::new(Visitor::new(addr, addr, Admission::Inside));
+        let (config, tasks) = (HttpConfig::default(), Tasks::default());
+        let forwarder = Arc::new(Forwarder::new(Arc::new(Nowhere), &config, None, tasks));
+        let head = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: b\r\n\r\n";
+        let read_ahead = Bytes::from([head, "words"].concat());
+        let mut http1 = VisitorIo::http1(broken(), read_ahead, Arc::clone(&visitor), forwarder);
+        assert_eq!(read(&mut http1).await.unwrap(), head);
+        // It has been upgraded.
+        visitor.answers.store(1, Ordering::Release);
+        visitor.switched.store(true, Ordering::Release);
+        assert_eq!(read(&mut http1).await.unwrap(), "words");
+        let error = read(&mut http1).await.expect_err("it looks as if it had ended");
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

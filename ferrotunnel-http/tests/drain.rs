@@ -119,7 +119,7 @@ async fn a_request_that_comes_after_the_tunnels_have_left_is_told_when_to_come_b
     say(&mut late, "GET / HTTP/1.1\r\n").await;
     assert!(public.ask(&get("/")).await.ends_with("ok"));
     public.stop.send(true).unwrap();
-    public.begin_shutdown();
+    public.begin_shutdown().await;
     say(&mut late, "Host: app.localhost\r\n\r\n").await;
     let answer = rest(&mut late).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");

@@ -54,6 +54,7 @@ async fn visitor() -> (Visitor, TcpStream) {
         ingress: somewhere(),
         place: None,
         words: Bytes::from_static(b"oh, "),
+        arriving: None,
     };
     (visitor, dialled)
 }

@@ -34,7 +34,8 @@ impl PassingDoor {
 
     /// Brings a visitor to the tunnel of that host, and has it wait for the tunnel's client if that is away.
     pub(crate) fn admit(&self, host: Arc<str>, visitor: Visitor) {
-        let Inner { visitors, config, .. } = &*self.0.0;
+        let Inner { visitors, config, arrivals, .. } = &*self.0.0;
+        let visitor = Visitor { arriving: Some(arrivals.one_more()), ..visitor };
         // Whoever waits is not to keep the registry.
         let registry: Weak<Inner> = Arc::downgrade(&self.0.0);
         let find = move || registry.upgrade()?.passing(&host);
@@ -67,7 +68,8 @@ impl Passing {
     /// the visitor's among those of its source.
     pub fn admit(self, (addr, ingress): (SocketAddr, SocketAddr), place: Option<CrowdSeat>) {
         let Self { door, host, socket, words } = self;
-        door.admit(host, Visitor { socket: socket.into(), addr, ingress, place, words });
+        let (socket, arriving) = (socket.into(), None);
+        door.admit(host, Visitor { socket, addr, ingress, place, words, arriving });
     }
 }
 

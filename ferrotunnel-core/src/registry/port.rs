@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::Tunnel;
 use super::trial::Trial;
 use super::tunnel::Opened;
+use crate::arrivals::Arrivals;
 use crate::crowd::Crowd;
 use crate::direct::Met;
 use crate::proxies::TrustedProxies;
@@ -28,7 +29,7 @@ impl Port {
         tunnel: Arc<Tunnel>,
         visitors: Tasks,
         listeners: &Tasks,
-        crowd: Arc<Crowd>,
+        places: (Arc<Arrivals>, Arc<Crowd>),
         proxies: TrustedProxies,
         budget: ReceiveBudget,
     ) -> Self {
@@ -39,7 +40,7 @@ impl Port {
         };
         let way_in = WayIn::new(find, visitors.clone(), budget);
         let admit = move |visitor| way_in.admit(visitor);
-        let listener = bound.serve(admit, visitors, listeners, crowd, proxies);
+        let listener = bound.serve(admit, visitors, listeners, places, proxies);
         Self { current, _listener: listener }
     }
 
@@ -135,9 +136,10 @@ impl WayIn {
         }
     }
 
-    fn try_out(&self, opened: Opened, visitor: Visitor) {
+    fn try_out(&self, opened: Opened, mut visitor: Visitor) {
         let Opened { stream, home, by, .. } = opened;
-        let trial = Trial::new((stream, by), self.clone(), visitor.addr, visitor.ingress);
+        let (from, arriving) = ((visitor.addr, visitor.ingress), visitor.arriving.take());
+        let trial = Trial::new((stream, by), self.clone(), from, arriving);
         visitor.serve(trial, home, &self.visitors);
     }
 

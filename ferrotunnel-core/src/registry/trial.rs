@@ -19,6 +19,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::port::WayIn;
 use super::tunnel::{Opened, ServedBy};
+use crate::arrivals::Arriving;
 use crate::buffer::CHUNKS_AT_ONCE;
 use crate::splice::{End, Room};
 use crate::stream::{Stream, to_io, write_to_io};
@@ -51,6 +52,8 @@ struct Attempt {
     has_finished: bool,
     /// The clients are away, and one of them may come back.
     away: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// It may have to be opened for the next one.
+    _arriving: Option<Arriving>,
 }
 
 /// Who could not deliver the visitor.
@@ -66,8 +69,8 @@ impl Trial {
     pub(super) fn new(
         opened: (Stream, ServedBy),
         way_in: WayIn,
-        visitor: SocketAddr,
-        ingress: SocketAddr,
+        (visitor, ingress): (SocketAddr, SocketAddr),
+        arriving: Option<Arriving>,
     ) -> Self {
         let (stream, by) = opened;
         let held = Held::of(&way_in.budget);
@@ -83,6 +86,7 @@ impl Trial {
             until: None,
             has_finished: false,
             away: None,
+            _arriving: arriving,
         };
         let attempt = Some(Box::new(attempt));
         Self { stream, attempt, unsaid: Vec::new(), is_end_due: false, heard: Vec::new() }

@@ -75,11 +75,6 @@ impl Ledger {
         *self.visits.lock()
     }
 
-    /// Whether a service has heard of it.
-    pub(super) fn is_served(&self, visit: u32) -> bool {
-        self.served.lock().contains_key(&visit)
-    }
-
     fn serve(&self, visit: u32, client: u32) {
         if let Some(before) = self.served.lock().insert(visit, client) {
             self.fault(format_args!("visit {visit} reached client {before} and client {client}"));
@@ -126,8 +121,9 @@ impl Visit {
                 let mut words = Bytes::from(self.head());
                 let rest = words.split_off(at);
                 let socket = VisitorSocket::Simulated(inside);
-                let (addr, ingress, place) = (visitor, nobody, None);
-                door.admit(host.into(), Visitor { socket, addr, ingress, place, words });
+                let (addr, ingress, place, arriving) = (visitor, nobody, None, None);
+                let visitor = Visitor { socket, addr, ingress, place, words, arriving };
+                door.admit(host.into(), visitor);
                 drop(door);
                 let served = self.talk(&mut outside, rest.into(), dice, manner, &ledger).await;
                 if served.is_ok() {

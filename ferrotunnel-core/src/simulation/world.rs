@@ -558,21 +558,17 @@ impl World {
             if self.tenants[tenant].served_at().contains(&server) {
                 for manner in [Manner::Straight, Manner::Slow, Manner::Slow] {
                     let Some((_, visit)) = self.visitor(tenant, server, manner) else { continue };
-                    inside.push((self.visits, tokio::spawn(visit)));
+                    inside.push(tokio::spawn(visit));
                 }
             }
         }
         tokio::time::sleep(after).await;
         self.diary.note(|| format!("server {server} is handed over"));
         let engine = self.network.set_server(server, None).unwrap();
-        // Who still waits for a carrier to come, a moment at most, is turned away as one who comes now.
-        if engine.has_direct_queue() {
-            inside.retain(|(number, _)| self.ledger.is_served(*number));
-        }
         self.start_server(server);
         let drained = engine.shutdown(MINUTE).await;
         assert_eq!(drained.cut, 0, "visitors were cut off though there was time");
-        for (_, visit) in inside {
+        for visit in inside {
             let served = visit.await.expect("a visit panicked");
             served.expect("a visitor who was inside was not served to the end");
             self.ledger.finished_inside();

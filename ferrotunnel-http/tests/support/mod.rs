@@ -125,8 +125,8 @@ impl Public {
     }
 
     /// The server takes nothing new, and all tunnels leave.
-    pub(crate) fn begin_shutdown(&self) {
-        self.server.begin_shutdown();
+    pub(crate) async fn begin_shutdown(&self) {
+        self.server.begin_shutdown().await;
     }
 
     /// The tunnel's client says goodbye, and goes when the last stream has ended.

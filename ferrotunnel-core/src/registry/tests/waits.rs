@@ -83,7 +83,8 @@ fn is_near(guest: &Guest, client: &mut Machine) {
 async fn visitor() -> (Visitor, TcpStream) {
     let (dialled, socket) = sockets().await;
     let (addr, ingress, words) = (somewhere(), somewhere(), Bytes::new());
-    (Visitor { socket: socket.into(), addr, ingress, place: None, words }, dialled)
+    let (socket, place, arriving) = (socket.into(), None, None);
+    (Visitor { socket, addr, ingress, place, words, arriving }, dialled)
 }
 
 fn streams_opened(guest: &Guest) -> u64 {
@@ -112,7 +113,8 @@ fn trial(registry: &Registry, budget: &ReceiveBudget) -> (Trial, SessionId) {
     let tunnel = found(registry, "app.localhost").unwrap();
     let Opened { stream, by, .. } =
         tunnel.open_on(somewhere(), somewhere(), |_| true).map_err(drop).unwrap();
-    let trial = Trial::new((stream, by), way_in(registry, budget), somewhere(), somewhere());
+    let trial =
+        Trial::new((stream, by), way_in(registry, budget), (somewhere(), somewhere()), None);
     (trial, by.session)
 }
 
