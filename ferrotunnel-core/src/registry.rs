@@ -2,7 +2,7 @@
 //!
 //! A registration is a guard: it leaves the registry on every exit path. The newest authenticated
 //! session of the same principal takes over a name at once; the old one is told and does not fight
-//! back. A name or port that is only preferred is taken over within one client, from nobody else.
+//! back, and a Register of an old one that comes late takes nothing from it. A name or port that is only preferred is taken over within one client, from nobody else.
 //! Several carriers of one client share its tunnels.
 
 mod health;
@@ -35,7 +35,7 @@ pub use self::hosts::NoRoute;
 use self::hosts::{Hosts, by_path};
 use self::inside::Inside;
 pub use self::names::{parse_domain, parse_reserved_name};
-pub(crate) use self::owner::{Owner, OwnerLimits, SIGN_OF_LIFE};
+pub(crate) use self::owner::{Arrival, Owner, OwnerLimits, SIGN_OF_LIFE};
 use self::owner::{Place, Registration};
 pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
@@ -160,6 +160,7 @@ struct Inner {
     ceilings: Ceilings,
     reserved: ports::Reserved,
     next_uid: AtomicU64,
+    next_arrival: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
     arrivals: Arc<Arrivals>,
@@ -212,6 +213,7 @@ impl Registry {
             ceilings,
             reserved: ports::Reserved::of_system(),
             next_uid: AtomicU64::new(1),
+            next_arrival: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
             arrivals: Arc::default(),
@@ -222,6 +224,11 @@ impl Registry {
             paused: Mutex::default(),
             listeners,
         }))
+    }
+
+    /// For who has just proven its token, and does not know yet that it is believed: whoever is started when it is gone comes later.
+    pub(crate) fn arrive(&self) -> Arrival {
+        Arrival(self.0.next_arrival.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Counts what limits cost those who come.
@@ -440,6 +447,7 @@ impl Registry {
             self.check_return(&own, &member.owner)?;
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
+        refuse_late(&replaced, &member)?;
         let is_left = |old: &Tunnel, host: &String| {
             !hosts.contains(host) && maps.hosts.has_tunnel(host, old.uid)
         };
@@ -497,6 +505,7 @@ impl Registry {
                     false => Err(taken_over()),
                 };
             }
+            refuse_late([&old], &member)?;
             self.check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
             taken.replace(Arc::clone(&tunnel));
@@ -734,7 +743,7 @@ fn unlike_group() -> Denied {
     (RefusalCode::NameTaken, reason.to_owned())
 }
 
-/// Who only joins in takes nothing back.
+/// Who only joins in takes nothing back, and neither does who comes late.
 fn taken_over() -> Denied {
     (RefusalCode::Superseded, owner::TAKEN_OVER.to_owned())
 }
@@ -749,6 +758,18 @@ fn refuse_overtaken<'a>(
     match holders.into_iter().any(|old| old.has_overtaken(member, is_joining)) {
         false => Ok(()),
         true => Err((RefusalCode::Moved, owner::ELSEWHERE.to_owned())),
+    }
+}
+
+/// A Register that was under way while a newer client came takes nothing from that one. Who sent it may be gone for long, and then
+/// nobody would have the place.
+fn refuse_late<'a>(
+    holders: impl IntoIterator<Item = &'a Arc<Tunnel>>,
+    member: &Member,
+) -> Result<(), Denied> {
+    match holders.into_iter().any(|old| old.is_newer_than(member)) {
+        false => Ok(()),
+        true => Err(taken_over()),
     }
 }
 

@@ -1068,7 +1068,8 @@ async fn enter<C: Carrier>(
             *for_visitor = Some((owner.direct.reserve()?, Arc::clone(&owner.direct)));
             return Ok(());
         }
-        *for_session = Some(hall.seats(&guest, held, deadline).await?);
+        let seats = hall.seats(&guest, held, deadline).await?;
+        *for_session = Some((seats, hall.registry.arrive()));
         Ok(())
     };
     let greeting = handshake::server(carrier, config, &hall.software, binding, check, admit);
@@ -1126,13 +1127,14 @@ async fn enter<C: Carrier>(
         hall.handshakes.count(Handshake::Direct);
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
-    let seats = seats?;
+    let (seats, arrival) = seats?;
     tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_shown(), %peer, %software, "client connected");
     let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
         Session::new(Arc::clone(&shared)),
         session_id,
         guest.client_id,
+        arrival,
         guest.credential,
         OwnerLimits {
             max_streams: limits.max_streams_per_session,

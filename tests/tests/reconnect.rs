@@ -8,8 +8,10 @@ use ferrotunnel::{
     Client, ClientEvent, Connections, ErrorKind as Kind, LimitsConfig, PrincipalConfig, Streams,
     Tunnel, issue_token,
 };
+use ferrotunnel_common::TunnelKind;
+use ferrotunnel_protocol::frame::{Frame, FrameType, Register};
 use ferrotunnel_tests::{
-    Carrier, Link, LocalService, PATIENCE, Site, TestBed, begin, eventually, over_both,
+    Carrier, Link, LocalService, Outlaw, PATIENCE, Site, TestBed, begin, eventually, over_both,
     public_addr, ready, run, says_and_hears, soon,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -94,6 +96,26 @@ fn the_newest_client_takes_a_name_over_and_the_old_one_stops() {
         assert_eq!(bed.get("app", "/hello").await.body, "new");
         eventually("the old session to end", || bed.server.sessions() == 1).await;
         drop(new);
+    });
+}
+
+/// As that of a client that was killed while it was under way.
+#[test]
+fn a_register_that_comes_late_takes_no_name_from_a_newer_client() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let mut late = Outlaw::join(bed.server.tunnel_addr(), carrier).await;
+        let newer = bed.http("app", site.addr()).await;
+        let (kind, name) = (TunnelKind::Http, "app".to_owned());
+        let register = Register { kind, name, hosts: Vec::new(), port: 0, options: Vec::new() };
+        late.say(&Frame::Register(1, register)).await;
+        let answer = late.hear_a(FrameType::Registered).await.registered();
+        assert_eq!(answer, Err(7), "superseded");
+        drop(late);
+        eventually("the late one to leave", || bed.server.sessions() == 1).await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+        drop(newer);
     });
 }
 

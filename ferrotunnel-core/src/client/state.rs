@@ -791,8 +791,14 @@ impl State {
             tunnels.give_up(number, &known);
             self.tell(Event::TunnelLost { name, server, reason: refusal.reason.clone() });
             if let Some(first) = known.first {
-                let _ = first.send(Err(ConnectError::Refused(refusal)));
-                return Next::GoOn;
+                let error = match is_superseded {
+                    true => ConnectError::Superseded(refusal.reason.clone()),
+                    false => ConnectError::Refused(refusal.clone()),
+                };
+                let _ = first.send(Err(error));
+                if !is_superseded {
+                    return Next::GoOn;
+                }
             }
         }
         match () {

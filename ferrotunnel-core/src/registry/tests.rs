@@ -1,6 +1,7 @@
 //! Who keeps what when names are claimed again.
 
 mod kinds;
+mod late;
 mod places;
 mod routes;
 mod waits;
@@ -63,8 +64,15 @@ impl Guest {
         let shared = Arc::new(Shared::new(machine));
         let session = Session::new(Arc::clone(&shared));
         let limits = OwnerLimits { max_streams: 100, rates: Rates::default() };
-        let owner =
-            Owner::new(session, SessionId(id), client_id, credential, limits, Arc::default());
+        let owner = Owner::new(
+            session,
+            SessionId(id),
+            client_id,
+            Arrival(id),
+            credential,
+            limits,
+            Arc::default(),
+        );
         Self { owner, shared }
     }
 

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::Owner;
 use super::health::Health;
+use super::owner::Arrival;
 use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
@@ -167,6 +168,8 @@ pub(super) struct Member {
     pub(super) number: u32,
     /// When it asked for the tunnel.
     asked: Instant,
+    /// The session over which its client has claimed the tunnel: who only joins in claims nothing.
+    claimed: Arrival,
     /// Whether its local service answers.
     pub(super) health: Arc<Health>,
     /// Requests that it has been chosen for and that are not over.
@@ -798,13 +801,24 @@ impl Tunnel {
             && self.presence.lock().carriers.iter().any(is_newer)
     }
 
+    /// Whether another client that has it has claimed it over a newer session than that of `member`.
+    pub(super) fn is_newer_than(&self, member: &Member) -> bool {
+        let Owner { client_id, arrival, .. } = &*member.owner;
+        let is_newer = |one: &Member| one.owner.client_id != *client_id && one.claimed > *arrival;
+        self.presence.lock().carriers.iter().any(is_newer)
+    }
+
     /// Joins in. Returns who had its place before: that carrier, or with `afresh` all carriers of the
     /// client, which knows of none of them any more.
-    pub(super) fn join(&self, member: Member, afresh: bool) -> Vec<Member> {
+    pub(super) fn join(&self, mut member: Member, afresh: bool) -> Vec<Member> {
         let mut presence = self.presence.lock();
         presence.away_since = None;
         presence.absence = None;
         let (client, carrier) = (member.owner.client_id, member.carrier);
+        if !afresh {
+            let own = presence.carriers.iter().filter(|one| one.owner.client_id == client);
+            member.claimed = own.map(|one| one.claimed).max().unwrap_or(member.claimed);
+        }
         let (before, mut carriers): (Vec<_>, Vec<_>) = std::mem::take(&mut presence.carriers)
             .into_iter()
             .partition(|one| one.owner.client_id == client && (afresh || one.carrier == carrier));
@@ -1003,7 +1017,9 @@ impl Member {
         number: u32,
         asked: Instant,
     ) -> Self {
-        Self { carrier, owner, number, asked, health: Arc::default(), requests: Arc::default() }
+        let claimed = owner.arrival;
+        let (health, requests) = (Arc::default(), Arc::default());
+        Self { carrier, owner, number, asked, claimed, health, requests }
     }
 
     fn served_by(&self) -> ServedBy {

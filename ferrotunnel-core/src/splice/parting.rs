@@ -85,6 +85,13 @@ impl Parting {
     ) -> Poll<Parted> {
         let before = words.moved;
         let copied = words.poll_copy(cx, broken, other);
+        if let Poll::Ready(Err(Fault::UnreadSource(error))) = &copied
+            && words.state == Flow::Copying
+            && error.kind() != ErrorKind::BrokenPipe
+        {
+            // What it was thought to have ended by was only how a write met the same break.
+            words.state = Flow::LastWords;
+        }
         if words.moved > before {
             // Whoever takes them slowly takes them all the same.
             self.deadline = None;

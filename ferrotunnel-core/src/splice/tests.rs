@@ -1,12 +1,15 @@
 //! Splices over real sockets, and of ends that break when they are to.
 
+use std::cell::Cell;
 use std::io;
-use std::task::{Context, Poll};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use super::looks::LOOK_EVERY;
 use super::parting::{PAUSE_GRACE, WHOLE_GRACE};
@@ -292,5 +295,94 @@ async fn words_that_are_whole_wait_longer_for_whoever_pauses_than_those_that_are
         let broken = Breaks { takes: 0, by };
         splice(broken, Credited { credit: 1, unsaid: 1 }, None).await.unwrap_err();
         assert_eq!(began.elapsed().as_secs(), grace.as_secs(), "{by}");
+    }
+}
+
+/// Its peer has reset it, which a write hears as a broken pipe, and a look by its name; a read finds an end then.
+struct Reset {
+    words: Option<Bytes>,
+    error: Cell<Option<io::Error>>,
+}
+
+impl End for Reset {
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
+
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        match (self.words.take(), self.error.take()) {
+            (Some(words), error) => {
+                self.error.set(error);
+                chunks.push(words);
+                Poll::Ready(Ok(true))
+            }
+            (None, Some(error)) => Poll::Ready(Err(error)),
+            (None, None) => Poll::Ready(Ok(false)),
+        }
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, _: &mut Vec<Bytes>) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        self.error.take()
+    }
+}
+
+/// Says something, and takes nothing until then.
+struct Pauses {
+    words: Option<Bytes>,
+    until: Pin<Box<Sleep>>,
+    is_finished: bool,
+}
+
+impl End for Pauses {
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        let Some(words) = self.words.take() else { return Poll::Pending };
+        chunks.push(words);
+        Poll::Ready(Ok(true))
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.until.as_mut().poll(cx));
+        Poll::Ready(Ok(chunks.drain(..).map(|chunk| chunk.len()).sum()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.is_finished = true;
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_who_was_reset_is_none_however_a_write_heard_of_it() {
+    let words = || Some(Bytes::from_static(b"a part"));
+    for pause in [Duration::ZERO, LOOK_EVERY / 2, LOOK_EVERY * 2] {
+        let error = Cell::new(Some(io::ErrorKind::ConnectionReset.into()));
+        let reset = Reset { words: words(), error };
+        let until = Box::pin(tokio::time::sleep(pause));
+        let slow = Pauses { words: words(), until, is_finished: false };
+        let mut splice = Splice::new(reset, slow, None, [None, None], None);
+        (&mut splice).await.unwrap_err();
+        assert_eq!((splice.a_to_b.moved, splice.b.is_finished), (6, false), "{pause:?}");
     }
 }

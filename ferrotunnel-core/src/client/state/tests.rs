@@ -283,6 +283,24 @@ fn a_tunnel_that_a_newer_client_has_is_given_up_over_all_carriers() {
 }
 
 #[test]
+fn who_waits_for_a_tunnel_that_a_newer_client_has_is_told_so() {
+    for is_last in [false, true] {
+        let bed = Bed::new();
+        let first = bed.enter(0, 1);
+        if !is_last {
+            let kept = bed.add();
+            bed.answer(&first, kept, ok());
+        }
+        let (answer, mut answered) = oneshot::channel();
+        let late = bed.state.add(spec(), Some(answer));
+        let next = bed.answer(&first, late, refused(RefusalCode::Superseded));
+        assert!(matches!(answered.try_recv(), Ok(Err(ConnectError::Superseded(_)))));
+        // With other tunnels the client has something to live for.
+        assert_eq!(matches!(next, Next::End(ConnectError::Superseded(_))), is_last);
+    }
+}
+
+#[test]
 fn a_tunnel_that_is_taken_away_while_it_is_asked_for_is_taken_away_again() {
     let bed = Bed::new();
     let mut first = bed.enter(0, 1);
