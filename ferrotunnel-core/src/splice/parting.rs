@@ -88,6 +88,7 @@ impl Parting {
         if let Poll::Ready(Err(Fault::UnreadSource(error))) = &copied
             && words.state == Flow::Copying
             && error.kind() != ErrorKind::BrokenPipe
+            && !broken.keeps_words()
         {
             // What it was thought to have ended by was only how a write met the same break.
             words.state = Flow::LastWords;

@@ -373,6 +373,56 @@ impl End for Pauses {
     }
 }
 
+/// A stream that was reset behind its end: it says so whenever it is asked, and what it has said is whole.
+struct ResetBehindItsEnd {
+    words: Option<Bytes>,
+}
+
+impl End for ResetBehindItsEnd {
+    fn keeps_words(&self) -> bool {
+        true
+    }
+
+    fn breaks_unheard(&self) -> bool {
+        true
+    }
+
+    fn poll_read(
+        &mut self,
+        _: &mut Context<'_>,
+        _: Room,
+        chunks: &mut Vec<Bytes>,
+    ) -> Poll<io::Result<bool>> {
+        chunks.extend(self.words.take());
+        Poll::Ready(Ok(!chunks.is_empty()))
+    }
+
+    fn poll_write(&mut self, _: &mut Context<'_>, _: &mut Vec<Bytes>) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn take_break(&self) -> Option<io::Error> {
+        Some(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_stream_that_was_reset_behind_it_is_one_for_a_reader_that_pauses() {
+    for pause in [Duration::ZERO, LOOK_EVERY * 2] {
+        let words = || Some(Bytes::from_static(b"a part"));
+        let until = Box::pin(tokio::time::sleep(pause));
+        let slow = Pauses { words: words(), until, is_finished: false };
+        let stream = ResetBehindItsEnd { words: words() };
+        let mut splice = Splice::new(stream, slow, None, [None, None], None);
+        (&mut splice).await.unwrap_err();
+        assert_eq!((splice.a_to_b.moved, splice.b.is_finished), (6, true), "{pause:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_end_of_who_was_reset_is_none_however_a_write_heard_of_it() {
     let words = || Some(Bytes::from_static(b"a part"));
