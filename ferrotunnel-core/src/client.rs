@@ -476,6 +476,11 @@ impl TunnelHandle {
     pub fn withdraw(self) {
         self.state.withdraw(self.number);
     }
+
+    /// Whether it is asked for no more: a newer client has it, or a server has refused it for good.
+    pub fn is_given_up(&self) -> bool {
+        !self.state.is_wanted(self.number)
+    }
 }
 
 impl Drop for TunnelHandle {

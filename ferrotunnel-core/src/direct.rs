@@ -851,7 +851,7 @@ const STREAM: StreamId = StreamId(2);
 pub(crate) const MOST_WAITING: usize = 64;
 
 /// Heartbeats without a sign of life after which the other end counts as gone, as in a session.
-const SILENT_BEATS: u32 = 3;
+pub(crate) const SILENT_BEATS: u32 = 3;
 
 /// A carrier that nobody needed for that long is closed by the server. Only the server may: the
 /// client could close one that is being given a visitor.

@@ -35,7 +35,7 @@ pub use self::hosts::NoRoute;
 use self::hosts::{Hosts, by_path};
 use self::inside::Inside;
 pub use self::names::{parse_domain, parse_reserved_name};
-pub(crate) use self::owner::{Arrival, Owner, OwnerLimits, SIGN_OF_LIFE};
+pub(crate) use self::owner::{Owner, OwnerLimits, SIGN_OF_LIFE, Seniority};
 use self::owner::{Place, Registration};
 pub use self::passing::{Passing, PassingDoor};
 pub use self::path::{PathPrefix, PathPrefixError};
@@ -105,6 +105,8 @@ pub(crate) struct RegistryConfig {
     pub(crate) max_visitors_per_address: Option<u32>,
     /// How long a tunnel keeps its place for a client that was lost.
     pub(crate) grace: Duration,
+    /// How long a session may be silent before it counts as dead. No Register is under way for longer.
+    pub(crate) silence: Duration,
     /// How visitors are let in.
     pub(crate) access: AccessConfig,
     /// Who sees the streams of visitors.
@@ -160,7 +162,7 @@ struct Inner {
     ceilings: Ceilings,
     reserved: ports::Reserved,
     next_uid: AtomicU64,
-    next_arrival: AtomicU64,
+    next_seniority: AtomicU64,
     maps: RwLock<Maps>,
     visitors: Tasks,
     arrivals: Arc<Arrivals>,
@@ -213,7 +215,7 @@ impl Registry {
             ceilings,
             reserved: ports::Reserved::of_system(),
             next_uid: AtomicU64::new(1),
-            next_arrival: AtomicU64::new(1),
+            next_seniority: AtomicU64::new(1),
             maps: RwLock::default(),
             visitors,
             arrivals: Arc::default(),
@@ -226,9 +228,10 @@ impl Registry {
         }))
     }
 
-    /// For who has just proven its token, and does not know yet that it is believed: whoever is started when it is gone comes later.
-    pub(crate) fn arrive(&self) -> Arrival {
-        Arrival(self.0.next_arrival.fetch_add(1, Ordering::Relaxed))
+    /// Of a session whose client has just proven its token, and does not know yet that it is believed: who is started once that
+    /// one is gone comes later.
+    pub(crate) fn next_seniority(&self) -> Seniority {
+        Seniority(self.0.next_seniority.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Counts what limits cost those who come.
@@ -447,7 +450,7 @@ impl Registry {
             self.check_return(&own, &member.owner)?;
             return Ok(Entered::joining(own, member, !is_joining, Place::Hosts(hosts), address));
         }
-        refuse_late(&replaced, &member)?;
+        refuse_late(&replaced, &member, config.silence)?;
         let is_left = |old: &Tunnel, host: &String| {
             !hosts.contains(host) && maps.hosts.has_tunnel(host, old.uid)
         };
@@ -505,7 +508,7 @@ impl Registry {
                     false => Err(taken_over()),
                 };
             }
-            refuse_late([&old], &member)?;
+            refuse_late([&old], &member, self.0.config.silence)?;
             self.check_limit(&member.owner, usize::from(old.is_counted()))?;
             let tunnel = self.tunnel(member, wanted, Stand::default(), rules);
             taken.replace(Arc::clone(&tunnel));
@@ -761,13 +764,14 @@ fn refuse_overtaken<'a>(
     }
 }
 
-/// A Register that was under way while a newer client came takes nothing from that one. Who sent it may be gone for long, and then
-/// nobody would have the place.
+/// A Register that may have been under way while a newer client came takes nothing from that one. Who sent it may be gone for
+/// long, and then nobody would have the place. Whoever asks later than anything can be under way lives, and means it.
 fn refuse_late<'a>(
     holders: impl IntoIterator<Item = &'a Arc<Tunnel>>,
     member: &Member,
+    silence: Duration,
 ) -> Result<(), Denied> {
-    match holders.into_iter().any(|old| old.is_newer_than(member)) {
+    match holders.into_iter().any(|old| old.is_newer_than(member, silence)) {
         false => Ok(()),
         true => Err(taken_over()),
     }

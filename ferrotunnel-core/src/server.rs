@@ -189,6 +189,7 @@ impl ServerEngine {
                 max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
                 max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
+                silence: config.heartbeat * direct::SILENT_BEATS,
                 access: config.access,
                 hooks: hooks.clone(),
             },
@@ -363,16 +364,17 @@ impl ServerEngine {
     }
 
     /// Takes no new clients, tunnels and visitors, lets those visitors through to their tunnels who have been accepted, which takes
-    /// half a second at most, and tells the clients. What is open goes on.
+    /// half a second at most, and tells the clients. What is open goes on. If it is dropped before it is through,
+    /// [`shutdown`](Self::shutdown) does the rest.
     pub async fn begin_shutdown(&self) {
-        self.begin_shutdown_within(ARRIVAL).await;
+        self.begin_shutdown_within(ARRIVING_WITHIN).await;
     }
 
     async fn begin_shutdown_within(&self, patience: Duration) {
         self.close_door();
         // Before the sessions are looked at: one that comes in later finds it closed.
         self.hall.registry.close_doors();
-        self.hall.closing.send_replace(true);
+        let has_begun = self.hall.closing.send_replace(true);
         for owner in self.hall.owners() {
             // No carrier comes any more: who waits for one goes over the session, as if it had waited in vain.
             owner.direct.close();
@@ -380,7 +382,8 @@ impl ServerEngine {
         // Told to stop already; once they have ended, nobody is accepted whom the next step does not see.
         self.listeners.finish(Duration::ZERO).await;
         let arrivals = self.hall.registry.arrivals().all_through();
-        // Who has not come through by then finds nobody.
+        // Who has not come through by then finds nobody. They are waited for once.
+        let patience = if has_begun { Duration::ZERO } else { patience };
         let _ = tokio::time::timeout(patience, arrivals).await;
         self.hall.registry.close();
         for owner in self.hall.owners() {
@@ -392,7 +395,7 @@ impl ServerEngine {
     /// closes. Ports are free when it returns.
     pub async fn shutdown(self, grace: Duration) -> Drained {
         let began = Instant::now();
-        self.begin_shutdown_within(grace.min(ARRIVAL)).await;
+        self.begin_shutdown_within(grace.min(ARRIVING_WITHIN)).await;
         let rest = grace.saturating_sub(began.elapsed());
         let mut cut = 0;
         let cutting = async {
@@ -450,7 +453,7 @@ const SPEAKS_TLS: &str = "the client speaks TLS, and this server was started wit
 
 /// How long those are waited for at a shutdown who have been accepted and are not through to their tunnels yet. For most that takes
 /// no time; the word of a proxy for whom it comes takes as long as a visitor's first request over HTTP, which has as much.
-const ARRIVAL: Duration = Duration::from_millis(500);
+const ARRIVING_WITHIN: Duration = Duration::from_millis(500);
 
 /// For the last words to leave, whatever is left of the grace.
 const FAREWELL: Duration = Duration::from_millis(500);
@@ -1069,7 +1072,7 @@ async fn enter<C: Carrier>(
             return Ok(());
         }
         let seats = hall.seats(&guest, held, deadline).await?;
-        *for_session = Some((seats, hall.registry.arrive()));
+        *for_session = Some((seats, hall.registry.next_seniority()));
         Ok(())
     };
     let greeting = handshake::server(carrier, config, &hall.software, binding, check, admit);
@@ -1127,14 +1130,14 @@ async fn enter<C: Carrier>(
         hall.handshakes.count(Handshake::Direct);
         return Some(Entered::Direct { session_id, input, seat, pool });
     }
-    let (seats, arrival) = seats?;
+    let (seats, seniority) = seats?;
     tracing::info!(session = %session_id, client = %guest.client_id, principal = guest.credential.principal.name(), token = guest.credential.token_shown(), %peer, %software, "client connected");
     let shared = Arc::new(Shared::new(machine));
     let owner = Owner::new(
         Session::new(Arc::clone(&shared)),
         session_id,
         guest.client_id,
-        arrival,
+        seniority,
         guest.credential,
         OwnerLimits {
             max_streams: limits.max_streams_per_session,

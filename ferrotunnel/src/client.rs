@@ -498,8 +498,9 @@ impl Client {
     /// Has these tunnels from now on, in place of those that it was [started](Self::start) with; those of
     /// [`listen`](Self::listen) stay. One that is the same as before notices nothing. One of the same name, port and
     /// path with other settings is asked for anew, unless only its local service has changed; in either case
-    /// visitors inside stay until they have finished. What is new is asked for until a server has it, unless a newer
-    /// client has it, as [`events`](Self::events) tell. A client that is started again begins with the tunnels of its builder.
+    /// visitors inside stay until they have finished. What is new is asked for until a server has it, as
+    /// [`events`](Self::events) tell; one that was lost to a newer client is new, too. A client that is started again
+    /// begins with the tunnels of its builder.
     ///
     /// # Errors
     /// One cannot be asked for, there is none, or the client has not started or has ended. Then nothing has changed.
@@ -524,6 +525,8 @@ impl Client {
         };
         let mut changes = TunnelChanges::default();
         let mut before = std::mem::take(&mut running.tunnels);
+        // Whoever says it again wants it again.
+        before.retain(|(_, handle)| !handle.is_given_up());
         let mut take = |is_it: &dyn Fn(&Tunnel) -> bool| {
             before.iter().position(|(tunnel, _)| is_it(tunnel)).map(|at| before.remove(at))
         };

@@ -120,6 +120,34 @@ fn a_register_that_comes_late_takes_no_name_from_a_newer_client() {
 }
 
 #[test]
+fn a_tunnel_that_a_newer_client_had_is_asked_for_when_it_is_set_again() {
+    over_both(async |carrier| {
+        let bed = TestBed::start(carrier).await;
+        let site = Site::start().await;
+        let tunnel = |name| Tunnel::http(name).local_addr(site.addr().to_string());
+        let old = bed.client().tunnel(tunnel("own")).build().unwrap();
+        soon("it starts", old.start()).await.unwrap();
+        let mut events = old.events();
+        let newer = bed.http("app", site.addr()).await;
+        let both = [tunnel("own"), tunnel("app")];
+        assert_eq!(old.set_tunnels(both.clone()).await.unwrap().added, 1);
+        soon("the refusal", async {
+            while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelLost { .. }) {}
+        })
+        .await;
+        drop(newer);
+        eventually("the newer one to leave", || bed.server.sessions() == 1).await;
+        let changes = old.set_tunnels(both).await.unwrap();
+        assert_eq!((changes.added, changes.unchanged), (1, 1));
+        soon("the tunnel", async {
+            while !matches!(events.recv().await.unwrap(), ClientEvent::TunnelReady(_)) {}
+        })
+        .await;
+        assert_eq!(bed.get("app", "/hello").await.body, "hello");
+    });
+}
+
+#[test]
 fn the_newest_client_takes_a_port_over() {
     over_both(async |carrier| {
         let bed = TestBed::start(carrier).await;

@@ -496,6 +496,10 @@ impl State {
         readings
     }
 
+    pub(super) fn is_wanted(&self, number: u32) -> bool {
+        self.tunnels.lock().wanted.contains_key(&number)
+    }
+
     pub(super) fn remove(&self, number: u32) {
         let mut tunnels = self.tunnels.lock();
         let known = tunnels.wanted.remove(&number);

@@ -21,9 +21,9 @@ use crate::shards::Home;
 use crate::spares::Spares;
 use crate::throttle::{Rates, Throttle, Throttles};
 
-/// When a session's client has proven its token: after those with a lesser one. It knew of no session that came later when it did.
+/// Where a session stands among all of the server's: its client proved its token before those with a greater one did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Arrival(pub(super) u64);
+pub(crate) struct Seniority(pub(super) u64);
 
 /// What one session may use.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Owner {
     pub(crate) session: Session,
     pub(crate) session_id: SessionId,
     pub(crate) client_id: ClientId,
-    pub(super) arrival: Arrival,
+    pub(super) seniority: Seniority,
     /// What it has proven at its beginning.
     pub(crate) credential: Arc<Credential>,
     max_streams: u32,
@@ -74,7 +74,7 @@ impl Owner {
         session: Session,
         session_id: SessionId,
         client_id: ClientId,
-        arrival: Arrival,
+        seniority: Seniority,
         credential: Arc<Credential>,
         limits: OwnerLimits,
         direct: Arc<direct::Pool>,
@@ -83,7 +83,7 @@ impl Owner {
             session,
             session_id,
             client_id,
-            arrival,
+            seniority,
             credential,
             max_streams: limits.max_streams,
             throttle: Throttle::new(limits.rates, Instant::now()),

@@ -24,6 +24,8 @@ fn registry() -> Registry {
     registry_that_waits(Duration::ZERO)
 }
 
+const SILENCE: Duration = Duration::from_secs(15);
+
 fn registry_that_waits(grace: Duration) -> Registry {
     let config = RegistryConfig {
         domain: "localhost".to_owned(),
@@ -37,6 +39,7 @@ fn registry_that_waits(grace: Duration) -> Registry {
         max_visitors_per_tunnel: None,
         max_visitors_per_address: None,
         grace,
+        silence: SILENCE,
         access: AccessConfig::default(),
         hooks: None,
     };
@@ -68,7 +71,7 @@ impl Guest {
             session,
             SessionId(id),
             client_id,
-            Arrival(id),
+            Seniority(id),
             credential,
             limits,
             Arc::default(),

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::Owner;
 use super::health::Health;
-use super::owner::Arrival;
+use super::owner::Seniority;
 use super::path::PathPrefix;
 use crate::access::Access;
 use crate::balance::{Balance, Turn};
@@ -168,8 +168,8 @@ pub(super) struct Member {
     pub(super) number: u32,
     /// When it asked for the tunnel.
     asked: Instant,
-    /// The session over which its client has claimed the tunnel: who only joins in claims nothing.
-    claimed: Arrival,
+    /// The session over which its client has claimed the tunnel, and when: who only joins in claims nothing.
+    claimed: (Seniority, Instant),
     /// Whether its local service answers.
     pub(super) health: Arc<Health>,
     /// Requests that it has been chosen for and that are not over.
@@ -713,12 +713,13 @@ impl Tunnel {
         }
     }
 
-    /// Whether the client of that session has it, or had it last.
+    /// Whether the client of that session has it, or had it last, and nobody else has it.
     pub(super) fn is_of(&self, owner: &Owner) -> bool {
         let presence = self.presence.lock();
+        let is_own = |one: &Member| one.owner.client_id == owner.client_id;
         self.principal == *owner.principal()
-            && (presence.last == Some(owner.client_id)
-                || presence.carriers.iter().any(|one| one.owner.client_id == owner.client_id))
+            && presence.carriers.iter().all(is_own)
+            && (!presence.carriers.is_empty() || presence.last == Some(owner.client_id))
     }
 
     /// Whose it is.
@@ -801,10 +802,16 @@ impl Tunnel {
             && self.presence.lock().carriers.iter().any(is_newer)
     }
 
-    /// Whether another client that has it has claimed it over a newer session than that of `member`.
-    pub(super) fn is_newer_than(&self, member: &Member) -> bool {
-        let Owner { client_id, arrival, .. } = &*member.owner;
-        let is_newer = |one: &Member| one.owner.client_id != *client_id && one.claimed > *arrival;
+    /// Whether another client that has it has claimed it over a newer session than that of `member`, and within that time before
+    /// `member` asked.
+    pub(super) fn is_newer_than(&self, member: &Member, within: Duration) -> bool {
+        let Owner { client_id, seniority, .. } = &*member.owner;
+        let is_newer = |one: &Member| {
+            let (by, at) = one.claimed;
+            one.owner.client_id != *client_id
+                && by > *seniority
+                && member.asked.saturating_duration_since(at) < within
+        };
         self.presence.lock().carriers.iter().any(is_newer)
     }
 
@@ -1017,7 +1024,7 @@ impl Member {
         number: u32,
         asked: Instant,
     ) -> Self {
-        let claimed = owner.arrival;
+        let claimed = (owner.seniority, asked);
         let (health, requests) = (Arc::default(), Arc::default());
         Self { carrier, owner, number, asked, claimed, health, requests }
     }

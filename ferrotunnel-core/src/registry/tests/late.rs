@@ -7,7 +7,16 @@ fn client(id: u8) -> ClientId {
 }
 
 fn ask(registry: &Registry, guest: &Guest, wanted: &Register) -> Result<(), RefusalCode> {
-    let asked = registry.try_register(&guest.owner, 0, wanted.clone(), clock::now());
+    ask_at(clock::now(), registry, guest, wanted)
+}
+
+fn ask_at(
+    now: Instant,
+    registry: &Registry,
+    guest: &Guest,
+    wanted: &Register,
+) -> Result<(), RefusalCode> {
+    let asked = registry.try_register(&guest.owner, 0, wanted.clone(), now);
     asked.map(drop).map_err(|denied| denied.0)
 }
 
@@ -46,6 +55,38 @@ async fn what_an_older_client_asks_for_late_is_not_taken_from_a_newer_one() {
         ask(&registry, &old, &late).unwrap();
         old.owner.unregister(0);
     }
+}
+
+/// A client that lives on and gets one more tunnel, or others than before.
+#[tokio::test]
+async fn who_asks_later_than_anything_can_be_under_way_takes_over_from_a_newer_client() {
+    let registry = registry();
+    let now = clock::now();
+    let port = tcp_port_of(&registry);
+    for wanted in [http("app", &[]), tcp(port)] {
+        let (old, new) = (Guest::of(1, client(1)), Guest::of(2, client(2)));
+        ask_at(now, &registry, &new, &wanted).unwrap();
+        let just_before = now + SILENCE - Duration::from_millis(1);
+        assert_eq!(ask_at(just_before, &registry, &old, &wanted), Err(RefusalCode::Superseded));
+        ask_at(now + SILENCE, &registry, &old, &wanted).unwrap();
+        assert!(new.is_closed() && old.numbers() == [0]);
+        old.owner.unregister(0);
+    }
+}
+
+/// It was the last that had come to it.
+#[tokio::test]
+async fn a_port_that_is_only_preferred_is_not_taken_from_the_others_of_a_group() {
+    let registry = registry();
+    let port = tcp_port_of(&registry);
+    let (one, other) = (Guest::of(1, client(1)), Guest::of(2, client(2)));
+    ask(&registry, &one, &grouped("db", tcp(port))).unwrap();
+    ask(&registry, &other, &grouped("db", tcp(port))).unwrap();
+    one.owner.unregister(0);
+    let now = clock::now() + 2 * SILENCE;
+    ask_at(now, &registry, &one, &preferred(tcp(port))).unwrap();
+    assert!(!other.is_closed() && other.numbers() == [0]);
+    assert_eq!(registry.tunnels(), 2, "another port");
 }
 
 #[test]
