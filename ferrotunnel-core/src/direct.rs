@@ -17,7 +17,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use ferrotunnel_common::{StreamId, TunnelKind};
 use ferrotunnel_protocol::frame::{Open, Ping};
-use ferrotunnel_protocol::{Decoded, Decoder, Frame};
+use ferrotunnel_protocol::{Decoded, Decoder, Frame, SILENT_BEATS};
 use parking_lot::Mutex;
 use together::Together;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -849,9 +849,6 @@ const STREAM: StreamId = StreamId(2);
 /// Carriers of one session that may wait for visitors; more are refused. One costs a descriptor and
 /// a few KiB.
 pub(crate) const MOST_WAITING: usize = 64;
-
-/// Heartbeats without a sign of life after which the other end counts as gone, as in a session.
-pub(crate) const SILENT_BEATS: u32 = 3;
 
 /// A carrier that nobody needed for that long is closed by the server. Only the server may: the
 /// client could close one that is being given a visitor.

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use ferrotunnel_common::{LimitsConfig, SessionId, Token};
 use ferrotunnel_protocol::frame::GoAwayCode;
-use ferrotunnel_protocol::{Config, FrameError, ReceiveBudget, Side, Violation};
+use ferrotunnel_protocol::{Config, FrameError, ReceiveBudget, SILENT_BEATS, Side, Violation};
 use hashbrown::HashMap;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpStream};
@@ -189,7 +189,7 @@ impl ServerEngine {
                 max_visitors_per_tunnel: config.limits.max_visitors_per_tunnel,
                 max_visitors_per_address: config.limits.max_visitors_per_address,
                 grace: config.visitor_grace,
-                silence: config.heartbeat * direct::SILENT_BEATS,
+                silence: config.heartbeat * SILENT_BEATS,
                 access: config.access,
                 hooks: hooks.clone(),
             },

@@ -16,7 +16,7 @@ pub use error::{FrameError, Violation};
 pub use frame::Frame;
 pub use session::{
     Accept, Config, Contention, Event, HelloRequest, OpenError, OpenRequest, OutFrame, Read,
-    Resets, Session, Side, State, Stats, StreamError, WriteError,
+    Resets, SILENT_BEATS, Session, Side, State, Stats, StreamError, WriteError,
 };
 
 /// The protocol version this crate speaks. A peer offers a range and the client picks.

@@ -180,7 +180,7 @@ impl LeastOver {
 }
 
 /// Heartbeats without a sound after which a peer is dead: two may be lost on a path that changes.
-const SILENT_BEATS: u32 = 3;
+pub const SILENT_BEATS: u32 = 3;
 
 /// The part of a probe's time after which any byte counts: what had arrived unnoticed before it began
 /// has been read by then.

@@ -21,6 +21,7 @@ pub use commands::{Accept, HelloRequest, OpenRequest};
 pub use config::Config;
 pub use contention::Contention;
 pub use event::{Event, OpenError, OutFrame, Read, StreamError, WriteError};
+pub use liveness::SILENT_BEATS;
 pub use resets::Resets;
 
 use std::collections::VecDeque;
