@@ -6,7 +6,6 @@
 //! that fills a thread with less than that each, nobody goes.
 
 use std::future::Future;
-use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -56,13 +55,16 @@ impl Bulk {
     fn thread(&self) -> Option<(&Tasks, &Handle)> {
         let inner = self.0.as_deref()?;
         let threads = inner.threads.get_or_init(|| {
-            let start = |index| {
-                let name = format!("ferrotunnel-bulk-{index}");
-                let started = Thread::start_with(name, step_back);
-                let tell = |error: &io::Error| {
+            let start = |index| match Thread::start(format!("ferrotunnel-bulk-{index}")) {
+                Ok(thread) => {
+                    // Before anything else that it does.
+                    thread.runtime().spawn(async { step_back() });
+                    Some(thread)
+                }
+                Err(error) => {
                     tracing::warn!(%error, started = index, "too few threads for bulk from now on");
-                };
-                started.inspect_err(tell).ok()
+                    None
+                }
             };
             (0..inner.most).map_while(start).collect()
         });

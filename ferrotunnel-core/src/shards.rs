@@ -244,19 +244,10 @@ impl Home {
 
 impl Thread {
     pub(crate) fn start(name: String) -> io::Result<Self> {
-        Self::start_with(name, || {})
-    }
-
-    /// One that does that first.
-    pub(crate) fn start_with(
-        name: String,
-        first: impl FnOnce() + Send + 'static,
-    ) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let handle = runtime.handle().clone();
         let (running, ended) = oneshot::channel::<()>();
         std::thread::Builder::new().name(name).spawn(move || {
-            first();
             // Ends when the sender is dropped.
             let _ = runtime.block_on(ended);
             runtime.shutdown_background();

@@ -791,24 +791,23 @@ impl State {
             self.tell(Event::TunnelLost { name, server, reason: refusal.reason });
             return Next::GoOn;
         }
+        let error = || match is_superseded {
+            true => ConnectError::Superseded(refusal.reason.clone()),
+            false => ConnectError::Refused(refusal.clone()),
+        };
         if let Some(known) = tunnels.wanted.remove(&number) {
             tunnels.give_up(number, &known);
             self.tell(Event::TunnelLost { name, server, reason: refusal.reason.clone() });
             if let Some(first) = known.first {
-                let error = match is_superseded {
-                    true => ConnectError::Superseded(refusal.reason.clone()),
-                    false => ConnectError::Refused(refusal.clone()),
-                };
-                let _ = first.send(Err(error));
+                let _ = first.send(Err(error()));
                 if !is_superseded {
                     return Next::GoOn;
                 }
             }
         }
-        match () {
-            () if !is_superseded => Next::End(ConnectError::Refused(refusal)),
-            () if tunnels.wanted.is_empty() => Next::End(ConnectError::Superseded(refusal.reason)),
-            () => Next::GoOn,
+        match is_superseded && !tunnels.wanted.is_empty() {
+            true => Next::GoOn,
+            false => Next::End(error()),
         }
     }
 

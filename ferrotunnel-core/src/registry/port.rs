@@ -29,7 +29,7 @@ impl Port {
         tunnel: Arc<Tunnel>,
         visitors: Tasks,
         listeners: &Tasks,
-        places: (Arc<Arrivals>, Arc<Crowd>),
+        visiting: (Arc<Arrivals>, Arc<Crowd>),
         proxies: TrustedProxies,
         budget: ReceiveBudget,
     ) -> Self {
@@ -40,7 +40,7 @@ impl Port {
         };
         let way_in = WayIn::new(find, visitors.clone(), budget);
         let admit = move |visitor| way_in.admit(visitor);
-        let listener = bound.serve(admit, visitors, listeners, places, proxies);
+        let listener = bound.serve(admit, visitors, listeners, visiting, proxies);
         Self { current, _listener: listener }
     }
 
