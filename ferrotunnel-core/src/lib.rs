@@ -21,6 +21,8 @@ mod dial;
 mod direct;
 mod drained;
 mod driver;
+#[cfg(test)]
+mod engines;
 mod error;
 mod file_look;
 #[cfg(fuzzing)]

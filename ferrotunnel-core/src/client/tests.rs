@@ -1,6 +1,6 @@
 //! A client's engine and a server's.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -11,14 +11,9 @@ use tokio::sync::mpsc;
 use super::roster::ServerIndex;
 use super::vigil::Cause;
 use super::*;
-use crate::server::{ServerConfig, ServerEngine, Transport};
+use crate::engines::{ANY, client_config, server_config, soon, until};
+use crate::server::{ServerConfig, ServerEngine};
 use crate::stream::Stream;
-
-const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-fn token() -> Token {
-    Token::new("secret").unwrap()
-}
 
 fn server() -> ServerEngine {
     server_at(ANY)
@@ -29,58 +24,14 @@ fn server_at(addr: SocketAddr) -> ServerEngine {
 }
 
 fn server_that_is(software: &str, addr: SocketAddr) -> ServerEngine {
-    ServerEngine::start(ServerConfig {
-        bind: addr.into(),
-        transport: Transport::Plaintext,
-        token: Some(token()),
-        principals: Vec::new(),
-        domain: "localhost".to_owned(),
-        reserved_names: Vec::new(),
-        only_tunnel_answers: false,
-        http_port: Some(80),
-        https_port: None,
-        tcp_ip: ANY.ip(),
-        limits: LimitsConfig::default(),
-        shards: Shards::inherit(),
-        visitor_grace: Duration::ZERO,
-        access: crate::access::AccessConfig::default(),
-        heartbeat: Duration::from_secs(5),
-        software: software.to_owned(),
-    })
-    .unwrap()
-}
-
-fn config(server: String, connections: Connections) -> ClientConfig {
-    ClientConfig {
-        servers: vec![server],
-        server_mode: ServerMode::default(),
-        transport: ClientTransport::Plaintext,
-        token: token(),
-        software: String::new(),
-        retry: Retry::Forever,
-        connect_timeout: Duration::from_secs(5),
-        handshake_deadline: Duration::from_secs(10),
-        connections,
-        shards: Shards::inherit(),
-    }
+    let config =
+        ServerConfig { bind: addr.into(), software: software.to_owned(), ..server_config() };
+    ServerEngine::start(config).unwrap()
 }
 
 fn start(server: &ServerEngine, connections: Connections) -> ClientEngine {
-    let config = config(server.addr().to_string(), connections);
+    let config = client_config(server.addr().to_string(), connections);
     ClientEngine::start(config, broadcast::channel(16).0).unwrap()
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), what).await.expect("it takes too long")
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    soon(async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -151,7 +102,7 @@ async fn a_server_that_is_back_is_dialled_at_once_when_who_stood_in_for_it_is_go
     let listener = TcpListener::bind(ANY).await.unwrap();
     let addr = listener.local_addr().unwrap();
     let second = server();
-    let mut config = config(addr.to_string(), Connections::Exactly(1));
+    let mut config = client_config(addr.to_string(), Connections::Exactly(1));
     config.servers.push(second.addr().to_string());
     let (events, mut told) = broadcast::channel(16);
     let client = ClientEngine::start(config, events).unwrap();
@@ -200,7 +151,7 @@ async fn a_client_whose_last_tunnel_is_taken_over_ends_though_it_has_a_session_e
     let addr = listener.local_addr().unwrap();
     drop(listener);
     let second = server();
-    let mut config = config(addr.to_string(), Connections::Exactly(1));
+    let mut config = client_config(addr.to_string(), Connections::Exactly(1));
     config.servers.push(second.addr().to_string());
     let (events, mut told) = broadcast::channel(64);
     let client = ClientEngine::start(config, events).unwrap();
@@ -287,7 +238,7 @@ async fn further_carriers_go_where_the_first_has_led() {
     let listener = TcpListener::bind(ANY).await.unwrap();
     let addr = listener.local_addr().unwrap();
     // Nobody could look that name up again.
-    let config = config("nowhere.invalid:1".to_owned(), Connections::Auto);
+    let config = client_config("nowhere.invalid:1".to_owned(), Connections::Auto);
     let connector = Connector::new(config, ClientId([1; 16])).unwrap();
     tokio::select! {
         dialled = soon(listener.accept()) => drop(dialled.unwrap()),
@@ -336,7 +287,7 @@ async fn after_a_sleep_a_dead_connection_is_left_within_seconds() {
     let server = server();
     let passage = Passage::to(server.addr()).await;
     let (events, mut told) = broadcast::channel(16);
-    let config = config(passage.addr.to_string(), Connections::Exactly(2));
+    let config = client_config(passage.addr.to_string(), Connections::Exactly(2));
     let client = ClientEngine::start(config, events).unwrap();
     let (_handle, mut visits) = everywhere(&client).await;
     // While the way is there nobody notices anything.
@@ -372,7 +323,7 @@ async fn an_alarm_ends_the_wait_for_the_next_attempt() {
         }
     });
     let client =
-        ClientEngine::start(config(nobody.to_string(), Connections::Auto), events).unwrap();
+        ClientEngine::start(client_config(nobody.to_string(), Connections::Auto), events).unwrap();
     let mut pause = Duration::ZERO;
     while pause < Duration::from_secs(1) {
         if let Event::Disconnected { retry_in, .. } = soon(told.recv()).await.unwrap() {

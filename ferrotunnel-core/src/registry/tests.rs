@@ -100,6 +100,16 @@ fn http(name: &str, hosts: &[&str]) -> Register {
     }
 }
 
+fn with(mut wanted: Register, options: &[(&str, &str)]) -> Register {
+    let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    wanted.options.extend(options.iter().map(pair));
+    wanted
+}
+
+fn part(name: &str, hosts: &[&str], path: &str) -> Register {
+    with(http(name, hosts), &[(options::PATH, path)])
+}
+
 fn tcp(port: u16) -> Register {
     Register { kind: TunnelKind::Tcp, port, ..http("", &[]) }
 }

@@ -1,7 +1,5 @@
 //! Visitors who have just been accepted when a server is told to go.
 
-use std::net::Ipv4Addr;
-
 use bytes::Bytes;
 use ferrotunnel_common::TunnelKind;
 use ferrotunnel_protocol::frame::ResetCode;
@@ -12,56 +10,30 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::access::AccessConfig;
 use crate::client::{
-    Acceptor, ClientConfig, ClientEngine, ClientTransport, Connections, Retry, ServerMode, Target,
-    TunnelHandle, TunnelSpec, Visit,
+    Acceptor, ClientConfig, ClientEngine, Connections, Target, TunnelHandle, TunnelSpec, Visit,
 };
 use crate::direct::Streams;
+use crate::engines::{ANY, PATIENCE, client_config, server_config, soon, until};
 use crate::loopback::sockets;
 use crate::options;
 use crate::proxies::TrustedProxies;
 use crate::splice::{SocketEnd, splice};
 use crate::tcp_ingress::Visitor;
 
-const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-
-/// Longer than anything takes here.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 fn server(proxies: TrustedProxies) -> ServerEngine {
     ServerEngine::start(ServerConfig {
-        bind: ANY.into(),
-        transport: Transport::Plaintext,
-        token: Some(Token::new("secret").unwrap()),
-        principals: Vec::new(),
-        domain: "localhost".to_owned(),
-        reserved_names: Vec::new(),
-        only_tunnel_answers: false,
         http_port: None,
         https_port: Some(443),
-        tcp_ip: ANY.ip(),
-        limits: LimitsConfig::default(),
-        shards: Shards::inherit(),
         visitor_grace: Duration::from_secs(600),
         access: AccessConfig { proxies, ..AccessConfig::default() },
-        heartbeat: Duration::from_secs(5),
-        software: String::new(),
+        ..server_config()
     })
     .unwrap()
 }
 
 fn client(server: SocketAddr) -> ClientEngine {
-    let config = ClientConfig {
-        servers: vec![server.to_string()],
-        server_mode: ServerMode::default(),
-        transport: ClientTransport::Plaintext,
-        token: Token::new("secret").unwrap(),
-        software: String::new(),
-        retry: Retry::Forever,
-        connect_timeout: Duration::from_secs(5),
-        handshake_deadline: PATIENCE,
-        connections: Connections::Exactly(1),
-        shards: Shards::inherit(),
-    };
+    let config = client_config(server.to_string(), Connections::Exactly(1));
+    let config = ClientConfig { handshake_deadline: PATIENCE, ..config };
     ClientEngine::start(config, broadcast::channel(16).0).unwrap()
 }
 
@@ -86,19 +58,6 @@ async fn tunnel(
     // A tunnel with a port of its own is named by it.
     let port = registration.name.parse().unwrap_or_default();
     (handle, visits, port)
-}
-
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("it takes too long")
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    soon(async {
-        while !is_so() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
 }
 
 fn arriving(server: &ServerEngine) -> usize {

@@ -298,13 +298,41 @@ async fn words_that_are_whole_wait_longer_for_whoever_pauses_than_those_that_are
     }
 }
 
-/// Its peer has reset it, which a write hears as a broken pipe, and a look by its name; a read finds an end then.
+/// Has said something, and its peer has reset it.
 struct Reset {
     words: Option<Bytes>,
+    of: Was,
+    /// What a read or a look takes.
     error: Cell<Option<io::Error>>,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Was {
+    /// A write hears of it as a broken pipe, and a look by its name; a read finds an end then.
+    Socket,
+    /// Behind its end: it says so whenever it is asked, and what it has said is whole.
+    Stream,
+}
+
+impl Reset {
+    fn new(words: Bytes, of: Was) -> Self {
+        let error = (of == Was::Socket).then(|| io::ErrorKind::ConnectionReset.into());
+        Self { words: Some(words), of, error: Cell::new(error) }
+    }
+
+    fn at_a_write(&self) -> io::Error {
+        match self.of {
+            Was::Socket => io::ErrorKind::BrokenPipe.into(),
+            Was::Stream => io::ErrorKind::ConnectionReset.into(),
+        }
+    }
+}
+
 impl End for Reset {
+    fn keeps_words(&self) -> bool {
+        self.of == Was::Stream
+    }
+
     fn breaks_unheard(&self) -> bool {
         true
     }
@@ -315,27 +343,26 @@ impl End for Reset {
         _: Room,
         chunks: &mut Vec<Bytes>,
     ) -> Poll<io::Result<bool>> {
-        match (self.words.take(), self.error.take()) {
-            (Some(words), error) => {
-                self.error.set(error);
-                chunks.push(words);
-                Poll::Ready(Ok(true))
-            }
-            (None, Some(error)) => Poll::Ready(Err(error)),
-            (None, None) => Poll::Ready(Ok(false)),
+        if let Some(words) = self.words.take() {
+            chunks.push(words);
+            return Poll::Ready(Ok(true));
         }
+        Poll::Ready(self.error.take().map_or(Ok(false), Err))
     }
 
     fn poll_write(&mut self, _: &mut Context<'_>, _: &mut Vec<Bytes>) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        Poll::Ready(Err(self.at_a_write()))
     }
 
     fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        Poll::Ready(Err(self.at_a_write()))
     }
 
     fn take_break(&self) -> Option<io::Error> {
-        self.error.take()
+        match self.of {
+            Was::Socket => self.error.take(),
+            Was::Stream => Some(io::ErrorKind::ConnectionReset.into()),
+        }
     }
 }
 
@@ -373,66 +400,26 @@ impl End for Pauses {
     }
 }
 
-/// A stream that was reset behind its end: it says so whenever it is asked, and what it has said is whole.
-struct ResetBehindItsEnd {
-    words: Option<Bytes>,
-}
-
-impl End for ResetBehindItsEnd {
-    fn keeps_words(&self) -> bool {
-        true
-    }
-
-    fn breaks_unheard(&self) -> bool {
-        true
-    }
-
-    fn poll_read(
-        &mut self,
-        _: &mut Context<'_>,
-        _: Room,
-        chunks: &mut Vec<Bytes>,
-    ) -> Poll<io::Result<bool>> {
-        chunks.extend(self.words.take());
-        Poll::Ready(Ok(!chunks.is_empty()))
-    }
-
-    fn poll_write(&mut self, _: &mut Context<'_>, _: &mut Vec<Bytes>) -> Poll<io::Result<usize>> {
-        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-    }
-
-    fn poll_finish(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-    }
-
-    fn take_break(&self) -> Option<io::Error> {
-        Some(io::ErrorKind::ConnectionReset.into())
-    }
+/// What a reader that pauses for so long gets of who was reset: bytes, and whether they end well.
+async fn heard_of_who_was_reset(of: Was, pause: Duration) -> (u64, bool) {
+    let words = Bytes::from_static(b"a part");
+    let until = Box::pin(tokio::time::sleep(pause));
+    let slow = Pauses { words: Some(words.clone()), until, is_finished: false };
+    let mut splice = Splice::new(Reset::new(words, of), slow, None, [None, None], None);
+    (&mut splice).await.unwrap_err();
+    (splice.a_to_b.moved, splice.b.is_finished)
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_a_stream_that_was_reset_behind_it_is_one_for_a_reader_that_pauses() {
     for pause in [Duration::ZERO, LOOK_EVERY * 2] {
-        let words = || Some(Bytes::from_static(b"a part"));
-        let until = Box::pin(tokio::time::sleep(pause));
-        let slow = Pauses { words: words(), until, is_finished: false };
-        let stream = ResetBehindItsEnd { words: words() };
-        let mut splice = Splice::new(stream, slow, None, [None, None], None);
-        (&mut splice).await.unwrap_err();
-        assert_eq!((splice.a_to_b.moved, splice.b.is_finished), (6, true), "{pause:?}");
+        assert_eq!(heard_of_who_was_reset(Was::Stream, pause).await, (6, true), "{pause:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_end_of_who_was_reset_is_none_however_a_write_heard_of_it() {
-    let words = || Some(Bytes::from_static(b"a part"));
     for pause in [Duration::ZERO, LOOK_EVERY / 2, LOOK_EVERY * 2] {
-        let error = Cell::new(Some(io::ErrorKind::ConnectionReset.into()));
-        let reset = Reset { words: words(), error };
-        let until = Box::pin(tokio::time::sleep(pause));
-        let slow = Pauses { words: words(), until, is_finished: false };
-        let mut splice = Splice::new(reset, slow, None, [None, None], None);
-        (&mut splice).await.unwrap_err();
-        assert_eq!((splice.a_to_b.moved, splice.b.is_finished), (6, false), "{pause:?}");
+        assert_eq!(heard_of_who_was_reset(Was::Socket, pause).await, (6, false), "{pause:?}");
     }
 }

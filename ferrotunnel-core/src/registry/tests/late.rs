@@ -20,11 +20,6 @@ fn ask_at(
     asked.map(drop).map_err(|denied| denied.0)
 }
 
-fn at_path(path: &str, mut wanted: Register) -> Register {
-    wanted.options.push((options::PATH.to_owned(), path.to_owned()));
-    wanted
-}
-
 /// Its client is perhaps gone, and then nobody would have the place.
 #[tokio::test]
 async fn what_an_older_client_asks_for_late_is_not_taken_from_a_newer_one() {
@@ -34,7 +29,7 @@ async fn what_an_older_client_asks_for_late_is_not_taken_from_a_newer_one() {
     let cases = [
         [http("app", &[]), http("app", &[])],
         [http("one", &["a.example", "b.example"]), http("other", &["c.example", "b.example"])],
-        [at_path("/api", http("app", &[])), at_path("/api", http("app", &[]))],
+        [part("app", &[], "/api"), part("app", &[], "/api")],
         [grouped("web", http("app", &[])), http("app", &[])],
         [grouped("web", http("app", &[])), grouped("other", http("app", &[]))],
         [tcp(port), tcp(port)],
@@ -94,7 +89,7 @@ fn a_place_that_is_free_or_shared_is_not_refused_to_who_comes_late() {
     let registry = registry();
     let (old, new) = (Guest::of(1, client(1)), Guest::of(2, client(2)));
     // Another path, and another member.
-    ask(&registry, &new, &at_path("/api", http("app", &[]))).unwrap();
+    ask(&registry, &new, &part("app", &[], "/api")).unwrap();
     ask(&registry, &old, &http("app", &[])).unwrap();
     assert!(!new.is_closed() && !old.is_closed());
     old.owner.unregister(0);

@@ -2,16 +2,6 @@
 
 use super::*;
 
-fn with(mut wanted: Register, options: &[(&str, &str)]) -> Register {
-    let pair = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-    wanted.options.extend(options.iter().map(pair));
-    wanted
-}
-
-fn part(name: &str, hosts: &[&str], path: &str) -> Register {
-    with(http(name, hosts), &[("access-path", path)])
-}
-
 fn named(registry: &Registry, host: &str, path: &str) -> Result<String, NoRoute> {
     registry.http(host, path).map(|tunnel| format!("{}{}", tunnel.name(), tunnel.path()))
 }

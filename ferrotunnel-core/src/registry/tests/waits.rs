@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::direct::Streams;
+use crate::engines::until;
 use crate::loopback::sockets;
 use crate::options::CarrierNumber;
 use crate::registry::port::WayIn;
@@ -189,15 +190,6 @@ async fn a_visitor_waits_for_a_client_all_of_whose_sessions_are_over() {
         assert!(hears_nothing(&mut waits, moment).await);
         assert_eq!(streams_opened(&back), 1);
     }
-}
-
-async fn until(is_so: impl Fn() -> bool) {
-    let waiting = async {
-        while !is_so() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    timeout(Duration::from_secs(20), waiting).await.expect("it takes too long");
 }
 
 #[tokio::test]
